@@ -1,0 +1,295 @@
+"""The seam between the trained network and everything that runs it: names, dtypes, axes and sizes, typed once.
+
+The exporter, the backends, the fakes of the tests and the docs all read this file. It needs nothing but the
+standard library and NumPy. Axis letters: B batch (candidates), K codebooks, T token frames, N frames at `clip_fps`,
+Y frames at `sync_fps`, S sync features, F condition frames, R null rows (0 or 1), L samples, A audio-encoder steps.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from math import pi
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONTRACT_VERSION = 1  # rises when a graph's signature or meaning changes
+OPSET, IR_VERSION = 20, 10
+
+Design = Literal["adaln_a", "adaln_b", "seq2seq", "hybrid"]
+DESIGNS: tuple[str, ...] = get_args(Design)
+LENGTH_ADAPTERS = ("repeat", "centre")
+
+Int32Array = NDArray[np.int32]
+FloatArray = NDArray[np.float32]
+
+
+def exact_div(a: int, b: int) -> int:
+    """a / b, which must leave no rest."""
+    if a % b:
+        raise ValueError(f"{a} is not a multiple of {b}")
+    return a // b
+
+
+def mask_ratio(u: float) -> float:
+    """Share of tokens still masked at progress u in [0, 1]: cos(pi / 2 * u) (paper, section 3.2.2 and 3.2.3)."""
+    return float(np.cos(pi / 2 * u))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Feature j lies at (offset + stride * j) / rate seconds, and stands for stride / rate seconds."""
+
+    rate: int
+    stride: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the weights are. Stored in every checkpoint and manifest; all lengths are derived from it."""
+
+    design: Design = "hybrid"
+    # codec
+    sample_rate: int = 44100  # Hz
+    hop_length: int = 512  # samples per token frame
+    n_codebooks: int = 9
+    codebook_size: int = 1024
+    codec_latent: int = 1024  # width of the summed RVQ embedding
+    codec_context: int = 12  # token frames on each side that make chunked decoding equal whole decoding
+    # window that the transformer was trained on
+    window_seconds: int = 10
+    overlap_seconds: int = 2  # given as known tokens to the next window
+    # frame encoder (CLIP's role)
+    clip_fps: int = 8  # not given in the paper; components' default
+    clip_resize: int = 224  # short side, pixels
+    clip_size: int = 224  # centre crop, pixels
+    clip_dim: int = 512
+    # sync encoder (S3D's role)
+    sync_fps: int = 25
+    sync_resize: int = 256
+    sync_size: int = 224
+    sync_dim: int = 512
+    sync_stride: int = 8  # input frames per feature: 8 (bridge) or 4 (mixed_4d)
+    sync_offset: int = 2  # input frame at the centre of feature 0
+    # audio encoder (BEATs' role) and SCAV
+    audio_rate: int = 16000  # Hz
+    audio_dim: int = 768
+    audio_bands: int = 8
+    scav_dim: int = 512
+    # transformer; sizes and readings of what the paper leaves open
+    hidden_size: int = 1024
+    n_blocks: int = 12
+    n_heads: int = 16
+    encoder_blocks: int = 2  # of the condition's encoder (seq2seq, hybrid)
+    mlp_ratio: int = 4
+    length_adapter: str = "repeat"  # repeat: the paper's frame repetition; centre: nearest by centre times
+    cls_in_memory: bool = False  # whether cross-attention also sees the encoder's [CLS]
+
+    def __post_init__(self) -> None:
+        if self.design not in DESIGNS:
+            raise ValueError(f"unknown design {self.design!r}; choose from {', '.join(DESIGNS)}")
+        if self.length_adapter not in LENGTH_ADAPTERS:
+            choices = ", ".join(LENGTH_ADAPTERS)
+            raise ValueError(f"unknown length adapter {self.length_adapter!r}; choose from {choices}")
+        exact_div(self.hidden_size, self.n_heads)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown configuration keys: {', '.join(unknown)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    # which conditioning a design uses (paper, figure 2)
+    @property
+    def has_memory(self) -> bool:
+        """Cross-attention to an encoder over [CLS] and [clip ; sync]."""
+        return self.design in ("seq2seq", "hybrid")
+
+    @property
+    def adaln_streams(self) -> tuple[str, ...]:
+        """Feature streams that modulate the AdaLN blocks."""
+        return {"adaln_a": ("clip",), "adaln_b": ("clip", "sync"), "seq2seq": (), "hybrid": ("sync",)}[self.design]
+
+    @property
+    def uses_sync(self) -> bool:
+        return self.design != "adaln_a"
+
+    # grids in time
+    @property
+    def token_grid(self) -> Grid:
+        return Grid(self.sample_rate, self.hop_length, self.hop_length // 2)
+
+    @property
+    def clip_grid(self) -> Grid:
+        return Grid(self.clip_fps, 1, 0)
+
+    @property
+    def sync_grid(self) -> Grid:
+        return Grid(self.sync_fps, self.sync_stride, self.sync_offset)
+
+    @property
+    def mask_token(self) -> int:
+        return self.codebook_size  # the id just past the codebook
+
+    # lengths
+    def n_tokens(self, n_samples: int) -> int:
+        """T = ceil(samples / hop): 862 for 10 s."""
+        return -(-n_samples // self.hop_length)
+
+    @property
+    def window_tokens(self) -> int:
+        return self.n_tokens(self.window_seconds * self.sample_rate)
+
+    @property
+    def overlap_tokens(self) -> int:
+        return self.n_tokens(self.overlap_seconds * self.sample_rate)
+
+    def n_clip(self, n_tokens: int) -> int:
+        """N, frames at `clip_fps` for T tokens: 80 for 862 at 8 fps."""
+        return max(1, round(n_tokens * self.hop_length * self.clip_fps / self.sample_rate))
+
+    def n_sync(self, n_tokens: int) -> int:
+        """S, sync features for T tokens: 32 for 862 at 25 fps and stride 8 (the last frames are repeated)."""
+        return max(1, -(-round(n_tokens * self.hop_length * self.sync_fps / self.sample_rate) // self.sync_stride))
+
+    def n_sync_frames(self, n_tokens: int) -> int:
+        """Y, frames at `sync_fps` that give n_sync features: a multiple of the encoder's stride."""
+        return self.n_sync(n_tokens) * self.sync_stride
+
+
+SIZES: dict[str, dict[str, int]] = {  # transformer sizes by name
+    "tiny": {"hidden_size": 64, "n_blocks": 2, "n_heads": 2, "encoder_blocks": 1, "codec_latent": 64},
+    "mini": {"hidden_size": 256, "n_blocks": 6, "n_heads": 4, "encoder_blocks": 1, "codec_latent": 256},
+    "small": {"hidden_size": 512, "n_blocks": 8, "n_heads": 8, "encoder_blocks": 2},
+    "base": {"hidden_size": 1024, "n_blocks": 12, "n_heads": 16, "encoder_blocks": 2},
+}
+
+
+# ---------------------------------------------------------------- length adapter (paper, section 3.2.1)
+def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode: str) -> Int32Array:
+    """Integer gather [n_target] into a sequence of n_source: the nearest-neighbour length adapter.
+
+    `repeat` is the paper's out[i] = in[floor(i * N_in / N_out)], written with the rates so that it does not depend
+    on the clip's length; `centre` takes the feature whose centre time is nearest. Integers only: no rounding.
+    """
+    i = np.arange(n_target, dtype=np.int64)
+    if mode == "repeat":
+        index = i * target.stride * source.rate // (target.rate * source.stride)
+    elif mode == "centre":
+        # nearest j to ((offset_t + stride_t i) rate_s / rate_t - offset_s) / stride_s, halves upwards
+        numerator = (target.offset + target.stride * i) * source.rate - source.offset * target.rate
+        denominator = source.stride * target.rate
+        index = (2 * numerator + denominator) // (2 * denominator)
+    else:
+        raise ValueError(f"unknown length adapter {mode!r}; choose from {', '.join(LENGTH_ADAPTERS)}")
+    return np.clip(index, 0, n_source - 1).astype(np.int32)
+
+
+def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: int) -> dict[str, Int32Array]:
+    """The integer gathers of one window, by input name of `condition` and `step`.
+
+    frame_index [T]: token -> condition frame. AdaLN-B joins two streams of different rates: its condition frames are
+    the distinct (clip, sync) pairs, given by clip_index [F] and sync_index [F]; adapting after the AdaLN projection
+    is then exactly adapting before it. memory_index [N]: clip frame -> sync feature of the encoder's input.
+    """
+    mode = config.length_adapter
+    out: dict[str, Int32Array] = {}
+    if config.has_memory:
+        out["memory_index"] = adapter_index(config.sync_grid, config.clip_grid, n_sync, n_clip, mode)
+    if config.design == "adaln_b":
+        clip = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
+        sync = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
+        pairs, frame = np.unique(np.stack([clip, sync]), axis=1, return_inverse=True)
+        out["clip_index"], out["sync_index"] = (np.ascontiguousarray(p, dtype=np.int32) for p in pairs)
+        out["frame_index"] = frame.reshape(-1).astype(np.int32)
+    elif config.adaln_streams == ("clip",):
+        out["frame_index"] = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
+    elif config.adaln_streams == ("sync",):
+        out["frame_index"] = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
+    return out
+
+
+def interpolation_matrix(n_out: int, n_in: int) -> FloatArray:
+    """Linear interpolation in time (edges clamped, align_corners False) as a matrix [n_out, n_in]."""
+    position = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
+    left = np.minimum(position.astype(np.int64), max(n_in - 2, 0))
+    weight = position - left
+    matrix = np.zeros((n_out, n_in), np.float32)
+    matrix[np.arange(n_out), left] = 1 - weight
+    matrix[np.arange(n_out), np.minimum(left + 1, n_in - 1)] += weight
+    return matrix
+
+
+# ---------------------------------------------------------------- graphs
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, NumPy dtype and axes of one tensor; an axis is a letter (any length) or a fixed size."""
+
+    name: str
+    dtype: str
+    axes: tuple[str | int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} [{', '.join(map(str, self.axes))}]"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One exported function: `run(inputs) -> outputs`, batch first."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def graphs(config: ModelConfig) -> dict[str, Graph]:
+    """Every graph of a bundle of this configuration, by name."""
+    c, f32, i32 = config, "float32", "int32"
+    clip_features = TensorSpec("clip_features", f32, ("B", "N", c.clip_dim))
+    sync_features = TensorSpec("sync_features", f32, ("B", "S", c.sync_dim))
+    codes = TensorSpec("codes", i32, ("B", c.n_codebooks, "T"))
+    audio_features = TensorSpec("audio_features", f32, ("B", "A", c.audio_bands, c.audio_dim))
+
+    condition_in: tuple[TensorSpec, ...] = (clip_features,) + ((sync_features,) if c.uses_sync else ())
+    condition_out: tuple[TensorSpec, ...] = ()
+    null_out: tuple[TensorSpec, ...] = ()
+    step_in: tuple[TensorSpec, ...] = ()
+    if c.has_memory:
+        memory = "M" if c.cls_in_memory else "N"  # [CLS] adds a row
+        condition_in += (TensorSpec("memory_index", i32, ("N",)),)
+        condition_out += (TensorSpec("memory", f32, ("B", memory, c.hidden_size)),)
+        null_out += (TensorSpec("null_memory", f32, (1, memory, c.hidden_size)),)
+    if c.adaln_streams:
+        frames = {"adaln_a": "N", "hybrid": "S"}.get(c.design, "F")
+        if frames == "F":
+            condition_in += (TensorSpec("clip_index", i32, ("F",)), TensorSpec("sync_index", i32, ("F",)))
+        condition_out += (TensorSpec("adaln", f32, ("B", frames, c.hidden_size)),)
+        null_out += (TensorSpec("null_adaln", f32, (1, frames, c.hidden_size)),)
+        step_in += (TensorSpec("frame_index", i32, ("T",)),)
+    # the null rows of `step` may be absent (R = 0): then guidance has no effect and costs nothing
+    step_in += condition_out + tuple(TensorSpec(t.name, t.dtype, ("R", *t.axes[1:])) for t in null_out)
+
+    def tokens(name: str, dtype: str) -> TensorSpec:
+        return TensorSpec(name, dtype, codes.axes)
+
+    all_graphs = (
+        Graph("frame_encoder", (TensorSpec("frames", "uint8", ("N", c.clip_size, c.clip_size, 3)),),
+              (TensorSpec("features", f32, ("N", c.clip_dim)),)),
+        Graph("sync_encoder", (TensorSpec("frames", "uint8", ("B", "Y", c.sync_size, c.sync_size, 3)),),
+              (sync_features,)),
+        Graph("condition", condition_in, condition_out + null_out),
+        Graph("step", (codes, tokens("u", f32), TensorSpec("guidance", f32, ()), *step_in),
+              (tokens("tokens", i32), tokens("logp", f32))),
+        Graph("codec_decoder", (codes,), (TensorSpec("audio", f32, ("B", "L")),)),
+        Graph("codec_encoder", (TensorSpec("audio", f32, ("B", "L")),), (codes,)),
+        Graph("audio_encoder", (TensorSpec("audio", f32, ("B", "L")),), (audio_features,)),
+        Graph("scav_video", (clip_features, TensorSpec("interpolation", f32, ("A", "N"))),
+              (TensorSpec("embedding", f32, ("B", "A", c.scav_dim)),)),
+        Graph("scav_audio", (audio_features,),
+              (TensorSpec("embedding", f32, ("B", "A", c.audio_bands, c.scav_dim)),)),
+    )  # fmt: skip
+    return {g.name: g for g in all_graphs}

@@ -1,0 +1,143 @@
+"""A bundle is a folder of ONNX graphs and one manifest.json that says what they are.
+
+    {"contract_version": 1, "name": ..., "config": {ModelConfig}, "built_with": {...},
+     "files": {"step.onnx": {"graph": "step", "precision": "fp16", "bytes": ..., "sha256": ...}},
+     "parity": {"step": {...}}, "weights": [{"role", "name", "trained", "licence", "data_licence", "origin"}]}
+
+Loading verifies every file: nothing that is missing, cut off, altered or from another contract is ever run.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engines.base import MaskVATError
+from engines.contract import CONTRACT_VERSION, ModelConfig, graphs
+
+MANIFEST = "manifest.json"
+MINI = Path(__file__).parent / "mini"  # the bundle that is shipped
+PRECISIONS = ("fp32", "fp16", "int8")
+UPDATE = "update this program: `git pull`, then `pip install '.[cpu]'` (or the extra that you use)"
+
+
+class ManifestError(MaskVATError):
+    """A bundle is missing, incomplete, altered, or from another contract."""
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside the target, then rename: a reader never sees half a file."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """One file of a bundle; `graph` is empty for a file that a graph refers to (external data)."""
+
+    graph: str
+    precision: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where one component's weights come from, and the terms of code and of training data."""
+
+    role: str  # the component: maskvat, codec, frame_encoder, ...
+    name: str
+    trained: bool  # False: random weights, the role's results mean nothing
+    licence: str
+    data_licence: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    name: str
+    config: ModelConfig
+    files: dict[str, BundleFile]
+    built_with: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    self_test: dict[str, Any] = field(default_factory=dict)  # see engines.selftest
+    weights: tuple[Weights, ...] = ()
+    contract_version: int = CONTRACT_VERSION
+
+    def save(self, folder: Path) -> None:
+        values = asdict(self) | {"config": self.config.to_dict()}
+        write_atomically(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Manifest":
+        """Read and verify the bundle in `folder`. Raises ManifestError that names the file and the mending command."""
+        folder = Path(folder)
+        manifest = cls._read(folder)
+        for name, entry in manifest.files.items():
+            _verify(folder, name, entry)
+        missing = sorted(set(graphs(manifest.config)) - {f.graph for f in manifest.files.values()})
+        if missing:
+            raise ManifestError(f"{folder / MANIFEST} lists no file for {', '.join(missing)}; {mend(folder)}")
+        return manifest
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Manifest":
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise ManifestError(f"no bundle in {folder}: {MANIFEST} is missing; {mend(folder)}")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            version = values["contract_version"]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ManifestError(f"{path} cannot be read ({error!r}); {mend(folder)}") from error
+        if version != CONTRACT_VERSION:
+            newer = isinstance(version, int) and version > CONTRACT_VERSION
+            versions = f"contract version {version}, this program runs {CONTRACT_VERSION}"
+            raise ManifestError(f"{path} has {versions}; {UPDATE if newer else mend(folder)}")
+        try:
+            values["config"] = ModelConfig.from_dict(values["config"])
+            values["files"] = {str(name): BundleFile(**entry) for name, entry in values["files"].items()}
+            values["weights"] = tuple(Weights(**entry) for entry in values["weights"])
+            return cls(**values)
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            raise ManifestError(f"{path} is not a manifest ({error}); {mend(folder)}") from error
+
+    def file_for(self, graph: str, precision: str | None = None) -> str:
+        """Name of the file of a graph; without a precision the first one listed."""
+        for name, entry in self.files.items():
+            if entry.graph == graph and precision in (None, entry.precision):
+                return name
+        have = ", ".join(f"{e.graph} in {e.precision}" for e in self.files.values() if e.graph)
+        raise ManifestError(f"the bundle {self.name} has no {graph} in {precision}; it has {have}")
+
+
+def mend(folder: Path) -> str:
+    """The command that makes the bundle whole again."""
+    if folder.resolve() == MINI.resolve():
+        return "restore it with `git checkout -- engines/mini` or reinstall the package"
+    return f"write it again with `python -m export CHECKPOINT {folder}`"
+
+
+def _verify(folder: Path, name: str, entry: BundleFile) -> None:
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts or folder.resolve() not in path.resolve().parents:
+        raise ManifestError(f"{folder / MANIFEST} names {name!r}, which lies outside the bundle; {mend(folder)}")
+    if not path.is_file():
+        raise ManifestError(f"{path} is missing; {mend(folder)}")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise ManifestError(f"{path} has {size} bytes instead of {entry.bytes} (truncated or altered); {mend(folder)}")
+    if sha256(path) != entry.sha256:
+        raise ManifestError(f"{path} was altered (its sha256 is not the manifest's); {mend(folder)}")

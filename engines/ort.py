@@ -1,0 +1,80 @@
+"""ONNX Runtime behind the engine interface: CPU everywhere, CUDA where `onnxruntime-gpu` is installed."""
+
+from pathlib import Path
+from typing import Any
+
+from engines.base import BackendUnavailable, Feeds, check_tensors
+from engines.contract import Graph
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+INSTALL = {"cpu": "pip install '.[cpu]'", "cuda": "pip install '.[gpu]' (it replaces the package of the cpu extra)"}
+
+
+def available() -> dict[str, str | None]:
+    """Backend name -> None where it can be used, else why not."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return {name: f"onnxruntime cannot be imported ({error}); {INSTALL[name]}" for name in PROVIDERS}
+    have = onnxruntime.get_available_providers()
+    return {
+        name: None if provider in have else f"onnxruntime {onnxruntime.__version__} has no {provider}; {INSTALL[name]}"
+        for name, provider in PROVIDERS.items()
+    }
+
+
+class OrtEngine:
+    """One ONNX graph in an ONNX Runtime session. Thread-safe, as sessions are."""
+
+    def __init__(self, path: Path, graph: Graph, backend: str, threads: int = 0) -> None:
+        """`threads` 0 leaves the choice to ONNX Runtime. Raises BackendUnavailable."""
+        reason = available()[backend]
+        if reason is not None:
+            raise BackendUnavailable(f"backend {backend!r} is not available: {reason}")
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors only: they come back as exceptions
+        # idle threads must not spin: the host's own work between two runs needs the cores
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: Any = ort.InferenceSession(str(path), options, providers=[PROVIDERS[backend]])
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {error}") from error
+        used = self._session.get_providers()[0]
+        if used != PROVIDERS[backend]:  # it falls back to the CPU with a log line only
+            raise BackendUnavailable(f"backend {backend!r} does not work here: onnxruntime fell back to {used}")
+        self.graph = graph
+        self.backend = f"onnxruntime/{used}"
+        self._check_signature()
+
+    def _check_signature(self) -> None:
+        for specs, nodes in (
+            (self.graph.inputs, self._session.get_inputs()),
+            (self.graph.outputs, self._session.get_outputs()),
+        ):
+            names, have = [s.name for s in specs], [n.name for n in nodes]
+            if sorted(names) != sorted(have):
+                raise BackendUnavailable(f"graph {self.graph.name}: the file has {have}, the contract {names}")
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Run the graph. Raises ContractError where a tensor does not fit the contract."""
+        sizes: dict[str, int] = {}
+        check_tensors(self.graph, self.graph.inputs, feeds, sizes)
+        names = [s.name for s in self.graph.outputs]
+        outputs = dict(zip(names, self._session.run(names, feeds), strict=True))
+        check_tensors(self.graph, self.graph.outputs, outputs, sizes)
+        return outputs
+
+
+def runtime_version() -> str:
+    """Version of the installed ONNX Runtime, for reports."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            return f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+    return "not installed"

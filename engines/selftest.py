@@ -1,0 +1,63 @@
+"""A bundle's self-test: run every graph on fixed inputs and compare a summary of each output with the manifest's."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from engines.base import Engine, Feeds
+from engines.contract import Graph, ModelConfig, condition_indices, graphs, interpolation_matrix
+
+TOKENS = 64  # length of the self-test in token frames
+SAMPLES = 16000  # of the audio encoder's input
+TOLERANCE = 0.02  # relative; precisions and backends differ by far less, a broken graph by far more
+Summary = dict[str, dict[str, list[float]]]
+
+
+def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
+    """Fixed inputs of one graph: noise of the right kind and consistent lengths, from a seeded generator."""
+    n_clip, n_sync = config.n_clip(TOKENS), config.n_sync(TOKENS)
+    sizes = {"B": 1, "R": 1, "K": config.n_codebooks, "T": TOKENS, "N": n_clip, "S": n_sync}
+    sizes |= {"M": n_clip + 1, "Y": config.n_sync_frames(TOKENS), "L": SAMPLES, "A": 6}
+    fixed: Feeds = dict(condition_indices(config, TOKENS, n_clip, n_sync))
+    if "clip_index" in fixed:
+        sizes["F"] = len(fixed["clip_index"])
+    fixed["guidance"] = np.array(2.0, np.float32)
+    fixed["interpolation"] = interpolation_matrix(sizes["A"], n_clip)
+    rng = np.random.Generator(np.random.Philox(key=np.array([len(graph.name), 0], np.uint64)))
+    out: Feeds = {}
+    for spec in graph.inputs:
+        shape = tuple(a if isinstance(a, int) else sizes[a] for a in spec.axes)
+        if spec.name in fixed:
+            out[spec.name] = fixed[spec.name]
+        elif spec.name == "codes":
+            out[spec.name] = rng.integers(0, config.codebook_size, shape).astype(np.int32)
+        elif spec.name == "u":
+            out[spec.name] = rng.random(shape, dtype=np.float32)
+        elif spec.dtype == "uint8":
+            out[spec.name] = rng.integers(0, 256, shape).astype(np.uint8)
+        else:
+            out[spec.name] = rng.standard_normal(shape).astype(np.float32) * np.float32(0.1)
+    return out
+
+
+def summarise(engine_for: Callable[[str], Engine], config: ModelConfig) -> Summary:
+    """Mean and mean magnitude of every output of every graph."""
+    summary: Summary = {}
+    for name, graph in graphs(config).items():
+        outputs = engine_for(name).run(feeds_for(graph, config))
+        summary[name] = {k: [float(np.mean(v)), float(np.mean(np.abs(v)))] for k, v in outputs.items()}
+    return summary
+
+
+def compare(expected: Summary, got: Summary) -> dict[str, str | None]:
+    """Graph -> None where its summary agrees within TOLERANCE, else what differs."""
+    verdict: dict[str, str | None] = {}
+    for name, outputs in expected.items():
+        verdict[name] = None
+        for output, (mean, magnitude) in outputs.items():
+            now = got[name][output]
+            scale = max(magnitude, 1e-6)
+            if not (abs(now[0] - mean) <= TOLERANCE * scale and abs(now[1] - magnitude) <= TOLERANCE * scale):
+                means = f"mean {now[0]:.5g}, magnitude {now[1]:.5g}; expected {mean:.5g}, {magnitude:.5g}"
+                verdict[name] = f"{output}: {means}"
+    return verdict

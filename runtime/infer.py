@@ -1,0 +1,209 @@
+"""`python -m runtime.infer clip.mp4`: a sound for a silent video. Also the console script `maskvat`."""
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from engines.backends import BACKENDS
+from engines.contract import FloatArray
+from engines.manifest import write_atomically
+from runtime.audio import resample, write_wav
+from runtime.errors import MaskVATError, MediaError, OptionError
+from runtime.mux import check_container, mux
+from runtime.pipeline import load
+from runtime.progress import PROGRESS, reporter
+from runtime.sampling import Progress, SamplingConfig, Take
+
+log = logging.getLogger(__name__)
+DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Every flag with its default and range."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime.infer",
+        description="Make a synchronised sound for a silent video.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("clip", type=Path, help="video file: any container and codec that FFmpeg decodes")
+    add(
+        "-o", "--output", type=Path, help="WAV to write (default: the clip's name with .wav)", default=argparse.SUPPRESS
+    )
+    add("--engines", type=Path, help="bundle to use (default: the one that is shipped)", default=None)
+    add("--backend", choices=("auto", *BACKENDS), default="auto", help="what runs the engines")
+    add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0: the backend's choice")
+    add("--steps", type=int, default=DEFAULTS["steps"], help="unmasking steps, 1 to 1024")
+    add("--guidance", type=float, default=DEFAULTS["guidance"], help="classifier-free guidance, 0 (off) to 100")
+    add("--diversity", type=float, default=DEFAULTS["diversity"], help="noise in the order of unmasking, 0 to 1000")
+    add("--seed", type=int, default=DEFAULTS["seed"], help="0 to 2^64 - 1; the same seed gives the same sound")
+    add("--candidates", type=int, default=DEFAULTS["candidates"], help="sounds to choose among by SCAV, 1 to 256")
+    add("--takes", type=int, default=DEFAULTS["takes"], help="best candidates to write, 1 to --candidates")
+    add("--rate", type=int, choices=(44100, 48000), default=44100, help="sample rate of the WAV in Hz")
+    add("--mux", nargs="?", type=Path, const=Path(), metavar="VIDEO", default=argparse.SUPPRESS,
+        help="also write the video with the best sound, picture untouched (default: CLIP.sound.SUFFIX)")  # fmt: skip
+    add("--existing", choices=("replace", "keep"), default="replace", help="with --mux: the clip's own sound track")
+    add("--report", type=Path, metavar="JSON", help="write seed, options, scores, engine hashes and timings",
+        default=argparse.SUPPRESS)  # fmt: skip
+    add("--overwrite", action="store_true", help="replace outputs that exist")
+    add("--progress", choices=PROGRESS, default="auto", help="auto: a bar on a terminal; json: JSON lines on stdout")
+    add("--debug", action="store_true", help="log more, and show the traceback of an error")
+    return parser
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Every file that a call will write."""
+
+    wavs: list[Path]
+    video: Path | None
+    report: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        return self.wavs + [p for p in (self.video, self.report) if p is not None]
+
+
+def plan_outputs(args: argparse.Namespace) -> Outputs:
+    """Names of the outputs, checked before any work: distinct, in folders that can be written, not there already."""
+    clip: Path = args.clip
+    if clip.is_dir():
+        raise MediaError(f"{clip} is a folder; give the path of one file")
+    wav: Path = getattr(args, "output", clip.with_suffix(".wav"))
+    if wav.suffix.lower() != ".wav":
+        raise OptionError(f"the output {wav} is not a .wav file; for a video with sound use --mux {wav}")
+    wavs = [wav] + [wav.with_name(f"{wav.stem}.take{n}.wav") for n in range(2, args.takes + 1)]
+    video: Path | None = getattr(args, "mux", None)
+    if video == Path():
+        video = clip.with_name(f"{clip.stem}.sound{clip.suffix}")
+    if video is not None:
+        check_container(video, clip, args.existing)
+    outputs = Outputs(wavs, video, getattr(args, "report", None))
+    seen = {clip.resolve()}
+    for path in outputs.files:
+        if path.resolve() in seen:
+            raise OptionError(f"{path} is named twice; the clip and each output need names of their own")
+        seen.add(path.resolve())
+        if path.is_dir():
+            raise MediaError(f"cannot write {path}: it is a folder; give a file name")
+        if path.exists() and not args.overwrite:
+            raise MediaError(f"{path} exists; give --overwrite to replace it, or another name")
+        if not path.parent.is_dir():
+            raise MediaError(f"cannot write {path}: the folder {path.parent} does not exist")
+        if not os.access(path.parent, os.W_OK):
+            raise MediaError(f"cannot write {path}: no permission to write in {path.parent}")
+    return outputs
+
+
+@contextmanager
+def staged(files: list[Path]) -> Iterator[dict[Path, Path]]:
+    """Where to write each file until all are whole: a hidden folder beside it, which an error removes."""
+    try:
+        with ExitStack() as stack:
+            folders = {
+                parent: Path(stack.enter_context(TemporaryDirectory(prefix=".maskvat-", dir=parent)))
+                for parent in sorted({p.parent for p in files})
+            }
+            parts = {p: folders[p.parent] / p.name for p in files}
+            yield parts
+            for path, part in parts.items():
+                os.replace(part, path)
+    except MediaError as error:
+        raise MediaError(unstaged(str(error))) from error
+    except OSError as error:
+        folder, reason = files[0].parent, error.strerror or error
+        raise MediaError(f"cannot write in {folder}: {reason}; free some space or choose another folder") from error
+
+
+def unstaged(text: str) -> str:
+    """A message without the names of `staged` folders."""
+    return re.sub(r"\.maskvat-\w+[/\\]", "", text)
+
+
+def at_rate(take: Take, rate: int) -> FloatArray:
+    """The sound at another rate, again exactly as long as the picture (to which 44.1 kHz was rounded)."""
+    audio = resample(take.audio, take.sample_rate, rate)
+    length = max(1, round(take.duration * rate))
+    return np.pad(audio, (0, max(0, length - len(audio))), mode="edge")[:length]
+
+
+def write_outputs(args: argparse.Namespace, outputs: Outputs, takes: list[Take]) -> dict[str, Any]:
+    """Write all outputs, or none of them; returns the report."""
+    report: dict[str, Any] = dict(takes[0].report)
+    report["rate"] = args.rate
+    report["outputs"] = [str(p) for p in outputs.files]
+    report["takes"] = [
+        {"file": str(p), "candidate": t.candidate, "score": t.score} for p, t in zip(outputs.wavs, takes, strict=True)
+    ]
+    with staged(outputs.files) as parts:
+        for path, take in zip(outputs.wavs, takes, strict=True):
+            write_wav(parts[path], at_rate(take, args.rate), args.rate)
+        if outputs.video is not None:
+            best = takes[0]
+            lost = mux(args.clip, best.audio, best.sample_rate, parts[outputs.video], existing=args.existing)
+            report["warnings"] = [*report["warnings"], *map(unstaged, lost)]
+        if outputs.report is not None:
+            write_atomically(parts[outputs.report], json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def run(args: argparse.Namespace) -> None:
+    """The whole command; raises MaskVATError."""
+    if not 0 <= args.threads <= 1024:
+        raise OptionError(f"threads is {args.threads}; it must be from 0 to 1024")
+    sampling = SamplingConfig(**{name: getattr(args, name) for name in DEFAULTS})
+    outputs = plan_outputs(args)
+    pipeline = load(args.engines, args.backend, args.threads)
+    log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
+    with reporter(args.progress) as report_progress:
+
+        def on_progress(progress: Progress) -> None:
+            report_progress.update(progress)
+
+        takes = pipeline.generate(args.clip, sampling, on_progress)
+        report = write_outputs(args, outputs, takes)
+        report_progress.done(report)
+    for warning in report["warnings"]:
+        log.warning("%s", warning)
+    for entry in report["takes"]:
+        score = "" if entry["score"] is None else f"  SCAV distance {entry['score']:.4f}"
+        log.info("%s%s", entry["file"], score)
+    if outputs.video is not None:
+        log.info("%s", outputs.video)
+    log.info("%.1f s of sound in %.1f s", report["samples"] / report["sample_rate"], report["total_seconds"])
+
+
+def guarded(main: Any, debug: bool) -> int:
+    """Run a command: 0, or one line of advice on stderr and 1 (130 after Ctrl-C)."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    except (MaskVATError, OSError) as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = get_parser().parse_args(argv)
+    logging.basicConfig(level=logging.DEBUG if args.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    return guarded(lambda: run(args), args.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

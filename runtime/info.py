@@ -1,0 +1,50 @@
+"""`python -m runtime.info BUNDLE`: what a bundle is."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines.manifest import MINI, Manifest
+from runtime.infer import guarded
+
+
+def describe(manifest: Manifest) -> str:
+    """A page for people."""
+    c = manifest.config
+    lines = [
+        f"{manifest.name}: MaskVAT {c.design}, width {c.hidden_size}, {c.n_blocks} blocks, {c.n_heads} heads",
+        f"{c.sample_rate} Hz, hop {c.hop_length}, {c.n_codebooks} codebooks of {c.codebook_size}, "
+        f"windows of {c.window_seconds} s overlapping by {c.overlap_seconds} s",
+        f"contract {manifest.contract_version}; built with "
+        + ", ".join(f"{k} {v}" for k, v in manifest.built_with.items() if not isinstance(v, dict)),
+        "",
+        f"{'file':28} {'graph':16} {'precision':10} {'MB':>7}",
+    ]
+    for name, entry in manifest.files.items():
+        lines.append(f"{name:28} {entry.graph:16} {entry.precision:10} {entry.bytes / 1e6:7.2f}")
+    lines += ["", "parity with PyTorch fp32"]
+    lines += [f"  {graph}: {json.dumps(values)}" for graph, values in manifest.parity.items()]
+    lines += ["", "weights"]
+    for w in manifest.weights:
+        trained = "" if w.trained else " (UNTRAINED)"
+        lines.append(f"  {w.role}: {w.name}{trained}; {w.licence}; data: {w.data_licence}; {w.origin}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m runtime.info", description="Show what a bundle is.")
+    parser.add_argument("bundle", type=Path, nargs="?", default=MINI, help="folder (default: the shipped bundle)")
+    parser.add_argument("--json", action="store_true", help="print the manifest as it is")
+    args = parser.parse_args(argv)
+
+    def show() -> None:
+        manifest = Manifest.load(args.bundle)
+        print((args.bundle / "manifest.json").read_text(encoding="utf-8") if args.json else describe(manifest))
+
+    return guarded(show, debug=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Cuts a video of any length into the windows that the transformer was trained on, in one streaming pass.
+
+Windows start at whole seconds, so that every grid of frames starts on a frame; they advance by window - overlap. The
+last one is moved back until it is as full as it can be, because a full window is what the model knows. Only the frames
+that the next window can still need are kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.contract import ModelConfig
+from runtime.video import FrameGrid, Video
+
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Tokens [start, start + length) of the clip and the frames to encode for them."""
+
+    number: int
+    start: int  # token
+    length: int  # tokens
+    clip_frames: Frames  # [N, size, size, 3]
+    sync_frames: Frames  # [Y, size, size, 3]
+
+
+def grids(config: ModelConfig) -> tuple[FrameGrid, FrameGrid]:
+    """Frames of the frame encoder and of the sync encoder."""
+    clip = FrameGrid(config.clip_fps, config.clip_resize, config.clip_size)
+    return clip, FrameGrid(config.sync_fps, config.sync_resize, config.sync_size)
+
+
+def total_samples(config: ModelConfig, video: Video) -> int:
+    """Samples of the sound: as long as the picture, rounded. Known once the frames are exhausted."""
+    return max(1, round(video.duration * config.sample_rate))
+
+
+class _Buffer:
+    """Frames of one grid from `first` on."""
+
+    def __init__(self, fps: int) -> None:
+        self.fps = fps
+        self.first = 0
+        self.frames: list[Frames] = []
+
+    def drop_before(self, second: int) -> None:
+        n = second * self.fps - self.first
+        if n > 0:
+            del self.frames[:n]
+            self.first += n
+
+    def take(self, second: int, n: int) -> Frames:
+        """n frames from a second on, the last one repeated where the video has ended."""
+        begin = second * self.fps - self.first
+        frames = self.frames[begin : begin + n] or self.frames[-1:]
+        return np.stack(frames + frames[-1:] * (n - len(frames)))
+
+
+def windows(config: ModelConfig, video: Video) -> Iterator[Window]:
+    """Yield the windows of a video in order; the last one ends with the picture."""
+    buffers = [_Buffer(g.fps) for g in grids(config)]
+    hop = config.window_seconds - config.overlap_seconds
+    full = config.window_tokens
+    number = second = end = 0
+
+    def cut(second: int, length: int) -> Window:
+        n = (config.n_clip(length), config.n_sync_frames(length))
+        clip, sync = (b.take(second, n[i]) for i, b in enumerate(buffers))
+        return Window(number, start_token(config, second), length, clip, sync)
+
+    for grid, frame in video.sample(grids(config)):
+        buffer = buffers[grid]
+        buffer.frames.append(frame)
+        # half a second past the window (on both grids): the video goes on, so this window is full and not the last
+        seconds = min((b.first + len(b.frames) - 1) / b.fps for b in buffers)
+        if seconds > second + config.window_seconds + 0.5:
+            yield cut(second, full)
+            for b in buffers:
+                b.drop_before(second)
+            end = start_token(config, second) + full
+            number, second = number + 1, second + hop
+    total = config.n_tokens(total_samples(config, video))
+    while end < total:
+        rest = total - full
+        last = max(0, -(-rest * config.hop_length // config.sample_rate))  # the first second from which the rest fits
+        begin = min(second, last)
+        length = min(full, total - start_token(config, begin))
+        yield cut(begin, length)
+        end = start_token(config, begin) + length
+        number, second = number + 1, second + hop
+
+
+def start_token(config: ModelConfig, second: int) -> int:
+    """The token nearest to a whole second: at most half a token (6 ms) away, and never accumulating."""
+    return round(second * config.sample_rate / config.hop_length)
