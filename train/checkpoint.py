@@ -1,0 +1,144 @@
+"""One folder holds a whole system: NAME.safetensors for each component, and meta.json that says what they are.
+
+meta.json: {"components": {NAME: {"kind", "config", "provenance", "sha256"}}}. `kind` names the class that is rebuilt
+from `config`; `provenance` says where the weights come from and under which licences. Nothing here is a pickle.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+KINDS = {  # kind -> class; each class has `.config` (a dataclass) and `from_config(dict)`
+    "maskvat": "train.model:MaskVAT",
+    "framecodec": "train.framecodec:FrameCodec",
+    "dac": "train.dac:DAC",
+    "mobilenet_v2": "train.mobilenet:MobileNetV2",
+    "clip": "train.clip:CLIP",
+    "s3d": "train.s3d:S3D",
+    "beats": "train.beats:BEATs",
+    "scav": "train.scav:SCAV",
+}
+COMPONENTS = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
+PROVENANCE = ("name", "code_licence", "data_licence", "origin", "trained")  # every component states these
+
+
+class CheckpointError(Exception):
+    """A system folder is incomplete, altered, or does not fit the code."""
+
+
+def resolve(reference: str) -> Any:
+    """The object that "module:name" or "module:Class.method" points to, imported when asked for."""
+    module, _, name = reference.partition(":")
+    return reduce(getattr, name.split("."), importlib.import_module(module))
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON through a temporary file beside it, so that a reader never sees half a file."""
+    temporary = _temporary(path)
+    try:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write safetensors atomically. Tied tensors are stored once per name."""
+    temporary = _temporary(path)
+    try:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(temporary))
+        os.chmod(temporary, 0o644)  # safetensors makes a private file of its own
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    return Path(name)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """meta.json of a system folder; {"components": {}} where there is none yet."""
+    path = Path(folder) / "meta.json"
+    if not path.exists():
+        return {"components": {}}
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); train or import the components again") from error
+    if not isinstance(meta, dict) or not isinstance(meta.get("components"), dict):
+        raise CheckpointError(f"{path} has no table of components; train or import the components again")
+    return meta
+
+
+def save(
+    folder: Path | str,
+    name: str,
+    module: nn.Module,
+    kind: str,
+    provenance: dict[str, Any],
+    state: dict[str, Tensor] | None = None,
+) -> Path:
+    """Store a component under `name`, replacing an older one; other components stay. Returns the weights' path.
+
+    `module.config` is stored with it. `state` replaces the module's own state dict (averaged weights, say).
+    """
+    if name not in COMPONENTS:
+        raise CheckpointError(f"unknown component {name!r}; choose from {', '.join(COMPONENTS)}")
+    if kind not in KINDS:
+        raise CheckpointError(f"unknown kind {kind!r}; choose from {', '.join(KINDS)}")
+    missing = [key for key in PROVENANCE if key not in provenance]
+    if missing:
+        raise CheckpointError(f"the provenance of {name} lacks {', '.join(missing)}; state where the weights come from")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    write_tensors(path, module.state_dict() if state is None else state)
+    meta = read_meta(folder)
+    config = asdict(module.config)  # type: ignore[call-overload]
+    meta["components"][name] = {"kind": kind, "config": config, "provenance": provenance, "sha256": sha256(path)}
+    write_json(folder / "meta.json", meta)
+    return path
+
+
+def load(folder: Path | str, name: str, device: str = "cpu") -> nn.Module:
+    """Rebuild a component from its configuration and weights, in eval mode.
+
+    Raises CheckpointError when the folder lacks it, its file was altered, or the weights do not fit exactly.
+    """
+    folder = Path(folder)
+    components = read_meta(folder)["components"]
+    if name not in components:
+        known = ", ".join(components) or "nothing"
+        raise CheckpointError(f"{folder} has no component {name!r}, only {known}; train or import it into this folder")
+    entry, path = components[name], folder / f"{name}.safetensors"
+    if entry["kind"] not in KINDS:
+        raise CheckpointError(f"{name} in {folder} is of unknown kind {entry['kind']!r}; known are {', '.join(KINDS)}")
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing although meta.json lists it; copy it back or train it again")
+    if sha256(path) != entry["sha256"]:
+        raise CheckpointError(f"{path} is not the file that meta.json describes (sha256 differs); copy it again")
+    try:
+        module: nn.Module = resolve(KINDS[entry["kind"]]).from_config(entry["config"])
+        module.load_state_dict(load_file(str(path)), strict=True)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{name} in {folder} does not fit this version of {entry['kind']}: {error}") from error
+    return module.to(torch.device(device)).eval()

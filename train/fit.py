@@ -1,0 +1,131 @@
+"""`python -m train.fit RECIPE.toml [--out DIR] [--set table.key=value]`: train one component as its recipe says.
+
+A recipe is a TOML file with two tables: [task] has `name` and the options of that task, [loop] the fields of
+train.loop.LoopConfig. The same command goes on with an interrupted run. DIR/recipe.json keeps the resolved recipe.
+"""
+
+import argparse
+import json
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from train.checkpoint import CheckpointError, resolve, write_json
+from train.loop import LoopConfig, TrainingError, describe, fit
+
+TASKS = {  # name -> factory(options: dict, seed: int) -> Task
+    "codec": "train.codec_task:CodecTask.from_options",
+    "sync": "train.sync_task:SyncTask.from_options",
+    "scav": "train.scav_task:ScavTask.from_options",
+    "maskvat": "train.maskvat_task:MaskVATTask.from_options",
+}
+CHANGEABLE = {  # in a run that goes on: its length, its reports, and where things lie on this machine
+    *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every")),
+    *(f"task.{key}" for key in ("sounds", "clips", "system")),
+}
+STOPPED = 75  # exit status of an interrupted run: the same command goes on with it
+
+
+class RecipeError(Exception):
+    """A recipe, or an option that changes it, is not understood."""
+
+
+def options_from(cls: type, values: dict[str, Any], table: str = "task") -> Any:
+    """A dataclass from a recipe's table. Raises RecipeError that names unknown keys and those allowed."""
+    allowed = [f.name for f in fields(cls)]
+    unknown = sorted(set(values) - set(allowed))
+    if unknown:
+        raise RecipeError(f"unknown keys in [{table}]: {', '.join(unknown)}; choose from {', '.join(allowed)}")
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"[{table}] {error}") from error
+
+
+def read_recipe(path: Path, changes: list[str]) -> dict[str, dict[str, Any]]:
+    """{"task": {...}, "loop": {...}} with every table.key=value of `changes` applied."""
+    try:
+        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no recipe {path}; the project's recipes are in train/recipes") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    for change in changes:
+        key, separator, text = change.partition("=")
+        table, _, name = key.partition(".")
+        if not separator or not name or table not in ("task", "loop"):
+            raise RecipeError(f"--set {change}: write task.KEY=VALUE or loop.KEY=VALUE")
+        recipe.setdefault(table, {})[name] = _value(text)
+    unknown = sorted(set(recipe) - {"task", "loop"})
+    if unknown:
+        raise RecipeError(f"{path} has unknown tables {', '.join(unknown)}; a recipe has [task] and [loop]")
+    name = recipe.get("task", {}).get("name")
+    if name not in TASKS:
+        raise RecipeError(f"{path}: [task] name is {name!r}; choose from {', '.join(TASKS)}")
+    return {"task": recipe["task"], "loop": recipe.get("loop", {})}
+
+
+def _value(text: str) -> Any:
+    """A TOML value, or the text itself where it is none (a path, say)."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def keep_recipe(out: Path, recipe: dict[str, Any]) -> None:
+    """Store the resolved recipe in out/. Raises RecipeError when out/ holds a run of another one.
+
+    How long a run lasts, how often it reports, and the folders may change; the decay follows the new length.
+    """
+    path = out / "recipe.json"
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        changed = {
+            f"{table}.{key}"
+            for table in recipe
+            for key in recipe[table].keys() | kept.get(table, {}).keys()
+            if recipe[table].get(key) != kept.get(table, {}).get(key)
+        }
+        changed = sorted(changed - CHANGEABLE)
+        if changed:
+            raise RecipeError(f"{out} holds a run with other values of {', '.join(changed)}; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, recipe)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train.fit", description="Train one component of a system.")
+    parser.add_argument("recipe", type=Path, help="TOML file, see train/recipes")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME of the recipe)")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe's value")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status (0 finished, 75 interrupted, 1 error)."""
+    options = get_parser().parse_args(arguments)
+    out = options.out or Path("runs") / options.recipe.stem
+    try:
+        recipe = read_recipe(options.recipe, options.set)
+        loop = options_from(LoopConfig, recipe["loop"], "loop")
+        task_options = {key: value for key, value in recipe["task"].items() if key != "name"}
+        task = resolve(TASKS[recipe["task"]["name"]])(task_options, loop.seed)
+        keep_recipe(out, {"task": recipe["task"], "loop": describe(loop)})
+        results = fit(task, loop, out)
+    except (RecipeError, CheckpointError, TrainingError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(results))
+    if not results["finished"]:
+        print("stopped; run the same command to go on", file=sys.stderr)
+    return 0 if results["finished"] else STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

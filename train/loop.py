@@ -1,0 +1,230 @@
+"""The training loop of every network here: AdamW, warm-up, polynomial decay, clipping, logs, resumable state.
+
+A task brings the module and the loss of one step; batches must be a pure function of (seed, step), so a run that was
+interrupted goes on exactly where its last state left it. The paper's optimiser settings (section 4; components 9.9)
+are the defaults.
+"""
+
+import json
+import math
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from train.checkpoint import write_json, write_tensors
+
+KEPT_STATES = 2
+
+
+class TrainingError(Exception):
+    """Training cannot go on."""
+
+
+class Task(Protocol):
+    """What is trained. `loss` and `validate` may draw from torch's generator: the loop seeds it for every step."""
+
+    module: nn.Module
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Loss of the batch of this step, a pure function of (the task's seed, step), and numbers for the log."""
+        ...
+
+    def validate(self) -> dict[str, float]: ...
+
+    def finish(self, out: Path) -> None:
+        """Save the trained component."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    steps: int = 400_000
+    learning_rate: float = 2e-4
+    final_learning_rate: float = 1e-6
+    warmup_steps: int = 3000
+    power: float = 1.0  # of the decay
+    weight_decay: float = 1e-5
+    betas: tuple[float, float] = (0.9, 0.96)
+    clip_norm: float = 1.0
+    seed: int = 0
+    save_every: int = 1000  # steps
+    log_every: int = 50
+    validate_every: int = 1000
+    minutes: float | None = None  # time budget; the decay then follows the share of it that is used
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))  # TOML and JSON have lists
+        for name in ("steps", "save_every", "log_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes must be positive, not {self.minutes}; leave it out for no time budget")
+
+    def rate(self, step: int, progress: float) -> float:
+        """Learning rate at a step: linear warm-up times polynomial decay over progress in [0, 1]."""
+        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        span = self.learning_rate - self.final_learning_rate
+        return warmup * (self.final_learning_rate + span * max(0.0, 1 - progress) ** self.power)
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is done: of the time budget if there is one, otherwise of the steps after warm-up."""
+        if self.minutes is not None:
+            return min(1.0, seconds / (60 * self.minutes))
+        return min(1.0, max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+
+    def is_done(self, step: int, seconds: float) -> bool:
+        return step >= self.steps or (self.minutes is not None and seconds >= 60 * self.minutes)
+
+
+@dataclass
+class _Run:
+    """The state of a run: what a checkpoint holds."""
+
+    step: int = 0  # steps done
+    seconds: float = 0.0  # spent training, over all sittings
+
+
+# ---------------------------------------------------------------- state on disk
+def save_state(out: Path, run: _Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write out/state/STEP/ as a whole or not at all, then drop all but the newest ones."""
+    root = out / "state"
+    temporary, final = root / f".{run.step:09d}", root / f"{run.step:09d}"
+    for folder in (temporary, final):
+        shutil.rmtree(folder, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    write_tensors(temporary / "tensors.safetensors", tensors)
+    write_json(temporary / "state.json", {"step": run.step, "seconds": run.seconds})
+    temporary.rename(final)
+    for old in _states(out)[:-KEPT_STATES]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _states(out: Path) -> list[Path]:
+    return sorted(p for p in (out / "state").glob("[0-9]*") if (p / "state.json").exists())
+
+
+def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> _Run:
+    """The newest state of out/, loaded into module and optimizer; a fresh run where there is none."""
+    states = _states(out)
+    if not states:
+        return _Run()
+    tensors = load_file(str(states[-1] / "tensors.safetensors"))
+    weights = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+    try:
+        module.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise TrainingError(f"{states[-1]} is of another network; choose another output folder ({error})") from error
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, slot = key.split(".", 2)
+            slots.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return _Run(**json.loads((states[-1] / "state.json").read_text(encoding="utf-8")))
+
+
+# ---------------------------------------------------------------- the loop
+def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
+    """Train until the steps or the minutes are used up, or SIGTERM asks to stop. Goes on from out/state/ if it exists.
+
+    Returns {"finished": bool, "step", "seconds", and the last validation's numbers}. `task.finish` runs only at the
+    end. Raises TrainingError when the loss or the gradient is no longer a number; the last state stays as it was.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    parameters = [p for p in task.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay)
+    run = load_state(out, task.module, optimizer)
+    done, results = config.is_done(run.step, run.seconds), dict[str, float]()
+    devices = [p.device for p in parameters[:1] if p.device.type == "cuda"]
+    with torch.random.fork_rng(devices=devices), _stop_signal() as stop:
+        while not (done or stop.is_set()):
+            numbers = _step(task, config, run, optimizer)
+            done = config.is_done(run.step, run.seconds)
+            validated = done or run.step % config.validate_every == 0
+            if validated:
+                results = _validate(task, config, run)
+            if validated or run.step == 1 or run.step % config.log_every == 0:
+                _log(out, numbers | (results if validated else {}))
+            if done or stop.is_set() or run.step % config.save_every == 0:
+                save_state(out, run, task.module, optimizer)
+    if done:
+        task.finish(out)
+    return {"finished": done, "step": run.step, "seconds": run.seconds} | results
+
+
+def _step(task: Task, config: LoopConfig, run: _Run, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """One update; returns the numbers of the log. Advances `run`."""
+    begin = time.monotonic()
+    progress = config.progress(run.step, run.seconds)
+    rate = config.rate(run.step, progress)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    task.module.train()
+    torch.manual_seed(config.seed * 1_000_003 + run.step)  # dropout draws from the global generator
+    loss, numbers = task.loss(run.step)
+    if not math.isfinite(loss.item()):
+        raise TrainingError(_diverged("loss", loss.item(), run.step))
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip_norm).item()
+    if not math.isfinite(norm):
+        raise TrainingError(_diverged("gradient", norm, run.step))
+    optimizer.step()
+    run.step += 1
+    run.seconds += time.monotonic() - begin
+    done = config.progress(run.step, run.seconds)
+    head = {"step": run.step, "seconds": round(run.seconds, 2), "progress": round(done, 5), "rate": rate}
+    return head | {"loss": loss.item(), "gradient": norm} | numbers
+
+
+def _diverged(what: str, value: float, step: int) -> str:
+    return f"the {what} of step {step} is {value}; lower learning_rate or clip_norm and go on from the last state"
+
+
+def _validate(task: Task, config: LoopConfig, run: _Run) -> dict[str, float]:
+    begin = time.monotonic()
+    task.module.eval()
+    torch.manual_seed(config.seed)
+    with torch.no_grad():
+        results = {f"validation_{name}": value for name, value in task.validate().items()}
+    run.seconds += time.monotonic() - begin
+    return results
+
+
+def _log(out: Path, numbers: dict[str, float]) -> None:
+    with open(out / "log.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(numbers) + "\n")
+    print("  ".join(f"{name} {value:.5g}" for name, value in numbers.items()), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, where this thread may listen to signals."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def describe(config: LoopConfig) -> dict[str, Any]:
+    """The configuration as JSON values."""
+    return asdict(config) | {"betas": list(config.betas)}

@@ -1,0 +1,185 @@
+"""The task that trains MaskVAT on prepared clips (`train.prepare`): masked tokens, and for the encoder designs the
+auxiliary losses. Batches and masks are pure functions of (seed, step)."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engines.contract import SIZES, Grid, ModelConfig, adapter_index, condition_indices
+from train.checkpoint import load, save
+from train.fit import RecipeError, options_from
+from train.masking import AuxiliaryLosses, corrupt, drop_rows, masked_cross_entropy
+from train.model import MaskVAT
+from train.prepare import system_config
+
+BEATS_STRIDE = 2560  # samples at 16 kHz per audio feature: 16 frames of 10 ms
+VALIDATION_RATIOS = (0.3, 0.6, 0.9)
+
+
+@dataclass(frozen=True)
+class MaskVATOptions:
+    """The [task] table of a recipe."""
+
+    data: str  # folder of prepared clips
+    validation: str
+    system: str  # folder with the codec and the encoders; the trained component goes there
+    design: str = "hybrid"
+    size: str = "mini"
+    batch: int = 8
+    crop_seconds: float = 10.0  # of each clip; shorter crops train faster
+    condition_dropout: float = 0.1  # paper, section 3.2.4
+    mse_weight: float = 1.0
+    contrastive_weight: float = 1.0
+    target_norm: str = "layernorm"
+    model: dict[str, Any] = field(default_factory=dict)  # further fields of ModelConfig
+
+
+@dataclass(frozen=True)
+class Batch:
+    codes: Tensor  # (B, K, T)
+    clip: Tensor  # (B, N, Dc)
+    sync: Tensor  # (B, S, Ds)
+    audio: Tensor  # (B, A, 8, D)
+
+
+class PreparedClips:
+    """The arrays of a folder of prepared clips, in memory: 0.2 MB for 10 s."""
+
+    NAMES = ("codes", "clip_features", "sync_features", "audio_features")
+
+    def __init__(self, folder: Path, config: ModelConfig) -> None:
+        self.config = config
+        self.clips: list[dict[str, np.ndarray]] = []
+        for path in sorted(folder.glob("*.npz")):
+            with np.load(path) as arrays:
+                missing = [n for n in self.NAMES if n not in arrays]
+                if missing:
+                    raise RecipeError(f"{path} lacks {', '.join(missing)}; run train.prepare with the whole system")
+                self.clips.append({n: arrays[n] for n in self.NAMES})
+        if not self.clips:
+            raise RecipeError(f"no prepared clips (*.npz) in {folder}; make them with `python -m train.prepare`")
+
+    def crop(self, clip: dict[str, np.ndarray], start: int, n_tokens: int) -> dict[str, np.ndarray]:
+        """n_tokens from sync feature `start` on; the other streams from the nearest place in time."""
+        c = self.config
+        seconds = start * c.sync_stride / c.sync_fps
+        begin = {
+            "codes": (round(seconds * c.sample_rate / c.hop_length), n_tokens),
+            "clip_features": (round(seconds * c.clip_fps), c.n_clip(n_tokens)),
+            "sync_features": (start, c.n_sync(n_tokens)),
+            "audio_features": (round(seconds * c.audio_rate / BEATS_STRIDE), self.n_audio(n_tokens)),
+        }
+        out = {}
+        for name, (first, length) in begin.items():
+            axis = 1 if name == "codes" else 0
+            index = np.minimum(np.arange(first, first + length), clip[name].shape[axis] - 1)
+            out[name] = clip[name].take(index, axis=axis)
+        return out
+
+    def n_audio(self, n_tokens: int) -> int:
+        c = self.config
+        return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * BEATS_STRIDE))
+
+    def batch(self, chosen: list[int], shares: list[float], n_tokens: int) -> Batch:
+        """Crops of the chosen clips; a share in [0, 1) says where each crop lies."""
+        c = self.config
+        rows = []
+        for i, share in zip(chosen, shares, strict=True):
+            clip = self.clips[i]
+            spare = max(0, clip["codes"].shape[1] - n_tokens) * c.hop_length * c.sync_fps
+            rows.append(self.crop(clip, int(share * (spare // (c.sample_rate * c.sync_stride) + 1)), n_tokens))
+        arrays = [np.stack([r[n] for r in rows]) for n in self.NAMES]
+        codes, *features = arrays
+        return Batch(torch.from_numpy(codes.astype(np.int64)), *(torch.from_numpy(f).float() for f in features))
+
+
+class MaskVATTask:
+    """See train.loop.Task."""
+
+    def __init__(self, options: MaskVATOptions, seed: int) -> None:
+        self.options, self.seed = options, seed
+        if options.size not in SIZES:
+            raise RecipeError(f"unknown size {options.size!r}; choose from {', '.join(SIZES)}")
+        system = Path(options.system)
+        parts = {n: load(system, n) for n in ("codec", "frame_encoder", "sync_encoder", "audio_encoder")}
+        self.config = c = system_config(parts, design=options.design, **(SIZES[options.size] | options.model))
+        self.train_clips = PreparedClips(Path(options.data), c)
+        self.validation_clips = PreparedClips(Path(options.validation), c)
+        torch.manual_seed(seed)
+        model = MaskVAT(c)
+        model.load_embeddings(parts["codec"].embedding_table())
+        self.model = model
+        self.auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
+        self.module = nn.ModuleDict({"maskvat": model})
+        if self.auxiliary is not None:
+            self.module["auxiliary"] = self.auxiliary
+        self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
+        self.indices = self._indices(self.n_tokens)
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any], seed: int) -> "MaskVATTask":
+        return cls(options_from(MaskVATOptions, options), seed)
+
+    def _indices(self, n_tokens: int) -> dict[str, Tensor]:
+        c = self.config
+        n_clip, n_sync, n_audio = c.n_clip(n_tokens), c.n_sync(n_tokens), self.train_clips.n_audio(n_tokens)
+        indices = condition_indices(c, n_tokens, n_clip, n_sync)
+        beats = Grid(c.audio_rate, BEATS_STRIDE, BEATS_STRIDE // 2)
+        indices["audio_index"] = adapter_index(beats, c.clip_grid, n_audio, n_clip, c.length_adapter)
+        return {name: torch.from_numpy(index).long() for name, index in indices.items()}
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        size = self.options.batch
+        chosen = torch.randint(len(self.train_clips.clips), (size,), generator=generator).tolist()
+        shares = torch.rand(size, generator=generator).tolist()
+        batch = self.train_clips.batch(chosen, shares, self.n_tokens)
+        corrupted, mask = corrupt(batch.codes, self.config.mask_token, generator)
+        drop = drop_rows(size, self.options.condition_dropout, generator)
+        logits, condition = self.model(corrupted, batch.clip, batch.sync, self.indices, drop)
+        tokens = masked_cross_entropy(logits, batch.codes, mask)
+        numbers = {"tokens": tokens.item()}
+        total = tokens
+        if self.auxiliary is not None:
+            first = 1 if self.config.cls_in_memory else 0  # the memory may begin with [CLS]
+            sequence, index = condition.memory[:, first:], self.indices["audio_index"]
+            terms = self.auxiliary(sequence, condition.cls, batch.audio, index, ~drop)
+            o = self.options
+            total = total + o.mse_weight * terms["mse"] + o.contrastive_weight * terms["contrastive"]
+            numbers |= {name: value.item() for name, value in terms.items()}
+        return total, numbers
+
+    def validate(self) -> dict[str, float]:
+        """Cross-entropy and accuracy of masked tokens at fixed ratios, with and without the picture."""
+        generator = torch.Generator().manual_seed(self.seed)
+        clips = self.validation_clips
+        count = min(len(clips.clips), 24)
+        sums: dict[str, list[float]] = {"tokens": [], "accuracy": [], "tokens_null": []}
+        for first in range(0, count, self.options.batch):
+            chosen = list(range(first, min(first + self.options.batch, count)))
+            batch = clips.batch(chosen, [0.5] * len(chosen), self.n_tokens)
+            for ratio in VALIDATION_RATIOS:
+                mask = torch.rand(batch.codes.shape, generator=generator) < ratio
+                codes = torch.where(mask, self.config.mask_token, batch.codes)
+                for name, dropped in (("tokens", False), ("tokens_null", True)):
+                    drop = torch.full((len(chosen),), dropped)
+                    logits, _ = self.model(codes, batch.clip, batch.sync, self.indices, drop)
+                    sums[name].append(masked_cross_entropy(logits, batch.codes, mask).item())
+                    if not dropped:
+                        hits = logits.argmax(dim=-1) == batch.codes
+                        sums["accuracy"].append(hits[mask].float().mean().item())
+        return {name: float(np.mean(values)) for name, values in sums.items()}
+
+    def finish(self, out: Path) -> None:
+        provenance = {
+            "name": f"MaskVAT {self.config.design}, {self.options.size}",
+            "code_licence": "Apache-2.0",
+            "data_licence": "CC0-1.0, CC-BY-3.0 and CC-BY-4.0 recordings, see CREDITS.md",
+            "origin": "trained by this project: train/recipes/maskvat.toml",
+            "trained": True,
+        }
+        save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance)
