@@ -1,0 +1,270 @@
+"""Parity: torch in float32 with unrounded weights against ONNX Runtime running the exported files.
+
+`step` is judged along a decoding run, because that is what it is for: the NumPy loop of `runtime.decode` runs on
+torch's logits and the NumPy sampler; the codes and uniforms of every step are then given to the exported graph, which
+must draw the same tokens. Rounding that grows over steps is thereby not mistaken for an error of the graph.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from engines.base import Array, Engine, Feeds
+from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, condition_indices, graphs, interpolation_matrix
+from engines.manifest import BundleFile
+from engines.ort import OrtEngine
+from runtime.decode import decode, step_from_logits
+from train.model import Condition, MaskVAT
+
+SEED = 20240715
+GUIDANCE, DIVERSITY = 3.0, 8.0
+Numbers = dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a precision may be from torch; a number that is exceeded fails the export."""
+
+    relative: float  # max abs difference over the largest magnitude of the output
+    tokens: float  # share of equal tokens of `step`, at masked positions
+    logp: float  # max abs difference where tokens are equal
+    codes: float  # share of equal decisions of `codec_encoder` (see code_agreement)
+
+
+LIMITS = {
+    "fp32": Limits(relative=1e-4, tokens=0.999, logp=1e-4, codes=0.999),
+    "fp16": Limits(relative=1e-2, tokens=0.99, logp=2e-2, codes=0.97),  # stored as fp16, computed in fp32
+    "int8": Limits(relative=float("inf"), tokens=0.90, logp=float("inf"), codes=0.0),
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One size of the inputs: candidates, token frames, whether there is a null row, and unmasking steps."""
+
+    batch: int
+    tokens: int
+    null: bool = True
+    steps: int = 8
+
+
+Trials = tuple[Trial, ...]
+
+
+def default_trials(config: ModelConfig) -> Trials:
+    """A whole window with guidance, and one second of two candidates without."""
+    return Trial(1, config.window_tokens), Trial(2, config.n_tokens(config.sample_rate), null=False)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was measured, and in words which limits it exceeds."""
+
+    numbers: Numbers
+    failures: tuple[str, ...]
+
+
+# ---------------------------------------------------------------- inputs
+def sizes(config: ModelConfig, graph: str, trial: Trial) -> dict[str, int]:
+    """What the axis letters stand for in a trial; the other networks get half a second to two seconds."""
+    tokens = trial.tokens
+    if graph not in ("step", "condition"):
+        tokens = min(max(tokens, config.n_tokens(config.sample_rate // 2)), config.n_tokens(2 * config.sample_rate))
+    seconds = tokens * config.hop_length / config.sample_rate
+    n, s = config.n_clip(tokens), config.n_sync(tokens)
+    pairs = condition_indices(config, tokens, n, s).get("clip_index", ())
+    rate = config.audio_rate if graph == "audio_encoder" else config.sample_rate
+    letters = {"B": trial.batch, "T": tokens, "N": n, "S": s, "Y": config.n_sync_frames(tokens), "F": len(pairs)}
+    return letters | {"R": int(trial.null), "L": round(seconds * rate), "A": max(1, round(seconds / 0.16))}
+
+
+def sound(rng: np.random.Generator, batch: int, samples: int) -> FloatArray:
+    """Decaying tones and noise [B, L] at moderate level: structure for the audio networks to hear."""
+    time = np.arange(samples) / samples
+    cycles = samples * 0.5 * rng.random((batch, 4, 1)) ** 3
+    tones = np.sin(2 * np.pi * cycles * time) * np.exp(-6 * ((time - rng.random((batch, 4, 1))) % 1))
+    return (0.1 * tones.sum(axis=1) + 0.01 * rng.standard_normal((batch, samples))).astype(np.float32)
+
+
+def random_inputs(config: ModelConfig, graph: Graph, letters: dict[str, int]) -> Feeds:
+    """Inputs of a graph other than `step`, of plausible ranges."""
+    rng = np.random.default_rng(SEED)
+    feeds: Feeds = dict(condition_indices(config, letters["T"], letters["N"], letters["S"]))
+    feeds["interpolation"] = interpolation_matrix(letters["A"], letters["N"])
+    for spec in graph.inputs:
+        shape = [axis if isinstance(axis, int) else letters[axis] for axis in spec.axes]
+        if spec.name == "frames":
+            feeds[spec.name] = rng.integers(0, 256, shape, dtype=np.uint8)
+        elif spec.name == "codes":
+            feeds[spec.name] = rng.integers(0, config.codebook_size, shape, dtype=np.int32)
+        elif spec.name == "audio":
+            feeds[spec.name] = sound(rng, shape[0], shape[1])
+        elif spec.name not in feeds:  # features: of unit length, as the frame encoder gives them
+            values = rng.standard_normal(shape, dtype=np.float32)
+            feeds[spec.name] = values / np.linalg.norm(values, axis=-1, keepdims=True)
+    return {spec.name: feeds[spec.name] for spec in graph.inputs}
+
+
+def run_torch(module: nn.Module, graph: Graph, feeds: Feeds) -> Feeds:
+    """The reference: the same module, eager, in float32."""
+    with torch.no_grad():
+        outputs = module(*(torch.from_numpy(feeds[spec.name]) for spec in graph.inputs))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return {spec.name: value.numpy() for spec, value in zip(graph.outputs, outputs, strict=True)}
+
+
+# ---------------------------------------------------------------- graphs other than step
+def code_agreement(reference: Int32Array, codes: Int32Array) -> tuple[int, int]:
+    """Equal and comparable decisions of a residual quantiser, codes [B, K, T].
+
+    A codebook quantises what the earlier ones left, so after a frame's first difference the two runs decide about
+    different residuals: those decisions are not compared.
+    """
+    equal = reference == codes
+    comparable = np.concatenate([np.ones_like(equal[:, :1]), np.cumprod(equal[:, :-1], axis=1, dtype=bool)], axis=1)
+    return int((equal & comparable).sum()), int(comparable.sum())
+
+
+def largest_difference(want: Array, got: Array) -> float:
+    """Max abs difference; infinite where shapes differ or a number is not finite, so that no limit holds."""
+    if want.shape != got.shape:
+        return float("inf")
+    value = float(np.abs(want.astype(np.float64) - got).max(initial=0.0))
+    return value if np.isfinite(value) else float("inf")
+
+
+def graph_parity(module: nn.Module, engine: Engine, config: ModelConfig, trials: Trials, limit: Limits) -> Parity:
+    """Max abs difference of every output, and relative to its scale; for codes the share of equal decisions."""
+    graph = engine.graph
+    max_abs = relative = 0.0
+    equal = compared = 0
+    for trial in trials:
+        feeds = random_inputs(config, graph, sizes(config, graph.name, trial))
+        want, got = run_torch(module, graph, feeds), engine.run(feeds)
+        for spec in graph.outputs:
+            a, b = want[spec.name], got[spec.name]
+            if spec.name == "codes":
+                same, seen = code_agreement(a, b)
+                equal, compared = equal + same, compared + seen
+            else:
+                difference, scale = largest_difference(a, b), max(float(np.abs(a).max()), 1e-6)
+                max_abs, relative = max(max_abs, difference), max(relative, difference / scale)
+    if compared:
+        share = equal / compared
+        failures = () if share >= limit.codes else (f"equal codes {share:.4f} < {limit.codes}",)
+        return Parity({"against": "torch fp32", "codes_equal": share}, failures)
+    failures = () if relative <= limit.relative else (f"relative difference {relative:.2e} > {limit.relative:.0e}",)
+    return Parity({"against": "torch fp32", "max_abs": max_abs, "relative": relative}, failures)
+
+
+# ---------------------------------------------------------------- step
+def condition_feeds(modules: dict[str, nn.Module], config: ModelConfig, trial: Trial) -> Feeds:
+    """What `step` gets of a video: torch's `condition`, its null rows dropped where the trial has none."""
+    graph, letters = graphs(config)["condition"], sizes(config, "condition", trial)
+    feeds = run_torch(modules["condition"], graph, random_inputs(config, graph, letters))
+    feeds = {k: v[: letters["R"]] if k.startswith("null_") else v for k, v in feeds.items()}
+    indices = condition_indices(config, letters["T"], letters["N"], letters["S"])
+    return feeds | ({"frame_index": indices["frame_index"]} if "frame_index" in indices else {})
+
+
+def logits_reference(model: MaskVAT, feeds: Feeds) -> Callable[[Int32Array], tuple[FloatArray, FloatArray | None]]:
+    """codes -> conditional and null logits, each [B, K, T, V], from two plain passes of the network."""
+    tensors = {k: torch.from_numpy(v) for k, v in feeds.items()}
+
+    def logits(codes: torch.Tensor, prefix: str) -> FloatArray:
+        condition = Condition(adaln=tensors.get(prefix + "adaln"), frame_index=tensors.get("frame_index"))
+        memory = tensors.get(prefix + "memory")
+        if memory is not None:
+            with_cls = model.config.cls_in_memory
+            condition.memory = memory
+            condition.memory_positions = model.memory_positions(memory.shape[-2] - int(with_cls), with_cls)
+        with torch.no_grad():
+            return np.asarray(model.logits(model.hidden(codes, condition)).numpy())
+
+    def both(codes: Int32Array) -> tuple[FloatArray, FloatArray | None]:
+        given = torch.from_numpy(codes)
+        has_null = any(k.startswith("null_") and len(v) for k, v in feeds.items())
+        return logits(given, ""), logits(given, "null_") if has_null else None
+
+    return both
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One step of the reference's run."""
+
+    codes: Int32Array
+    u: FloatArray
+    tokens: Int32Array
+    logp: FloatArray
+
+
+def reference_run(model: MaskVAT, feeds: Feeds, trial: Trial) -> list[Moment]:
+    """Decode a whole window with the reference and keep every step."""
+    c, moments = model.config, list[Moment]()
+    step = step_from_logits(logits_reference(model, feeds), GUIDANCE)
+    shape = (trial.batch, c.n_codebooks, trial.tokens)
+
+    def noise(n: int) -> tuple[FloatArray, FloatArray]:
+        rng = np.random.default_rng((SEED, n))
+        return rng.random(shape, dtype=np.float32), rng.random(shape, dtype=np.float32)
+
+    def recorded(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
+        tokens, logp = step(codes, u)
+        moments.append(Moment(codes.copy(), u, tokens, logp))
+        return tokens, logp
+
+    start = np.full(shape, c.mask_token, np.int32)
+    decode(recorded, start, noise, mask_token=c.mask_token, steps=trial.steps, diversity=DIVERSITY)
+    return moments
+
+
+def step_parity(runs: list[tuple[Feeds, list[Moment]]], engine: Engine, mask_token: int, limit: Limits) -> Parity:
+    """Give the engine the codes and uniforms of the reference's runs, and count equal tokens at masked positions."""
+    equal = total = 0
+    max_abs = 0.0
+    for feeds, moments in runs:
+        for moment in moments:
+            given: Feeds = {"codes": moment.codes, "u": moment.u, "guidance": np.array(GUIDANCE, np.float32)}
+            got = engine.run(given | feeds)
+            masked = moment.codes == mask_token
+            same = masked & (got["tokens"] == moment.tokens)
+            equal, total = equal + int(same.sum()), total + int(masked.sum())
+            max_abs = max(max_abs, largest_difference(moment.logp[same], got["logp"][same]))
+    share = equal / total
+    failures = [] if share >= limit.tokens else [f"equal tokens {share:.4f} < {limit.tokens}"]
+    if not max_abs <= limit.logp:
+        failures.append(f"logp differs by {max_abs:.2e} > {limit.logp:.0e}")
+    numbers: Numbers = {"against": "torch fp32", "max_abs": max_abs, "tokens_equal": share, "tokens_compared": total}
+    return Parity(numbers, tuple(failures))
+
+
+# ---------------------------------------------------------------- a bundle
+def verify(
+    folder: Path,
+    files: dict[str, BundleFile],
+    config: ModelConfig,
+    modules: dict[str, nn.Module],
+    trials: Trials | None = None,
+) -> dict[str, Parity]:
+    """Parity of every graph's file of a bundle, by file name. `modules` are the unrounded, unfolded torch graphs."""
+    trials = trials or default_trials(config)
+    all_graphs, runs = graphs(config), list[tuple[Feeds, list[Moment]]]()
+    out: dict[str, Parity] = {}
+    for name, entry in files.items():
+        if not entry.graph:
+            continue
+        engine, limit = OrtEngine(folder / name, all_graphs[entry.graph], "cpu"), LIMITS[entry.precision]
+        if entry.graph == "step":
+            if not runs:  # once for all precisions
+                conditions = [condition_feeds(modules, config, trial) for trial in trials]
+                model = modules["step"].model
+                runs = [(feeds, reference_run(model, feeds, t)) for feeds, t in zip(conditions, trials, strict=True)]
+            out[name] = step_parity(runs, engine, config.mask_token, limit)
+        else:
+            out[name] = graph_parity(modules[entry.graph], engine, config, trials, limit)
+    return out
