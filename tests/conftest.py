@@ -1,0 +1,48 @@
+"""Fixtures: fake bundles and short clips, written once per session."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_engines import FakeBundle, small_config, write_bundle
+from media import Picture, steady, write_video
+
+Clip = Callable[..., Path]
+Bundles = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """bundles(design, **config) -> folder of a fake bundle, not to be changed."""
+    pytest.importorskip("onnxruntime")
+    root, made = tmp_path_factory.mktemp("bundles"), {}
+
+    def get(design: str = "hybrid", **changes: object) -> Path:
+        key = (design, *sorted(changes.items()))
+        if key not in made:
+            fake = FakeBundle(small_config(design, **changes), self_test=True)
+            made[key] = write_bundle(root / str(len(made)), fake)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture
+def own_bundle(bundles: Bundles, tmp_path: Path) -> Path:
+    """A bundle that the test may break."""
+    return Path(shutil.copytree(bundles(), tmp_path / "own_bundle"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """clip(frames, fps) -> a silent mp4 of so many frames, not to be changed."""
+    root, made = tmp_path_factory.mktemp("clips"), {}
+
+    def get(frames: int = 60, fps: int = 25) -> Path:
+        key = (frames, fps)
+        if key not in made:
+            made[key] = write_video(root / f"clip{frames}x{fps}.mp4", Picture(steady(frames, fps), last=1 / fps))
+        return made[key]
+
+    return get

@@ -1,0 +1,267 @@
+"""Bundles of kilobyte engines, made from the contract: everything around the network can be tested in seconds.
+
+Names, dtypes and axes come from `engines.contract.graphs`; the functions below only say what is computed in between, so
+a fake cannot drift from the contract. What they compute is made for tests: elementwise (so that a row's result does not
+depend on its batch, to the bit) and sensitive to everything that a real engine is sensitive to.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, TensorSpec, graphs
+from engines.manifest import BundleFile, Manifest, Weights, sha256
+from engines.ort import OrtEngine, available
+from engines.selftest import summarise
+
+NEEDS_ORT = pytest.mark.skipif(available()["cpu"] is not None, reason="needs onnxruntime: pip install '.[cpu,test]'")
+LEVEL = 0.1  # of the fake codec's sound
+CONTEXT = 1  # token frames on each side that the fake codec's sound depends on
+ROLES = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
+
+# short windows and small frames: a clip of a few seconds goes through several windows
+SMALL: dict[str, Any] = {
+    "codec_context": CONTEXT,
+    "window_seconds": 2,
+    "overlap_seconds": 1,
+    "clip_resize": 32,
+    "clip_size": 32,
+    "clip_dim": 6,
+    "sync_resize": 32,
+    "sync_size": 32,
+    "sync_dim": 6,
+    "audio_dim": 4,
+    "scav_dim": 4,
+    "hidden_size": 8,
+    "n_blocks": 1,
+    "n_heads": 2,
+    "encoder_blocks": 1,
+}
+
+
+def small_config(design: str = "hybrid", **changes: Any) -> ModelConfig:
+    return ModelConfig.from_dict(SMALL | {"design": design} | changes)
+
+
+class Builder:
+    """Collects the nodes of one graph. `op("Add", x, 1.0)` adds a node and returns its output's name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def __call__(self, op: str, *inputs: Any, **attributes: Any) -> str:
+        names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
+        out = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, names, [out], **attributes))
+        return out
+
+    def constant(self, value: Any) -> str:
+        """Numbers become float32, lists of integers int64, arrays stay what they are."""
+        if not isinstance(value, np.ndarray):
+            value = np.array(value, np.float32 if isinstance(value, float) else np.int64)
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    # the few steps that several graphs need
+    def slice(self, x: str, axis: int, start: int, stop: int = 2**31, stride: int = 1) -> str:
+        return self("Slice", x, [start], [stop], [axis], [stride])
+
+    def widen(self, x: str, axis: int, width: int) -> str:
+        """Repeat a last or inner axis of size 1."""
+        return self("Gather", x, np.zeros(width, np.int64), axis=axis)
+
+    def fraction(self, x: str) -> str:
+        return self("Sub", x, self("Floor", x))
+
+    def cast(self, x: str, dtype: int) -> str:
+        return self("Cast", x, to=dtype)
+
+
+Body = Callable[[Builder, ModelConfig, Graph], dict[str, str]]  # -> output's name: value's name
+
+
+def frame_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    """The mean colour of each frame, repeated."""
+    mean = op("ReduceMean", op.cast("frames", TensorProto.FLOAT), [1, 2], keepdims=0)  # [N, 3]
+    return {"features": op("Gather", op("Div", mean, 255.0), np.arange(c.clip_dim) % 3, axis=1)}
+
+
+def sync_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    """The mean colour of every `sync_stride`-th frame, repeated: Y / stride rows."""
+    frames = op.slice("frames", 1, c.sync_stride - 1, stride=c.sync_stride)
+    mean = op("ReduceMean", op.cast(frames, TensorProto.FLOAT), [2, 3], keepdims=0)  # [B, S, 3]
+    return {"sync_features": op("Gather", op("Div", mean, 255.0), np.arange(c.sync_dim) % 3, axis=2)}
+
+
+def condition(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    """Each stream's first feature, brought to the frames by the contract's gathers; the null twins are zero."""
+    clip = op.slice("clip_features", 2, 0, 1)  # [B, N, 1]
+    sync = op.slice("sync_features", 2, 0, 1) if c.uses_sync else ""  # [B, S, 1]
+    out = {}
+    if c.has_memory:
+        memory = op("Add", clip, op("Gather", sync, "memory_index", axis=1))  # [B, N, 1]
+        if c.cls_in_memory:
+            memory = op("Concat", op.slice(memory, 1, 0, 1), memory, axis=1)
+        out["memory"] = op.widen(memory, 2, c.hidden_size)
+    if c.adaln_streams == ("clip", "sync"):
+        adaln = op("Add", op("Gather", clip, "clip_index", axis=1), op("Gather", sync, "sync_index", axis=1))
+        out["adaln"] = op.widen(adaln, 2, c.hidden_size)
+    elif c.adaln_streams:
+        out["adaln"] = op.widen(clip if c.adaln_streams == ("clip",) else sync, 2, c.hidden_size)
+    nulls = {f"null_{name}": op("Mul", op.slice(value, 0, 0, 1), 0.0) for name, value in out.items()}
+    return out | nulls
+
+
+def step(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    """Tokens follow u, shifted by the condition, by what is known, and by guidance where there are null rows."""
+    names = {spec.name for spec in graph.inputs}
+    shift = op("Mul", "guidance", 0.0)
+    for name in sorted(names & {"adaln", "memory"}):
+        value = op.slice(name, 2, 0, 1)  # [B, frames, 1]
+        null = op("ReduceSum", op.slice(f"null_{name}", 2, 0, 1), [0], keepdims=1)  # [1, frames, 1]
+        rows = op("Slice", op("Shape", f"null_{name}"), [0], [1])  # R
+        strength = op("Mul", "guidance", op.cast(rows, TensorProto.FLOAT))  # no null rows: guidance has no effect
+        guided = op("Add", value, op("Mul", strength, op("Sub", value, null)))
+        if name == "adaln":
+            guided = op("Gather", guided, "frame_index", axis=1)  # [B, T, 1]
+        else:
+            guided = op.slice(guided, 1, 0, 1)  # [B, 1, 1]
+        shift = op("Add", shift, op("Transpose", guided, perm=[0, 2, 1]))  # [B, 1, T or 1]
+    known = op("ReduceSum", "codes", [1, 2], keepdims=1)  # of integers: exact in any order
+    known = op.cast(op("Mod", known, np.array(97, np.int32)), TensorProto.FLOAT)
+    x = op.fraction(op("Add", op("Add", "u", shift), op("Mul", known, 1.0 / 128)))
+    token = op("Clip", op("Floor", op("Mul", x, float(c.codebook_size))), 0.0, float(c.codebook_size - 1))
+    logp = op("Neg", op.fraction(op("Mul", x, 61.0)))
+    return {"tokens": op.cast(token, TensorProto.INT32), "logp": logp}
+
+
+def codec_decoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    """A decaying sequence per frame, scaled by the frame's codes and a little by its neighbours': CONTEXT is 1."""
+    total = op.cast(op("ReduceSum", "codes", [1], keepdims=0), TensorProto.FLOAT)  # [B, T]
+    level = op("Mul", total, LEVEL / (2 * c.n_codebooks * c.codebook_size))
+    before = op("Pad", op.slice(level, 1, 0, -1), [0, 1, 0, 0], 0.0)
+    after = op("Pad", op.slice(level, 1, 1), [0, 0, 0, 1], 0.0)
+    level = op("Add", level, op("Mul", op("Sub", before, after), 0.5))
+    time = op.cast(op("Range", np.array(0), np.array(c.hop_length), np.array(1)), TensorProto.FLOAT)
+    decay = op("Exp", op("Mul", time, -8.0 / c.hop_length))
+    audio = op("Mul", op("Unsqueeze", level, [2]), decay)  # [B, T, hop]
+    return {"audio": op("Reshape", audio, op.constant([0, -1]))}
+
+
+def codec_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    """The magnitude of the first sample of each hop: ceil(L / hop) frames."""
+    size = op("Abs", op.slice("audio", 1, 0, stride=c.hop_length))  # [B, T]
+    code = op.cast(op("Clip", op("Mul", size, float(c.codebook_size)), 0.0, c.codebook_size - 1.0), TensorProto.INT32)
+    return {"codes": op.widen(op("Unsqueeze", code, [1]), 1, c.n_codebooks)}
+
+
+def audio_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    """Every 16th of BEATs' frames (400 samples, hop 160): A = floor((1 + floor((L - 400) / 160)) / 16) rows."""
+    frames = op.slice("audio", 1, 0, -399, stride=160)
+    rows = op("Abs", op.slice(frames, 1, 15, stride=16))  # [B, A]
+    wide = op.widen(op("Unsqueeze", rows, [2, 3]), 2, c.audio_bands)
+    return {"audio_features": op.widen(wide, 3, c.audio_dim)}
+
+
+def scav_video(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    brightness = op("MatMul", "interpolation", op.slice("clip_features", 2, 0, 1))  # [B, A, 1]
+    return {"embedding": op.widen(brightness, 2, c.scav_dim)}
+
+
+def scav_audio(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    return {"embedding": op.widen(op.slice("audio_features", 3, 0, 1), 3, c.scav_dim)}
+
+
+BODIES: dict[str, Body] = {
+    body.__name__: body
+    for body in (
+        frame_encoder,
+        sync_encoder,
+        condition,
+        step,
+        codec_decoder,
+        codec_encoder,
+        audio_encoder,
+        scav_video,
+        scav_audio,
+    )
+}
+
+
+def value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(spec.name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)), spec.axes)
+
+
+def model(graph: Graph, config: ModelConfig, body: Body | None = None) -> onnx.ModelProto:
+    """The fake of one graph of the contract; another `body` makes a broken one."""
+    op = Builder()
+    made = (body or BODIES[graph.name])(op, config, graph)
+    for spec in graph.outputs:
+        op.nodes.append(helper.make_node("Identity", [made[spec.name]], [spec.name]))
+    inputs, outputs = ([value_info(s) for s in specs] for specs in (graph.inputs, graph.outputs))
+    proto = helper.make_model(
+        helper.make_graph(op.nodes, graph.name, inputs, outputs, op.constants),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+@dataclass(frozen=True)
+class FakeBundle:
+    """What to write; by default a complete, trained hybrid."""
+
+    config: ModelConfig
+    untrained: tuple[str, ...] = ()
+    self_test: bool = False
+    name: str = "fake"
+
+
+def write_bundle(folder: Path, fake: FakeBundle) -> Path:
+    """Write manifest and engines; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, graph in graphs(fake.config).items():
+        path = folder / f"{name}.onnx"
+        onnx.save(model(graph, fake.config), path)
+        files[path.name] = BundleFile(name, "fp32", path.stat().st_size, sha256(path))
+    weights = (Weights(role, "fake", role not in fake.untrained, "Apache-2.0", "none", "tests") for role in ROLES)
+    manifest = Manifest(
+        name=fake.name,
+        config=fake.config,
+        files=files,
+        built_with={"onnx": onnx.__version__},
+        parity={"step": {"logp": 0.0}},
+        self_test=self_test(folder, fake.config) if fake.self_test else {},
+        weights=tuple(weights),
+    )
+    manifest.save(folder)
+    return folder
+
+
+def self_test(folder: Path, config: ModelConfig) -> dict[str, Any]:
+    signatures = graphs(config)
+    return summarise(lambda name: OrtEngine(folder / f"{name}.onnx", signatures[name], "cpu", 1), config)
+
+
+def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Let `change` edit the manifest's JSON in place."""
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def entry_of(path: Path, graph: str = "", precision: str = "fp32") -> dict[str, Any]:
+    """A file's entry in the manifest."""
+    return asdict(BundleFile(graph, precision, path.stat().st_size, sha256(path)))

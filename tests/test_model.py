@@ -1,0 +1,164 @@
+"""MaskVAT's designs: shapes, conditioning, guidance rows, and that each can learn."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from engines.contract import DESIGNS, SIZES, ModelConfig, condition_indices  # noqa: E402
+from train.masking import AuxiliaryLosses, corrupt, drop_rows, masked_cross_entropy  # noqa: E402
+from train.model import MaskVAT, rotate  # noqa: E402
+
+pytestmark = pytest.mark.torch
+T = 40
+
+
+def make(design: str, **changes: object) -> tuple[MaskVAT, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A tiny model and random features of one batch of two clips."""
+    torch.manual_seed(0)
+    config = ModelConfig(design=design, clip_dim=12, sync_dim=10, audio_dim=6, **SIZES["tiny"], **changes)
+    n_clip, n_sync = config.n_clip(T), config.n_sync(T)
+    indices = {k: torch.from_numpy(v).long() for k, v in condition_indices(config, T, n_clip, n_sync).items()}
+    inputs = {
+        "codes": torch.randint(0, 1024, (2, 9, T)),
+        "clip": torch.randn(2, n_clip, 12),
+        "sync": torch.randn(2, n_sync, 10),
+    }
+    model = MaskVAT(config)
+    with torch.no_grad():  # the zero-initialised modulation would hide the condition
+        for name, parameter in model.named_parameters():
+            if "modulation" in name:
+                parameter.normal_(std=0.2)
+    return model.eval(), indices, inputs
+
+
+def masked(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.full_like(inputs["codes"], 1024)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_forward(design: str) -> None:
+    model, indices, x = make(design)
+    logits, condition = model(x["codes"], x["clip"], x["sync"], indices)
+    assert logits.shape == (2, 9, T, 1024)
+    assert (condition.memory is not None) == (design in ("seq2seq", "hybrid"))
+    assert (condition.adaln is not None) == (design != "seq2seq")
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_each_stream_matters_as_the_design_says(design: str) -> None:
+    model, indices, x = make(design)
+    with torch.no_grad():
+        base = model(masked(x), x["clip"], x["sync"], indices)[0]
+        other_clip = model(masked(x), x["clip"] + 1, x["sync"], indices)[0]
+        other_sync = model(masked(x), x["clip"], x["sync"] + 1, indices)[0]
+    assert (base - other_clip).abs().max() > 1e-3
+    assert ((base - other_sync).abs().max() > 1e-3) == (design != "adaln_a")
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_dropped_rows_are_the_null_condition(design: str) -> None:
+    model, indices, x = make(design)
+    with torch.no_grad():
+        dropped = model(masked(x), x["clip"], x["sync"], indices, torch.tensor([True, False]))[0]
+        null = model.null_condition(x["clip"].shape[1], x["sync"].shape[1], indices)
+        expected = model.logits(model.hidden(masked(x)[:1], null))
+        plain = model(masked(x), x["clip"], x["sync"], indices)[0]
+    torch.testing.assert_close(dropped[:1], expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(dropped[1], plain[1], rtol=0, atol=1e-4)
+
+
+def test_adapting_after_the_projection_equals_adapting_before() -> None:
+    """The AdaLN condition is projected at the video's rate and gathered late: exact, as the projection is per frame."""
+    model, indices, x = make("adaln_b", length_adapter="centre")
+    config = model.config
+    with torch.no_grad():
+        fast = model(masked(x), x["clip"], x["sync"], indices)[0]
+        full = dict(indices)
+        full["clip_index"] = indices["clip_index"][indices["frame_index"]]  # one condition frame per token
+        full["sync_index"] = indices["sync_index"][indices["frame_index"]]
+        full["frame_index"] = torch.arange(T)
+        slow = model(masked(x), x["clip"], x["sync"], full)[0]
+    assert len(indices["clip_index"]) < T and config.design == "adaln_b"
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-4)
+
+
+def test_embeddings_start_from_the_codec() -> None:
+    model, _, x = make("hybrid")
+    table = torch.randn(9, 1024, model.config.codec_latent)
+    model.load_embeddings(table)
+    offset = torch.arange(9)[:, None] * 1025
+    summed = model.tokens(x["codes"] + offset).sum(dim=1)
+    expected = sum(table[k][x["codes"][:, k]] for k in range(9))
+    torch.testing.assert_close(summed, expected)
+    with pytest.raises(ValueError, match="codec embeddings are"):
+        model.load_embeddings(table[:, :, :3])
+
+
+def test_rotary_scores_depend_on_distance_only() -> None:
+    q, k = torch.randn(1, 1, 16), torch.randn(1, 1, 16)
+
+    def score(i: float, j: float) -> float:
+        return float((rotate(q, torch.tensor([i])) * rotate(k, torch.tensor([j]))).sum())
+
+    assert score(5, 2) == pytest.approx(score(105, 102), abs=1e-4)
+    assert score(5, 2) != pytest.approx(score(5, 3), abs=1e-3)
+
+
+def test_corruption_follows_the_cosine() -> None:
+    codes = torch.zeros(4000, 9, 4, dtype=torch.long)
+    corrupted, mask = corrupt(codes, 1024, torch.Generator().manual_seed(0))
+    assert mask.float().mean() == pytest.approx(2 / np.pi, abs=0.01)  # the mean of cos(u), u ~ U[0, pi/2]
+    assert bool(((corrupted == 1024) == mask).all())
+    assert bool(mask.flatten(1).any(dim=1).all())
+    single = corrupt(torch.zeros(500, 1, 1, dtype=torch.long), 1024, torch.Generator().manual_seed(1))[1]
+    assert bool(single.all())  # never an empty mask
+
+
+def test_loss_counts_masked_positions_only() -> None:
+    logits, codes = torch.randn(2, 9, T, 1024), torch.randint(0, 1024, (2, 9, T))
+    mask = torch.zeros(2, 9, T, dtype=torch.bool)
+    mask[0, 3, 5] = True
+    expected = -logits[0, 3, 5].log_softmax(-1)[codes[0, 3, 5]]
+    torch.testing.assert_close(masked_cross_entropy(logits, codes, mask), expected)
+
+
+def test_condition_dropout_rate() -> None:
+    assert drop_rows(20000, 0.1, torch.Generator().manual_seed(0)).float().mean() == pytest.approx(0.1, abs=0.01)
+
+
+@torch.no_grad()
+def test_auxiliary_losses() -> None:
+    torch.manual_seed(0)
+    losses = AuxiliaryLosses(6, 64)
+    audio, index = torch.randn(4, 3, 8, 6), torch.tensor([0, 0, 1, 2, 2])
+    target = losses.projection(audio.mean(2))
+    sequence, cls, keep = target[:, index], target.mean(1), torch.tensor([True, True, True, False])
+    perfect = losses(sequence, cls, audio, index, keep)
+    worse = losses(torch.randn_like(sequence), torch.randn_like(cls), audio, index, keep)
+    assert perfect["mse"] < 1e-6 < worse["mse"]
+    assert perfect["contrastive"] < worse["contrastive"]
+    changed = audio.clone()
+    changed[3] += 5  # a dropped row counts nowhere
+    again = losses(sequence, cls, changed, index, keep)
+    assert again["mse"] == pytest.approx(float(perfect["mse"]), abs=1e-6)
+    assert again["contrastive"] == pytest.approx(float(perfect["contrastive"]), abs=1e-6)
+    with pytest.raises(ValueError, match="choose from"):
+        AuxiliaryLosses(6, 64, "batch")
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_overfits_one_batch(design: str) -> None:
+    """Two clips whose codes only the picture can tell apart: fully masked, each design must learn to reproduce them."""
+    model, indices, x = make(design)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(120):
+        logits, _ = model(masked(x), x["clip"], x["sync"], indices)
+        loss = masked_cross_entropy(logits, x["codes"], torch.ones_like(x["codes"], dtype=torch.bool))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        accuracy = (model(masked(x), x["clip"], x["sync"], indices)[0].argmax(-1) == x["codes"]).float().mean()
+    assert accuracy > 0.95, f"loss {loss.item():.3f}, accuracy {accuracy:.3f}"
