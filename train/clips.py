@@ -30,6 +30,7 @@ Floats = NDArray[np.float32]
 RATE = 44100
 VAL_SHARE = 0.15
 MARGIN = 0.2  # of the backdrop around the picture, in frame heights
+SEEN = 0.86  # of the short side: what the encoders' centre crops leave, and where contacts are put
 SIZES = ((192, 192), (256, 144), (240, 180), (224, 168), (144, 240), (176, 224), (288, 160))
 RATES = {25: 0.35, 30: 0.25, 24: 0.15, 15: 0.05, 20: 0.05, 50: 0.05, 60: 0.05, 48: 0.05}
 SPEECH = ("speech", "hurt", "zombie", "monster", "scream", "crowd", "radio", "news", "roar", "fatigue", "humming")
@@ -337,12 +338,14 @@ def draw_stage(rng: np.random.Generator, film: Film, kind: str | None) -> tuple[
     kinds = [str(k) for k in rng.choice(names, 2 if rng.random() < 0.2 else 1, p=chances / chances.sum())]
     kinds = [kind] if kind else kinds
     wide, floor = film.width / film.height, str(rng.choice(GROUNDS if "walk" in kinds else [*GROUNDS, *SOLIDS]))
-    stage = Stage(rng, film.seconds, 0.0, wide, rng.uniform(0.72, 0.93), floor)
+    side = SEEN * min(1.0, wide)
+    stage = Stage(rng, film.seconds, 0.0, wide, 0.5 + side * rng.uniform(0.25, 0.47), floor, wide)
     behind = rng.random()
     if behind < 0.4 and not kind:  # nothing of this is heard
         (drift if behind < 0.2 else still)(stage)
     for k, name in enumerate(kinds):
-        stage.left, stage.right = wide * k / len(kinds), wide * (k + 1) / len(kinds)
+        stage.left = wide / 2 + side * (k / len(kinds) - 0.5)
+        stage.right = stage.left + side / len(kinds)
         SCENES[name][0](stage)
     if rng.random() < 0.08 and not kind:  # an occluder that passes in front
         bar, x, speed = stage.solid(0.1, 0.25), rng.uniform(0, wide), rng.normal(0, 0.15)

@@ -170,6 +170,7 @@ class Stage:
     right: float
     ground: float
     floor: str = "floor"  # material of the ground
+    width: float = 1.5  # of the whole picture
     shapes: list[Shape] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
@@ -283,6 +284,8 @@ def fly(s: Stage, shape: Shape, start: float, gravity: float, bounce: float) -> 
 
 def bounce(s: Stage) -> None:
     gravity, spring = s.rng.uniform(2.5, 6), s.rng.uniform(0.35, 0.85)
+    for x in (s.left - 0.012, s.right + 0.012):  # the walls
+        s.limb(0.012, lambda t, x=x: (x, -0.2, x, s.ground), LOOKS[s.floor])
     for start in s.rng.uniform(0, s.seconds * 0.75, int(s.rng.integers(1, 6))):
         fly(s, s.solid(0.06, 0.19), start, gravity, spring)
 
@@ -493,7 +496,7 @@ def drift(s: Stage) -> None:
         shape, start, spin = s.solid(0.06, 0.2), s.rng.uniform(-1, s.seconds - 1), s.rng.normal(0, 2)
         side, speed = s.rng.choice([-1, 1]), s.rng.uniform(0.3, 1.5)
         y, vy, g = s.rng.uniform(0.1, 0.7), s.rng.normal(0, 0.2), s.rng.choice([0.0, 0.5])
-        edge = (s.left if side > 0 else s.right) - side * 0.3
+        edge = (0.0 if side > 0 else s.width) - side * 0.3
         shape.motion = lambda t, a=start, b=edge, v=side * speed, y=y, w=vy, z=spin, g=g: (
             b + v * (t - a), y + (w + g * (t - a) / 2) * (t - a) / 2, z * t, 0.0) if t > a else None  # fmt: skip
 
