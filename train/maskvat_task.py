@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.contract import SIZES, Grid, ModelConfig, adapter_index, condition_indices
-from train.checkpoint import load, save
+from train.checkpoint import COMPONENTS, load, save
 from train.fit import RecipeError, options_from
 from train.masking import AuxiliaryLosses, corrupt, drop_rows, masked_cross_entropy
 from train.model import MaskVAT
@@ -35,6 +35,7 @@ class MaskVATOptions:
     mse_weight: float = 1.0
     contrastive_weight: float = 1.0
     target_norm: str = "layernorm"
+    bfloat16: bool = False  # matrix products in bfloat16; parameters, norms and losses stay float32
     model: dict[str, Any] = field(default_factory=dict)  # further fields of ModelConfig
 
 
@@ -105,7 +106,7 @@ class MaskVATTask:
         if options.size not in SIZES:
             raise RecipeError(f"unknown size {options.size!r}; choose from {', '.join(SIZES)}")
         system = Path(options.system)
-        parts = {n: load(system, n) for n in ("codec", "frame_encoder", "sync_encoder", "audio_encoder")}
+        parts = {n: load(system, n) for n in COMPONENTS if n != "maskvat"}
         self.config = c = system_config(parts, design=options.design, **(SIZES[options.size] | options.model))
         self.train_clips = PreparedClips(Path(options.data), c)
         self.validation_clips = PreparedClips(Path(options.validation), c)
@@ -132,6 +133,10 @@ class MaskVATTask:
         indices["audio_index"] = adapter_index(beats, c.clip_grid, n_audio, n_clip, c.length_adapter)
         return {name: torch.from_numpy(index).long() for name, index in indices.items()}
 
+    def precision(self) -> torch.autocast:
+        device = next(self.model.parameters()).device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.options.bfloat16)
+
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         size = self.options.batch
@@ -140,14 +145,15 @@ class MaskVATTask:
         batch = self.train_clips.batch(chosen, shares, self.n_tokens)
         corrupted, mask = corrupt(batch.codes, self.config.mask_token, generator)
         drop = drop_rows(size, self.options.condition_dropout, generator)
-        logits, condition = self.model(corrupted, batch.clip, batch.sync, self.indices, drop)
+        with self.precision():
+            logits, condition = self.model(corrupted, batch.clip, batch.sync, self.indices, drop)
         tokens = masked_cross_entropy(logits, batch.codes, mask)
         numbers = {"tokens": tokens.item()}
         total = tokens
         if self.auxiliary is not None:
             first = 1 if self.config.cls_in_memory else 0  # the memory may begin with [CLS]
-            sequence, index = condition.memory[:, first:], self.indices["audio_index"]
-            terms = self.auxiliary(sequence, condition.cls, batch.audio, index, ~drop)
+            sequence, cls = condition.memory[:, first:].float(), condition.cls.float()
+            terms = self.auxiliary(sequence, cls, batch.audio, self.indices["audio_index"], ~drop)
             o = self.options
             total = total + o.mse_weight * terms["mse"] + o.contrastive_weight * terms["contrastive"]
             numbers |= {name: value.item() for name, value in terms.items()}
@@ -167,7 +173,8 @@ class MaskVATTask:
                 codes = torch.where(mask, self.config.mask_token, batch.codes)
                 for name, dropped in (("tokens", False), ("tokens_null", True)):
                     drop = torch.full((len(chosen),), dropped)
-                    logits, _ = self.model(codes, batch.clip, batch.sync, self.indices, drop)
+                    with self.precision():
+                        logits, _ = self.model(codes, batch.clip, batch.sync, self.indices, drop)
                     sums[name].append(masked_cross_entropy(logits, batch.codes, mask).item())
                     if not dropped:
                         hits = logits.argmax(dim=-1) == batch.codes
