@@ -23,6 +23,10 @@ class BackendUnavailable(MaskVATError):
     """A backend was asked for that is not installed or does not work on this machine."""
 
 
+class EngineError(MaskVATError):
+    """A backend failed while it ran a graph: out of memory, for example."""
+
+
 class Engine(Protocol):
     """A loaded, runnable graph. `run` may be called from several threads."""
 

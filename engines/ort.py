@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from engines.base import BackendUnavailable, Feeds, check_tensors
+from engines.base import BackendUnavailable, EngineError, Feeds, check_tensors
 from engines.contract import Graph
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# TF32 would round the sums that the sampler compares
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 INSTALL = {"cpu": "pip install '.[cpu]'", "cuda": "pip install '.[gpu]' (it replaces the package of the cpu extra)"}
 
 
@@ -39,7 +41,8 @@ class OrtEngine:
         # idle threads must not spin: the host's own work between two runs needs the cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session: Any = ort.InferenceSession(str(path), options, providers=[PROVIDERS[backend]])
+            provider = (PROVIDERS[backend], PROVIDER_OPTIONS[backend])
+            self._session: Any = ort.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {error}") from error
         used = self._session.get_providers()[0]
@@ -63,7 +66,12 @@ class OrtEngine:
         sizes: dict[str, int] = {}
         check_tensors(self.graph, self.graph.inputs, feeds, sizes)
         names = [s.name for s in self.graph.outputs]
-        outputs = dict(zip(names, self._session.run(names, feeds), strict=True))
+        try:
+            values = self._session.run(names, feeds)
+        except Exception as error:  # as above: no base class of their own
+            advice = "if memory is short, fewer --candidates or shorter clips need less"
+            raise EngineError(f"{self.backend} failed in {self.graph.name}: {error}; {advice}") from error
+        outputs = dict(zip(names, values, strict=True))
         check_tensors(self.graph, self.graph.outputs, outputs, sizes)
         return outputs
 

@@ -20,6 +20,8 @@ from torch import nn
 from engines.base import MaskVATError
 from engines.contract import IR_VERSION, OPSET, Graph, graphs
 from engines.manifest import BundleFile, Manifest, Weights, sha256
+from engines.ort import OrtEngine
+from engines.selftest import summarise
 from export import ExportError
 from export.graphs import check_agreement, graph_modules
 from export.onnx_export import export_graph, save, store_half
@@ -124,13 +126,13 @@ def parity_table(files: Files, parities: dict[str, Parity]) -> dict[str, dict[st
 
 def report(files: Files, parities: dict[str, Parity]) -> str:
     """graph / file / MB / parity / verdict, one line per file."""
-    lines = [f"{'graph':14} {'file':22} {'MB':>8}  {'parity':40} verdict"]
+    lines = [f"{'graph':14} {'file':22} {'MB':>8}  {'parity':56} verdict"]
     for file, entry in files.items():
         parity = parities.get(file)
         numbers = {} if parity is None else {k: v for k, v in parity.numbers.items() if isinstance(v, float)}
         text = ", ".join(f"{k} {v:.4f}" if k.endswith("equal") else f"{k} {v:.1e}" for k, v in numbers.items())
         verdict = "" if parity is None else "; ".join(parity.failures) or "ok"
-        lines.append(f"{entry.graph:14} {file:22} {entry.bytes / 1e6:8.2f}  {text:40} {verdict}")
+        lines.append(f"{entry.graph:14} {file:22} {entry.bytes / 1e6:8.2f}  {text:56} {verdict}")
     return "\n".join(lines)
 
 
@@ -154,15 +156,21 @@ def place(folder: Path, options: Options) -> None:
 def build(options: Options, components: dict[str, nn.Module], folder: Path) -> dict[str, Parity]:
     """Write graphs and manifest into `folder`, verify them, and print the table."""
     config = components["maskvat"].config
-    files = write_graphs(options, graph_modules(components, fold=True), graphs(config), folder)
+    table = graphs(config)
+    files = write_graphs(options, graph_modules(components, fold=True), table, folder)
     log.info("verifying")
     parities = verify(folder, files, config, graph_modules(components))
+
+    def engine_for(graph: str) -> OrtEngine:  # of the file just verified, the first of its graph
+        return OrtEngine(folder / next(f for f, e in files.items() if e.graph == graph), table[graph], "cpu")
+
     Manifest(
         name=options.name or options.out.resolve().name,
         config=config,
         files=files,
         built_with={p: version(p) for p in PACKAGES} | {"opset": OPSET, "ir_version": IR_VERSION},
         parity=parity_table(files, parities),
+        self_test=summarise(engine_for, config),
         weights=provenance(options.checkpoint),
     ).save(folder)
     Manifest.load(folder)  # what was written is what will be read

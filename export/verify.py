@@ -226,7 +226,7 @@ def reference_run(model: MaskVAT, feeds: Feeds, trial: Trial) -> list[Moment]:
 def step_parity(runs: list[tuple[Feeds, list[Moment]]], engine: Engine, mask_token: int, limit: Limits) -> Parity:
     """Give the engine the codes and uniforms of the reference's runs, and count equal tokens at masked positions."""
     equal = total = 0
-    max_abs = 0.0
+    max_abs = sum_abs = 0.0
     for feeds, moments in runs:
         for moment in moments:
             given: Feeds = {"codes": moment.codes, "u": moment.u, "guidance": np.array(GUIDANCE, np.float32)}
@@ -235,12 +235,13 @@ def step_parity(runs: list[tuple[Feeds, list[Moment]]], engine: Engine, mask_tok
             same = masked & (got["tokens"] == moment.tokens)
             equal, total = equal + int(same.sum()), total + int(masked.sum())
             max_abs = max(max_abs, largest_difference(moment.logp[same], got["logp"][same]))
+            sum_abs += float(np.abs(moment.logp - got["logp"])[same].sum())
     share = equal / total
     failures = [] if share >= limit.tokens else [f"equal tokens {share:.4f} < {limit.tokens}"]
     if not max_abs <= limit.logp:
         failures.append(f"logp differs by {max_abs:.2e} > {limit.logp:.0e}")
-    numbers: Numbers = {"against": "torch fp32", "max_abs": max_abs, "tokens_equal": share, "tokens_compared": total}
-    return Parity(numbers, tuple(failures))
+    numbers: Numbers = {"against": "torch fp32", "max_abs": max_abs, "mean_abs": sum_abs / max(equal, 1)}
+    return Parity(numbers | {"tokens_equal": share, "tokens_compared": total}, tuple(failures))
 
 
 # ---------------------------------------------------------------- a bundle

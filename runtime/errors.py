@@ -9,7 +9,7 @@ MaskVATError
     Cancelled               the caller asked to stop
 """
 
-from engines.base import BackendUnavailable, ContractError, MaskVATError
+from engines.base import BackendUnavailable, ContractError, EngineError, MaskVATError
 from engines.manifest import ManifestError
 
 
@@ -29,6 +29,7 @@ __all__ = [
     "BackendUnavailable",
     "Cancelled",
     "ContractError",
+    "EngineError",
     "ManifestError",
     "MaskVATError",
     "MediaError",

@@ -10,7 +10,7 @@ import pytest
 from fake_engines import NEEDS_ORT, Body, Builder, model, small_config
 
 from engines import backends, ort
-from engines.base import BackendUnavailable, ContractError
+from engines.base import BackendUnavailable, ContractError, EngineError
 from engines.contract import DESIGNS, Graph, ModelConfig, graphs
 from engines.ort import OrtEngine
 from engines.selftest import compare, feeds_for, summarise
@@ -192,3 +192,15 @@ def test_int8_graphs_are_for_cpus_only() -> None:
 
 def test_version_for_reports() -> None:
     assert ort.runtime_version().startswith("onnxruntime")
+
+
+def test_a_failing_run_is_an_error_with_advice(step: OrtEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory, say: ONNX Runtime's exceptions share no base class, so the engine gives them one."""
+
+    class Broken:
+        def run(self, *_: object) -> None:
+            raise RuntimeError("Failed to allocate memory")
+
+    monkeypatch.setattr(step, "_session", Broken())
+    with pytest.raises(EngineError, match=r"step: Failed to allocate memory; .*fewer --candidates"):
+        step.run(feeds_for(STEP, CONFIG))
