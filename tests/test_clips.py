@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from runtime.audio import read_audio
-from train import clips
-from train.clips import GROUPS, RATE, Film, Order, PoolError, Sounds, frames, main, make_clips, split_files, write_flac
-from train.clips_scenes import LOOKS, SCENES, Stage
+from train.clips import ClipError, Film, Order, frames, main, make_clips
+from train.clips_draw import LOOKS, Stage
+from train.clips_scenes import SCENES
+from train.clips_sound import GROUPS, RATE, PoolError, Sounds, mix, split_files, write_flac
 
 SILENT = ("drift", "sway", "miss", "still")
 
@@ -71,7 +72,7 @@ def test_sound_begins_at_the_contact(kind: str, pool: Path) -> None:
         stage = Stage(np.random.default_rng(seed), 4.0, 0.0, 1.5, 0.85, "floor")
         SCENES[kind][0](stage)
         stage.events.sort(key=lambda event: event.time)
-        audio, used = clips.mix(stage.events, sounds, Dry(seed), 4.0)
+        audio, used = mix(stage.events, sounds, Dry(seed), 4.0)
         assert len(used) == len(stage.events)
         last = -1.0
         for event in stage.events:
@@ -125,7 +126,7 @@ def test_slide_is_as_loud_as_fast(pool: Path) -> None:
     stage = Stage(np.random.default_rng(1), 4.0, 0.0, 1.5, 0.85)
     SCENES["slide"][0](stage)
     event = max(stage.events, key=lambda e: e.strength)
-    audio, _ = clips.mix([event], Sounds.load(pool, "train"), Dry(0), 4.0)
+    audio, _ = mix([event], Sounds.load(pool, "train"), Dry(0), 4.0)
     at = [event.time, (event.time + event.end) / 2, event.end - 0.05]
     start, middle, end = (np.abs(audio[round(t * RATE) :][: RATE // 20]).mean() for t in at)
     assert middle > 3 * max(start, end) and not audio[: round(event.time * RATE)].any()
@@ -186,13 +187,23 @@ def test_every_material_has_a_look_and_recordings() -> None:
     assert set(LOOKS) == set(GROUPS) - {"ambience"}
 
 
-@pytest.mark.parametrize("width", [0.3, 0.65, 1.8])
-def test_scenes_fit_any_lane(width: float) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failing_scene_is_named(jobs: int, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if jobs == 1:
+        monkeypatch.setitem(SCENES, "bad", (lambda stage: stage.rng.uniform(1, 0), 0.0))  # else no such scene
+    with pytest.raises(ClipError, match=r"train-0007-00000 \(seed 7, split train, index 0\): .*Error: .*(- low|bad)"):
+        make_clips(Order(tmp_path, pool, seed=7, seconds=1.0, kind="bad", size=(64, 48)), 1, jobs)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("width", [0.25, 0.3, 0.65, 1.8])
+@pytest.mark.parametrize("seconds", [0.5, 10.0])
+def test_scenes_fit_any_lane(width: float, seconds: float) -> None:
     for name, (scene, _) in SCENES.items():
         for seed in range(8):
-            stage = Stage(np.random.default_rng(seed), 10.0, 0.1, 0.1 + width, 0.8)
+            stage = Stage(np.random.default_rng(seed), seconds, 0.1, 0.1 + width, 0.8)
             scene(stage)
-            assert all(0 <= e.time < 10 and 0 < e.strength <= 1 and e.size > 0 for e in stage.events), name
+            assert all(0 <= e.time < seconds and 0 < e.strength <= 1 and e.size > 0 for e in stage.events), name
             assert (name in SILENT) <= (not stage.events)
 
 

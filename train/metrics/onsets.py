@@ -1,0 +1,97 @@
+"""Weight-free measures of synchronisation: onsets by spectral flux, their F1 score, and what chance would score.
+
+The definitions are fixed, because results are compared with other systems by them (docs/MINI.md): 40 mel bands at
+100 Hz from 16 kHz sound, onsets matched one to one within a tolerance, chance as the mean over circular shifts.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+RATE, HOP, WINDOW, BANDS = 16000, 160, 1024, 40
+FRAME_RATE = 100  # envelope values per second: RATE / HOP
+FLOOR = 1e-4  # of a band's power, under a peak of 1
+LAG = 3  # frames between the spectra that are compared
+NEIGHBOURHOOD, APART = 10, 7  # frames: of a local maximum; least distance of two onsets, exclusive
+ABOVE_MEAN, ABOVE_ZERO = 0.12, 0.15  # of the envelope's maximum
+SHIFTS, SHIFT_MARGIN = 24, 0.7  # circular shifts of the chance level, and how far from zero they stay (s)
+
+
+def mel_bank() -> Floats:
+    """Triangles [BANDS, WINDOW / 2 + 1] from 50 to 7600 Hz, equally spaced in mel (HTK), not normalised."""
+    low, high = (2595 * np.log10(1 + f / 700) for f in (50, 7600))
+    edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
+    frequencies = np.fft.rfftfreq(WINDOW, 1 / RATE)
+    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising, falling = (frequencies - left) / (centre - left), (right - frequencies) / (right - centre)
+    return np.maximum(np.minimum(rising, falling), 0)
+
+
+def onset_strength(audio: NDArray[np.floating]) -> Floats:
+    """audio [L] at 16 kHz -> spectral flux [1 + L / 160], mean rise of log10 power over the bands."""
+    scaled = np.asarray(audio, np.float64) / (np.abs(audio).max(initial=0) + 1e-9)
+    padded = np.pad(scaled, WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)) ** 2
+    level = np.log10(np.maximum(power @ mel_bank().T, FLOOR) / FLOOR)
+    flux = np.maximum(level[LAG:] - level[:-LAG], 0).mean(axis=1)
+    return np.pad(flux, (LAG - 1, 1))
+
+
+def pick_onsets(strength: Floats) -> Floats:
+    """Times (s) of the peaks of an envelope at 100 Hz."""
+    if strength.max(initial=0) <= 0:
+        return np.zeros(0)
+    width = 2 * NEIGHBOURHOOD + 1
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(strength, NEIGHBOURHOOD, mode="edge"), width)
+    highest = strength.max()
+    peaks = strength >= around.max(axis=1)
+    peaks &= strength > around.mean(axis=1) + ABOVE_MEAN * highest
+    peaks &= strength > ABOVE_ZERO * highest
+    kept: list[int] = []
+    for frame in np.flatnonzero(peaks):
+        if not kept or frame - kept[-1] > APART:
+            kept.append(int(frame))
+    return np.array(kept, np.float64) / FRAME_RATE
+
+
+@dataclass(frozen=True)
+class Score:
+    f1: float
+    precision: float
+    recall: float
+
+
+def onset_f1(reference: Floats, detected: Floats, tolerance: float = 0.1) -> Score:
+    """Each reference onset, in order, takes the nearest unused detection within the tolerance (s)."""
+    free = list(detected)
+    hits = 0
+    for time in reference:
+        near = [d for d in free if abs(d - time) <= tolerance]
+        if near:
+            free.remove(min(near, key=lambda d: abs(d - time)))
+            hits += 1
+    precision, recall = hits / max(len(detected), 1), hits / max(len(reference), 1)
+    return Score(2 * precision * recall / max(precision + recall, 1e-9), precision, recall)
+
+
+def chance_f1(reference: Floats, detected: Floats, seconds: float, tolerance: float = 0.1) -> float:
+    """Mean F1 of the same detections, shifted circularly in time."""
+    shifts = np.linspace(SHIFT_MARGIN, seconds - SHIFT_MARGIN, SHIFTS)
+    return float(np.mean([onset_f1(reference, np.sort((detected + s) % seconds), tolerance).f1 for s in shifts]))
+
+
+def lift(reference: NDArray[np.floating], generated: NDArray[np.floating]) -> dict[str, float]:
+    """Scores of a generated sound against the true one, both [L] at 16 kHz: F1, chance, and their difference."""
+    a, b = onset_strength(reference), onset_strength(generated)
+    n = min(len(a), len(b))
+    return lift_of_onsets(pick_onsets(a[:n]), pick_onsets(b[:n]), n / FRAME_RATE)
+
+
+def lift_of_onsets(reference: Floats, detected: Floats, seconds: float) -> dict[str, float]:
+    """The same for onset times that are already known."""
+    score, chance = onset_f1(reference, detected), chance_f1(reference, detected, seconds)
+    return {"f1": score.f1, "chance": chance, "lift": score.f1 - chance, "n": len(detected)}
