@@ -64,8 +64,21 @@ def measure(args: argparse.Namespace) -> None:
     out = {"load_seconds": load_seconds, "cold": numbers[0], "warm": numbers[1:], "peak_mb": peak_megabytes()}
     files = {g: e["file"] for g, e in reports[0]["engines"].items()}
     out |= {"backend": pipeline.bundle.backend, "bundle": pipeline.bundle.manifest.name, "files": files}
+    out |= {"card": card(pipeline.bundle.manifest, files)}
     out |= {"seconds_of_sound": reports[0]["samples"] / reports[0]["sample_rate"]}
     print(json.dumps(out))
+
+
+def card(manifest: Any, files: dict[str, str]) -> dict[str, Any]:
+    """What the architecture and the files imply, from the manifest."""
+    c, used = manifest.config, set(files.values())
+    return {
+        "design": c.design,
+        "transformer": f"width {c.hidden_size}, {c.n_blocks} blocks, {c.n_heads} heads",
+        "tokens": f"{c.n_codebooks} x {c.window_tokens} a window of {c.window_seconds} s, {c.codebook_size} codewords",
+        "files": {f: {"precision": e.precision, "bytes": e.bytes} for f, e in manifest.files.items() if f in used},
+        "parity_of_step": manifest.parity.get("step"),
+    }
 
 
 def quantile(values: list[float], q: float) -> float:
@@ -89,6 +102,7 @@ def point(run: dict[str, Any], steps: int, candidates: int) -> dict[str, Any]:
         "p95": quantile(totals, 0.95),
         "cold_seconds": run["cold"]["total"],
         "load_seconds": run["load_seconds"],
+        "first_clip_seconds": run["load_seconds"] + run["cold"]["total"],
         "peak_mb": run["peak_mb"],
         "stages": stages,
         "host_share_of_step": stages["host"] / max(stages["host"] + stages["step"], 1e-9),
@@ -99,8 +113,8 @@ def table(p: dict[str, Any]) -> str:
     """Stages of one point."""
     lines = [
         f"\n{p['steps']} steps, {p['candidates']} candidates, {p['clip_seconds']:.1f} s clip: "
-        f"median {p['seconds']:.2f} s, p95 {p['p95']:.2f} s, cold {p['cold_seconds']:.2f} s, "
-        f"import + load {p['load_seconds']:.2f} s, peak {p['peak_mb']:.0f} MB",
+        f"median {p['seconds']:.2f} s, p95 {p['p95']:.2f} s, peak {p['peak_mb']:.0f} MB; "
+        f"import + load {p['load_seconds']:.2f} s, and with a first clip {p['first_clip_seconds']:.2f} s",
         f"{'stage':15} {'seconds':>8} {'share':>7}",
     ]
     for name, seconds in p["stages"].items():
@@ -131,14 +145,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.clip is None:
             args.clip = Path(folder) / "clip.mp4"
             make_clip(args.clip, 10)
-        points = [point(run_process(args, s, c), s, c) for s in args.steps for c in args.candidates]
+        runs = {(s, c): run_process(args, s, c) for s in args.steps for c in args.candidates}
+    points = [point(run, *at) for at, run in runs.items()]
     machine = facts()
     print(f"machine  {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}")
     print("versions " + ", ".join(f"{k} {v}" for k, v in machine["packages"].items()))
-    print(f"bundle   {points[0]['bundle']} on {points[0]['backend']}, step in {points[0]['step_file']}")
+    threads = args.threads or "the backend's choice of"
+    print(f"bundle   {points[0]['bundle']} on {points[0]['backend']}, {threads} threads")
+    described = next(iter(runs.values()))["card"]
+    for name, value in described.items():
+        if name != "files":
+            print(f"{name:14} {value}")
+    for name, entry in described["files"].items():
+        print(f"  {name:22} {entry['precision']:6} {entry['bytes'] / 1e6:7.2f} MB")
     for p in points:
         print(table(p))
-    result = {"benchmark": "latency", "date": date.today().isoformat(), "machine": machine, "results": points}
+    result: dict[str, Any] = {"benchmark": "latency", "date": date.today().isoformat(), "machine": machine}
+    result |= {"threads": args.threads, "card": described, "results": points}
     if args.out is not None:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 import runtime
 from benchmarks.machine import facts
-from runtime.audio import read_audio, resample
+from runtime.audio import resample
 from runtime.video import FrameGrid, Video
 from train.metrics.onsets import FRAME_RATE, RATE, lift, lift_of_onsets, onset_strength, pick_onsets
+from train.prepare import clip_sound
 
 GRID = FrameGrid(25, 112, 112)  # of the frame difference
 BOOTSTRAPS = 10_000
@@ -45,7 +46,8 @@ def interval(values: NDArray[np.float64]) -> list[float]:
 
 def measure(path: Path, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int) -> dict[str, Any]:
     """One clip: the mean over seeds, and the baseline."""
-    truth = read_audio(path, RATE)
+    with Video(path) as video:
+        truth = clip_sound(path, float(video.start), RATE)
     results = []
     for seed in range(seeds):
         take = pipeline.generate(path, runtime.SamplingConfig(seed=seed, **options))[0]

@@ -73,6 +73,7 @@ class ModelConfig:
     sync_offset: int = 2  # input frame at the centre of feature 0
     # audio encoder (BEATs' role) and SCAV
     audio_rate: int = 16000  # Hz
+    audio_stride: int = 2560  # samples at audio_rate per step: 16 frames of 10 ms
     audio_dim: int = 768
     audio_bands: int = 8
     scav_dim: int = 512
@@ -91,7 +92,10 @@ class ModelConfig:
         if self.length_adapter not in LENGTH_ADAPTERS:
             choices = ", ".join(LENGTH_ADAPTERS)
             raise ValueError(f"unknown length adapter {self.length_adapter!r}; choose from {choices}")
-        exact_div(self.hidden_size, self.n_heads)
+        if exact_div(self.hidden_size, self.n_heads) % 2:
+            raise ValueError(f"heads are {self.hidden_size // self.n_heads} wide; rotary positions need an even width")
+        if not 0 <= self.overlap_seconds < self.window_seconds:
+            raise ValueError(f"windows of {self.window_seconds} s cannot overlap by {self.overlap_seconds} s")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
@@ -123,13 +127,14 @@ class ModelConfig:
     def token_grid(self) -> Grid:
         return Grid(self.sample_rate, self.hop_length, self.hop_length // 2)
 
+    # sample k of a video is the picture at (k + 1/2) / fps (runtime.video): half frames, so rates are doubled
     @property
     def clip_grid(self) -> Grid:
-        return Grid(self.clip_fps, 1, 0)
+        return Grid(2 * self.clip_fps, 2, 1)
 
     @property
     def sync_grid(self) -> Grid:
-        return Grid(self.sync_fps, self.sync_stride, self.sync_offset)
+        return Grid(2 * self.sync_fps, 2 * self.sync_stride, 2 * self.sync_offset + 1)
 
     @property
     def mask_token(self) -> int:

@@ -19,7 +19,6 @@ from engines.contract import CONTRACT_VERSION, ModelConfig, graphs
 
 MANIFEST = "manifest.json"
 MINI = Path(__file__).parent / "mini"  # the bundle that is shipped
-PRECISIONS = ("fp32", "fp16", "int8")
 UPDATE = "update this program: `git pull`, then `pip install '.[cpu]'` (or the extra that you use)"
 
 
@@ -113,14 +112,6 @@ class Manifest:
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ManifestError(f"{path} is not a manifest ({error}); {mend(folder)}") from error
-
-    def file_for(self, graph: str, precision: str | None = None) -> str:
-        """Name of the file of a graph; without a precision the first one listed."""
-        for name, entry in self.files.items():
-            if entry.graph == graph and precision in (None, entry.precision):
-                return name
-        have = ", ".join(f"{e.graph} in {e.precision}" for e in self.files.values() if e.graph)
-        raise ManifestError(f"the bundle {self.name} has no {graph} in {precision}; it has {have}")
 
 
 def mend(folder: Path) -> str:

@@ -9,7 +9,7 @@ from engines.contract import Graph
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32 would round the sums that the sampler compares
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
-INSTALL = {"cpu": "pip install '.[cpu]'", "cuda": "pip install '.[gpu]' (it replaces the package of the cpu extra)"}
+INSTALL = {"cpu": "pip install '.[cpu]'", "cuda": "pip uninstall onnxruntime, then pip install '.[gpu]'"}
 
 
 def available() -> dict[str, str | None]:
@@ -34,6 +34,9 @@ class OrtEngine:
         if reason is not None:
             raise BackendUnavailable(f"backend {backend!r} is not available: {reason}")
         import onnxruntime as ort
+
+        if backend == "cuda" and hasattr(ort, "preload_dlls"):
+            ort.preload_dlls(directory="")  # CUDA and cuDNN from the gpu extra's own packages
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -74,15 +77,3 @@ class OrtEngine:
         outputs = dict(zip(names, values, strict=True))
         check_tensors(self.graph, self.graph.outputs, outputs, sizes)
         return outputs
-
-
-def runtime_version() -> str:
-    """Version of the installed ONNX Runtime, for reports."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    for package in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            return f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
-    return "not installed"

@@ -160,17 +160,14 @@ def build(options: Options, components: dict[str, nn.Module], folder: Path) -> d
     files = write_graphs(options, graph_modules(components, fold=True), table, folder)
     log.info("verifying")
     parities = verify(folder, files, config, graph_modules(components))
-
-    def engine_for(graph: str) -> OrtEngine:  # of the file just verified, the first of its graph
-        return OrtEngine(folder / next(f for f, e in files.items() if e.graph == graph), table[graph], "cpu")
-
+    engines = {file: OrtEngine(folder / file, table[e.graph], "cpu") for file, e in files.items() if e.graph}
     Manifest(
         name=options.name or options.out.resolve().name,
         config=config,
         files=files,
         built_with={p: version(p) for p in PACKAGES} | {"opset": OPSET, "ir_version": IR_VERSION},
         parity=parity_table(files, parities),
-        self_test=summarise(engine_for, config),
+        self_test=summarise(engines, config),
         weights=provenance(options.checkpoint),
     ).save(folder)
     Manifest.load(folder)  # what was written is what will be read

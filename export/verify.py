@@ -25,6 +25,9 @@ GUIDANCE, DIVERSITY = 3.0, 8.0
 Numbers = dict[str, float | int | str]
 
 
+CODEC_CHUNK = 256  # token frames that the runtime decodes at once
+
+
 @dataclass(frozen=True)
 class Limits:
     """How far a precision may be from torch; a number that is exceeded fails the export."""
@@ -70,16 +73,19 @@ class Parity:
 
 # ---------------------------------------------------------------- inputs
 def sizes(config: ModelConfig, graph: str, trial: Trial) -> dict[str, int]:
-    """What the axis letters stand for in a trial; the other networks get half a second to two seconds."""
+    """What the axis letters stand for in a trial: half a second at least; the codec gets a chunk, as at run time."""
     tokens = trial.tokens
     if graph not in ("step", "condition"):
-        tokens = min(max(tokens, config.n_tokens(config.sample_rate // 2)), config.n_tokens(2 * config.sample_rate))
+        tokens = max(tokens, config.n_tokens(config.sample_rate // 2))
+    if graph.startswith("codec"):
+        tokens = min(tokens, CODEC_CHUNK + 2 * config.codec_context)
     seconds = tokens * config.hop_length / config.sample_rate
     n, s = config.n_clip(tokens), config.n_sync(tokens)
     pairs = condition_indices(config, tokens, n, s).get("clip_index", ())
     rate = config.audio_rate if graph == "audio_encoder" else config.sample_rate
     letters = {"B": trial.batch, "T": tokens, "N": n, "S": s, "Y": config.n_sync_frames(tokens), "F": len(pairs)}
-    return letters | {"R": int(trial.null), "L": round(seconds * rate), "A": max(1, round(seconds / 0.16))}
+    steps = max(1, round(seconds * config.audio_rate / config.audio_stride))
+    return letters | {"R": int(trial.null), "L": round(seconds * rate), "A": steps}
 
 
 def sound(rng: np.random.Generator, batch: int, samples: int) -> FloatArray:

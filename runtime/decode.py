@@ -13,7 +13,7 @@ from engines.contract import FloatArray, Int32Array, mask_ratio
 from runtime.rng import gumbel
 
 StepFn = Callable[[Int32Array, FloatArray], tuple[Int32Array, FloatArray]]
-LogitsFn = Callable[[Int32Array], tuple[FloatArray, FloatArray | None]]
+LogitsFn = Callable[[Int32Array, bool], tuple[FloatArray, FloatArray | None]]
 NoiseFn = Callable[[int], tuple[FloatArray, FloatArray]]
 
 
@@ -89,11 +89,12 @@ def sample(logits: FloatArray, u: FloatArray) -> tuple[Int32Array, FloatArray]:
 def step_from_logits(logits_fn: LogitsFn, guidance: float) -> StepFn:
     """A step function from a network that returns logits [B, K, T, V]: the tested reference of the fused step.
 
-    logits_fn(codes) -> conditional and null logits from one batch of both; null is None where guidance is 0.
+    logits_fn(codes, with_null) -> conditional and null logits from one batch of both. `with_null` is False where
+    guidance is 0: null is None then, and must not be computed.
     """
 
     def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
-        conditional, null = logits_fn(codes)
-        return sample(guide(conditional, null if guidance else None, guidance), u)
+        conditional, null = logits_fn(codes, guidance != 0)
+        return sample(guide(conditional, null, guidance), u)
 
     return step

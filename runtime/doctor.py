@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from engines.backends import availability
+from engines.contract import graphs
 from engines.manifest import MINI
 from engines.selftest import compare, summarise
 from runtime.bundle import Bundle
@@ -31,20 +32,23 @@ def examine(folder: Path, backend: str) -> None:
         print(f"  {name:16} {package_version(name)}")
     print("backends")
     for name, reason in availability().items():
-        print(f"  {name:16} {'available' if reason is None else reason}")
+        print(f"  {name:16} {'installed' if reason is None else reason}")
     bundle = Bundle(folder, backend)
     print(f"bundle {bundle.manifest.name} in {bundle.folder}: every file is what the manifest says")
+    for warning in bundle.warnings:
+        print(f"warning: {warning}")
     print(f"testing it on backend {bundle.backend}")
     expected = bundle.manifest.self_test
     if not expected:
         raise MaskVATError("the manifest holds no self-test; write the bundle again with `python -m export`")
-    verdicts = compare(expected, summarise(bundle.__getitem__, bundle.config))
-    for graph, problem in verdicts.items():
-        print(f"  {graph:16} {bundle[graph].backend:36} {'ok' if problem is None else problem}")
+    engines = {bundle.file_for(graph): bundle[graph] for graph in graphs(bundle.config)}
+    verdicts = compare(expected, summarise(engines, bundle.config))
+    for file, problem in verdicts.items():
+        print(f"  {file:20} {engines[file].backend:36} {'ok' if problem is None else problem}")
     for weights in bundle.manifest.weights:
         if not weights.trained:
             print(f"  note: {weights.role} is untrained")
-    failed = [graph for graph, problem in verdicts.items() if problem is not None]
+    failed = [file for file, problem in verdicts.items() if problem is not None]
     if failed:
         raise MaskVATError(
             f"the self-test failed for {', '.join(failed)}; try another --backend or reinstall the bundle"

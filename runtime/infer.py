@@ -35,13 +35,14 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m runtime.infer",
         description="Make a synchronised sound for a silent video.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        usage="%(prog)s clip [options]",  # --mux and its like would take a clip that follows them for their value
     )
     add = parser.add_argument
     add("clip", type=Path, help="video file: any container and codec that FFmpeg decodes")
     add(
         "-o", "--output", type=Path, help="WAV to write (default: the clip's name with .wav)", default=argparse.SUPPRESS
     )
-    add("--engines", type=Path, help="bundle to use (default: the one that is shipped)", default=None)
+    add("--engines", type=Path, help="bundle to use (default: the one that is shipped)", default=argparse.SUPPRESS)
     add("--backend", choices=("auto", *BACKENDS), default="auto", help="what runs the engines")
     add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0: the backend's choice")
     add("--steps", type=int, default=DEFAULTS["steps"], help="unmasking steps, 1 to 1024")
@@ -52,7 +53,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--takes", type=int, default=DEFAULTS["takes"], help="best candidates to write, 1 to --candidates")
     add("--rate", type=int, choices=(44100, 48000), default=44100, help="sample rate of the WAV in Hz")
     add("--mux", nargs="?", type=Path, const=Path(), metavar="VIDEO", default=argparse.SUPPRESS,
-        help="also write the video with the best sound, picture untouched (default: CLIP.sound.SUFFIX)")  # fmt: skip
+        help="also write the video with the best sound, picture untouched; comes after the clip (default: CLIP.sound.SUFFIX)")  # fmt: skip
     add("--existing", choices=("replace", "keep"), default="replace", help="with --mux: the clip's own sound track")
     add("--report", type=Path, metavar="JSON", help="write seed, options, scores, engine hashes and timings",
         default=argparse.SUPPRESS)  # fmt: skip
@@ -111,19 +112,40 @@ def staged(files: list[Path]) -> Iterator[dict[Path, Path]]:
     """Where to write each file until all are whole: a hidden folder beside it, which an error removes."""
     try:
         with ExitStack() as stack:
-            folders = {
-                parent: Path(stack.enter_context(TemporaryDirectory(prefix=".maskvat-", dir=parent)))
-                for parent in sorted({p.parent for p in files})
-            }
-            parts = {p: folders[p.parent] / p.name for p in files}
+
+            def hidden() -> dict[Path, Path]:
+                folders = {
+                    parent: Path(stack.enter_context(TemporaryDirectory(prefix=".maskvat-", dir=parent)))
+                    for parent in sorted({p.parent for p in files})
+                }
+                return {p: folders[p.parent] / p.name for p in files}
+
+            parts, aside = hidden(), hidden()
             yield parts
-            for path, part in parts.items():
-                os.replace(part, path)
+            publish(parts, aside)
     except MediaError as error:
         raise MediaError(unstaged(str(error))) from error
     except OSError as error:
         folder, reason = files[0].parent, error.strerror or error
         raise MediaError(f"cannot write in {folder}: {reason}; free some space or choose another folder") from error
+
+
+def publish(parts: dict[Path, Path], aside: dict[Path, Path]) -> None:
+    """Give all parts their final names, or none: on an error, files that were there come back from `aside`."""
+
+    def undo(path: Path) -> None:  # looks at what is there, so that Ctrl-C between two lines does no harm
+        if os.path.lexists(aside[path]):
+            os.replace(aside[path], path)
+        elif not parts[path].exists():
+            path.unlink()
+
+    with ExitStack() as undoing:
+        for path, part in parts.items():
+            undoing.callback(undo, path)
+            if os.path.lexists(path):
+                os.replace(path, aside[path])
+            os.replace(part, path)
+        undoing.pop_all()
 
 
 def unstaged(text: str) -> str:
@@ -133,6 +155,8 @@ def unstaged(text: str) -> str:
 
 def at_rate(take: Take, rate: int) -> FloatArray:
     """The sound at another rate, again exactly as long as the picture (to which 44.1 kHz was rounded)."""
+    if rate == take.sample_rate:
+        return take.audio
     audio = resample(take.audio, take.sample_rate, rate)
     length = max(1, round(take.duration * rate))
     return np.pad(audio, (0, max(0, length - len(audio))), mode="edge")[:length]
@@ -164,7 +188,7 @@ def run(args: argparse.Namespace) -> None:
         raise OptionError(f"threads is {args.threads}; it must be from 0 to 1024")
     sampling = SamplingConfig(**{name: getattr(args, name) for name in DEFAULTS})
     outputs = plan_outputs(args)
-    pipeline = load(args.engines, args.backend, args.threads)
+    pipeline = load(getattr(args, "engines", None), args.backend, args.threads)
     log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
     with reporter(args.progress) as report_progress:
 
@@ -184,13 +208,27 @@ def run(args: argparse.Namespace) -> None:
     log.info("%.1f s of sound in %.1f s", report["samples"] / report["sample_rate"], report["total_seconds"])
 
 
+def drop_unread() -> None:
+    """Lead an output whose reader is gone to nowhere: what it still holds would raise again when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
 def guarded(main: Any, debug: bool) -> int:
-    """Run a command: 0, or one line of advice on stderr and 1 (130 after Ctrl-C)."""
+    """Run a command: 0, or one line of advice on stderr and 1 (130 after Ctrl-C). Silent where nobody reads on."""
     try:
         main()
+        print(end="", flush=True)
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        drop_unread()
+        return 1
     except (MaskVATError, OSError) as error:
         if debug:
             raise

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engines.base import Array, Feeds
+from engines.base import Array, EngineError, Feeds
 from engines.contract import FloatArray, Int32Array, condition_indices
 from runtime.audio import resample
 from runtime.bundle import Bundle
@@ -25,6 +26,9 @@ from runtime.windows import Window, total_samples, windows
 FRAME_BATCH = 16  # frames encoded at once
 CODEC_CHUNK = 256  # token frames decoded at once (export.md: exact with context, a third of the memory)
 STEP_MEMORY = 2 * 2**30  # bytes that the candidates of one batch may take in `step`
+
+
+SMALLER_BATCHES = "the engines failed with so many candidates at once; smaller batches were used"
 
 
 class Timer:
@@ -65,7 +69,7 @@ class Pipeline:
     ) -> list[Take]:
         """Sound for a video file: `sampling.takes` takes, the best first.
 
-        `on_progress` is called in this thread; `cancel` stops within one step. Raises MediaError, Cancelled.
+        `on_progress` is called in this thread; `cancel` stops within one step or frame. Raises MediaError, Cancelled.
         """
         run = _Run(self.bundle, sampling or SamplingConfig(), on_progress, cancel)
         with Video(clip) as video:
@@ -85,11 +89,12 @@ class _Run:
         self.bundle, self.config, self.sampling = bundle, bundle.config, sampling
         self.on_progress, self.cancel = on_progress, cancel
         self.timer = Timer()
-        self.warnings: list[str] = []
+        self.warnings = list(bundle.warnings)
         self.chains = [np.zeros((self.config.n_codebooks, 0), np.int32) for _ in range(sampling.candidates)]
         self.scores = np.zeros(sampling.candidates)
         self.expected = 0  # windows, an estimate; 0 where the file does not say how long it is
-        self.batch, self.batches = 0, 1  # of candidates, in this window
+        self.finished, self.at_work = 0, 0  # candidates, in this window
+        self.largest = sampling.candidates  # batch that the engines can hold, as far as is known
         self.fraction = 0.0
 
     def __call__(self, video: Video) -> list[Take]:
@@ -100,7 +105,7 @@ class _Run:
                 self.warnings.append(f"{role} of the bundle {self.bundle.manifest.name} is untrained: {loss}")
         self.expected = self._estimate_windows(video)
         done = 0
-        cutter = windows(config, video)
+        cutter = windows(config, video, self._check_cancel)
         while True:
             with self.timer("video"):
                 window = next(cutter, None)
@@ -113,10 +118,11 @@ class _Run:
         order = np.argsort(self.scores, kind="stable")[: s.takes] if s.candidates > 1 else np.array([0])
         self.expected = done
         audio = [self._render(self.chains[i], total) for i in order]
+        self.scores /= done
         report = self._report(video, total, order, done, time.perf_counter() - begin)
-        scores = [float(self.scores[i]) / done if s.candidates > 1 else None for i in order]
+        scores = report["scores"] or [None]
         return [
-            Take(audio[n], config.sample_rate, int(i), scores[n], self.chains[i], video.duration, report)
+            Take(audio[n], config.sample_rate, int(i), scores[i], self.chains[i], video.duration, report)
             for n, i in enumerate(order)
         ]
 
@@ -127,29 +133,41 @@ class _Run:
         hop = c.window_seconds - c.overlap_seconds
         return max(1, int(np.ceil((video.expected_duration - c.overlap_seconds) / hop)))
 
-    def _tell(self, stage: str, window: int, step: int = 0) -> None:
+    def _check_cancel(self) -> None:
         if self.cancel is not None and self.cancel.is_set():
             raise Cancelled("generation was cancelled")
+
+    def _tell(self, stage: str, window: int, step: int = 0) -> None:
+        self._check_cancel()
         if self.on_progress is not None:
             steps = self.sampling.steps
-            done = window + (self.batch + step / steps) / self.batches
+            done = window + (self.finished + self.at_work * step / steps) / self.sampling.candidates
             whole = max(self.expected, window + 1) if self.expected else window + 2
             self.fraction = max(self.fraction, done / whole)
             self.on_progress(Progress(stage, window, step, steps, self.fraction))
 
     # ------------------------------------------------------------ one window
     def _window(self, window: Window) -> None:
-        self.batch = 0
+        self.finished = self.at_work = 0
         self._tell("video", window.number)
         clip_features = self._clip_features(window)
         step_feeds = self._condition(window, clip_features)
-        size, candidates = self._batch_size(window.length), range(self.sampling.candidates)
-        self.batches = -(-len(candidates) // size)
-        for n in range(self.batches):
-            self.batch, batch = n, candidates[n * size : (n + 1) * size]
-            self._sample(window, batch, step_feeds)
+        candidates, begin = range(self.sampling.candidates), 0
+        while begin < len(candidates):
+            size = min(self._batch_size(window.length), self.largest)
+            batch = candidates[begin : begin + size]
+            self.finished, self.at_work = begin, len(batch)
+            try:
+                self._sample(window, batch, step_feeds)
+            except EngineError:  # nothing was kept of this batch
+                if len(batch) == 1:
+                    raise
+                self.largest = len(batch) // 2
+                self.warnings.append(SMALLER_BATCHES)
+                continue
             if self.sampling.candidates > 1:
                 self._score(window, batch, clip_features)
+            begin += len(batch)
 
     def _clip_features(self, window: Window) -> FloatArray:
         parts = []
@@ -255,21 +273,31 @@ class _Run:
         graphs = {f.graph for f in manifest.files.values() if f.graph}
         engines = {g: self.bundle.file_for(g) for g in sorted(graphs)}
         return {
+            "version": program_version(),
             "clip": str(video.path),
             "bundle": manifest.name,
             "backend": self.bundle.backend,
+            "threads": self.bundle.threads,
             "engines": {g: {"file": f, "sha256": manifest.files[f].sha256} for g, f in engines.items()},
             "sampling": asdict(self.sampling),
             "windows": n_windows,
             "samples": total,
             "sample_rate": self.config.sample_rate,
-            "scores": [float(x) / n_windows for x in self.scores] if self.sampling.candidates > 1 else None,
+            "scores": [float(x) if np.isfinite(x) else None for x in self.scores] if len(self.scores) > 1 else None,
             "ranking": [int(i) for i in order],
             "seconds": {k: round(v, 4) for k, v in timer.seconds.items()},
             "calls": dict(timer.calls),
             "total_seconds": round(seconds, 4),
             "warnings": list(dict.fromkeys(self.warnings)),
         }
+
+
+def program_version() -> str:
+    """Version of the installed package; "source" where it runs without being installed."""
+    try:
+        return version("maskvat")
+    except PackageNotFoundError:
+        return "source"
 
 
 def _tile(value: Array, rows: int) -> Array:

@@ -11,7 +11,7 @@ def scav_distance(bundle: Bundle, clip_features: FloatArray, audio: FloatArray) 
 
     Comparable only between candidates of the same clip. Sounds too short for one step of the audio encoder are padded.
     """
-    shortest = int(0.2 * bundle.config.audio_rate)
+    shortest = 2 * bundle.config.audio_stride  # one step and the frames' overhang
     audio = np.pad(audio, (0, max(0, shortest - len(audio)))).astype(np.float32, copy=False)
     (audio_features,) = bundle.run("audio_encoder", audio=audio[None])
     (sound,) = bundle.run("scav_audio", audio_features=audio_features)  # [1, A, 8, H]

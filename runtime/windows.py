@@ -5,7 +5,7 @@ last one is moved back until it is as full as it can be, because a full window i
 that the next window can still need are kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,8 +60,11 @@ class _Buffer:
         return np.stack(frames + frames[-1:] * (n - len(frames)))
 
 
-def windows(config: ModelConfig, video: Video) -> Iterator[Window]:
-    """Yield the windows of a video in order; the last one ends with the picture."""
+def windows(config: ModelConfig, video: Video, on_frame: Callable[[], None] | None = None) -> Iterator[Window]:
+    """Yield the windows of a video in order; the last one ends with the picture.
+
+    `on_frame()` is called after every frame that was sampled; raising stops.
+    """
     buffers = [_Buffer(g.fps) for g in grids(config)]
     hop = config.window_seconds - config.overlap_seconds
     full = config.window_tokens
@@ -73,6 +76,8 @@ def windows(config: ModelConfig, video: Video) -> Iterator[Window]:
         return Window(number, start_token(config, second), length, clip, sync)
 
     for grid, frame in video.sample(grids(config)):
+        if on_frame is not None:
+            on_frame()
         buffer = buffers[grid]
         buffer.frames.append(frame)
         # half a second past the window (on both grids): the video goes on, so this window is full and not the last

@@ -251,7 +251,7 @@ def write_bundle(folder: Path, fake: FakeBundle) -> Path:
 
 def self_test(folder: Path, config: ModelConfig) -> dict[str, Any]:
     signatures = graphs(config)
-    return summarise(lambda name: OrtEngine(folder / f"{name}.onnx", signatures[name], "cpu", 1), config)
+    return summarise({f"{n}.onnx": OrtEngine(folder / f"{n}.onnx", g, "cpu", 1) for n, g in signatures.items()}, config)
 
 
 def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

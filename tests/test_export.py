@@ -302,8 +302,11 @@ def test_the_bundle_is_whole(bundle: Exported) -> None:
     assert manifest.config == bundle.config
     assert {w.role for w in manifest.weights} == set(COMPONENTS)
     assert not any(w.trained for w in manifest.weights)
-    assert manifest.file_for("step") == "step.onnx"
-    assert manifest.file_for("step", "int8") == "step.int8.onnx"
+    assert [(f, e.precision) for f, e in manifest.files.items() if e.graph == "step"] == [
+        ("step.onnx", "fp32"),
+        ("step.int8.onnx", "int8"),
+    ]
+    assert set(manifest.self_test) == set(manifest.files)
     assert set(manifest.parity) == set(graphs(bundle.config))
     assert manifest.parity["step"]["fp32"]["tokens_equal"] >= LIMITS["fp32"].tokens
     assert manifest.parity["codec_decoder"]["fp32"]["against"] == "torch fp32"

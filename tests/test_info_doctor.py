@@ -52,7 +52,7 @@ def test_doctor_passes_a_good_bundle(bundles: Callable[..., Path], design: str, 
     for words in ("python ", "numpy ", "onnxruntime ", "cuda ", "every file is what the manifest says"):
         assert words in out
     for name in graphs(small_config(design)):
-        assert f"  {name:16} onnxruntime/CPUExecutionProvider" in out
+        assert f"  {name + '.onnx':20} onnxruntime/CPUExecutionProvider" in out
 
 
 @NEEDS_ORT

@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-from engines.manifest import MINI
 from runtime.infer import main
 from runtime.video import FrameGrid, Video
 
@@ -20,10 +19,7 @@ NAMES = sorted(p.name for p in CLIPS.glob("*.mp4")) if CLIPS.is_dir() else []
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "bounce.mp4"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (MINI / "manifest.json").exists(), reason="engines/mini is not in this checkout"),
-]
+pytestmark = pytest.mark.slow
 
 
 def picture_seconds(path: Path) -> float:

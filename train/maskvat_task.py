@@ -27,6 +27,7 @@ class MaskVATOptions:
     data: str  # folder of prepared clips
     validation: str
     system: str  # folder with the codec and the encoders; the trained component goes there
+    start: str = ""  # system folder whose maskvat to go on from (fine-tuning); default: fresh weights
     design: str = "hybrid"
     size: str = "mini"
     batch: int = 8
@@ -112,7 +113,10 @@ class MaskVATTask:
         self.validation_clips = PreparedClips(Path(options.validation), c)
         torch.manual_seed(seed)
         model = MaskVAT(c)
-        model.load_embeddings(parts["codec"].embedding_table())
+        if options.start:
+            model.load_state_dict(self._start_weights(Path(options.start)))
+        else:
+            model.load_embeddings(parts["codec"].embedding_table())
         self.model = model
         self.auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
         self.module = nn.ModuleDict({"maskvat": model})
@@ -124,6 +128,12 @@ class MaskVATTask:
     @classmethod
     def from_options(cls, options: dict[str, Any], seed: int) -> "MaskVATTask":
         return cls(options_from(MaskVATOptions, options), seed)
+
+    def _start_weights(self, folder: Path) -> dict[str, Tensor]:
+        start = load(folder, "maskvat")
+        if start.config != self.config:
+            raise RecipeError(f"the maskvat in {folder} has another configuration: {start.config}, not {self.config}")
+        return start.state_dict()
 
     def _indices(self, n_tokens: int) -> dict[str, Tensor]:
         c = self.config
