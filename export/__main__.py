@@ -203,7 +203,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     if not good:
         kept = f"written to {options.out} all the same" if options.keep else "no bundle written (--keep writes it)"
-        print(f"error: parity limits exceeded; {kept}", file=sys.stderr)
+        advice = "--precision fp32, or round_weights in the recipe, keeps the weights as they are"
+        print(f"error: parity limits exceeded; {kept}. {advice}", file=sys.stderr)
         return 1
     print(f"bundle written to {options.out}")
     return 0

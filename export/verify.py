@@ -5,7 +5,6 @@ torch's logits and the NumPy sampler; the codes and uniforms of every step are t
 must draw the same tokens. Rounding that grows over steps is thereby not mistaken for an error of the graph.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from engines.base import Array, Engine, Feeds
 from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, condition_indices, graphs, interpolation_matrix
 from engines.manifest import BundleFile
 from engines.ort import OrtEngine
-from runtime.decode import decode, step_from_logits
+from runtime.decode import LogitsFn, decode, step_from_logits
 from train.model import Condition, MaskVAT
 
 SEED = 20240715
@@ -177,7 +176,7 @@ def condition_feeds(modules: dict[str, nn.Module], config: ModelConfig, trial: T
     return feeds | ({"frame_index": indices["frame_index"]} if "frame_index" in indices else {})
 
 
-def logits_reference(model: MaskVAT, feeds: Feeds) -> Callable[[Int32Array], tuple[FloatArray, FloatArray | None]]:
+def logits_reference(model: MaskVAT, feeds: Feeds) -> LogitsFn:
     """codes -> conditional and null logits, each [B, K, T, V], from two plain passes of the network."""
     tensors = {k: torch.from_numpy(v) for k, v in feeds.items()}
 
@@ -191,10 +190,10 @@ def logits_reference(model: MaskVAT, feeds: Feeds) -> Callable[[Int32Array], tup
         with torch.no_grad():
             return np.asarray(model.logits(model.hidden(codes, condition)).numpy())
 
-    def both(codes: Int32Array) -> tuple[FloatArray, FloatArray | None]:
+    def both(codes: Int32Array, with_null: bool) -> tuple[FloatArray, FloatArray | None]:
         given = torch.from_numpy(codes)
         has_null = any(k.startswith("null_") and len(v) for k, v in feeds.items())
-        return logits(given, ""), logits(given, "null_") if has_null else None
+        return logits(given, ""), logits(given, "null_") if with_null and has_null else None
 
     return both
 

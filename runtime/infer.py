@@ -35,7 +35,7 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m runtime.infer",
         description="Make a synchronised sound for a silent video.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        usage="%(prog)s clip [options]",  # --mux and its like would take a clip that follows them for their value
+        usage="%(prog)s clip [options]",  # --mux would take a clip that follows it for its value
     )
     add = parser.add_argument
     add("clip", type=Path, help="video file: any container and codec that FFmpeg decodes")
@@ -53,7 +53,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--takes", type=int, default=DEFAULTS["takes"], help="best candidates to write, 1 to --candidates")
     add("--rate", type=int, choices=(44100, 48000), default=44100, help="sample rate of the WAV in Hz")
     add("--mux", nargs="?", type=Path, const=Path(), metavar="VIDEO", default=argparse.SUPPRESS,
-        help="also write the video with the best sound, picture untouched; comes after the clip (default: CLIP.sound.SUFFIX)")  # fmt: skip
+        help="also write the video with the best sound, picture untouched (default: CLIP.sound.SUFFIX); "
+        "give the clip first: a name after --mux is the video to write")  # fmt: skip
     add("--existing", choices=("replace", "keep"), default="replace", help="with --mux: the clip's own sound track")
     add("--report", type=Path, metavar="JSON", help="write seed, options, scores, engine hashes and timings",
         default=argparse.SUPPRESS)  # fmt: skip

@@ -28,9 +28,6 @@ CODEC_CHUNK = 256  # token frames decoded at once (export.md: exact with context
 STEP_MEMORY = 2 * 2**30  # bytes that the candidates of one batch may take in `step`
 
 
-SMALLER_BATCHES = "the engines failed with so many candidates at once; smaller batches were used"
-
-
 class Timer:
     """Seconds per stage."""
 
@@ -104,8 +101,7 @@ class _Run:
             if self.bundle.untrained(role) and (role != "scav" or s.candidates > 1):
                 self.warnings.append(f"{role} of the bundle {self.bundle.manifest.name} is untrained: {loss}")
         self.expected = self._estimate_windows(video)
-        done = 0
-        cutter = windows(config, video, self._check_cancel)
+        cutter, done = windows(config, video, self._check_cancel), 0
         while True:
             with self.timer("video"):
                 window = next(cutter, None)
@@ -152,22 +148,21 @@ class _Run:
         self._tell("video", window.number)
         clip_features = self._clip_features(window)
         step_feeds = self._condition(window, clip_features)
-        candidates, begin = range(self.sampling.candidates), 0
-        while begin < len(candidates):
+        while self.finished < self.sampling.candidates:
             size = min(self._batch_size(window.length), self.largest)
-            batch = candidates[begin : begin + size]
-            self.finished, self.at_work = begin, len(batch)
+            batch = range(self.sampling.candidates)[self.finished :][:size]
+            self.at_work = len(batch)
             try:
                 self._sample(window, batch, step_feeds)
-            except EngineError:  # nothing was kept of this batch
+            except EngineError:  # nothing was kept of this batch: `_sample` extends the chains at its very end
                 if len(batch) == 1:
                     raise
                 self.largest = len(batch) // 2
-                self.warnings.append(SMALLER_BATCHES)
+                self.warnings.append("the engines failed with so many candidates at once; smaller batches were used")
                 continue
             if self.sampling.candidates > 1:
                 self._score(window, batch, clip_features)
-            begin += len(batch)
+            self.finished, self.at_work = batch.stop, 0
 
     def _clip_features(self, window: Window) -> FloatArray:
         parts = []

@@ -33,6 +33,7 @@ Image = NDArray[np.uint8]  # [height, width, 3] RGB
 
 DEFAULT_PERIOD = Fraction(1, 25)  # seconds a frame lasts when the file says nothing
 JUMP_BACK = 1  # seconds: a time stamp that falls back further is a new clock, not a frame out of order
+JUMP_AHEAD = 60  # seconds: so is one that runs ahead further, and beyond the end that the file claims
 NOT_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 SCALING = (
     Interpolation.BICUBIC
@@ -41,7 +42,7 @@ SCALING = (
     | Interpolation.FULL_CHR_H_INP
     | Interpolation.BITEXACT  # the same pixels on every machine
 )
-YUV_UNSPECIFIED, NO_TIMESTAMPS = 2, 0x80  # libav's AVCOL_SPC_UNSPECIFIED, AVFMT_NOTIMESTAMPS
+YUV_UNSPECIFIED, NO_TIMESTAMPS, MAY_JUMP = 2, 0x80, 0x200  # libav's AVCOL_SPC_, AVFMT_, AVFMT_TS_DISCONT
 SHORT_SECONDS, SHORT_SHARE = Fraction(1, 4), Fraction(1, 50)  # a picture shorter than claimed by more is told
 
 
@@ -74,31 +75,34 @@ def picture_stream(container: InputContainer, path: PathLike) -> VideoStream:
 class Clock:
     """Time stamps of frames or packets in seconds, made monotonic, with what the file leaves out filled in."""
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, claimed: Fraction | None = None) -> None:
         rate = stream.average_rate or stream.guessed_rate
         self.period = 1 / rate if rate else None
         self.unit = stream.time_base or Fraction(0)
         self.start: Fraction | None = None
         self.last: Fraction | None = None
         self.end = Fraction(0)  # of the last frame
-        self._shift = Fraction(0)
+        self.jumps, self.held = 0, Fraction(0)  # new clocks that began far ahead; the longest time between two frames
+        self._claimed, self._shift = claimed, Fraction(0)  # how long the stream lasts by what the file says, if it does
 
     def time(self, pts: int | None, duration: int | None) -> Fraction:
         """The next frame's time stamp; a missing one follows from the average rate."""
-        unit = self.unit
-        previous, period = self.last, self.period or DEFAULT_PERIOD
+        unit, previous, period = self.unit, self.last, self.period or DEFAULT_PERIOD
         if pts is not None and unit:
             now = pts * unit + self._shift
-            if previous is not None and now < previous:  # out of order, as B-frames in AVI, or a new clock
-                if previous - now > JUMP_BACK:
+            beyond = self._claimed is None or now - (self.start or 0) > self._claimed
+            ahead = previous is not None and beyond and now - previous > JUMP_AHEAD
+            if previous is not None and (ahead or now < previous):  # out of order, as B-frames in AVI, or a new clock
+                if ahead or previous - now > JUMP_BACK:
                     self._shift += previous + period - now
+                self.jumps += ahead
                 now = previous + period
         else:
             now = Fraction(0) if previous is None else previous + period
         gap = None if previous is None else now - previous
+        self.held = max(self.held, gap or Fraction(0))
         self.end = now + ((duration or 0) * unit or self.period or gap or DEFAULT_PERIOD)
-        self.start = now if self.start is None else self.start
-        self.last = now
+        self.start, self.last = now if self.start is None else self.start, now
         return now
 
 
@@ -126,8 +130,7 @@ class Video:
         self.start, frame = self._open()
         turned = _orientation(frame)[0]
         self.width, self.height = (frame.height, frame.width) if turned else (frame.width, frame.height)
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self.average_rate = float(rate) if rate else None
+        self.average_rate = None if self._clock.period is None else float(1 / self._clock.period)
         self.has_audio = any(s.codec_context is not None for s in self._container.streams.audio)
         claimed = _header_duration(self._container, self._stream)
         self.expected_duration = None if claimed is None else float(claimed)
@@ -190,7 +193,8 @@ class Video:
         """(time stamp, frame) in order. What cannot be decoded is skipped, counted and told in `warnings`."""
         self._container = open_media(self.path)
         stream = self._stream = picture_stream(self._container, self.path)
-        clock = self._clock = Clock(stream)
+        guessed = self._container.format.flags & MAY_JUMP  # from the time stamps, which count for nothing here
+        clock = self._clock = Clock(stream, None if guessed else _header_duration(self._container, stream))
         stream.thread_type = "SLICE"  # frame threads would be faster, but lose good frames around a damaged one
         packets, packet, broken = self._container.demux(stream), None, 0
         while True:
@@ -219,7 +223,11 @@ class Video:
             self.warnings.append(f"{self.path}: {broken} damaged frame{'s' * (broken > 1)} skipped")
         claimed, clock = _header_duration(self._container, self._stream), self._clock
         decoded = clock.end - (clock.start or 0)
-        if claimed is not None and claimed - decoded > max(SHORT_SECONDS, SHORT_SHARE * claimed):
+        if clock.held > JUMP_AHEAD:
+            self.warnings.append(f"{self.path}: one frame lasts {float(clock.held):.0f} s, as the file says")
+        if clock.jumps:  # which the claim may count
+            self.warnings.append(f"{self.path}: time stamps jump ahead by over {JUMP_AHEAD} s; the gap is left out")
+        elif claimed is not None and claimed - decoded > max(SHORT_SECONDS, SHORT_SHARE * claimed):
             self.warnings.append(f"{self.path}: decoded {float(decoded):.1f} s of {float(claimed):.1f} s")
 
     def _show(

@@ -19,8 +19,9 @@ from fake_engines import NEEDS_ORT, rewrite_manifest
 from media import Picture, Sound, steady, write_video
 
 from runtime import infer
-from runtime.infer import main
+from runtime.infer import at_rate, main
 from runtime.progress import Reporter
+from runtime.sampling import Take
 
 pytestmark = NEEDS_ORT
 ROOT = Path(__file__).parent.parent
@@ -127,6 +128,13 @@ def test_48_khz_is_as_long_as_the_picture_too(run: Callable[..., int], folder: P
     assert (got, len(audio)) == (48000, round(Fraction(round(frames / rate * 90000), 90000) * 48000))
 
 
+def test_the_rate_of_the_codec_needs_no_copy() -> None:
+    codes, sound = np.zeros((9, 87), np.int32), np.ones(44100, np.float32)
+    take = Take(sound, 44100, 0, None, codes, Fraction(1), {})
+    assert at_rate(take, 44100) is sound
+    assert at_rate(take, 48000).shape == (48000,)
+
+
 def test_same_seed_same_bytes(run: Callable[..., int], folder: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert run("clip.mp4", "-o", f"{name}.wav", "--mux", f"{name}.mp4", "--seed", str(seed)) == 0
@@ -181,6 +189,8 @@ def test_help_shows_defaults_and_ranges(capsys: pytest.CaptureFixture[str]) -> N
         "--overwrite --progress --debug"
     ).split():
         assert flag in text
+    assert text.startswith("usage: python -m runtime.infer clip [options]") and "give the clip first" in text
+    assert "(default: None)" not in text
     for words in ("1 to 1024 (default: 32)", "to 100 (default: 3.0)", "1 to 256 (default: 1)", "(default: 44100)"):
         assert words in text
 
@@ -303,28 +313,62 @@ def test_folder_that_takes_no_files(refused: Callable[..., str]) -> None:
     assert "cannot write" in refused("clip.mp4", "-o", "/proc/x.wav")
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
+FOUR_FILES = ("--candidates", "2", "--takes", "2", "--mux", "film.mp4", "--report", "r.json")
+
+
+class Replace:
+    """os.replace that breaks down at one call: before it, or right after it."""
+
+    def __init__(self, call: int, error: BaseException, after: bool) -> None:
+        self.call, self.error, self.after = call, error, after
+        self.calls, self.replace = 0, os.replace
+
+    def __call__(self, source: Path, target: Path) -> None:
+        self.calls += 1
+        if self.calls == self.call and not self.after:
+            raise self.error
+        self.replace(source, target)
+        if self.calls == self.call:
+            raise self.error
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_disk_full(
-    refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch, call: int, overwrite: bool
+    refused: Callable[..., str],
+    run: Callable[..., int],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overwrite: bool,
 ) -> None:
-    """Whichever of the outputs does not fit, none is left, and those that were there stay."""
-    names = ["clip.wav", "clip.take2.wav", "film.mp4", "r.json"]
-    for name in names if overwrite else []:
+    """At whichever of all calls of os.replace it happens: no output is left, and those that were there stay."""
+    arguments = ["clip.mp4", *FOUR_FILES, *["--overwrite"] * overwrite, "--steps", "1"]
+    for name in ("clip.wav", "clip.take2.wav", "film.mp4", "r.json") if overwrite else ():
         (folder / name).write_text("precious")
-    calls, replace = [], os.replace
+    call = 0
+    while True:
+        call += 1
+        for error, after in ((OSError(errno.ENOSPC, "No space left on device"), False), (KeyboardInterrupt(), True)):
+            before, replacing = snapshot(folder), Replace(call, error, after)
+            monkeypatch.setattr(os, "replace", replacing)
+            if call > (12 if overwrite else 8):  # 4 are written, 4 old ones set aside, 4 given their names
+                assert run(*arguments) == 0 and replacing.calls == call - 1
+                return
+            if after:
+                assert run(*arguments) == 130 and snapshot(folder) == before
+                assert capsys.readouterr().err == "stopped; nothing was written\n"
+            else:
+                message = refused(*arguments)
+                assert "cannot write" in message and "space" in message and ".maskvat" not in message
 
-    def full(*arguments: object) -> None:
-        calls.append(arguments)
-        if len(calls) == call:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        replace(*arguments)
 
-    monkeypatch.setattr(os, "replace", full)
-    options = ["--candidates", "2", "--takes", "2", "--mux", "film.mp4", "--report", "r.json"]
-    message = refused("clip.mp4", *options, *["--overwrite"] * overwrite)
-    assert "cannot write" in message and "space" in message and ".maskvat" not in message
-    assert len(calls) == call
+def test_links_that_lead_nowhere_come_back(
+    refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "clip.wav").symlink_to("gone.wav")
+    monkeypatch.setattr(os, "replace", Replace(8, OSError(errno.EIO, "Input/output error"), False))
+    assert "Input/output error" in refused("clip.mp4", *FOUR_FILES, "--overwrite")
+    assert os.readlink(folder / "clip.wav") == "gone.wav"
 
 
 @pytest.mark.parametrize("what", ["altered", "truncated", "missing", "newer", "no manifest"])
@@ -438,6 +482,25 @@ def test_command_when_writing_fails(bundles: Callable[..., Path], folder: Path) 
     )
     assert result.returncode == 1
     assert result.stderr.startswith("error: cannot write clip.wav") and result.stderr.count("\n") == 1, result.stderr
+    assert snapshot(folder) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX pipes")
+@pytest.mark.parametrize("option", ["json", "bar"])
+def test_command_whose_reader_goes_away(bundles: Callable[..., Path], folder: Path, option: str) -> None:
+    before, read = snapshot(folder), "stdout" if option == "json" else "stderr"
+    line = command(bundles(), "clip.mp4", "--steps", "200", "--progress", option)
+    with subprocess.Popen(
+        line, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    ) as process:
+        closed, other = process.stdout, process.stderr
+        if read == "stderr":
+            closed, other = other, closed
+        assert closed is not None and other is not None
+        assert closed.read(1)
+        closed.close()
+        assert other.read() == b""
+        assert process.wait(60) == 1
     assert snapshot(folder) == before
 
 

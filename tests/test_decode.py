@@ -249,15 +249,20 @@ def test_guidance() -> None:
 
 def test_guidance_zero_pays_for_no_null_rows_and_equals_conditional() -> None:
     rng = np.random.default_rng(0)
-    logits, null = (rng.standard_normal((2, 3, 4, V)).astype(np.float32) for _ in range(2))
+    both = rng.standard_normal((4, 3, 4, V)).astype(np.float32)  # conditional rows, then null rows
     codes, u = np.full((2, 3, 4), V, np.int32), rng.random((2, 3, 4), dtype=np.float32)
-    without = step_from_logits(lambda codes: (logits, None), 0)(codes, u)
-    unused = step_from_logits(lambda codes: (logits, null), 0)(codes, u)
-    guided = step_from_logits(lambda codes: (logits, null), 3)(codes, u)
-    assert all(np.array_equal(a, b) for a, b in zip(without, unused, strict=True))
+    rows: list[int] = []
+
+    def logits(codes: Codes, with_null: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        computed = both[: 2 * len(codes) if with_null else len(codes)]
+        rows.append(len(computed))
+        return computed[:2], computed[2:] if with_null else None
+
+    without, guided = (step_from_logits(logits, guidance)(codes, u) for guidance in (0.0, 3.0))
+    assert rows == [2, 4]
+    for got, expected in ((without, both[:2]), (guided, 4 * both[:2] - 3 * both[2:])):
+        assert all(np.array_equal(a, b) for a, b in zip(got, sample(expected, u), strict=True))
     assert not np.array_equal(without[0], guided[0])
-    expected = sample(4 * logits - 3 * null, u)
-    np.testing.assert_array_equal(guided[0], expected[0])
 
 
 def test_sample_follows_softmax() -> None:

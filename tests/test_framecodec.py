@@ -97,6 +97,28 @@ def test_matrix_bases_equal_the_fft(monkeypatch):
     assert torch.allclose(fast[0], spelled[0], atol=1e-4) and torch.allclose(fast[1], spelled[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("exporting", [False, True])
+def test_bases_are_made_where_the_input_is(codec, monkeypatch, exporting):
+    """A meta tensor does not mix with one on the CPU, so this stands for any other device."""
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
+    codec.to("meta")
+    codes = codec.encode(torch.zeros(1, 4096, device="meta"))
+    assert codes.shape == (1, 3, 8) and codes.is_meta
+    audio = codec.decode(codes)
+    assert audio.shape == (1, 4096) and audio.is_meta
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_card_gives_the_cpus_sound(codec):
+    audio = noise(1, 8192)
+    codes = codec.encode(audio)
+    sound = codec.decode(codes)
+    codec.cuda()
+    assert (codec.encode(audio.cuda()).cpu() == codes).float().mean() > 0.99
+    assert torch.allclose(codec.decode(codes.cuda()).cpu(), sound, atol=1e-3)
+
+
 def test_synthesis_inverts_analysis():
     """Windowed frames of a true spectrum add up to the signal: the overlap gain is 1.5 everywhere."""
     audio = noise(1, 20 * 128).double()

@@ -4,6 +4,9 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +16,14 @@ pytestmark = pytest.mark.torch
 
 from torch import nn  # noqa: E402
 
+from runtime.audio import MediaError, OptionError  # noqa: E402
 from train import checkpoint, fit  # noqa: E402
 from train.codec_sounds import Crops, Pool, is_held_out  # noqa: E402
 from train.codec_task import CodecOptions, CodecTask, log_mel, mel_distance, mel_filters, stft  # noqa: E402
 from train.framecodec import FrameCodec, FrameCodecConfig  # noqa: E402
 from train.loop import LoopConfig, TrainingError, load_state  # noqa: E402
 from train.loop import fit as run_loop  # noqa: E402
+from train.weights import WeightsError  # noqa: E402
 
 PROVENANCE = {"name": "test", "code_licence": "-", "data_licence": "-", "origin": "-", "trained": False}
 TINY = FrameCodecConfig(
@@ -72,18 +77,20 @@ def test_schedule():
     assert LoopConfig(minutes=10).progress(5, 150) == 0.25
 
 
-def test_resuming_equals_an_unbroken_run(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])  # SIGINT is Ctrl-C
+def test_resuming_equals_an_unbroken_run(tmp_path, number):
     whole, first, second = Regression(), Regression(), Regression()
     result = run_loop(whole, config(), tmp_path / "a")
     assert result["finished"] and result["step"] == 12 and result["validation_error"] == 1.0 and whole.finished
 
     def stop():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         return 1.0
 
     first.at = {6: stop}
     result = run_loop(first, config(), tmp_path / "b")
     assert not result["finished"] and result["step"] == 7 and not first.finished
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     run_loop(second, config(), tmp_path / "b")
     assert first.losses + second.losses == whole.losses
     for a, b in zip(whole.module.parameters(), second.module.parameters(), strict=True):
@@ -233,6 +240,44 @@ def test_bad_recipes_give_advice_and_status_1(tmp_path, capsys, text, changes, a
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("error", [MediaError, OptionError, WeightsError, checkpoint.CheckpointError, ImportError])
+def test_what_a_task_raises_is_one_line(tmp_path, capsys, monkeypatch, error):
+    def fail(*_):
+        raise error("the file is broken")
+
+    monkeypatch.setattr(CodecTask, "from_options", fail)
+    path = recipe_file(tmp_path, '[task]\nname = "codec"')
+    assert fit.main([str(path), "--out", str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err == "error: the file is broken\n"
+    with pytest.raises(error):
+        fit.main([str(path), "--out", str(tmp_path / "run"), "--debug"])
+
+
+def test_the_command_tells_a_tasks_error_in_one_line(tmp_path):
+    """As a process: the command is another module there than the one that tasks could import."""
+    path = recipe_file(tmp_path, '[task]\nname = "maskvat"\ncolour = 1')
+    command = [sys.executable, "-m", "train.fit", str(path), "--out", str(tmp_path / "run")]
+    result = subprocess.run(command, cwd=Path(fit.__file__).parent.parent, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: unknown keys in [task]: colour")
+
+
+def test_folders_and_statements_may_change_in_a_run(tmp_path):
+    kept = {"task": {"name": "maskvat", "data": "a", "design": "hybrid"}, "loop": {}}
+    fit.keep_recipe(tmp_path, kept)
+    moved = {"data": "b", "validation": "c", "start": "d", "device": "cpu", "data_licence": "e", "origin": "f"}
+    fit.keep_recipe(tmp_path, {"task": kept["task"] | moved, "loop": {}})
+    with pytest.raises(fit.RecipeError, match=r"other values of task\.design"):
+        fit.keep_recipe(tmp_path, {"task": kept["task"] | {"design": "seq2seq"}, "loop": {}})
+
+
+@pytest.mark.parametrize("path", sorted((Path(fit.__file__).parent / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_projects_recipes_state_licence_and_origin(path):
+    task = fit.read_recipe(path, [])["task"]
+    assert "this project" in task["origin"] and f"{path.stem}.toml" in task["origin"]
+    assert ("CREDITS.md" in task["data_licence"]) == (task["name"] != "sync")
+
+
 # ---------------------------------------------------------------- the codec's task
 @pytest.fixture
 def sounds(tmp_path):
@@ -252,7 +297,8 @@ def sounds(tmp_path):
 
 
 def test_a_tiny_codec_learns_and_is_saved(tmp_path, sounds):
-    options = CodecOptions(sounds=str(sounds), batch=2, frames=16, validation_sounds=1, bfloat16=False, threads=1)
+    sizes = {"batch": 2, "frames": 16, "validation_sounds": 1, "bfloat16": False, "threads": 1}
+    options = CodecOptions(sounds=str(sounds), data_licence="tests", **sizes)
     task = CodecTask(options, seed=0, config=TINY)
     loop = LoopConfig(steps=30, warmup_steps=2, learning_rate=3e-3, clip_norm=20.0, validate_every=100, save_every=100)
     before = task.loss(1)[0].item()
@@ -262,7 +308,9 @@ def test_a_tiny_codec_learns_and_is_saved(tmp_path, sounds):
     loaded = checkpoint.load(tmp_path / "run" / "system", "codec")
     assert isinstance(loaded, FrameCodec) and loaded.config == TINY
     provenance = checkpoint.read_meta(tmp_path / "run" / "system")["components"]["codec"]["provenance"]
-    assert "CC0-1.0" in provenance["data_licence"] and provenance["trained"] and provenance["steps"] == 30
+    assert provenance["data_licence"] == "tests" and provenance["origin"] == "not stated"
+    assert provenance["code_licence"] == "Apache-2.0" and provenance["licences"] == ["CC0-1.0"]
+    assert provenance["trained"] and provenance["steps"] == 30
 
 
 def test_licences_not_allowed_are_refused(sounds):

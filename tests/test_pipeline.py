@@ -14,11 +14,12 @@ from fake_engines import NEEDS_ORT, FakeBundle, entry_of, rewrite_manifest, smal
 from media import Picture, steady, write_video
 
 import runtime
-from engines.base import Engine, Feeds
+from engines.base import Engine, EngineError, Feeds
 from engines.contract import DESIGNS
 from runtime import Cancelled, MediaError, OptionError, Pipeline, Progress, SamplingConfig, Take
 from runtime import pipeline as module
 from runtime.rng import TOKENS, uniforms
+from runtime.video import Video
 from runtime.windows import Window, windows
 
 pytestmark = NEEDS_ORT
@@ -231,6 +232,50 @@ def test_smaller_batches_give_the_same_candidates(
     assert {len(f["codes"]) for f in spy.feeds} == {1}
 
 
+def test_a_batch_that_fails_is_tried_again_in_halves(
+    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that holds two rows, and fails in the middle of a window when it is given more."""
+    whole, spy = codes_of(pipeline.generate(long_clip, FOUR)), Spy(pipeline, "step")
+    sizes: list[int] = []
+    run, sample = spy.run, module._Run._sample
+
+    def small(feeds: Feeds) -> Feeds:
+        if len(feeds["codes"]) > 2 and (feeds["codes"] != MASK).any():
+            raise EngineError("out of memory")
+        return run(feeds)
+
+    def counted(self: module._Run, window: Window, batch: range, step_feeds: Feeds) -> None:
+        sizes.append(len(batch))
+        sample(self, window, batch, step_feeds)
+
+    monkeypatch.setattr(spy, "run", small)
+    monkeypatch.setattr(module._Run, "_sample", counted)
+    seen: list[Progress] = []
+    takes = pipeline.generate(long_clip, FOUR, seen.append)
+    assert codes_of(takes) == whole
+    assert sizes == [4] + 4 * [2, 2]  # the next windows know
+    assert takes[0].report["warnings"] == [
+        "the engines failed with so many candidates at once; smaller batches were used"
+    ]
+    fractions = [p.fraction for p in seen]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+
+
+def test_an_engine_that_fails_for_one_row_is_an_error(
+    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(feeds: Feeds) -> Feeds:
+        calls.append(len(feeds["codes"]))
+        raise EngineError("out of memory")
+
+    calls: list[int] = []
+    monkeypatch.setattr(Spy(pipeline, "step"), "run", broken)
+    with pytest.raises(EngineError, match="out of memory"):
+        pipeline.generate(long_clip, FOUR)
+    assert calls == [4, 2, 1]
+
+
 def test_takes_are_the_best_candidates_best_first(pipeline: Pipeline, long_clip: Path) -> None:
     takes = pipeline.generate(long_clip, FOUR)
     scores = [t.score for t in takes]
@@ -304,6 +349,24 @@ def test_cancelled_before_it_began(pipeline: Pipeline, long_clip: Path) -> None:
     assert not spy.feeds
 
 
+def test_cancelling_is_seen_at_every_frame(
+    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel, image, images = threading.Event(), Video._image, 0
+
+    def slow(self: Video, *args: object) -> object:
+        nonlocal images
+        images += 1
+        if images == 3:
+            cancel.set()
+        return image(self, *args)
+
+    monkeypatch.setattr(Video, "_image", slow)
+    with pytest.raises(Cancelled):
+        pipeline.generate(long_clip, QUICK, cancel=cancel)
+    assert images == 3
+
+
 def test_an_error_of_the_callback_comes_through(pipeline: Pipeline, long_clip: Path) -> None:
     def on_progress(progress: Progress) -> None:
         raise KeyboardInterrupt
@@ -333,6 +396,20 @@ def test_report(pipeline: Pipeline, long_clip: Path) -> None:
     assert {"video", "step", "host", "codec", "select"} <= set(report["seconds"])
     assert report["warnings"] == []
     assert pipeline.generate(long_clip, QUICK)[0].report["scores"] is None
+    assert report["threads"] == 1
+    assert report["version"] == "source" or report["version"][0].isdigit()
+
+
+def test_scores_that_are_not_numbers_are_null(
+    pipeline: Pipeline, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distances = iter([0.5, np.nan, 0.25, np.inf] * 2)  # the clip has two windows
+    monkeypatch.setattr(module, "scav_distance", lambda *_: next(distances))
+    takes = pipeline.generate(clip(), FOUR)
+    report = json.loads(json.dumps(takes[0].report, allow_nan=False))
+    assert report["scores"] == [0.5, None, 0.25, None]
+    assert [t.candidate for t in takes] == [2, 0, 3, 1]
+    assert [t.score for t in takes] == [0.25, 0.5, None, None]
 
 
 def test_untrained_parts_are_told(tmp_path: Path, clip: Callable[..., Path]) -> None:

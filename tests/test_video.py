@@ -3,6 +3,7 @@
 import os
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -11,7 +12,7 @@ import pytest
 from media import Picture, Sound, bad_file, card, clicks, expected, grey, noisy, number, steady, write_video
 
 from runtime.errors import MediaError, OptionError
-from runtime.video import FrameGrid, Video
+from runtime.video import Clock, FrameGrid, Video
 
 TINY = 32
 PERIOD = Fraction(1, 25)
@@ -101,6 +102,53 @@ def test_decoding_is_streamed_and_scaling_is_shared(tmp_path: Path, monkeypatch:
         assert video._clock.last is not None and video._clock.last < Fraction(1, 5)  # no more read than needed
         assert len(list(samples)) == 8 + 8 + 5 - 1
         assert scaled.count((48, TINY)) == 8 and scaled.count((40, TINY)) == 5  # of 120 frames
+
+
+# ---------------------------------------------------------------- time stamps that jump
+HOURS = 7200
+CLOCKLESS = {"live.mkv": {"live": "1"}, "broadcast.ts": {}}  # nothing in these files knows how long they are
+
+
+@pytest.mark.parametrize("name", CLOCKLESS)
+@pytest.mark.parametrize("after", [1, 10])
+def test_a_jump_ahead_is_left_out_and_told(tmp_path: Path, name: str, after: int) -> None:
+    times = [*steady(10, 25), *steady(after, 25, HOURS)]
+    path = write_video(tmp_path / name, Picture(times), container_options=CLOCKLESS[name])
+    with Video(path) as video:
+        for _ in range(2):  # passes
+            assert numbers(video, 25) == [list(range(10 + after))]
+            assert video.duration == Fraction(10 + after, 25)
+            (warning,) = video.warnings
+            assert "jump ahead by over 60 s" in warning
+
+
+@pytest.mark.parametrize("name", [*CLOCKLESS, "slides.mp4", "slides.mkv"])
+def test_slides_of_20_s(tmp_path: Path, name: str) -> None:
+    times = [Fraction(20 * n) for n in range(5)]
+    path = write_video(tmp_path / name, Picture(times, last=20), container_options=CLOCKLESS.get(name, {}))
+    with Video(path) as video:
+        shown = numbers(video, 1)[0]
+        assert shown[:80] == expected(times, Fraction(20), 1)[:80] and video.duration >= 80
+        assert video.warnings == []
+
+
+def test_slides_longer_than_a_minute_are_kept_where_the_file_says_so(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", Picture([Fraction(0), Fraction(90), Fraction(180)], last=90))
+    with Video(path) as video:
+        numbers(video, 1)
+        assert video.duration >= 180
+        (warning,) = video.warnings
+        assert "one frame lasts 90 s, as the file says" in warning
+
+
+@pytest.mark.parametrize(("claimed", "jumps"), [(None, 1), (Fraction(1), 1), (Fraction(HOURS + 1), 0)])
+def test_one_time_stamp_far_ahead(claimed: Fraction | None, jumps: int) -> None:
+    """The frames after it lie on the first clock again: they continue as well."""
+    clock = Clock(SimpleNamespace(average_rate=Fraction(25), time_base=PERIOD), claimed)  # type: ignore[arg-type]
+    times = [clock.time(pts, 1) for pts in (0, 1, 2, 25 * HOURS, 4, 5)]
+    assert times[:3] == steady(3, 25) and times[4:] == [times[3] + PERIOD, times[3] + 2 * PERIOD]
+    assert times[3] == (3 * PERIOD if jumps else HOURS)
+    assert clock.jumps == jumps and clock.end == times[-1] + PERIOD
 
 
 def test_still_pictures(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class FakeVideo:
     duration: Fraction
     most: int = 0
     live: int = 0
+    made: int = 0
 
     def sample(self, grids: Sequence[FrameGrid]) -> Iterator[tuple[int, np.ndarray]]:
         times = (
@@ -40,6 +41,7 @@ class FakeVideo:
             frame.reshape(-1)[:3] = (k & 255, k >> 8 & 255, k >> 16)
             weakref.finalize(frame, self._gone).atexit = False
             self.live += 1
+            self.made += 1
             self.most = max(self.most, self.live)
             yield i, frame
 
@@ -119,6 +121,21 @@ def test_start_tokens_do_not_drift() -> None:
     for second in (0, 1, 8, 3600, 36000):
         error = start_token(PAPER, second) * 512 / 44100 - second
         assert abs(error) <= 256 / 44100 + 1e-9
+
+
+def test_on_frame_is_called_for_every_frame_and_may_stop() -> None:
+    calls: list[None] = []
+    list(windows(PAPER, FakeVideo(Fraction(2)), lambda: calls.append(None)))
+    assert len(calls) == 2 * (PAPER.clip_fps + PAPER.sync_fps)
+
+    def stop() -> None:
+        if video.made == 5:
+            raise KeyboardInterrupt
+
+    video = FakeVideo(Fraction(2))
+    with pytest.raises(KeyboardInterrupt):
+        list(windows(PAPER, video, stop))
+    assert video.made == 5
 
 
 def test_a_long_video_keeps_a_bounded_number_of_frames() -> None:

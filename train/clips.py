@@ -9,7 +9,6 @@ not made again. The same seed gives the same clip whatever --jobs is; train and 
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.audio import MediaError, replacing
 from train.clips_draw import GROUNDS, LOOKS, SOLIDS, Array, Look, Stage, paint
 from train.clips_scenes import SCENES, drift, still
 from train.clips_sound import PoolError, Sounds, mix, write_flac
@@ -202,9 +202,8 @@ def draw_clip(order: Order, sounds: Sounds, index: int) -> None:
         "mp4": lambda part: write_mp4(part, frames(stage, film, seen), film),
     }
     for end, write in writers.items():  # the video last: who finds it finds all
-        part = target.with_suffix(f".{end}.part")
-        write(part)
-        os.replace(part, target.with_suffix(f".{end}"))
+        with replacing(target.with_suffix(f".{end}")) as part:
+            write(part)
 
 
 _state: dict[str, tuple[Order, Sounds]] = {}  # of a worker process
@@ -255,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     order = Order(args.out, args.sounds, args.split, args.seed, args.seconds, args.kind, args.fps, size)
     try:
         make_clips(order, args.clips, args.jobs)
-    except (OSError, PoolError) as error:
+    except (MediaError, OSError, PoolError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

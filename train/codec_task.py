@@ -16,8 +16,8 @@ from torch import Tensor
 
 from train import checkpoint
 from train.codec_sounds import Crops, FloatArray, describe, read_pool
-from train.fit import options_from
 from train.framecodec import FrameCodec, FrameCodecConfig
+from train.options import Statement, options_from
 
 LOG_FLOOR = 1e-5  # of mel magnitudes: a sound below it counts as silence
 SCALES = {128: 20, 256: 40, 512: 80, 1024: 120, 2048: 160}  # FFT size -> mel bands
@@ -26,7 +26,7 @@ REVIVE_EVERY = 10  # steps between looks at the codebooks' use
 
 
 @dataclass(frozen=True)
-class CodecOptions:
+class CodecOptions(Statement):
     sounds: str = "../shared/sounds"  # folder with sounds.csv
     system: str = ""  # folder the codec is saved in; default: the run's own
     batch: int = 16
@@ -183,13 +183,6 @@ class CodecTask:
 
     def finish(self, out: Path) -> None:
         folder = Path(self.options.system) if self.options.system else out / "system"
-        data = describe(self.pool)
-        provenance = {
-            "name": "frame codec 44.1 kHz, 7.75 kbps",
-            "code_licence": "of this project",
-            "data_licence": f"{', '.join(data['licences'])}; authors are credited in CREDITS",
-            "origin": f"trained from scratch on {data['recordings']} recordings",
-            "trained": True,
-            "steps": self.steps,
-        }
+        facts = describe(self.pool) | {"steps": self.steps}
+        provenance = self.options.provenance("frame codec 44.1 kHz, 7.75 kbps", **facts)
         checkpoint.save(folder, "codec", self.module, "framecodec", provenance)

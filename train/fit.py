@@ -8,12 +8,14 @@ import argparse
 import json
 import sys
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from runtime.audio import MediaError, OptionError
 from train.checkpoint import CheckpointError, resolve, write_json
 from train.loop import LoopConfig, TrainingError, describe, fit
+from train.options import RecipeError, options_from
+from train.weights import WeightsError
 
 TASKS = {  # name -> factory(options: dict, seed: int) -> Task
     "codec": "train.codec_task:CodecTask.from_options",
@@ -21,27 +23,15 @@ TASKS = {  # name -> factory(options: dict, seed: int) -> Task
     "scav": "train.scav_task:ScavTask.from_options",
     "maskvat": "train.maskvat_task:MaskVATTask.from_options",
 }
-CHANGEABLE = {  # in a run that goes on: its length, its reports, and where things lie on this machine
+CHANGEABLE = {  # in a run that goes on: its length, its reports, where things lie and run, what is stated of them
     *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every")),
-    *(f"task.{key}" for key in ("sounds", "clips", "system")),
+    *(f"task.{key}" for key in ("sounds", "clips", "data", "frames", "system", "start", "device")),
+    *(f"task.{key}" for key in ("validation", "validation_data", "validation_clips", "validation_frames")),
+    *(f"task.{key}" for key in ("data_licence", "origin")),
 }
+# errors that a user can mend: told in one line
+EXPECTED = (RecipeError, CheckpointError, TrainingError, WeightsError, MediaError, OptionError, ImportError, OSError)
 STOPPED = 75  # exit status of an interrupted run: the same command goes on with it
-
-
-class RecipeError(Exception):
-    """A recipe, or an option that changes it, is not understood."""
-
-
-def options_from(cls: type, values: dict[str, Any], table: str = "task") -> Any:
-    """A dataclass from a recipe's table. Raises RecipeError that names unknown keys and those allowed."""
-    allowed = [f.name for f in fields(cls)]
-    unknown = sorted(set(values) - set(allowed))
-    if unknown:
-        raise RecipeError(f"unknown keys in [{table}]: {', '.join(unknown)}; choose from {', '.join(allowed)}")
-    try:
-        return cls(**values)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"[{table}] {error}") from error
 
 
 def read_recipe(path: Path, changes: list[str]) -> dict[str, dict[str, Any]]:
@@ -78,7 +68,7 @@ def _value(text: str) -> Any:
 def keep_recipe(out: Path, recipe: dict[str, Any]) -> None:
     """Store the resolved recipe in out/. Raises RecipeError when out/ holds a run of another one.
 
-    How long a run lasts, how often it reports, and the folders may change; the decay follows the new length.
+    What CHANGEABLE names may change; the decay follows a new length.
     """
     path = out / "recipe.json"
     if path.exists():
@@ -116,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         task = resolve(TASKS[recipe["task"]["name"]])(task_options, loop.seed)
         keep_recipe(out, {"task": recipe["task"], "loop": describe(loop)})
         results = fit(task, loop, out)
-    except (RecipeError, CheckpointError, TrainingError, OSError) as error:
+    except EXPECTED as error:
         if options.debug:
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -50,28 +50,28 @@ class FrameCodecConfig:
 
 
 # ---------------------------------------------------------------- fixed bases, computed where they are used
-def hann(size: int) -> Tensor:
+def hann(size: int, device: torch.device | None = None) -> Tensor:
     """Periodic Hann window [size]."""
-    return 0.5 - 0.5 * torch.cos(torch.arange(size, dtype=torch.float32) * (2 * pi / size))
+    return 0.5 - 0.5 * torch.cos(torch.arange(size, dtype=torch.float32, device=device) * (2 * pi / size))
 
 
-def fourier_basis(size: int) -> tuple[Tensor, Tensor]:
+def fourier_basis(size: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """cos and sin [size, F] of 2 pi k (n - size / 2) / size: phase is measured at the frame's centre.
 
     The integer product is reduced modulo `size` first, so float32 angles stay exact; nothing is stored in a file.
     """
-    n = torch.arange(size, dtype=torch.int32) + size // 2  # - size / 2 modulo size
-    k = torch.arange(size // 2 + 1, dtype=torch.int32)
+    n = torch.arange(size, dtype=torch.int32, device=device) + size // 2  # - size / 2 modulo size
+    k = torch.arange(size // 2 + 1, dtype=torch.int32, device=device)
     angle = ((n[:, None] * k[None, :]) % size).float() * (2 * pi / size)
     return torch.cos(angle), torch.sin(angle)
 
 
 def power_spectrum(frames: Tensor) -> Tensor:
     """|STFT|^2 [B, T, F] of frames [B, T, N], Hann window; as a matrix product when exporting."""
-    size = frames.shape[-1]
-    frames = frames * hann(size)
+    size, device = frames.shape[-1], frames.device
+    frames = frames * hann(size, device)
     if torch.compiler.is_exporting():
-        cos, sin = fourier_basis(size)
+        cos, sin = fourier_basis(size, device)
         return (frames @ cos).square() + (frames @ sin).square()
     spectrum = torch.fft.rfft(frames)
     return spectrum.real.square() + spectrum.imag.square()
@@ -79,15 +79,15 @@ def power_spectrum(frames: Tensor) -> Tensor:
 
 def inverse_spectrum(real: Tensor, imag: Tensor) -> Tensor:
     """Real frames [B, T, N] of a half spectrum [B, T, F] whose phase is measured at the frame's centre, windowed."""
-    size = 2 * (real.shape[-1] - 1)
-    k = torch.arange(size // 2 + 1, dtype=torch.int32)
+    size, device = 2 * (real.shape[-1] - 1), real.device
+    k = torch.arange(size // 2 + 1, dtype=torch.int32, device=device)
     if torch.compiler.is_exporting():
-        cos, sin = fourier_basis(size)
+        cos, sin = fourier_basis(size, device)
         weight = 2.0 - (k % (size // 2) == 0).float()  # bins 0 and N / 2 have no mirror image
         frames = (real * weight) @ cos.T - (imag * weight) @ sin.T
-        return frames * (hann(size) / size)
+        return frames * (hann(size, device) / size)
     sign = 1.0 - 2.0 * (k % 2).float()  # moves the origin of time to the frame's centre
-    return torch.fft.irfft(torch.complex(real * sign, imag * sign), n=size) * hann(size)
+    return torch.fft.irfft(torch.complex(real * sign, imag * sign), n=size) * hann(size, device)
 
 
 def overlap_add(frames: Tensor, hop: int) -> Tensor:
@@ -197,11 +197,11 @@ class ResidualQuantizer(nn.Module):
             share = torch.bincount(batch.codes[:, k].flatten(), minlength=V).float()
             share = share * (V / share.sum())
             self.usage[k] = torch.ones_like(share) if first else decay * self.usage[k] + (1 - decay) * share
-            dead = torch.arange(V) if first else (self.usage[k] < threshold).nonzero().flatten()
+            dead = torch.arange(V, device=share.device) if first else (self.usage[k] < threshold).nonzero().flatten()
             if len(dead):
                 points = batch.projected[:, k].reshape(-1, D)
-                picked = points[torch.randint(len(points), (len(dead),), generator=generator)]
-                noise = torch.randn(picked.shape, generator=generator) * (0.05 * points.std())
+                picked = points[torch.randint(len(points), (len(dead),), generator=generator).to(points.device)]
+                noise = torch.randn(picked.shape, generator=generator).to(points.device) * (0.05 * points.std())
                 self.codebook[k, dead] = picked.float() + noise
                 self.usage[k, dead] = 1.0
                 moved += len(dead)

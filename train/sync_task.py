@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from train import checkpoint
-from train.fit import RecipeError, options_from
+from train.options import RecipeError, Statement, options_from
 from train.s3d import BUNDLED, S3D, S3DConfig
 
 Floats = NDArray[np.float32]
@@ -27,7 +27,7 @@ MOMENTUM = 0.03  # of BatchNorm while training: the official 1e-3 needs more ste
 
 
 @dataclass(frozen=True)
-class SyncOptions:
+class SyncOptions(Statement):
     frames: str = "frames/train"  # folder with ID.frames.npy and ID.json
     validation_frames: str = "frames/val"
     system: str = ""  # folder the encoder is saved in; default: the run's own
@@ -238,12 +238,5 @@ class SyncTask:
 
     def finish(self, out: Path) -> None:
         folder = Path(self.options.system) if self.options.system else out / "system"
-        provenance = {
-            "name": "S3D for contacts",
-            "code_licence": "of this project",
-            "data_licence": "pictures drawn by this project",
-            "origin": f"trained from scratch on {len(self.clips)} made-up clips with exact contact times",
-            "trained": True,
-            "steps": self.steps,
-        }
+        provenance = self.options.provenance("S3D for contacts", clips=len(self.clips), steps=self.steps)
         checkpoint.save(folder, "sync_encoder", self.module.encoder, "s3d", provenance)

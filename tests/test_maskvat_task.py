@@ -1,0 +1,85 @@
+"""MaskVAT's task: the same numbers each time, on the device it was given, and the provenance that its recipe states."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from tiny_system import tiny_components, write_system  # noqa: E402
+
+from train.checkpoint import read_meta  # noqa: E402
+from train.maskvat_task import MaskVATTask, find_device  # noqa: E402
+from train.options import RecipeError  # noqa: E402
+
+pytestmark = pytest.mark.torch
+SMALL = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny system and two prepared clips of noise."""
+    root = tmp_path_factory.mktemp("maskvat-task")
+    components = tiny_components()
+    maskvat, rng = components.pop("maskvat"), np.random.default_rng(0)
+    write_system(root / "system", components)
+    (root / "prepared").mkdir()
+    for n in range(2):
+        np.savez(
+            root / "prepared" / f"{n}.npz",
+            codes=rng.integers(0, 1024, (9, 862)).astype(np.uint16),
+            clip_features=rng.standard_normal((80, maskvat.config.clip_dim)).astype(np.float16),
+            sync_features=rng.standard_normal((60, maskvat.config.sync_dim)).astype(np.float16),
+            audio_features=rng.standard_normal((62, 8, maskvat.config.audio_dim)).astype(np.float16),
+        )
+    return root
+
+
+def make(root: Path, **changes: object) -> MaskVATTask:
+    folders = {"data": str(root / "prepared"), "validation": str(root / "prepared"), "system": str(root / "system")}
+    options = {**folders, "size": "tiny", "batch": 2, "crop_seconds": 1.0, "model": SMALL, "device": "cpu"}
+    return MaskVATTask.from_options(options | changes, seed=0)
+
+
+def numbers(task: MaskVATTask) -> list[float]:
+    task.module.eval()
+    with torch.no_grad():
+        return [*task.loss(3)[1].values(), *task.validate().values()]
+
+
+def test_auto_gives_the_cpus_numbers_where_there_is_no_card(root: Path) -> None:
+    assert numbers(make(root)) == numbers(make(root))
+    if not torch.cuda.is_available():
+        assert numbers(make(root, device="auto")) == numbers(make(root))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_card_gives_the_cpus_numbers(root: Path) -> None:
+    task = make(root, device="auto")
+    assert all(p.is_cuda for p in task.module.parameters())
+    assert numbers(task) == pytest.approx(numbers(make(root)), rel=0.02, abs=0.02)
+    task.loss(0)[0].backward()
+
+
+def test_an_absent_device_is_refused() -> None:
+    for name in ("cuda:99", "gpu"):
+        with pytest.raises(RecipeError, match=f"task.device '{name}' is not here; choose from auto, cpu"):
+            find_device(name)
+
+
+def test_batches_move_whole(root: Path) -> None:
+    task = make(root)
+    batch = task.train_clips.batch([0], [0.0], task.n_tokens).to(torch.device("meta"))
+    assert all(getattr(batch, f.name).device.type == "meta" for f in fields(batch))
+
+
+@pytest.mark.parametrize("stated", [{}, {"data_licence": "my own clips", "origin": "my recipe"}])
+def test_provenance_is_what_the_recipe_states(root: Path, tmp_path: Path, stated: dict[str, str]) -> None:
+    task = make(root, **stated)
+    task.finish(tmp_path)
+    found = read_meta(root / "system")["components"]["maskvat"]["provenance"]
+    expected = {"data_licence": "not stated", "origin": "not stated"} | stated
+    assert found.items() >= (expected | {"code_licence": "Apache-2.0", "trained": True}).items()
