@@ -1,6 +1,8 @@
 """ONNX Runtime behind the engine interface: CPU everywhere, CUDA where `onnxruntime-gpu` is installed."""
 
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from engines.base import BackendUnavailable, EngineError, Feeds, check_tensors
@@ -25,6 +27,18 @@ def available() -> dict[str, str | None]:
     }
 
 
+_LOCK = Lock()
+
+
+@cache
+def _share_memory() -> None:
+    """One CPU arena for all sessions, grown by what is asked for: run in turn, each can use what another freed."""
+    import onnxruntime as ort
+
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
+
+
 class OrtEngine:
     """One ONNX graph in an ONNX Runtime session. Thread-safe, as sessions are."""
 
@@ -40,6 +54,9 @@ class OrtEngine:
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
+        with _LOCK:  # `cache` alone lets two threads in
+            _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.log_severity_level = 3  # errors only: they come back as exceptions
         # idle threads must not spin: the host's own work between two runs needs the cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
