@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.contract import interpolation_matrix
+from train.events import Event
 
 Array = NDArray[np.float32]
 Pose = tuple[float, float, float, float]  # x, y, angle, half length (of a capsule; else 0)
@@ -145,19 +146,6 @@ class Shape:
         light = 1 - np.float32(self.look.gloss) * (dx + dy) / np.float32(self.size + length)
         region = frame[y0:y1, x0:x1]
         region += alpha * (self.texture[at[0], at[1]] * light[..., None] - region)
-
-
-@dataclass(frozen=True)
-class Event:
-    """One contact, or from `time` to `end` one sustained sound whose level follows a half sine."""
-
-    time: float
-    kind: str
-    material: str
-    size: float
-    strength: float  # 0 to 1
-    voice: int
-    end: float = 0.0
 
 
 @dataclass

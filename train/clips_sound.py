@@ -11,7 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from train.clips_draw import Event
+from train.events import Event
 
 Floats = NDArray[np.float32]
 RATE = 44100
