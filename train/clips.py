@@ -13,11 +13,9 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from math import ceil, sin
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,11 +23,11 @@ from runtime.audio import MediaError, replacing
 from train.clips_draw import GROUNDS, LOOKS, SOLIDS, Array, Look, Stage, paint
 from train.clips_scenes import SCENES, drift, still
 from train.clips_sound import PoolError, Sounds, mix, write_flac
+from train.mp4 import RATES, write_mp4
 
 MARGIN = 0.2  # of the backdrop around the picture, in frame heights
 SEEN = 0.86  # of the short side: what the encoders' centre crops leave, and where contacts are put
 SIZES = ((192, 192), (256, 144), (240, 180), (224, 168), (144, 240), (176, 224), (288, 160))
-RATES = {25: 0.35, 30: 0.25, 24: 0.15, 15: 0.05, 20: 0.05, 50: 0.05, 60: 0.05, 48: 0.05}
 
 
 # ---------------------------------------------------------------- picture
@@ -112,20 +110,6 @@ def frames(stage: Stage, film: Film, rng: np.random.Generator) -> Iterator[NDArr
 
 
 # ---------------------------------------------------------------- files
-def write_mp4(path: Path, pictures: Iterator[NDArray[np.uint8]], film: Film) -> None:
-    with av.open(str(path), "w", format="mp4") as media:
-        # with the macroblock tree, x264 gives other bytes from run to run
-        options = {"crf": "23", "preset": "veryfast", "x264-params": "threads=1:mbtree=0"}
-        stream = media.add_stream("libx264", rate=film.fps, options=options)
-        stream.width, stream.height, stream.pix_fmt = film.width, film.height, "yuv420p"
-        stream.time_base = Fraction(1, film.fps)
-        for k, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = k, Fraction(1, film.fps)
-            media.mux(stream.encode(frame))
-        media.mux(stream.encode(None))
-
-
 class ClipError(Exception):
     """A clip cannot be made: which one."""
 
@@ -199,7 +183,7 @@ def draw_clip(order: Order, sounds: Sounds, index: int) -> None:
     writers = {
         "flac": lambda part: write_flac(part, audio),
         "json": lambda part: part.write_text(json.dumps(facts, indent=1), encoding="utf-8"),
-        "mp4": lambda part: write_mp4(part, frames(stage, film, seen), film),
+        "mp4": lambda part: write_mp4(part, frames(stage, film, seen), film.fps),
     }
     for end, write in writers.items():  # the video last: who finds it finds all
         with replacing(target.with_suffix(f".{end}")) as part:
