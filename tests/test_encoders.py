@@ -1,7 +1,7 @@
 """Encoders and codec: sizes, filter banks, folding, loaders, export with ONNX Runtime parity, and their training."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,11 @@ from train.beats import BEATs, BEATsConfig  # noqa: E402
 from train.dac import DAC, DACConfig, reach  # noqa: E402
 from train.loop import LoopConfig, fit  # noqa: E402
 from train.mobilenet import MobileNetV2, MobileNetV2Config  # noqa: E402
+from train.options import RecipeError  # noqa: E402
 from train.s3d import S3D, S3DConfig  # noqa: E402
 from train.scav import SCAV, SCAVConfig, contrastive_loss, distances  # noqa: E402
 from train.scav_task import ScavOptions, ScavTask  # noqa: E402
-from train.sync_task import SyncOptions, SyncTask, distort, match, score, targets  # noqa: E402
+from train.sync_task import Clip, SyncOptions, SyncTask, distort, match, read_clips, score  # noqa: E402
 from train.weights import (  # noqa: E402
     WeightsError,
     file_sha256,
@@ -117,12 +118,12 @@ def test_s3d_known_sizes() -> None:
     assert (full.dim, full.stride, full.offset, full.resize, full.size) == (512, 8, 2, 256, 224)
     cut = S3D(s3d.BUNDLED)
     assert n_parameters(cut) <= 500_000
-    assert (cut.dim, cut.stride, cut.offset, cut.resize, cut.size) == (128, 4, 0, 128, 112)
+    assert (cut.dim, cut.stride, cut.offset, cut.resize, cut.size) == (96, 1, 0, 128, 112)
 
 
-@pytest.mark.parametrize("feature", s3d.FEATURES)
-def test_s3d_gives_the_contracts_number_of_features(feature: str) -> None:
-    module = S3D(S3DConfig(0.125, feature, 32, 32)).eval()
+@pytest.mark.parametrize(("feature", "frame_dim"), [("bridge", 0), ("mixed_4d", 0), ("mixed_4d", 6)])
+def test_s3d_gives_the_contracts_number_of_features(feature: str, frame_dim: int) -> None:
+    module = S3D(S3DConfig(0.125, feature, 32, 32, frame_dim)).eval()
     config = ModelConfig(sync_stride=module.stride, sync_offset=module.offset)
     for n_tokens in (50, 121):
         with torch.no_grad():
@@ -151,13 +152,14 @@ def test_s3d_feature_is_centred_where_it_says(feature: str) -> None:
     assert response[len(response) // 2] > 0
 
 
-def test_s3d_fold_and_export(tmp_path) -> None:
-    module = settle(S3D(TINY_S3D), pixels(2, 16, 32, 32, 3))
+@pytest.mark.parametrize("frame_dim", [0, 6])
+def test_s3d_fold_and_export(tmp_path, frame_dim: int) -> None:
+    module = settle(S3D(replace(TINY_S3D, frame_dim=frame_dim)), pixels(2, 16, 32, 32, 3))
     folded = module.fold_bn()
     assert not any(isinstance(m, nn.BatchNorm3d) for m in folded.modules())
     x = pixels(1, 16, 32, 32, 3)
     torch.testing.assert_close(folded(x), module(x), rtol=1e-4, atol=1e-4)
-    inputs, other = (pixels(2, 16, 32, 32, 3),), (pixels(3, 24, 32, 32, 3),)
+    inputs, other = (pixels(2, 16, 32, 32, 3),), (pixels(3, 25, 32, 32, 3),)
     worst, operators = exported_parity(folded, inputs, other, tmp_path / "x", [2])
     assert worst < 1e-4 and not operators & FORBIDDEN and "BatchNormalization" not in operators
 
@@ -402,18 +404,33 @@ def test_clip_of_any_open_clip_model(tmp_path) -> None:
 
 # ---------------------------------------------------------------- training of the sync encoder
 def test_onset_targets() -> None:
-    onset, strength = targets(
-        np.array([0.4, 0.42], np.float32), np.array([0.5, 1.0], np.float32), 8, 5
-    )  # frames 10, 10.5
+    contacts = [{"time": 0.42, "strength": 0.5, "material": "wood"}, {"time": 0.44, "material": "metal"}]
+    rain = {"time": 0.36, "end": 0.52, "strength": 0.5, "envelope": [0, 1, 0]}
+    clip = Clip(Path(), contacts, [rain])
+    onset, strength, material, level = clip.targets(8, 5, ("metal", "wood"))  # contacts in the frames 10, 10.5
     assert onset == pytest.approx([0, 0.5, 1, 1, 0], abs=1e-5)
     assert strength == pytest.approx([0, np.log(0.5), 0, 0, 0], abs=1e-5)
-    assert not targets(np.zeros(0, np.float32), np.zeros(0, np.float32), 0, 4)[0].any()
+    assert material.tolist() == [-1, 1, 0, 0, -1]
+    assert level == pytest.approx([0, 0.125, 0.375, 0.375, 0.125], abs=1e-5)
+    assert not Clip(Path(), [], []).targets(0, 4, ())[0].any()
+
+
+def test_bad_clips_are_named_and_left_out(tmp_path, capsys) -> None:
+    write_flashes(tmp_path / "all", 4)
+    (tmp_path / "all" / "0.json").write_text("{", encoding="utf-8")
+    (tmp_path / "all" / "1.json").unlink()
+    (tmp_path / "all" / "2.frames.npy").write_bytes(b"\x93NUMPY cut off")
+    assert len(read_clips(tmp_path / "all", tmp_path / "all", 32)) == 1
+    words = capsys.readouterr().err
+    assert all(f"skipped {i}.frames.npy" in words for i in range(3)) and "3 clips" in words
+    with pytest.raises(RecipeError, match="4 skipped"):
+        read_clips(tmp_path / "all", tmp_path / "all", 48)
 
 
 def test_detections_are_scored_one_to_one() -> None:
     scores = np.zeros(100, np.float32)
     scores[[10, 12, 50, 90]] = [0.9, 0.8, 0.7, 0.95]
-    detections = match(scores, np.array([0.42, 2.0, 3.0], np.float32))  # frames 10.5, 50, 75
+    detections = match(scores, np.array([0.44, 2.02, 3.02], np.float32))  # frames 10.5, 50, 75
     found, hits, total = detections
     assert total == 3 and found[:4] == pytest.approx([0.95, 0.9, 0.8, 0.7]) and hits[:4].tolist() == [0, 1, 0, 1]
     numbers = score([detections])
@@ -441,20 +458,23 @@ def write_flashes(folder: Path, n: int) -> None:
         for k in contacts:
             frames[k, 8:24, 8:24] = 255
         np.save(folder / f"{i}.frames.npy", frames)
-        events = {"events": [{"time": int(k) / 25, "strength": 0.5} for k in contacts]}
+        events = {"events": [{"time": (int(k) + 0.5) / 25, "strength": 0.5, "material": "wood"} for k in contacts]}
         (folder / f"{i}.json").write_text(json.dumps(events), encoding="utf-8")
 
 
-def test_sync_task_learns_and_saves(tmp_path) -> None:
+@pytest.mark.parametrize("frame_dim", [0, 12])
+def test_sync_task_learns_and_saves(tmp_path, frame_dim: int) -> None:
+    config = replace(TINY_S3D, frame_dim=frame_dim)
     write_flashes(tmp_path / "train", 8)
-    options = SyncOptions(str(tmp_path / "train"), str(tmp_path / "train"), batch=4, crop=32, threads=1)
-    task, twin = (SyncTask(options, 0, TINY_S3D) for _ in range(2))
-    for a, b in zip(task.batch(5), twin.batch(5), strict=True):
+    options = SyncOptions(*4 * [str(tmp_path / "train")], batch=4, crop=32, threads=1)
+    task, twin = (SyncTask(options, 0, config) for _ in range(2))
+    (x, labels), (y, others) = task.batch(5), twin.batch(5)
+    for a, b in zip([x, *labels], [y, *others], strict=True):
         assert torch.equal(a, b)  # a batch is a function of (seed, step)
     results = fit(task, LoopConfig(steps=60, warmup_steps=5, learning_rate=1e-2), tmp_path / "run")
     assert results["validation_average_precision"] > 0.5
     saved = checkpoint.load(tmp_path / "run" / "system", "sync_encoder")
-    assert saved.config == TINY_S3D and not any(k.startswith("head") for k in saved.state_dict())
+    assert saved.config == config and not any(k.startswith("head") for k in saved.state_dict())
     provenance = checkpoint.read_meta(tmp_path / "run" / "system")["components"]["sync_encoder"]["provenance"]
     assert provenance["steps"] == 60 and provenance["code_licence"] == "Apache-2.0"
     assert provenance["data_licence"] == provenance["origin"] == "not stated"

@@ -20,8 +20,8 @@ from train.framecodec import FrameCodec, FrameCodecConfig
 from train.options import Statement, options_from
 
 LOG_FLOOR = 1e-5  # of mel magnitudes: a sound below it counts as silence
-SCALES = {128: 20, 256: 40, 512: 80, 1024: 120, 2048: 160}  # FFT size -> mel bands
-COMPLEX_SCALES = (512, 2048)  # FFT sizes whose phase counts
+SCALES = {128: 20, 512: 80, 2048: 80}  # FFT size -> mel bands; each costs as much as the network, so few
+COMPLEX_SCALES = (512,)  # FFT sizes whose phase counts
 REVIVE_EVERY = 10  # steps between looks at the codebooks' use
 
 
@@ -33,8 +33,8 @@ class CodecOptions(Statement):
     frames: int = 64  # token frames per crop
     quantizer_dropout: float = 0.5  # share of crops that use a random number of codebooks
     mel_weight: float = 15.0
-    complex_weight: float = 4.0
-    wave_weight: float = 2.0
+    complex_weight: float = 1.0
+    wave_weight: float = 0.5
     codebook_weight: float = 1.0
     commitment_weight: float = 0.25
     revive_steps: int = 3000  # codebooks count as young before

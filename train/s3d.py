@@ -3,7 +3,11 @@
 Layers, names and order are those of the trunk inside SparseSync, so that its state dict loads by cutting prefixes. The
 width is a parameter: 1.0 is the official network, 0.25 the one of the bundled model.
 
-Axes: B batch, Y frames at 25 fps, S = Y / stride features, D = dim.
+A feature of mixed_4d stands for 160 ms, but MaskVAT's length adapter only repeats features: where in those 160 ms
+something happened would have to be told by the feature's content. `frame_dim` adds a layer that spells each feature
+out into one of that size for each of its four frames, so that every token frame is given its own 40 ms.
+
+Axes: B batch, Y frames at 25 fps, S = ceil(Y / stride) features, D = dim.
 """
 
 from dataclasses import dataclass
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.weights import fold_batch_norm, load_strict, read_config, read_state, select_prefix
@@ -39,15 +44,18 @@ class S3DConfig:
     feature: str = "bridge"  # bridge: after the whole trunk; mixed_4d: cut there, twice the time rate
     resize: int = 256  # short side, pixels
     size: int = 224  # centre crop, pixels
+    frame_dim: int = 0  # size of a feature per frame, spelled out of mixed_4d; 0: features as the trunk gives them
 
     def __post_init__(self) -> None:
         if self.feature not in FEATURES:
             raise ValueError(f"unknown feature {self.feature!r}; choose from {', '.join(FEATURES)}")
         if not self.width > 0:
             raise ValueError(f"width {self.width} must be positive")
+        if self.frame_dim and self.feature != "mixed_4d":
+            raise ValueError(f"frame_dim {self.frame_dim} needs feature mixed_4d, not {self.feature}")
 
 
-BUNDLED = S3DConfig(width=0.25, feature="mixed_4d", resize=128, size=112)
+BUNDLED = S3DConfig(width=0.25, feature="mixed_4d", resize=128, size=112, frame_dim=96)
 
 
 def _norm(channels: int) -> nn.BatchNorm3d:
@@ -98,7 +106,10 @@ class Mixed(nn.Module):
 
 
 class S3D(nn.Module):
-    """frames uint8 [B, Y, size, size, 3] -> features [B, S, dim]; feature j is centred on frame offset + stride * j."""
+    """frames uint8 [B, Y, size, size, 3] -> features [B, S, dim]; feature j is centred on frame offset + stride * j.
+
+    With `frame_dim` there is one feature for every frame: stride 1.
+    """
 
     fps = 25
 
@@ -134,6 +145,10 @@ class S3D(nn.Module):
         if config.feature == "bridge":
             self.bridge = nn.Sequential(nn.Conv3d(previous, w(512), 1), nn.GELU())
             previous = w(512)
+        self.frames = None
+        if config.frame_dim:
+            self.frames = nn.Linear(previous, self.stride * config.frame_dim)
+            previous, self.stride = config.frame_dim, 1
         self.dim = previous
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1, 1) * 255, persistent=False)
@@ -151,7 +166,11 @@ class S3D(nn.Module):
 
     def trunk(self, x: Tensor) -> Tensor:
         """Normalised frames [B, 3, Y, s, s] -> features [B, S, dim], averaged over space."""
-        return self.bridge(self.base(x)).mean(dim=(3, 4)).transpose(1, 2)
+        features = self.bridge(self.base(x)).mean(dim=(3, 4)).transpose(1, 2)
+        if self.frames is None:
+            return features
+        spelled = F.gelu(self.frames(features)).unflatten(-1, (-1, self.dim)).flatten(1, 2)  # (B, 4 S, dim)
+        return spelled[:, : x.shape[2]]
 
     def forward(self, frames: Tensor) -> Tensor:
         return self.trunk(self.normalise(frames))
@@ -172,4 +191,5 @@ class S3D(nn.Module):
         cut = {k: v for k, v in renamed.items() if not k.startswith("base.") or int(k.split(".")[1]) < wanted}
         if self.config.feature != "bridge":
             cut = {k: v for k, v in cut.items() if not k.startswith("bridge.")}
+        cut |= {k: v for k, v in self.state_dict().items() if k.startswith("frames.")}  # ours: not in those files
         load_strict(self, cut, path)

@@ -1,15 +1,19 @@
-"""Training the sync encoder: S3D learns when things touch, from made-up clips whose contact times are exact.
+"""Training the sync encoder: S3D learns when things touch and what is heard then, from made-up clips whose events are
+exact.
 
-Data: a folder with ID.frames.npy (uint8 [frames, size, size, 3] at 25 fps) and ID.json ({"events": [{"time", ...}]}). A
-linear head reads, from each feature, one onset logit and one log-strength for each frame that the feature stands for;
-the head is left out of the saved component. SparseSync learns from offsets between sound and picture instead; the
-exact times of our clips make the plainer task possible.
+Data: a folder with ID.frames.npy (uint8 [frames, size, size, 3] at 25 fps, from train.prepare) and the folder of the
+clips, with ID.json (its events). A linear head reads, for every frame, an onset logit, the log-strength, the material,
+and the level of sustained sounds; the head is left out of the saved component. SparseSync learns from offsets between
+sound and picture instead; the exact times of our clips make the plainer task possible.
+
+Frame k is the picture at (k + 1/2) / 25 s (runtime.video), so it stands for contacts from k / 25 to (k + 1) / 25 s.
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,56 +32,93 @@ MOMENTUM = 0.03  # of BatchNorm while training: the official 1e-3 needs more ste
 
 @dataclass(frozen=True)
 class SyncOptions(Statement):
-    frames: str = "frames/train"  # folder with ID.frames.npy and ID.json
+    frames: str = "frames/train"  # folder with ID.frames.npy
+    clips: str = "clips/train"  # folder with ID.json
     validation_frames: str = "frames/val"
+    validation_clips: str = "clips/val"
     system: str = ""  # folder the encoder is saved in; default: the run's own
     batch: int = 6
     crop: int = 64  # frames
     positive_weight: float = 3.0  # of bins with a contact in the cross-entropy
     strength_weight: float = 0.2
-    validation_clips: int = 24
+    material_weight: float = 0.2
+    level_weight: float = 1.0
+    validation_count: int = 24  # clips
     bfloat16: bool = True  # autocast of the convolutions
     threads: int = 2
 
 
 # ---------------------------------------------------------------- data
+class Targets(NamedTuple):
+    """What a frame of a clip shows, each [n]: see `Clip.targets`."""
+
+    onset: Floats
+    log_strength: Floats
+    material: NDArray[np.int64]
+    level: Floats
+
+
 @dataclass(frozen=True)
 class Clip:
     path: Path  # of the frames
-    times: Floats  # contacts, seconds, sorted
-    strengths: Floats  # (0, 1]
+    contacts: list[dict[str, Any]]  # events of ID.json, sorted by time
+    sustained: list[dict[str, Any]]
+
+    @property
+    def times(self) -> Floats:
+        return np.array([event["time"] for event in self.contacts], np.float32)
+
+    def targets(self, first: int, n: int, materials: tuple[str, ...]) -> Targets:
+        """Targets of the frames first to first + n - 1.
+
+        The onset is 1 within half a frame of a contact and falls to 0 at one frame and a half; strength and material
+        are those of the strongest contact there (0 and -1 where there is none); the level is that of the loudest
+        sustained sound.
+        """
+        onset, strength = np.zeros(n, np.float32), np.zeros(n, np.float32)
+        material, level = np.full(n, -1, np.int64), np.zeros(n, np.float32)
+        centres = first + 0.5 + np.arange(n)
+        for event in sorted(self.contacts, key=lambda e: float(e.get("strength", 1.0))):  # the strongest last
+            near = np.clip(1.5 - np.abs(event["time"] * S3D.fps - centres), 0, 1)
+            onset = np.maximum(onset, near).astype(np.float32)
+            strength[near > 0] = np.log(np.clip(event.get("strength", 1.0), 0.02, 1))
+            if event.get("material") in materials:
+                material[near > 0] = materials.index(event["material"])
+        for event in self.sustained:
+            share = (centres / S3D.fps - event["time"]) / (event["end"] - event["time"])
+            envelope = np.array(event.get("envelope") or np.sin(np.linspace(0, np.pi, 9)))
+            heard = np.interp(share, np.linspace(0, 1, len(envelope)), envelope, left=0, right=0)
+            level = np.maximum(level, heard * event.get("strength", 1.0)).astype(np.float32)
+        return Targets(onset, strength, material, level)
 
 
-def read_clips(folder: Path, size: int, limit: int | None = None) -> list[Clip]:
-    """The clips of a folder, by name. Raises RecipeError when there are none, or when frames have another size."""
-    clips = []
-    for path in sorted(folder.glob("*.frames.npy"))[:limit]:
-        label = path.with_name(path.name.removesuffix(".frames.npy") + ".json")
-        if not label.exists():
-            raise RecipeError(f"{path} has no {label.name} beside it; make the clips and their frames again")
-        events = sorted(json.loads(label.read_text(encoding="utf-8"))["events"], key=lambda event: event["time"])
-        times = np.array([event["time"] for event in events], np.float32)
-        strengths = np.array([event.get("strength", 1.0) for event in events], np.float32)
-        clips.append(Clip(path, times, strengths))
-    if not clips:
-        raise RecipeError(f"no *.frames.npy in {folder}; run train.clips and train.prepare, or set task.frames")
-    shape = np.load(clips[0].path, mmap_mode="r").shape
-    if len(shape) != 4 or shape[1:] != (size, size, 3):
-        raise RecipeError(f"{clips[0].path} holds {list(shape)}, expected [frames, {size}, {size}, 3]")
-    return clips
+def read_clip(path: Path, label: Path, size: int) -> Clip:
+    """Raises ValueError, KeyError or OSError that says what is wrong with the frames or with ID.json."""
+    shape = np.load(path, mmap_mode="r").shape
+    if len(shape) != 4 or shape[1:] != (size, size, 3) or not shape[0]:
+        raise ValueError(f"holds {list(shape)}, expected [frames, {size}, {size}, 3]")
+    events = sorted(json.loads(label.read_text(encoding="utf-8"))["events"], key=lambda event: event["time"])
+    contacts = [event for event in events if not event.get("end")]
+    return Clip(path, contacts, [event for event in events if event.get("end")])
 
 
-def targets(times: Floats, strengths: Floats, first: int, n: int) -> tuple[Floats, Floats]:
-    """Onset target and log-strength [n] of frames first to first + n - 1.
-
-    The target is 1 within half a frame of a contact and falls to 0 at one frame and a half; the strength is that of the
-    strongest contact there, 0 where there is none.
-    """
-    distance = np.abs(times[:, None] * S3D.fps - first - np.arange(n))  # (events, n)
-    near = np.clip(1.5 - distance, 0, 1).astype(np.float32)
-    log_strength = np.log(np.clip(strengths, 0.02, 1))[:, None]
-    strongest = np.where(near > 0, log_strength, -np.inf).max(axis=0, initial=-np.inf)
-    return near.max(axis=0, initial=0), np.where(np.isfinite(strongest), strongest, 0).astype(np.float32)
+def read_clips(frames: Path, clips: Path, size: int, limit: int | None = None) -> list[Clip]:
+    """The clips of a folder, by name; bad ones are named on stderr and left out. RecipeError when none is left."""
+    found, bad = [], 0
+    for path in sorted(frames.glob("*.frames.npy"))[:limit]:
+        try:
+            found.append(read_clip(path, clips / (path.name.removesuffix(".frames.npy") + ".json"), size))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            bad += 1
+            print(f"skipped {path.name}: {error}", file=sys.stderr)
+    if bad:
+        print(f"{bad} clips of {frames} skipped", file=sys.stderr)
+    if not found:
+        raise RecipeError(
+            f"no usable *.frames.npy in {frames} with its ID.json in {clips} ({bad} skipped); make them with "
+            "train.scenes and `train.prepare --frames`, or set task.frames and task.clips"
+        )
+    return found
 
 
 def distort(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -126,7 +167,7 @@ def match(scores: Floats, times: Floats) -> tuple[Floats, NDArray[np.bool_], int
 
     `times` in seconds; contacts nearer than one frame to the one before are one.
     """
-    contacts = times * S3D.fps
+    contacts = times * S3D.fps - 0.5
     contacts = contacts[np.diff(contacts, prepend=-np.inf) >= 1] if len(contacts) else contacts
     found = peaks(scores)
     found = found[np.argsort(-scores[found], kind="stable")]
@@ -156,24 +197,23 @@ def score(detections: list[tuple[Floats, NDArray[np.bool_], int]]) -> dict[str, 
 
 # ---------------------------------------------------------------- the task
 class OnsetNetwork(nn.Module):
-    """S3D and a linear head: normalised frames [B, 3, Y, s, s] -> onset logits, log-strengths, each [B, Y].
+    """S3D and a linear head: normalised frames [B, 3, Y, s, s] -> [B, Y, 3 + materials] for every frame: onset logit,
+    log-strength, level of sustained sound, logits of materials."""
 
-    Output i speaks for frame i + lead: a feature's frames lie about its centre, so the first ones come before frame 0.
-    """
-
-    def __init__(self, config: S3DConfig) -> None:
+    def __init__(self, config: S3DConfig, n_materials: int) -> None:
         super().__init__()
         self.encoder = S3D(config)
-        self.lead = self.encoder.offset - self.encoder.stride // 2  # frames; -2
-        self.head = nn.Linear(self.encoder.dim, 2 * self.encoder.stride)
-        nn.init.constant_(self.head.bias, -2.0)  # contacts are rare; a log-strength of -2 is a middling one
+        self.head = nn.Linear(self.encoder.dim, self.encoder.stride * (3 + n_materials))
+        nn.init.constant_(self.head.bias, 0.0)
+        with torch.no_grad():
+            self.head.bias.view(self.encoder.stride, -1)[:, :2] = -2.0  # contacts are rare, and middling in strength
         for module in self.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.momentum = MOMENTUM
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.head(self.encoder.trunk(x).float()).unflatten(-1, (self.encoder.stride, 2)).flatten(1, 2)
-        return y[..., 0], y[..., 1]
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.head(self.encoder.trunk(x).float()).unflatten(-1, (self.encoder.stride, -1)).flatten(1, 2)
+        return out[:, : x.shape[2]]
 
 
 class SyncTask:
@@ -182,59 +222,69 @@ class SyncTask:
     def __init__(self, options: SyncOptions, seed: int, config: S3DConfig = BUNDLED) -> None:
         torch.set_num_threads(options.threads)
         self.options, self.seed = options, seed
+        self.clips = read_clips(Path(options.frames), Path(options.clips), config.size)
+        held_out = Path(options.validation_frames), Path(options.validation_clips)
+        self.validation = read_clips(*held_out, config.size, options.validation_count)
+        self.materials = tuple(sorted({str(e["material"]) for c in self.clips for e in c.contacts if "material" in e}))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.module = OnsetNetwork(config)
-        if options.crop % self.module.encoder.stride:
-            raise RecipeError(f"task.crop {options.crop} must be a multiple of {self.module.encoder.stride}")
-        self.clips = read_clips(Path(options.frames), config.size)
-        self.validation = read_clips(Path(options.validation_frames), config.size, options.validation_clips)
+            self.module = OnsetNetwork(config, len(self.materials))
         self.steps = 0
 
     @classmethod
     def from_options(cls, options: dict[str, Any], seed: int) -> "SyncTask":
         return cls(options_from(SyncOptions, options), seed)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised crops [B, 3, n, s, s], onset targets [B, n], log-strengths [B, n]: a function of (seed, step)."""
+    def batch(self, step: int) -> tuple[Tensor, list[Tensor]]:
+        """Normalised crops [B, 3, n, s, s] and the fields of Targets, each [B, n]: a function of (seed, step)."""
         o, rng = self.options, np.random.default_rng([self.seed, step])
-        crops, onsets, strengths = [], [], []
+        crops, labels = [], []
         for clip in (self.clips[i] for i in rng.integers(0, len(self.clips), o.batch)):
             frames = np.load(clip.path, mmap_mode="r")
             first = int(rng.integers(0, max(1, len(frames) - o.crop + 1)))
-            onset, strength = targets(clip.times, clip.strengths, first + self.module.lead, o.crop)
             held = np.minimum(np.arange(first, first + o.crop), len(frames) - 1)  # a short clip's last frame stays
             crops.append(distort(frames[held], rng))
-            onsets.append(onset)
-            strengths.append(strength)
+            labels.append(clip.targets(first, o.crop, self.materials))
         x = self.module.encoder.normalise(torch.from_numpy(np.stack(crops)))
         for crop in x:
             recolour(crop, rng)
-        return x, torch.from_numpy(np.stack(onsets)), torch.from_numpy(np.stack(strengths))
+        return x, [torch.from_numpy(np.stack(part)) for part in zip(*labels, strict=True)]
+
+    def predict(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
+            return self.module(x).float()
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        x, onset, strength = self.batch(step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
-            logits, log_strength = self.module(x)
-        weight = torch.tensor(self.options.positive_weight)
-        cross_entropy = F.binary_cross_entropy_with_logits(logits.float(), onset, pos_weight=weight)
-        error = F.smooth_l1_loss(log_strength.float(), strength, reduction="none")
-        size = (error * onset).sum() / onset.sum().clamp(min=1)
+        x, (onset, strength, material, level) = self.batch(step)
+        out, o = self.predict(x), self.options
+        share = onset / onset.sum().clamp(min=1)  # of every frame in what is learned of contacts
+        weight = torch.tensor(o.positive_weight)
+        parts = {
+            "onset": F.binary_cross_entropy_with_logits(out[..., 0], onset, pos_weight=weight),
+            "strength": (F.smooth_l1_loss(out[..., 1], strength, reduction="none") * share).sum(),
+            "level": F.mse_loss(out[..., 2], level),
+        }
+        weights = [1.0, o.strength_weight, o.level_weight]
+        if self.materials:
+            logits = out[..., 3:].transpose(1, 2)  # (B, materials, n)
+            error = F.cross_entropy(logits, material, ignore_index=-1, reduction="none")
+            parts["material"] = (error * share).sum()
+            weights.append(o.material_weight)
         self.steps = step + 1
-        total = cross_entropy + self.options.strength_weight * size
-        return total, {"onset": cross_entropy.item(), "strength": size.item()}
+        total = sum((w * p for w, p in zip(weights, parts.values(), strict=True)), start=out.new_zeros(()))
+        return total, {name: part.item() for name, part in parts.items()}
 
     def validate(self) -> dict[str, float]:
-        """Detections of contacts on whole validation clips, within one frame."""
-        stride, lead, detections = self.module.encoder.stride, self.module.lead, []
+        """Detections of contacts on whole validation clips, within one frame; materials right at the true contacts."""
+        detections, right = [], []
         for clip in self.validation:
             frames = np.load(clip.path)
-            missing = -len(frames) % stride
-            padded = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
-                logits, _ = self.module(self.module.encoder.normalise(torch.from_numpy(padded)[None]))
-            detections.append(match(logits[0, -lead:].float().numpy(), clip.times))  # from frame 0 on
-        return score(detections)
+            out = self.predict(self.module.encoder.normalise(torch.from_numpy(frames)[None]))[0].numpy()
+            detections.append(match(out[:, 0], clip.times))
+            truth = clip.targets(0, len(frames), self.materials)
+            sure = (truth.material >= 0) & (truth.onset == 1)
+            right += (out[sure, 3:].argmax(axis=1) == truth.material[sure]).tolist() if sure.any() else []
+        return score(detections) | {"material": float(np.mean(right or [0.0]))}
 
     def finish(self, out: Path) -> None:
         folder = Path(self.options.system) if self.options.system else out / "system"
