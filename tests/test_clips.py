@@ -12,14 +12,14 @@ from runtime.audio import read_audio
 from train.clips import ClipError, Film, Order, frames, main, make_clips
 from train.clips_draw import LOOKS, Stage
 from train.clips_scenes import SCENES
-from train.clips_sound import GROUPS, RATE, PoolError, Sounds, mix, split_files, write_flac
+from train.clips_sound import GROUPS, RATE, SPLITS, PoolError, Sounds, mix, split_files, write_flac
 
 SILENT = ("drift", "sway", "miss", "still")
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three decaying tones for each group, one of them in val, and a recording of speech."""
+    """Three decaying tones for each group, one for each split, and a recording of speech."""
     folder = tmp_path_factory.mktemp("sounds")
     rows = []
     for n, (group, parts) in enumerate([*GROUPS.items(), ("speech", ("speech_hello",))]):
@@ -176,11 +176,12 @@ def test_pool_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_splits_share_nothing_and_leave_speech_out(pool: Path) -> None:
-    parts = {split: Sounds.load(pool, split).groups for split in ("train", "val")}
+    parts = {split: Sounds.load(pool, split).groups for split in SPLITS}
     files = {s: {f for labels in g.values() for names in labels.values() for f in names} for s, g in parts.items()}
-    assert not files["train"] & files["val"] and len(files["train"]) == 2 * len(GROUPS)
-    assert set(parts["train"]) == set(parts["val"]) == set(GROUPS)
-    assert not any(name.startswith("speech") for name in files["train"] | files["val"])
+    everything = set().union(*files.values())
+    assert len(everything) == sum(map(len, files.values())) == 3 * len(GROUPS)
+    assert all(set(groups) == set(GROUPS) for groups in parts.values())
+    assert not any(name.startswith("speech") for name in everything)
 
 
 def test_every_material_has_a_look_and_recordings() -> None:

@@ -1,10 +1,10 @@
 """Made-up audio-visual clips: shapes that hit things, with recordings placed at the exact contact times.
 
-    python -m train.clips OUT --clips 360 --seed 1 --sounds SOUNDS [--jobs 2] [--split train|val]
+    python -m train.clips OUT --clips 360 --seed 1 --sounds SOUNDS [--jobs 2] [--split train|val|test]
 
 SOUNDS is a folder with sounds.csv (file, label, seconds) and the recordings. Each clip is ID.mp4 (h264, no sound),
 ID.flac (mono 44.1 kHz, 16 bits) and ID.json (events, sounds used, seed). The video is written last; a complete clip is
-not made again. The same seed gives the same clip whatever --jobs is; train and val share no recording and no seed.
+not made again. The same seed gives the same clip whatever --jobs is; splits share no recording and no seed.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from runtime.audio import MediaError, replacing
 from train.clips_draw import GROUNDS, LOOKS, SOLIDS, Array, Look, Stage, paint
 from train.clips_scenes import SCENES, drift, still
-from train.clips_sound import PoolError, Sounds, mix, write_flac
+from train.clips_sound import SPLITS, PoolError, Sounds, mix, write_flac
 from train.mp4 import RATES, write_mp4
 
 MARGIN = 0.2  # of the backdrop around the picture, in frame heights
@@ -169,7 +169,7 @@ def make_clip(order: Order, sounds: Sounds, index: int) -> None:
 
 def draw_clip(order: Order, sounds: Sounds, index: int) -> None:
     """Pictures and sound have their own random streams, so the pictures do not depend on the pool."""
-    key = [order.seed, index, int(order.split == "val")]
+    key = [order.seed, index, SPLITS.index(order.split)]
     seen, heard = np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1])
     film = draw_film(seen, order)
     stage, kinds = draw_stage(seen, film, order.kind)
@@ -228,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--split", choices=("train", "val"), default="train")
+    parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--kind", choices=list(SCENES), help="one kind of scene instead of a mixture")
     parser.add_argument("--fps", type=int)

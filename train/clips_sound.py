@@ -15,9 +15,10 @@ from train.events import Event
 
 Floats = NDArray[np.float32]
 RATE = 44100
-VAL_SHARE = 0.15
+TEST_SHARE, VAL_SHARE = 0.14, 0.11
+SPLITS = ("train", "val", "test")
 SPEECH = ("speech", "hurt", "zombie", "monster", "scream", "crowd", "radio", "news", "roar", "fatigue", "humming")
-# Group: parts of labels. A label belongs to the first group that names a part of it; other labels are not used.
+# Group -> parts of labels. A label belongs to the first group that names a part of it; other labels are not used.
 GROUPS = {
     "clap": ("handclap", "fingerclap"),
     "kick": ("kdrum",),
@@ -45,29 +46,39 @@ GROUPS = {
     "soft": ("impact_soft", "impact_punch", "body_belly", "chestthump", "drop_leather", "flesh_default"),
     "ambience": ("environment", "rain"),
 }
+SMOOTH = np.array(sorted(2**a * 3**b * 5**c for a in range(27) for b in range(17) for c in range(12)))
 
 
 class PoolError(Exception):
     """A folder of sounds cannot be used."""
 
 
-def group_of(label: str) -> str | None:
+def group_of(label: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> str | None:
     if any(part in label for part in SPEECH):
         return None
-    return next((group for group, parts in GROUPS.items() if any(part in label for part in parts)), None)
+    return next((group for group, parts in groups.items() if any(part in label for part in parts)), None)
 
 
-def split_files(rows: list[dict[str, str]], split: str) -> set[str]:
-    """The recordings of a split. By the hash of the file name, the lowest VAL_SHARE of each group are val's, and one
-    at least, so that every group of two or more is heard in both."""
+def split_files(rows: list[dict[str, str]], split: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> set[str]:
+    """The recordings of a split ("train", "val" or "test").
+
+    Each group is cut by the hash of the file names: first test's share, then val's, then train's. A group of three or
+    more is heard in all; of two, one is train's and one test's; a single one is train's.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"no split {split}; there are {', '.join(SPLITS)}")
     files: dict[str | None, list[str]] = {}
     for row in rows:
-        files.setdefault(group_of(row["label"]), []).append(row["file"])
-    val: set[str] = set()
+        files.setdefault(group_of(row["label"], groups), []).append(row["file"])
+    parts: dict[str, set[str]] = {name: set() for name in SPLITS}
     for names in files.values():
         names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-        val.update(names[: max(1, round(VAL_SHARE * len(names))) if len(names) > 1 else 0])
-    return val if split == "val" else {row["file"] for row in rows} - val
+        test = max(1, round(TEST_SHARE * len(names))) if len(names) > 1 else 0
+        val = max(1, round(VAL_SHARE * len(names))) if len(names) > 2 else 0
+        parts["test"].update(names[:test])
+        parts["val"].update(names[test : test + val])
+        parts["train"].update(names[test + val :])
+    return parts[split]
 
 
 def read_recording(path: Path, seconds: float) -> NDArray[np.int16]:
@@ -85,10 +96,10 @@ def read_recording(path: Path, seconds: float) -> NDArray[np.int16]:
 
 
 def from_onset(samples: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Cut what comes before the attack: 1 ms before the first millisecond with a quarter of the peak."""
+    """Cut what comes before the attack: the first millisecond with a quarter of the peak."""
     step = RATE // 1000
     level = np.abs(samples[: len(samples) // step * step].astype(np.int32)).reshape(-1, step).max(1)
-    return samples[max(0, int(np.argmax(level >= level.max() / 4)) - 1) * step :]
+    return samples[int(np.argmax(level >= level.max() / 4)) * step :]
 
 
 @dataclass
@@ -99,14 +110,14 @@ class Sounds:
     skipped: list[str] = field(default_factory=list)  # file: why
 
     @classmethod
-    def load(cls, folder: Path, split: str) -> "Sounds":
+    def load(cls, folder: Path, split: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> "Sounds":
         sounds = cls()
         with open(folder / "sounds.csv", encoding="utf-8", newline="") as table:
             reader = csv.DictReader(table)
             if not {"file", "label", "seconds"} <= set(reader.fieldnames or ()):
                 raise PoolError(f"{table.name} must have the columns file, label and seconds")
-            rows = [row for row in reader if group_of(row["label"])]
-        files = split_files(rows, split)
+            rows = [row for row in reader if group_of(row["label"], groups)]
+        files = split_files(rows, split, groups)
         for row in rows:
             if row["file"] not in files:
                 continue
@@ -115,7 +126,7 @@ class Sounds:
             except (OSError, ValueError, av.FFmpegError) as error:
                 sounds.skipped.append(f"{row['file']}: {error}")
                 continue
-            group = str(group_of(row["label"]))
+            group = str(group_of(row["label"], groups))
             samples = samples if group == "ambience" else from_onset(samples)
             sounds.groups.setdefault(group, {}).setdefault(row["label"], {})[row["file"]] = samples
         if not set(sounds.groups) - {"ambience"}:
@@ -133,29 +144,82 @@ class Sounds:
         return name, samples / np.abs(samples).max()
 
 
+def fast_length(n: int) -> int:
+    """The least length from n on with no prime factor above 5: quick to transform."""
+    return int(SMOOTH[np.searchsorted(SMOOTH, n)])
+
+
 def reshape(samples: Floats, pitch: float, cutoff: float) -> Floats:
     """Play faster by `pitch` and soften above `cutoff` Hz, both in the spectrum; at most 4 s."""
     samples = samples[: 4 * RATE]
-    padded = np.pad(samples, (0, 4096))  # so that filter tails wrap into silence
-    length = max(64, round(len(padded) / pitch))
-    bins = np.fft.rfft(padded)
-    spectrum = np.zeros(length // 2 + 1, complex)
+    size = fast_length(len(samples) + 4096)  # so that filter tails wrap into silence
+    length = max(64, fast_length(round(size / pitch)))
+    bins = np.fft.rfft(samples, size)
+    spectrum = np.zeros(length // 2 + 1, np.complex64)
     n = min(len(bins), len(spectrum))
     spectrum[:n] = bins[:n]
-    spectrum /= 1 + (np.arange(len(spectrum)) * RATE / length / cutoff) ** 2
-    out = np.fft.irfft(spectrum, length)[: round(len(samples) / pitch)] * (length / len(padded))
+    spectrum /= 1 + (np.arange(len(spectrum), dtype=np.float32) * np.float32(RATE / length / cutoff)) ** 2
+    out = np.fft.irfft(spectrum, length)[: round(len(samples) * length / size)] * (length / size)
     fade = min(len(out), 400)
     out[len(out) - fade :] *= np.linspace(1, 0, fade)
     return out.astype(np.float32)
 
 
+def colour_of(samples: Floats) -> Floats:
+    """The smooth magnitude spectrum [2049] of a recording."""
+    return np.convolve(np.abs(np.fft.rfft(samples, 4096)), np.hanning(41) / 20, "same").astype(np.float32)
+
+
+def coloured(noise: Floats, colour: Floats) -> Floats:
+    """Noise [L] with a magnitude spectrum [any, 0 to 22.05 kHz], at a peak of 1."""
+    size = fast_length(len(noise))
+    bins = np.fft.rfft(noise, size)
+    bins *= np.interp(np.linspace(0, 1, len(bins)), np.linspace(0, 1, len(colour)), colour).astype(np.float32)
+    out = np.fft.irfft(bins, size)[: len(noise)]
+    return (out / max(1e-9, float(np.abs(out).max(initial=0)))).astype(np.float32)
+
+
 def scrape(samples: Floats, length: int, rng: np.random.Generator) -> Floats:
     """Noise with the colour of a recording, under half a sine."""
-    bins = np.abs(np.fft.rfft(samples, 4096))
-    smooth = np.convolve(bins, np.hanning(41) / 20, "same")
-    noise = np.fft.rfft(rng.normal(size=length))
-    out = np.fft.irfft(noise * np.interp(np.linspace(0, 1, len(noise)), np.linspace(0, 1, len(smooth)), smooth), length)
-    return (out / np.abs(out).max() * np.sin(pi * np.arange(length) / length)).astype(np.float32)
+    noise = rng.standard_normal(length, dtype=np.float32)
+    return coloured(noise, colour_of(samples)) * np.sin(pi * np.arange(length) / length).astype(np.float32)
+
+
+def tuned(size: float, rng: np.random.Generator) -> float:
+    """How much faster than recorded something of this size sounds: small is high; hits differ a little."""
+    return float(np.clip((0.12 / size) ** 0.35 * np.exp(rng.normal(0, 0.02)), 0.6, 1.7))
+
+
+def place(audio: Floats, part: Floats, time: float) -> None:
+    """Add a sound from `time` on; what lies beyond the end is cut."""
+    start = round(time * RATE)
+    room = max(0, len(audio) - start)
+    audio[start : start + len(part)] += part[:room]
+
+
+def reverb(audio: Floats, rng: np.random.Generator) -> None:
+    """In 35 % of calls, add a room of 0.1 to 0.8 s: a tail of noise that dies away."""
+    if rng.random() >= 0.35:
+        return
+    tail = round(rng.uniform(0.1, 0.8) * RATE)
+    fade = np.exp(-6.9 * np.arange(tail) / tail) * np.minimum(np.arange(tail) / 300, 1)
+    room = rng.standard_normal(tail, dtype=np.float32) * fade.astype(np.float32)
+    size = fast_length(len(audio) + tail)
+    wet = np.fft.irfft(np.fft.rfft(audio, size) * np.fft.rfft(room, size), size)[: len(audio)]
+    audio += (wet * rng.uniform(0.05, 0.25) / np.linalg.norm(room)).astype(np.float32)
+
+
+def background(audio: Floats, sounds: Sounds, rng: np.random.Generator) -> list[str]:
+    """Add faint noise (20 % of calls) or a quiet ambience (20 %), below the clip's peak; the recording's name if so."""
+    draw, peak, used = rng.random(), float(np.abs(audio).max()), []
+    if draw < 0.2:
+        level = np.float32(peak * 10 ** rng.uniform(-3.2, -2.5))
+        audio += rng.standard_normal(len(audio), dtype=np.float32) * level
+    elif draw < 0.4 and "ambience" in sounds.groups:
+        name, samples = sounds.pick("ambience", int(rng.integers(1 << 30)), rng)
+        used.append(name)
+        audio += np.resize(samples, len(audio)) * np.float32(peak * 10 ** rng.uniform(-2.5, -1.5))
+    return used
 
 
 def mix(events: list[Event], sounds: Sounds, rng: np.random.Generator, seconds: float) -> tuple[Floats, list[str]]:
@@ -164,30 +228,17 @@ def mix(events: list[Event], sounds: Sounds, rng: np.random.Generator, seconds: 
     for event in events:
         name, samples = sounds.pick(event.material, event.voice, rng)
         used.append(name)
-        start = round(event.time * RATE)
         if event.end:
-            part = scrape(samples, round(event.end * RATE) - start, rng) * event.strength * 0.4
+            part = scrape(samples, round(event.end * RATE) - round(event.time * RATE), rng) * event.strength * 0.4
         else:
-            pitch = float(np.clip((0.12 / event.size) ** 0.35 * np.exp(rng.normal(0, 0.02)), 0.6, 1.7))
-            part = reshape(samples, pitch, 2500 + 17000 * event.strength) * event.strength * 0.7
-        end = min(len(audio), start + len(part))
-        audio[start:end] += part[: end - start]
+            cutoff = 2500 + 17000 * event.strength
+            part = reshape(samples, tuned(event.size, rng), cutoff) * event.strength * 0.7
+        place(audio, part, event.time)
     if not events:
         return audio, used  # silent clips are digital silence
-    if rng.random() < 0.35:
-        tail = round(rng.uniform(0.1, 0.6) * RATE)
-        room = rng.normal(size=tail) * np.exp(-6.9 * np.arange(tail) / tail) * np.minimum(np.arange(tail) / 300, 1)
-        size = 1 << (len(audio) + tail - 1).bit_length()
-        wet = np.fft.irfft(np.fft.rfft(audio, size) * np.fft.rfft(room, size), size)[: len(audio)]
-        audio += (wet * rng.uniform(0.05, 0.25) / np.linalg.norm(room)).astype(np.float32)
+    reverb(audio, rng)
     audio *= rng.uniform(0.5, 1.0) * min(1.0, 0.95 / max(1e-9, float(np.abs(audio).max())))
-    draw = rng.random()
-    if draw < 0.2:
-        audio += rng.normal(0, 10 ** rng.uniform(-3.2, -2.5), len(audio)).astype(np.float32)
-    elif draw < 0.4 and "ambience" in sounds.groups:
-        name, samples = sounds.pick("ambience", int(rng.integers(1 << 30)), rng)
-        used.append(name)
-        audio += np.resize(samples, len(audio)) * np.float32(10 ** rng.uniform(-2.5, -1.5))
+    used += background(audio, sounds, rng)
     return audio * np.float32(min(1.0, 0.95 / max(1e-9, float(np.abs(audio).max())))), used
 
 
