@@ -1,0 +1,259 @@
+"""`python -m benchmarks.codec`: how much of a sound the codec keeps, beside Opus at 8, 16 and 24 kbit/s.
+
+The first 2 s of held-out recordings go through a bundle's codec engines, as users run them, or with --system through
+a checkpoint's codec. Log-mel distance (lower is better), SI-SDR, attacks, the noise floor, and which codes are used;
+bootstrap 95 % intervals over recordings. The last line is one JSON object.
+"""
+
+import argparse
+import io
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.attacks import LEAD, attack, pre_echo, rise_time
+from benchmarks.report import Advice, finish, plots_folder, result, summarise, table, words
+from engines.contract import FloatArray, Int32Array
+from runtime.audio import resample
+from runtime.bundle import Bundle
+from train import checkpoint
+from train.codec_sounds import Pool, PoolError, read_pool
+from train.codec_task import mel_distance, si_sdr
+
+RATE = 44100
+SECONDS = 2  # of each recording
+RECORDINGS = 80
+OPUS_RATE = 48000
+BITRATES = (8, 16, 24)  # kbit/s
+LAG = 441  # samples to either side that the aligned SI-SDR tries: 10 ms
+FLOOR = 1e-9  # of an RMS level: -180 dBFS
+PAIRS = 6  # recordings in the picture
+
+Roundtrip = Callable[[FloatArray], FloatArray]  # [L] -> [L] at RATE
+
+
+class Codec(Protocol):
+    """What is measured: [L] at RATE -> codes [K, T] -> [T * hop]."""
+
+    name: str
+
+    def encode(self, audio: FloatArray) -> Int32Array: ...
+    def decode(self, codes: Int32Array) -> FloatArray: ...
+
+
+class BundleCodec:
+    """The codec of a bundle, through the backend that `runtime` chooses."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        if bundle.config.sample_rate != RATE:
+            raise PoolError(f"the bundle's codec runs at {bundle.config.sample_rate} Hz; this benchmark is for {RATE}")
+        self.bundle, self.name = bundle, bundle.manifest.name
+
+    def encode(self, audio: FloatArray) -> Int32Array:
+        codes: Int32Array = self.bundle.run("codec_encoder", audio=audio[None])[0][0]
+        return codes
+
+    def decode(self, codes: Int32Array) -> FloatArray:
+        audio: FloatArray = self.bundle.run("codec_decoder", codes=codes[None])[0][0]
+        return audio
+
+
+class SystemCodec:
+    """The codec of a training checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        self.module: Any = checkpoint.load(folder, "codec")
+        self.name = str(folder)
+
+    @torch.inference_mode()
+    def encode(self, audio: FloatArray) -> Int32Array:
+        codes: Int32Array = self.module.encode(torch.from_numpy(audio)[None])[0].numpy()
+        return codes
+
+    @torch.inference_mode()
+    def decode(self, codes: Int32Array) -> FloatArray:
+        audio: FloatArray = self.module.decode(torch.from_numpy(codes)[None])[0].numpy()
+        return audio
+
+
+def opus(audio: FloatArray, kbps: int) -> FloatArray:
+    """audio [L] at RATE through mono Opus; the stream's own time stamps take its delay out."""
+    samples = resample(audio, RATE, OPUS_RATE)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="ogg") as media:
+        stream = media.add_stream("libopus", rate=OPUS_RATE, layout="mono")
+        stream.bit_rate = kbps * 1000
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.rate, frame.pts, frame.time_base = OPUS_RATE, 0, Fraction(1, OPUS_RATE)
+        media.mux(stream.encode(frame))
+        media.mux(stream.encode(None))
+    buffer.seek(0)
+    out = np.zeros(len(samples) + OPUS_RATE, np.float32)
+    with av.open(buffer) as media:
+        for frame in media.decode(audio=0):
+            start = round((frame.pts or 0) * (frame.time_base or 0) * OPUS_RATE)
+            part = frame.to_ndarray().reshape(-1)[max(0, -start) :]
+            out[max(0, start) : max(0, start) + len(part)] = part
+    return resample(out, OPUS_RATE, RATE)[: len(audio)]
+
+
+# ---------------------------------------------------------------- measures
+def aligned(decoded: FloatArray, original: FloatArray) -> FloatArray:
+    """`decoded` moved by the lag within 10 ms at which it correlates best: speech coders shift the phase."""
+    size = 1 << (len(decoded) + len(original)).bit_length()
+    cross = np.fft.irfft(np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(original, size)), size)
+    lag = int(np.argmax(np.concatenate([cross[-LAG:], cross[: LAG + 1]]))) - LAG
+    padded = np.pad(decoded, LAG)
+    return padded[LAG + lag : LAG + lag + len(original)]
+
+
+def decibels(audio: NDArray[np.floating]) -> float:
+    """RMS level in dBFS."""
+    return float(20 * np.log10(np.sqrt(np.mean(np.square(audio, dtype=np.float64))) + FLOOR))
+
+
+@dataclass
+class Numbers:
+    """One value per recording."""
+
+    mel: list[float] = field(default_factory=list)
+    si_sdr: list[float] = field(default_factory=list)
+    si_sdr_aligned: list[float] = field(default_factory=list)
+    rise: list[float] = field(default_factory=list)  # time of the decoded attack over the original's
+    pre_echo: list[float] = field(default_factory=list)  # dB over the original's 20 ms before the attack
+
+
+def add(numbers: Numbers, original: FloatArray, roundtrip: Roundtrip) -> None:
+    """Measure one recording, and its attack after a little silence."""
+    decoded = np.ascontiguousarray(roundtrip(original))
+    x, y = torch.from_numpy(original), torch.from_numpy(decoded)
+    numbers.mel.append(mel_distance(y, x, RATE))
+    numbers.si_sdr.append(si_sdr(y, x))
+    numbers.si_sdr_aligned.append(si_sdr(torch.from_numpy(aligned(decoded, original).copy()), x))
+    led = np.concatenate([np.zeros(round(LEAD * RATE), np.float32), original])
+    found = attack(led, RATE)
+    if found is not None:
+        decoded = roundtrip(led)
+        numbers.rise.append(rise_time(decoded, found, RATE) / found.seconds)
+        numbers.pre_echo.append(pre_echo(decoded, led, found, RATE))
+
+
+def noise_floor(roundtrip: Roundtrip) -> dict[str, float]:
+    """Level (dBFS) of what comes out for digital silence and for white noise at -60 dBFS."""
+    noise = np.random.default_rng(0).standard_normal(SECONDS * RATE).astype(np.float32) * np.float32(1e-3)
+    silence = np.zeros(SECONDS * RATE, np.float32)
+    return {"silence_dbfs": decibels(roundtrip(silence)), "noise_at_minus_60_dbfs": decibels(roundtrip(noise))}
+
+
+def measure(sounds: Sequence[FloatArray], roundtrip: Roundtrip) -> dict[str, Any]:
+    """All figures of one codec."""
+    numbers = Numbers()
+    for sound in sounds:
+        add(numbers, sound, roundtrip)
+    out: dict[str, Any] = {"mel": summarise(numbers.mel)}
+    for name in ("si_sdr", "si_sdr_aligned", "rise", "pre_echo"):
+        out[name] = summarise(getattr(numbers, name), median=True)
+    return out | noise_floor(roundtrip)
+
+
+def codes_used(codec: Codec, sounds: Sequence[FloatArray]) -> list[int]:
+    """How many different codes of each codebook the recordings need."""
+    codes = np.concatenate([codec.encode(sound) for sound in sounds], axis=1)
+    return [len(np.unique(level)) for level in codes]
+
+
+def speed(codec: Codec, sounds: Sequence[FloatArray], repeat: int = 3) -> dict[str, float]:
+    """Seconds of sound per second of work, best of `repeat`, on 10 s of recordings."""
+    audio = np.resize(np.concatenate(sounds), 10 * RATE).astype(np.float32)
+    codes = codec.encode(audio)  # warm
+    codec.decode(codes)
+    work: dict[str, Callable[[], object]] = {
+        "encode": lambda: codec.encode(audio),
+        "decode": lambda: codec.decode(codes),
+    }
+    out = {}
+    for name, run in work.items():
+        times = []
+        for _ in range(repeat):
+            begin = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - begin)
+        out[f"{name}_x_realtime"] = 10 / min(times)
+    return out
+
+
+# ---------------------------------------------------------------- command
+def recordings(folder: Path) -> tuple[tuple[str, ...], list[FloatArray]]:
+    """Names and first SECONDS of RECORDINGS held-out recordings."""
+    held_out: Pool = read_pool(folder, RATE)[1]
+    if not held_out.names:
+        raise PoolError(f"{folder / 'sounds.csv'} leaves no recording for validation; give a larger pool")
+    if len(held_out.names) < RECORDINGS:
+        print(f"note: the pool has only {len(held_out.names)} held-out recordings, not {RECORDINGS}; all are used")
+    return held_out.names[:RECORDINGS], [sound[: SECONDS * RATE] for sound in held_out.sounds[:RECORDINGS]]
+
+
+def row(name: str, r: dict[str, Any]) -> list[str]:
+    floors = (f"{r['silence_dbfs']:.1f}", f"{r['noise_at_minus_60_dbfs']:.1f}")
+    medians = (words(r[k], ".2f") for k in ("si_sdr", "si_sdr_aligned", "rise", "pre_echo"))
+    return [name, words(r["mel"], ".3f"), *medians, *floors]
+
+
+def run(args: argparse.Namespace) -> None:
+    plots_folder(args.plots)
+    codec: Codec = SystemCodec(args.system) if args.system else BundleCodec(Bundle(args.bundle, args.backend))
+    names, sounds = recordings(args.sounds)
+
+    def roundtrip(audio: FloatArray) -> FloatArray:
+        return codec.decode(codec.encode(audio))[: len(audio)]
+
+    tried: dict[str, Roundtrip] = {"codec": roundtrip}
+    tried |= {f"opus {k} kbit/s": lambda audio, k=k: opus(audio, k) for k in BITRATES}  # type: ignore[misc]
+    tried["identity"] = lambda audio: audio
+    results = {}
+    for name, way in tried.items():
+        results[name] = measure(sounds, way)
+        print(f"measured {name}", file=sys.stderr)
+    used, fast = codes_used(codec, sounds), speed(codec, sounds)
+    header = ["", "mel", "SI-SDR dB", "aligned", "rise time ratio", "pre-echo dB", "silence dBFS", "-60 dBFS noise"]
+    print(f"{codec.name}: {len(sounds)} held-out recordings, first {SECONDS} s; mean of mel, medians of the others\n")
+    print(table(header, [row(name, r) for name, r in results.items()]))
+    print(f"\ncodes used per codebook: {', '.join(map(str, used))}")
+    print(f"x realtime: encode {fast['encode_x_realtime']:.1f}, decode {fast['decode_x_realtime']:.1f}")
+    if args.plots:
+        from benchmarks.plots import spectrogram_pairs
+
+        picked = [k * len(sounds) // PAIRS for k in range(min(PAIRS, len(sounds)))]
+        pairs = [(Path(names[k]).stem, sounds[k], roundtrip(sounds[k])) for k in picked]
+        spectrogram_pairs(args.plots / "codec.png", pairs, RATE)
+    values = {"codec": codec.name, "recordings": len(sounds), "seconds": SECONDS, "results": results}
+    finish(result("codec", values | {"codes_used": used, "speed": fast}), args.out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.codec", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("bundle", type=Path, nargs="?", help="bundle (default: the shipped one)")
+    parser.add_argument("--system", type=Path, help="folder of a training checkpoint, in place of a bundle")
+    parser.add_argument("--sounds", type=Path, required=True, help="folder with sounds.csv and the recordings")
+    parser.add_argument("--backend", default="auto", help="backend of the bundle (default: auto)")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.add_argument("--plots", type=Path, help="folder for codec.png: recordings and what the codec makes of them")
+    args = parser.parse_args(argv)
+    if args.bundle and args.system:
+        parser.error("give a bundle or --system, not both")
+    with Advice(PoolError, checkpoint.CheckpointError) as advice:
+        run(args)
+    return advice.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Pictures that a person can judge at a glance. Needs matplotlib (the extra `bench`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from runtime.audio import replacing
+from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
+
+Floats = NDArray[np.floating]
+FFT = 1024
+RANGE = 80  # dB below the loudest that a spectrogram shows
+DPI = 110
+COLOURS = {"picture": "tab:gray", "truth": "tab:blue", "made": "tab:red"}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One clip: movement at 100 Hz, contacts (s) where they are known, true and made sound [L] at 16 kHz."""
+
+    title: str
+    movement: Floats
+    contacts: Floats
+    truth: Floats
+    made: Floats
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG; a reader never sees half of it."""
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=DPI)
+
+
+def spectrogram(audio: Floats, hop: int) -> Floats:
+    """Level [frames, FFT / 2 + 1] in dB below the loudest, Hann window."""
+    padded = np.pad(np.asarray(audio, np.float64), FFT // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::hop]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(FFT), axis=1)))
+    return 10 * np.log10(power + 1e-12)
+
+
+def draw_spectrogram(axes: Axes, audio: Floats, rate: int, top: float | None = None) -> float:
+    """Draw it and return its loudest level; `top` gives two pictures one scale."""
+    level = spectrogram(audio, max(1, min(FFT // 4, len(audio) // 400)))
+    top = float(level.max()) if top is None else top
+    extent = (0.0, len(audio) / rate, 0.0, rate / 2000)
+    axes.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=top - RANGE, vmax=top, cmap="magma")
+    return top
+
+
+def spectrogram_pairs(path: Path, pairs: Sequence[tuple[str, Floats, Floats]], rate: int) -> None:
+    """Originals above, decoded sounds below them, on the same scale."""
+    figure = Figure(figsize=(3.2 * len(pairs), 5.6), layout="constrained")
+    grid = figure.subplots(2, len(pairs), squeeze=False)
+    for k, (name, original, decoded) in enumerate(pairs):
+        top = draw_spectrogram(grid[0][k], original, rate)
+        draw_spectrogram(grid[1][k], decoded, rate, top)
+        grid[0][k].set_title(name, fontsize=10)
+        grid[1][k].set_xlabel("seconds")
+    for axes, word in zip(grid[:, 0], ("original", "decoded"), strict=True):
+        axes.set_ylabel(f"{word}, kHz")
+    save(figure, path)
+
+
+def draw_envelope(axes: Axes, envelope: Floats, ticks: Floats, colour: str, label: str) -> None:
+    """An envelope at 100 Hz, scaled to 1, with its onsets as ticks over it."""
+    times = np.arange(len(envelope)) / FRAME_RATE
+    axes.fill_between(times, envelope / (envelope.max(initial=0) + 1e-9), color=colour, alpha=0.45, linewidth=0)
+    axes.vlines(ticks, 1.05, 1.35, color=colour, linewidth=1.8)
+    axes.set(ylim=(0, 1.4), yticks=[], xlim=(0, len(envelope) / FRAME_RATE))
+    axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+
+
+def draw_onsets(rows: Sequence[Axes], strip: Strip) -> None:
+    """Three rows: what moves (contacts as ticks), the true onsets, the made ones; true onsets cross all of them."""
+    true = onset_strength(strip.truth)
+    made = onset_strength(strip.made)
+    times = pick_onsets(true)
+    known = len(strip.contacts) > 0
+    ticks = strip.contacts if known else pick_onsets(strip.movement)
+    draw_envelope(rows[0], strip.movement, ticks, COLOURS["picture"], "contacts" if known else "movement")
+    draw_envelope(rows[1], true, times, COLOURS["truth"], "true")
+    draw_envelope(rows[2], made, pick_onsets(made), COLOURS["made"], "made")
+    for axes in rows:
+        axes.vlines(times, 0, 1.4, color=COLOURS["truth"], linewidth=0.7, alpha=0.6, linestyle=":")
+        axes.set_xlim(0, len(true) / FRAME_RATE)
+    rows[0].set_title(strip.title, fontsize=10, loc="left")
+
+
+def onset_strip(path: Path, strip: Strip) -> None:
+    """One clip: onsets of picture, true and made sound above each other, and both spectrograms."""
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    rows = figure.subplots(5, 1, sharex=True, height_ratios=(1, 1, 1, 1.8, 1.8))
+    draw_onsets(rows[:3], strip)
+    for axes, audio, word in zip(rows[3:], (strip.truth, strip.made), ("true", "made"), strict=True):
+        draw_spectrogram(axes, audio, RATE)
+        axes.set_ylabel(f"{word}\nkHz", rotation=0, ha="right", va="center", fontsize=9)
+    rows[4].set(xlabel="seconds", xlim=(0, len(strip.truth) / RATE))
+    save(figure, path)
+
+
+def contact_sheet(path: Path, strips: Sequence[Strip], columns: int = 2) -> None:
+    """The onsets of all clips on one page."""
+    lines = -(-len(strips) // columns)
+    figure = Figure(figsize=(9.5 * columns, 2.3 * lines + 0.5), layout="constrained")
+    cells = figure.subfigures(lines, columns, squeeze=False)
+    for cell, strip in zip(cells.flat, strips, strict=False):
+        rows = cell.subplots(3, 1, sharex=True)
+        draw_onsets(rows, strip)
+        rows[2].tick_params(labelsize=8)
+    save(figure, path)

@@ -1,0 +1,108 @@
+"""What every benchmark does with its numbers: intervals, tables, and the JSON of the last line."""
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from benchmarks.machine import facts
+from runtime.audio import replacing
+from runtime.errors import MaskVATError, OptionError
+
+BOOTSTRAPS = 10_000
+BATCH = 500  # resamplings drawn at once
+VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
+
+
+def interval(values: ArrayLike, median: bool = False) -> list[float]:
+    """Bootstrap 95 % interval of the mean (or the median) over clips."""
+    data, rng = np.asarray(values, np.float64), np.random.default_rng(0)
+    statistic = np.median if median else np.mean
+    draws = [data[rng.integers(0, len(data), (BATCH, len(data)))] for _ in range(BOOTSTRAPS // BATCH)]
+    results = np.concatenate([statistic(draw, axis=1) for draw in draws])
+    return [float(np.quantile(results, q)) for q in (0.025, 0.975)]
+
+
+def summarise(values: ArrayLike, median: bool = False) -> dict[str, Any] | None:
+    """{"mean" or "median", "interval", "n"} of finite numbers; None where there are none."""
+    data = np.asarray(values, np.float64)
+    if not len(data):
+        return None
+    name, value = ("median", np.median(data)) if median else ("mean", np.mean(data))
+    return {name: float(value), "interval": interval(data, median), "n": len(data)}
+
+
+def words(summary: dict[str, Any] | None, form: str = "+.3f") -> str:
+    """`value [low, high]` for a table."""
+    if summary is None:
+        return "-"
+    low, high = summary["interval"]
+    return f"{summary.get('mean', summary.get('median')):{form}} [{low:{form}}, {high:{form}}]"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be, the first to the left."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def find_clips(folder: Path, limit: int | None = None) -> list[Path]:
+    """The videos of a folder by name, the first `limit` of them. Raises OptionError where there are none."""
+    clips = sorted(p for p in folder.glob("*") if p.suffix.lower() in VIDEOS)[:limit]
+    if not clips:
+        raise OptionError(f"no videos in {folder}; give a folder of {', '.join(VIDEOS)} files")
+    return clips
+
+
+def plots_folder(folder: Path | None) -> None:
+    """Make the folder of the pictures; OptionError where matplotlib, which draws them, is not installed."""
+    if folder is None:
+        return
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise OptionError("--plots needs matplotlib; install it with: pip install '.[bench]'") from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"cannot make the folder {folder} ({error.strerror}); choose another for --plots") from error
+
+
+def result(benchmark: str, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the benchmark's name, the date and the machine."""
+    return {"benchmark": benchmark, "date": date.today().isoformat(), "machine": facts()} | values
+
+
+def finish(values: dict[str, Any], out: Path | None) -> None:
+    """Write the JSON where it is wanted, and print it as the last line."""
+    if out is not None:
+        with replacing(out) as part:
+            part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(values))
+
+
+class Advice(AbstractContextManager["Advice"]):
+    """Turns an expected error into one line on stderr: `status` is 1 after it, else 0."""
+
+    def __init__(self, *errors: type[Exception]) -> None:
+        self.errors = (MaskVATError, *errors)
+        self.status = 0
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, self.errors):
+            return False
+        print(f"error: {error}", file=sys.stderr)
+        self.status = 1
+        return True
