@@ -125,7 +125,7 @@ def colours(rng: np.random.Generator) -> tuple[Array, Array]:
     """Any two: rarely as strong as they could be, and often alike."""
     tones = rng.uniform(0, 255, (2, 3))
     grey = tones.mean(1, keepdims=True)
-    first, second = grey + (tones - grey) * rng.uniform(0, 1, (2, 1))
+    first, second = grey + (tones - grey) * rng.random((2, 1)) ** 1.5
     second = first + (second - first) * rng.uniform(0.15, 1)
     return first.astype(np.float32), second.astype(np.float32)
 
@@ -134,7 +134,8 @@ def tinted(rng: np.random.Generator, look: Look) -> tuple[Array, Array]:
     """A look's two colours as one object has them: lighter or darker, of another tint, more or less alike."""
     first, second = np.array([look.colour, look.second], np.float32) + rng.normal(0, look.vary, (2, 3))
     second = first + (second - first) * rng.uniform(0.3, 1.6)
-    tint = np.exp(rng.normal(0, 0.3) + rng.normal(0, 0.08, 3))
+    tint = np.exp(rng.normal(-0.05, 0.3) + rng.normal(0, 0.08, 3))
+    tint *= min(1.0, 250 / max(1.0, float((first * tint).max())))  # no brighter than white, or its colour would go
     return (first * tint).astype(np.float32), (second * tint).astype(np.float32)
 
 
