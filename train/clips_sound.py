@@ -204,9 +204,13 @@ def reverb(audio: Floats, rng: np.random.Generator) -> None:
     tail = round(rng.uniform(0.1, 0.8) * RATE)
     fade = np.exp(-6.9 * np.arange(tail) / tail) * np.minimum(np.arange(tail) / 300, 1)
     room = rng.standard_normal(tail, dtype=np.float32) * fade.astype(np.float32)
-    size = fast_length(len(audio) + tail)
-    wet = np.fft.irfft(np.fft.rfft(audio, size) * np.fft.rfft(room, size), size)[: len(audio)]
-    audio += (wet * rng.uniform(0.05, 0.25) / np.linalg.norm(room)).astype(np.float32)
+    heard = np.flatnonzero(audio)
+    if not len(heard):
+        return
+    dry = audio[heard[0] : heard[-1] + 1]  # no rounding noise where nothing is heard
+    size = fast_length(len(dry) + tail)
+    wet = np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(room, size), size)[: len(dry) + tail]
+    place(audio, (wet * rng.uniform(0.05, 0.25) / np.linalg.norm(room)).astype(np.float32), heard[0] / RATE)
 
 
 def background(audio: Floats, sounds: Sounds, rng: np.random.Generator) -> list[str]:
