@@ -5,6 +5,7 @@ A pool is a folder with sounds.csv (columns file, licence, ...). Every batch is 
 
 import csv
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio import read_audio
+from runtime.audio import MediaError, read_audio
 
 FloatArray = NDArray[np.float32]
 
@@ -39,7 +40,10 @@ def is_held_out(name: str) -> bool:
 
 
 def read_pool(folder: Path, rate: int) -> tuple[Pool, Pool]:
-    """(training, validation) recordings of a folder. Raises PoolError for a missing list or a licence not allowed."""
+    """(training, validation) recordings of a folder; bad files are named on stderr, skipped and counted.
+
+    Raises PoolError for a missing list, a licence that is not allowed, or nothing left to train on.
+    """
     table = folder / "sounds.csv"
     if not table.exists():
         raise PoolError(f"{table} is missing; a pool is a folder of recordings with that list: --set task.sounds=DIR")
@@ -48,18 +52,33 @@ def read_pool(folder: Path, rate: int) -> tuple[Pool, Pool]:
     refused = sorted({row["licence"] for row in rows} - set(LICENCES))
     if refused:
         raise PoolError(f"{table} lists licences {', '.join(refused)}; allowed are {', '.join(LICENCES)}")
-    parts = ([row for row in rows if not is_held_out(row["file"])], [row for row in rows if is_held_out(row["file"])])
+    read = {row["file"]: sound for row in rows if (sound := _read(folder / row["file"], rate)) is not None}
+    if len(read) < len(rows):
+        print(f"{len(rows) - len(read)} of {len(rows)} recordings of {folder} skipped", file=sys.stderr)
     training, validation = (
         Pool(
             tuple(row["file"] for row in part),
-            tuple(np.asarray(read_audio(folder / row["file"], rate), np.float32) for row in part),
+            tuple(read[row["file"]] for row in part),
             tuple(row["licence"] for row in part),
         )
-        for part in parts
+        for held_out in (False, True)
+        for part in [[row for row in rows if row["file"] in read and is_held_out(row["file"]) == held_out]]
     )
     if not training.names:
-        raise PoolError(f"{table} lists no recordings to train on")
+        raise PoolError(f"{table} lists no readable recordings to train on")
     return training, validation
+
+
+def _read(path: Path, rate: int) -> FloatArray | None:
+    try:
+        sound = np.asarray(read_audio(path, rate), np.float32)
+        if len(sound) and np.isfinite(sound).all():
+            return sound
+        reason = "holds no sound"
+    except (MediaError, OSError, ValueError) as error:
+        reason = str(error)
+    print(f"skipped {path.name}: {reason}", file=sys.stderr)
+    return None
 
 
 # ---------------------------------------------------------------- augmentation

@@ -1,7 +1,8 @@
 """Training the small codec: multi-scale log-mel, complex STFT and waveform losses, and the quantiser's own terms.
 
-Log-mel scales and the weights of the codebook terms follow DAC (arXiv 2306.06546, section 3.4); there is no
-discriminator.
+The weights of the codebook terms follow DAC (arXiv 2306.06546, section 3.4). A second stage (`start`, `decoder_only`,
+`adversarial`) goes on with the decoder alone against small discriminators: the codes stay what they are, so MaskVAT
+may be trained on them meanwhile.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from train import checkpoint
 from train.codec_sounds import Crops, FloatArray, describe, read_pool
+from train.discriminators import Discriminators
 from train.framecodec import FrameCodec, FrameCodecConfig
-from train.options import Statement, options_from
+from train.options import RecipeError, Statement, options_from
 
 LOG_FLOOR = 1e-5  # of mel magnitudes: a sound below it counts as silence
 SCALES = {128: 20, 512: 80, 2048: 80}  # FFT size -> mel bands; each costs as much as the network, so few
@@ -29,12 +31,18 @@ REVIVE_EVERY = 10  # steps between looks at the codebooks' use
 class CodecOptions(Statement):
     sounds: str = "../shared/sounds"  # folder with sounds.csv
     system: str = ""  # folder the codec is saved in; default: the run's own
+    start: str = ""  # system folder whose codec to go on from; default: fresh weights
+    decoder_only: bool = False  # keep encoder and codebooks, so that codes stay what they are
+    adversarial: bool = False  # train against discriminators, too
+    judged_frames: int = 24  # token frames of each crop that the discriminators see
     batch: int = 16
     frames: int = 64  # token frames per crop
     quantizer_dropout: float = 0.5  # share of crops that use a random number of codebooks
     mel_weight: float = 15.0
     complex_weight: float = 1.0
     wave_weight: float = 0.5
+    generator_weight: float = 1.0
+    feature_weight: float = 2.0
     codebook_weight: float = 1.0
     commitment_weight: float = 0.25
     revive_steps: int = 3000  # codebooks count as young before
@@ -127,8 +135,16 @@ class CodecTask:
         self.options, self.seed = options, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.module = FrameCodec(config)
-        c = self.module.config
+            codec = checkpoint.load(options.start, "codec") if options.start else FrameCodec(config)
+            self.module = nn.ModuleDict({"codec": codec})
+            if options.adversarial:
+                self.module["discriminators"] = Discriminators()
+        if not isinstance(codec, FrameCodec):
+            raise RecipeError(f"the codec in {options.start} is a {type(codec).__name__}; only a FrameCodec is trained")
+        if options.decoder_only:
+            for part in (codec.input, codec.encoder, codec.quantizer):
+                part.requires_grad_(False)
+        self.codec, c = codec, codec.config
         self.pool, self.validation = read_pool(Path(options.sounds), c.sample_rate)
         self.crops = Crops(self.pool, c.sample_rate, options.frames * c.hop_length, seed)
         self.losses = Losses(c.sample_rate)
@@ -148,36 +164,45 @@ class CodecTask:
         return batch
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        o, c = self.options, self.module.config
+        o, c = self.options, self.codec.config
         audio = torch.from_numpy(self._batch(step))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         levels = torch.randint(1, c.n_codebooks + 1, (o.batch,), generator=generator)
         levels[torch.rand(o.batch, generator=generator) >= o.quantizer_dropout] = c.n_codebooks
         with torch.autocast("cpu", torch.bfloat16, enabled=o.bfloat16):
-            decoded, quantized = self.module(audio, levels)
-        if step < o.revive_steps and step % REVIVE_EVERY == 0:
-            self.module.quantizer.revive(quantized, generator, o.revive_below, decay=0.9)
+            decoded, quantized = self.codec(audio, levels)
         parts = self.losses(decoded, audio)
-        parts |= {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
-        weights = (o.mel_weight, o.complex_weight, o.wave_weight, o.codebook_weight, o.commitment_weight)
-        total = sum((w * part for w, part in zip(weights, parts.values(), strict=True)), start=audio.new_zeros(()))
+        weights = {"mel": o.mel_weight, "complex": o.complex_weight, "wave": o.wave_weight}
+        if not o.decoder_only:
+            if step < o.revive_steps and step % REVIVE_EVERY == 0:
+                self.codec.quantizer.revive(quantized, generator, o.revive_below, decay=0.9)
+            parts |= {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
+            weights |= {"codebook": o.codebook_weight, "commitment": o.commitment_weight}
+        if o.adversarial:
+            first = int(torch.randint(o.frames - o.judged_frames + 1, (), generator=generator)) * c.hop_length
+            part = slice(first, first + o.judged_frames * c.hop_length)
+            with torch.autocast("cpu", torch.bfloat16, enabled=o.bfloat16):
+                adversary = self.module["discriminators"].losses(decoded[:, part], audio[:, part])
+            parts |= vars(adversary)
+            weights |= {"generator": o.generator_weight, "features": o.feature_weight, "discriminator": 1.0}
+        total = sum((weights[name] * part for name, part in parts.items()), start=audio.new_zeros(()))
         self.steps = step + 1
         return total, {name: part.item() for name, part in parts.items()}
 
     def validate(self) -> dict[str, float]:
         """Mel distance, SI-SDR and codebook use over the first 2 s of held-out recordings, and the floor of silence."""
-        c = self.module.config
+        c = self.codec.config
         spread = np.linspace(0, len(self.validation.sounds) - 1, self.options.validation_sounds)
         sounds = [self.validation.sounds[int(i)] for i in spread]  # from every part of the list
         mel, sdr, codes = [], [], []
         for sound in sounds:
             target = torch.from_numpy(sound[: 2 * c.sample_rate])
-            codes.append(self.module.encode(target[None]))
-            decoded = self.module.decode(codes[-1])[0, : len(target)]
+            codes.append(self.codec.encode(target[None]))
+            decoded = self.codec.decode(codes[-1])[0, : len(target)]
             mel.append(mel_distance(decoded, target, c.sample_rate))
             sdr.append(si_sdr(decoded, target))
         used = [float(len(level.unique())) for level in torch.cat(codes, dim=2)[0]]
-        silence = self.module.decode(self.module.encode(torch.zeros(1, c.sample_rate)))
+        silence = self.codec.decode(self.codec.encode(torch.zeros(1, c.sample_rate)))
         floor = float(20 * torch.log10(silence.square().mean().sqrt() + 1e-9))
         return {"mel": float(np.mean(mel)), "si_sdr": float(np.mean(sdr)), "silence_db": floor, "codes": min(used)}
 
@@ -185,4 +210,4 @@ class CodecTask:
         folder = Path(self.options.system) if self.options.system else out / "system"
         facts = describe(self.pool) | {"steps": self.steps}
         provenance = self.options.provenance("frame codec 44.1 kHz, 7.75 kbps", **facts)
-        checkpoint.save(folder, "codec", self.module, "framecodec", provenance)
+        checkpoint.save(folder, "codec", self.codec, "framecodec", provenance)
