@@ -12,7 +12,7 @@ from train.scenes_texture import TEXTURES, texture
 
 
 @pytest.fixture(params=["photographs", "none"])
-def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Looks:
+def looks(request: pytest.FixtureRequest) -> Looks:
     """Of the training split, as this machine has them, and as one without the packages of photographs has them."""
     if request.param == "none":
         return Looks("train", ())

@@ -216,8 +216,10 @@ def _soften(picture: Floats, spread: float) -> Floats:
     weights /= weights.sum()
     for axis in (0, 1):
         steps, n = np.arange(picture.shape[axis]), picture.shape[axis] - 1
-        moved = (picture.take(np.clip(steps + k - reach, 0, n), axis) * v for k, v in enumerate(weights))
-        picture = sum(moved, np.float32(0))  # type: ignore[assignment]
+        total = np.zeros_like(picture)
+        for k, weight in enumerate(weights):
+            total += picture.take(np.clip(steps + k - reach, 0, n), axis) * weight
+        picture = total
     return picture
 
 
@@ -261,13 +263,13 @@ def _larger(side: int) -> int:
 
 def _balance(rng: np.random.Generator) -> tuple[float, float, float]:
     warm, green, light = rng.normal(0, [0.08, 0.04, 0.07])
-    return tuple(float(g) for g in np.exp([light + warm, light + green, light - warm]))  # type: ignore[return-value]
+    return tuple(float(g) for g in np.exp([light + warm, light + green, light - warm]))
 
 
 def _occluder(rng: np.random.Generator, seconds: float) -> Occluder:
     row = float(rng.uniform(0.2, 0.9)) if rng.random() < 0.5 else None
     colour = rng.uniform(10, 200) + rng.normal(0, 25, 3)
-    speed = rng.choice([-1, 1]) * exp(rng.uniform(log(0.15), log(1.5)))
+    speed = float(rng.choice([-1, 1])) * exp(rng.uniform(log(0.15), log(1.5)))
     return Occluder(
         rng.uniform(0, seconds), speed, rng.uniform(0.05, 0.2), row, tuple(np.clip(colour, 0, 255).tolist())
     )

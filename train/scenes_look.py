@@ -27,7 +27,7 @@ Picture = NDArray[np.uint8]
 SPLITS = ("train", "val", "test")
 ANY = 0.25  # of the objects look like no material
 LONGEST = 720  # side of a photograph in memory, in pixels
-SKEWED = 0.2  # of the grounds and backdrops are mixed from two
+MIXED = 0.2  # of the grounds and backdrops are mixed from two
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class Looks:
         """Texture [size, size, 3] of a ground or a wall."""
         own = self._own(rng)
         canvas = self._anything(own, size, size, 0.2)
-        if own.random() < SKEWED:
+        if own.random() < MIXED:
             weight = np.clip(3 * smooth(own, size, size, (4, 4)) - 1, 0, 1)[..., None]
             canvas = canvas + weight * (self._anything(own, size, size, 0.2) - canvas)
         return to_picture(canvas)
@@ -190,7 +190,7 @@ class Looks:
         """What is seen behind a scene, [height, width, 3]: a photograph, a wall, a room, or light and shade."""
         own = self._own(rng)
         canvas = self._anything(own, height, width, 0.35)
-        if own.random() < SKEWED:  # two of them, with a line between, like a wall and its floor
+        if own.random() < MIXED:  # two of them, with a line between, like a wall and its floor
             line = int(height * own.uniform(0.25, 0.85))
             canvas[line:] = self._anything(own, height, width, 0.2)[: height - line]
         if own.random() < 0.35:  # out of focus
