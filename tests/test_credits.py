@@ -35,3 +35,15 @@ def test_the_frame_encoders_licence_is_whole() -> None:
         "EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.",
     ):
         assert part in text
+
+
+def test_the_licence_of_the_mode_tables_is_whole() -> None:
+    part = re.sub(r"\s+", " ", credits([])).split("## BSD-2-Clause: the mode tables of PyImpact")[1]
+    for words in (
+        "Copyright 2020 Massachusetts Institute of Technology",
+        "1. Redistributions of source code must retain",
+        "2. Redistributions in binary form must reproduce",
+        "EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.",
+    ):
+        assert words in part
+    assert "Neither the name" not in part

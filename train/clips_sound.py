@@ -197,6 +197,19 @@ def place(audio: Floats, part: Floats, time: float) -> None:
     audio[start : start + len(part)] += part[:room]
 
 
+def convolve(audio: Floats, room: Floats) -> Floats:
+    """audio [L] * room [N] -> [L + N - 1], block by block: transforms that fit a cache are ten times as fast."""
+    size = max(1 << 16, fast_length(2 * len(room)))
+    step = size - len(room) + 1
+    count = -(-len(audio) // step)
+    blocks = np.pad(audio, (0, count * step - len(audio))).reshape(count, step)
+    wet = np.fft.irfft(np.fft.rfft(blocks, size) * np.fft.rfft(room, size), size)
+    out = np.zeros((count - 1) * step + size, np.float32)
+    for n, block in enumerate(wet):
+        out[n * step : n * step + size] += block
+    return out[: len(audio) + len(room) - 1]
+
+
 def reverb(audio: Floats, rng: np.random.Generator) -> None:
     """In 35 % of calls, add a room of 0.1 to 0.8 s: a tail of noise that dies away."""
     if rng.random() >= 0.35:
@@ -208,8 +221,7 @@ def reverb(audio: Floats, rng: np.random.Generator) -> None:
     if not len(heard):
         return
     dry = audio[heard[0] : heard[-1] + 1]  # no rounding noise where nothing is heard
-    size = fast_length(len(dry) + tail)
-    wet = np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(room, size), size)[: len(dry) + tail]
+    wet = convolve(dry, room)
     place(audio, (wet * rng.uniform(0.05, 0.25) / np.linalg.norm(room)).astype(np.float32), heard[0] / RATE)
 
 
