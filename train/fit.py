@@ -23,8 +23,9 @@ TASKS = {  # name -> factory(options: dict, seed: int) -> Task
     "scav": "train.scav_task:ScavTask.from_options",
     "maskvat": "train.maskvat_task:MaskVATTask.from_options",
 }
-CHANGEABLE = {  # in a run that goes on: its length, its reports, where things lie and run, what is stated of them
+CHANGEABLE = {  # in a run that goes on: length, reports, what tames divergence, where things lie, what is stated
     *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every")),
+    *(f"loop.{key}" for key in ("learning_rate", "final_learning_rate", "clip_norm")),
     *(f"task.{key}" for key in ("sounds", "clips", "data", "frames", "system", "start", "device")),
     *(f"task.{key}" for key in ("validation", "validation_data", "validation_clips", "validation_frames")),
     *(f"task.{key}" for key in ("data_licence", "origin")),

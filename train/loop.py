@@ -12,19 +12,26 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from train.average import Average
 from train.checkpoint import write_json, write_tensors
 
 KEPT_STATES = 2
+EXPLODED, PATIENCE = 100, 50  # a loss above so many medians, for so many steps, is divergence
+RECENT, ENOUGH = 1000, 100  # losses that the median is of, at most and at least
+ADVICE = "lower learning_rate or clip_norm (--set loop.learning_rate=...); the run then goes on from its last state"
 
 
 class TrainingError(Exception):
@@ -35,6 +42,7 @@ class Task(Protocol):
     """What is trained. `loss` and `validate` may draw from torch's generator: the loop seeds it for every step."""
 
     module: nn.Module
+    steps: int  # done, for what `finish` states; the loop sets it
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Loss of the batch of this step, a pure function of (the task's seed, step), and numbers for the log."""
@@ -49,6 +57,13 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class LoopConfig:
+    """How long and how to train.
+
+    A run that was killed at any moment and started again gives the same weights, bit for bit, as an unbroken one on the
+    same machine with the same number of threads; at most `save_every` steps are done twice. With `minutes` the rate
+    follows the clock, so two such runs differ, broken or not: give `steps` alone where a run must be repeatable.
+    """
+
     steps: int = 400_000
     learning_rate: float = 2e-4
     final_learning_rate: float = 1e-6
@@ -62,6 +77,7 @@ class LoopConfig:
     log_every: int = 50
     validate_every: int = 1000
     minutes: float | None = None  # time budget; the decay then follows the share of it that is used
+    ema: float | None = None  # share of the averaged weights that stays at a step, say 0.999; they are then the result
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))  # TOML and JSON have lists
@@ -70,6 +86,8 @@ class LoopConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes must be positive, not {self.minutes}; leave it out for no time budget")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must lie between 0 and 1, not {self.ema}; leave it out for the last step's weights")
 
     def rate(self, step: int, progress: float) -> float:
         """Learning rate at a step: linear warm-up times polynomial decay over progress in [0, 1]."""
@@ -89,23 +107,47 @@ class LoopConfig:
 
 @dataclass
 class _Run:
-    """The state of a run: what a checkpoint holds."""
+    """Where a run stands: what a checkpoint holds beside tensors."""
 
     step: int = 0  # steps done
     seconds: float = 0.0  # spent training, over all sittings
 
 
+@dataclass
+class _Watch:
+    """Tells a loss that has exploded, though it is still a number."""
+
+    usual: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    exploded: int = 0  # steps in a row
+
+    def see(self, loss: float, step: int) -> None:
+        """Raises TrainingError at the PATIENCE-th exploded loss in a row."""
+        middle = median(self.usual) if len(self.usual) >= ENOUGH else 0.0
+        if middle <= 0 or loss <= EXPLODED * middle:
+            self.usual.append(loss)
+            self.exploded = 0
+            return
+        self.exploded += 1
+        if self.exploded == PATIENCE:
+            what = f"the loss {loss:.3g} of step {step} is the {PATIENCE}th in a row above {EXPLODED} times the median"
+            raise TrainingError(f"{what} {middle:.3g}; {ADVICE}")
+
+
 # ---------------------------------------------------------------- state on disk
-def save_state(out: Path, run: _Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save_state(
+    out: Path, run: _Run, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+) -> None:
     """Write out/state/STEP/ as a whole or not at all, then drop all but the newest ones."""
     root = out / "state"
     temporary, final = root / f".{run.step:09d}", root / f"{run.step:09d}"
-    for folder in (temporary, final):
+    for folder in (final, *root.glob(".[0-9]*")):  # half-written ones of runs that were killed, too
         shutil.rmtree(folder, ignore_errors=True)
     temporary.mkdir(parents=True)
     tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     write_tensors(temporary / "tensors.safetensors", tensors)
     write_json(temporary / "state.json", {"step": run.step, "seconds": run.seconds})
     temporary.rename(final)
@@ -117,24 +159,32 @@ def _states(out: Path) -> list[Path]:
     return sorted(p for p in (out / "state").glob("[0-9]*") if (p / "state.json").exists())
 
 
-def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> _Run:
-    """The newest state of out/, loaded into module and optimizer; a fresh run where there is none."""
-    states = _states(out)
-    if not states:
-        return _Run()
-    tensors = load_file(str(states[-1] / "tensors.safetensors"))
-    weights = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
-    try:
-        module.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise TrainingError(f"{states[-1]} is of another network; choose another output folder ({error})") from error
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, slot = key.split(".", 2)
+def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> _Run:
+    """The newest readable state of out/, loaded into module, optimizer and average; a fresh run where there is none."""
+    for folder in reversed(_states(out)):
+        try:
+            tensors = load_file(str(folder / "tensors.safetensors"))
+            run = _Run(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
+        except (SafetensorError, OSError, ValueError, TypeError) as error:
+            print(f"skipped {folder}: not readable ({error}); the state before it is used", file=sys.stderr)
+            continue
+        try:
+            module.load_state_dict(_part(tensors, "module"), strict=True)
+        except RuntimeError as error:
+            raise TrainingError(f"{folder} is of another network; choose another output folder ({error})") from error
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in _part(tensors, "optimizer").items():
+            index, slot = key.split(".", 1)
             slots.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return _Run(**json.loads((states[-1] / "state.json").read_text(encoding="utf-8")))
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+        if average is not None:
+            average.load(_part(tensors, "average"), module)
+        return run
+    return _Run()
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 
 # ---------------------------------------------------------------- the loop
@@ -142,28 +192,37 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
     """Train until the steps or the minutes are used up, or SIGTERM or Ctrl-C asks to stop.
 
     Goes on from out/state/ if it exists. Returns {"finished": bool, "step", "seconds", and the last validation's
-    numbers}. `task.finish` runs only at the end. Raises TrainingError when the loss or the gradient is no longer a
-    number; the last state stays as it was.
+    numbers}. `task.finish` runs only at the end, with the averaged weights if `ema` is set, as validation does. Raises
+    TrainingError when the loss or the gradient is no longer a number, or the loss has exploded; the last state stays
+    as it was.
     """
     out.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay)
-    run = load_state(out, task.module, optimizer)
+    average = Average(task.module, config.ema) if config.ema is not None else None
+    run, watch = load_state(out, task.module, optimizer, average), _Watch()
     done, results = config.is_done(run.step, run.seconds), dict[str, float]()
     devices = [p.device for p in parameters[:1] if p.device.type == "cuda"]
     with torch.random.fork_rng(devices=devices), _stop_signal() as stop:
         while not (done or stop.is_set()):
             numbers = _step(task, config, run, optimizer)
+            watch.see(numbers["loss"], run.step)
+            if average is not None:
+                average.update(task.module, run.step)
             done = config.is_done(run.step, run.seconds)
             validated = done or run.step % config.validate_every == 0
             if validated:
-                results = _validate(task, config, run)
+                with average.applied(task.module) if average else nullcontext():
+                    results = _validate(task, config, run)
             if validated or run.step == 1 or run.step % config.log_every == 0:
                 _log(out, numbers | (results if validated else {}))
-            if done or stop.is_set() or run.step % config.save_every == 0:
-                save_state(out, run, task.module, optimizer)
+            due = run.step % config.save_every == 0 and not watch.exploded
+            if done or stop.is_set() or due:
+                save_state(out, run, task.module, optimizer, average)
     if done:
-        task.finish(out)
+        task.steps = run.step
+        with average.applied(task.module) if average else nullcontext():
+            task.finish(out)
     return {"finished": done, "step": run.step, "seconds": run.seconds} | results
 
 
@@ -193,7 +252,7 @@ def _step(task: Task, config: LoopConfig, run: _Run, optimizer: torch.optim.Opti
 
 
 def _diverged(what: str, value: float, step: int) -> str:
-    return f"the {what} of step {step} is {value}; lower learning_rate or clip_norm and go on from the last state"
+    return f"the {what} of step {step} is {value}; {ADVICE}"
 
 
 def _validate(task: Task, config: LoopConfig, run: _Run) -> dict[str, float]:
