@@ -127,6 +127,12 @@ def test_levels_without_an_envelope() -> None:
     assert shape[0] == 0 and shape[50] == pytest.approx(1) and shape[-1] < 0.05
 
 
+def test_the_shortest_sounds(foley: Foley) -> None:
+    blink = Event(0.5, "scrape", "wood", 0.1, 0.8, 3, end=0.50001, envelope=(1.0,))
+    audio, _ = foley.mix([blink, hit(0.99999)], Dry(0), 1.0)
+    assert np.isfinite(audio).all() and audio[RATE // 2] != 0
+
+
 def test_silence(foley: Foley) -> None:
     for seed in range(12):
         still, used = foley.mix([], np.random.default_rng(seed), 1.0)

@@ -170,12 +170,24 @@ def colour_of(samples: Floats) -> Floats:
     return np.convolve(np.abs(np.fft.rfft(samples, 4096)), np.hanning(41) / 20, "same").astype(np.float32)
 
 
+def convolve(audio: Floats, room: Floats) -> Floats:
+    """audio [L] * room [N] -> [L + N - 1], block by block: transforms that fit a cache are ten times as fast."""
+    size = max(1 << 16, fast_length(2 * len(room)))
+    step = size - len(room) + 1
+    count = -(-len(audio) // step)
+    blocks = np.pad(audio, (0, count * step - len(audio))).reshape(count, step)
+    wet = np.fft.irfft(np.fft.rfft(blocks, size) * np.fft.rfft(room, size), size)
+    out = np.zeros((count - 1) * step + size, np.float32)
+    for n, block in enumerate(wet):
+        out[n * step : n * step + size] += block
+    return out[: len(audio) + len(room) - 1]
+
+
 def coloured(noise: Floats, colour: Floats) -> Floats:
-    """Noise [L] with a magnitude spectrum [any, 0 to 22.05 kHz], at a peak of 1."""
-    size = fast_length(len(noise))
-    bins = np.fft.rfft(noise, size)
-    bins *= np.interp(np.linspace(0, 1, len(bins)), np.linspace(0, 1, len(colour)), colour).astype(np.float32)
-    out = np.fft.irfft(bins, size)[: len(noise)]
+    """Noise [L] with a magnitude spectrum [2049], at a peak of 1."""
+    half = len(colour) - 1
+    kernel = np.roll(np.fft.irfft(colour), half) * np.hanning(2 * half)
+    out = convolve(noise, kernel.astype(np.float32))[half : half + len(noise)]
     return (out / max(1e-9, float(np.abs(out).max(initial=0)))).astype(np.float32)
 
 
@@ -195,19 +207,6 @@ def place(audio: Floats, part: Floats, time: float) -> None:
     start = round(time * RATE)
     room = max(0, len(audio) - start)
     audio[start : start + len(part)] += part[:room]
-
-
-def convolve(audio: Floats, room: Floats) -> Floats:
-    """audio [L] * room [N] -> [L + N - 1], block by block: transforms that fit a cache are ten times as fast."""
-    size = max(1 << 16, fast_length(2 * len(room)))
-    step = size - len(room) + 1
-    count = -(-len(audio) // step)
-    blocks = np.pad(audio, (0, count * step - len(audio))).reshape(count, step)
-    wet = np.fft.irfft(np.fft.rfft(blocks, size) * np.fft.rfft(room, size), size)
-    out = np.zeros((count - 1) * step + size, np.float32)
-    for n, block in enumerate(wet):
-        out[n * step : n * step + size] += block
-    return out[: len(audio) + len(room) - 1]
 
 
 def reverb(audio: Floats, rng: np.random.Generator) -> None:

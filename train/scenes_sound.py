@@ -152,13 +152,18 @@ class Foley:
 
     def _sustained(self, event: Event, rng: np.random.Generator) -> tuple[Floats, list[str]]:
         """Noise [L] as loud and as bright as the envelope says; where that is 0, nothing."""
-        length = round(event.end * RATE) - round(event.time * RATE)
+        length = max(1, round(event.end * RATE) - round(event.time * RATE))
         colour, names = self._colour(event, rng)
         noise = excitation(event, length, rng)
         dull = colour / (1 + (np.linspace(0, RATE / 2, len(colour)) / 700) ** 2)
         level = levels(event, length)
-        out = level * (coloured(noise, colour) * level + coloured(noise, dull) * (1 - level))
+        out = level * (even(coloured(noise, colour)) * level + even(coloured(noise, dull)) * (1 - level))
         return (out * np.float32(0.5 * 10 ** (1.5 * (event.strength - 1)))).astype(np.float32), names
+
+
+def even(noise: Floats) -> Floats:
+    """Noise at a level that does not depend on its few highest peaks, which are bent to stay below 1."""
+    return np.tanh(noise / max(1e-9, 3 * float(np.sqrt(np.mean(noise**2)))))
 
 
 def levels(event: Event, length: int) -> Floats:
@@ -174,7 +179,7 @@ def excitation(event: Event, length: int, rng: np.random.Generator) -> Floats:
     noise = rng.standard_normal(length, dtype=np.float32)
     if event.kind in SPLASHES:
         drops = rng.random(length, dtype=np.float32) < SPLASHES[event.kind] / RATE
-        return noise * np.float32(0.02) + drops * np.exp(noise * np.float32(0.8)) * np.sign(rng.normal(size=length))
+        return noise * (np.float32(0.02) + drops)
     per_second = 2.5 / max(event.size, 0.02) if event.kind == "roll" else 60.0
     spread = 0.7 if event.kind == "roll" else 0.25
     bumps = np.exp(rng.normal(0, spread, max(2, round(per_second * length / RATE) + 2)))
