@@ -6,26 +6,26 @@ The baseline takes the peaks of plain frame difference for onsets. Means over cl
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import runtime
-from benchmarks.machine import facts
+from benchmarks.report import Advice, find_clips, finish, plots_folder, result, summarise, words
 from runtime.audio import resample
 from runtime.video import FrameGrid, Video
 from train.metrics.onsets import FRAME_RATE, RATE, lift, lift_of_onsets, onset_strength, pick_onsets
-from train.prepare import clip_sound
+from train.prepare import clip_events, clip_sound
+
+if TYPE_CHECKING:
+    from benchmarks.plots import Strip
 
 GRID = FrameGrid(25, 112, 112)  # of the frame difference
-BOOTSTRAPS = 10_000
 
 
 def frame_difference(path: Path, seconds: float) -> NDArray[np.float64]:
@@ -37,33 +37,40 @@ def frame_difference(path: Path, seconds: float) -> NDArray[np.float64]:
     return np.interp(np.arange(round(seconds * FRAME_RATE)) / FRAME_RATE, times, change)
 
 
-def interval(values: NDArray[np.float64]) -> list[float]:
-    """Bootstrap 95 % interval of the mean over clips."""
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (BOOTSTRAPS, len(values)))].mean(axis=1)
-    return [float(np.quantile(means, q)) for q in (0.025, 0.975)]
-
-
-def measure(path: Path, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int) -> dict[str, Any]:
-    """One clip: the mean over seeds, and the baseline."""
+def measure(
+    path: Path, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int
+) -> tuple[dict[str, Any], NDArray[np.float32], NDArray[np.float32]]:
+    """One clip: the mean over seeds and the baseline; the true sound, and the first seed's, at 16 kHz."""
     with Video(path) as video:
         truth = clip_sound(path, float(video.start), RATE)
-    results = []
+    sounds = []
     for seed in range(seeds):
         take = pipeline.generate(path, runtime.SamplingConfig(seed=seed, **options))[0]
-        results.append(lift(truth, resample(take.audio, take.sample_rate, RATE)))
+        sounds.append(resample(take.audio, take.sample_rate, RATE))
+    results = [lift(truth, sound) for sound in sounds]
     reference = onset_strength(truth)
     seconds = len(reference) / FRAME_RATE
     baseline = lift_of_onsets(pick_onsets(reference), pick_onsets(frame_difference(path, seconds)), seconds)
     mean = {key: float(np.mean([r[key] for r in results])) for key in ("f1", "chance", "lift", "n")}
-    return {"clip": path.name, "onsets": len(pick_onsets(reference)), "baseline_lift": baseline["lift"]} | mean
+    row = {"clip": path.name, "onsets": len(pick_onsets(reference)), "baseline_lift": baseline["lift"]} | mean
+    return row, truth, sounds[0]
+
+
+def plot(path: Path, title: str, truth: NDArray[np.float32], made: NDArray[np.float32], folder: Path) -> "Strip":
+    """Write ID.png, the clip's onset strip; returned for the contact sheet."""
+    from benchmarks.plots import Strip, onset_strip
+
+    movement = frame_difference(path, len(truth) / RATE)
+    strip = Strip(f"{path.stem}: {title}", movement, clip_events(path)[:, 0], truth, made)
+    onset_strip(folder / f"{path.stem}.png", strip)
+    return strip
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     generated = np.array([r["lift"] for r in rows])
     baseline = np.array([r["baseline_lift"] for r in rows])
     named = {"lift": generated, "baseline_lift": baseline, "paired": generated - baseline}
-    return {name: {"mean": float(v.mean()), "interval": interval(v)} for name, v in named.items()}
+    return {name: summarise(v) for name, v in named.items()}
 
 
 def line(row: dict[str, Any]) -> str:
@@ -71,8 +78,33 @@ def line(row: dict[str, Any]) -> str:
     return f"{row['clip']:44} onsets {row['onsets']:3d}  made {row['n']:5.1f}  {scores}"
 
 
+def run(args: argparse.Namespace) -> None:
+    if args.seeds < 1:
+        raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
+    plots_folder(args.plots)
+    clips = find_clips(args.clips)
+    options = {"steps": args.steps, "guidance": args.guidance, "candidates": args.candidates}
+    rows, strips = [], []
+    pipeline = runtime.load(args.engines, args.backend)
+    for clip in clips:
+        row, truth, made = measure(clip, pipeline, options, args.seeds)
+        rows.append(row)
+        print(line(row), flush=True)
+        if args.plots:
+            strips.append(plot(clip, f"F1 {row['f1']:.2f}, chance {row['chance']:.2f}", truth, made, args.plots))
+    if args.plots:
+        from benchmarks.plots import contact_sheet
+
+        contact_sheet(args.plots / "contact-sheet.png", strips)
+    values = {"clips": rows, "bundle": pipeline.bundle.manifest.name, "options": options, "seeds": args.seeds}
+    values["summary"] = summary(rows)
+    for name, value in values["summary"].items():
+        print(f"{name:14} {words(value)}")
+    finish(result("sync", values), args.out)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sync", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sync", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("clips", type=Path, help="folder of videos with their own sound")
     parser.add_argument("--engines", type=Path, help="bundle (default: the shipped one)")
     parser.add_argument("--backend", default="auto", help="backend (default: auto)")
@@ -81,30 +113,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--guidance", type=float, default=3.0, help="guidance (default: 3)")
     parser.add_argument("--candidates", type=int, default=1, help="SCAV chooses the best of so many (default: 1)")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.add_argument("--plots", type=Path, help="folder for a picture per clip and contact-sheet.png")
     args = parser.parse_args(argv)
-    clips = sorted(p for p in args.clips.glob("*") if p.suffix.lower() in (".mp4", ".mkv", ".mov", ".webm", ".avi"))
-    if not clips or args.seeds < 1:
-        print(f"error: no videos in {args.clips}, or --seeds below 1", file=sys.stderr)
-        return 1
-    options = {"steps": args.steps, "guidance": args.guidance, "candidates": args.candidates}
-    rows = []
-    try:
-        pipeline = runtime.load(args.engines, args.backend)
-        for clip in clips:
-            rows.append(row := measure(clip, pipeline, options, args.seeds))
-            print(line(row), flush=True)
-    except runtime.MaskVATError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    result = {"benchmark": "sync", "date": date.today().isoformat(), "machine": facts(), "clips": rows}
-    result |= {"bundle": pipeline.bundle.manifest.name, "options": options, "seeds": args.seeds}
-    result["summary"] = summary(rows)
-    for name, value in result["summary"].items():
-        print(f"{name:14} {value['mean']:+.3f}  [{value['interval'][0]:+.3f}, {value['interval'][1]:+.3f}]")
-    if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
-    return 0
+    with Advice() as advice:
+        run(args)
+    return advice.status
 
 
 if __name__ == "__main__":

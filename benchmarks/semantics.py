@@ -1,0 +1,170 @@
+"""What a sound is made by: a classifier of materials, trained on real recordings that the judged clips do not use.
+
+Log-mel statistics of half a second after an onset, and multinomial logistic regression, in NumPy. Classes are coarse:
+a listener tells glass from wood, not one drum from another.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.audio import read_audio
+from train.clips_sound import PoolError, group_of, split_files
+from train.codec_sounds import reverberate, stretch
+from train.metrics.onsets import HOP, RATE, WINDOW, mel_bank
+
+Floats = NDArray[np.floating]
+SECONDS = 0.5  # judged after an onset
+EARLY = 0.02  # seconds before it that are judged too: the detector's place is not the sample's
+FLOOR = 1e-5  # of the loudest band: -50 dB, so that a quiet background does not count
+SEGMENTS = (0, 2, 4, 8, 16, 28, 52)  # frames whose mean levels are features
+VARIANTS = 5  # of each recording: itself, and with other pitch, room and background
+STEPS, LEARNING_RATE, DECAY = 400, 0.5, 1e-3
+CLASSES = {  # class -> materials: groups of recordings (train.clips_sound.GROUPS) and names of simulated materials
+    "wood": ("wood", "chop"),
+    "metal": ("metal", "bell"),
+    "glass": ("glass", "ceramic"),
+    "stone": ("stone", "concrete"),
+    "plastic": ("plastic", "plastic_hard", "plastic_soft", "plastic_soft_foam", "chip"),
+    "paper": ("card", "paper", "cardboard"),
+    "soft": ("soft", "fabric", "leather", "rubber"),
+    "drum": ("kick", "tom", "snare", "cajon"),
+    "cymbal": ("hihat", "cymbal"),
+    "steps": ("boards", "floor", "grass", "snow", "grating", "carpet"),
+    "clap": ("clap",),
+}
+CLASS_OF = {material: name for name, materials in CLASSES.items() for material in materials}
+
+
+def window_after(audio: Floats, onset: float, until: float | None = None) -> Floats:
+    """The SECONDS at 16 kHz after an onset (s), silent from `until` (the next onset) on."""
+    start = max(0, round((onset - EARLY) * RATE))
+    length = round((SECONDS + EARLY) * RATE)
+    end = start + length if until is None else min(start + length, round((until - EARLY) * RATE))
+    part = np.asarray(audio[start : max(start, end)], np.float32)
+    fade = min(len(part), 160)
+    part = part * np.concatenate([np.ones(len(part) - fade), np.linspace(1, 0, fade)]).astype(np.float32)
+    return np.pad(part, (0, length - len(part)))
+
+
+def features(window: Floats) -> Floats:
+    """[F] of a window: mean log spectra of six time segments and their spread, relative to the loudest band."""
+    padded = np.pad(np.asarray(window, np.float64), WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1))) @ mel_bank().T
+    level = np.log10(np.maximum(power / (power.max() + 1e-20), FLOOR))
+    parts = [level[a:b].mean(axis=0) for a, b in pairwise(SEGMENTS)]
+    return np.concatenate([*parts, level.std(axis=0), [level[a:].max() for a in SEGMENTS[:-1]]])
+
+
+def vary(sound: Floats, rng: np.random.Generator) -> Floats:
+    """Another pitch, perhaps a room, perhaps a background."""
+    out = stretch(np.asarray(sound, np.float32), float(2 ** rng.uniform(-0.5, 0.5)))
+    out = np.pad(out[:RATE], (0, max(0, RATE - len(out))))
+    if rng.random() < 0.5:
+        out = reverberate(out, rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.3), RATE, rng)
+    if rng.random() < 0.5:
+        out = out + rng.standard_normal(len(out)).astype(np.float32) * np.abs(out).max() * 10 ** rng.uniform(-3.5, -2)
+    return np.pad(out, (round(EARLY * RATE), 0))
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Logistic regression on standardised features: classes [C], weights [F, C], bias [C], mean and scale [F]."""
+
+    classes: tuple[str, ...]
+    weights: Floats
+    bias: Floats
+    mean: Floats
+    scale: Floats
+
+    def __call__(self, windows: Sequence[Floats]) -> list[str]:
+        """The class of each window [L] at 16 kHz."""
+        if not windows:
+            return []
+        x = (np.stack([features(w) for w in windows]) - self.mean) / self.scale
+        return [self.classes[k] for k in np.argmax(x @ self.weights + self.bias, axis=1)]
+
+
+def fit(x: Floats, labels: Sequence[str]) -> Classifier:
+    """Full-batch gradient descent with momentum; every class weighs the same."""
+    classes = tuple(sorted(set(labels)))
+    y = np.array([classes.index(label) for label in labels])
+    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
+    z = (x - mean) / scale
+    share = (1 / np.bincount(y, minlength=len(classes)))[y] / len(classes)
+    target = np.eye(len(classes))[y]
+    weights, bias = np.zeros((x.shape[1], len(classes))), np.zeros(len(classes))
+    moves = [np.zeros_like(weights), np.zeros_like(bias)]
+    for _ in range(STEPS):
+        logits = z @ weights + bias
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        error = (odds / odds.sum(axis=1, keepdims=True) - target) * share[:, None]
+        for move, slope in zip(moves, (z.T @ error + DECAY * weights, error.sum(axis=0)), strict=True):
+            move *= 0.9
+            move -= LEARNING_RATE * 0.1 * slope
+        weights += moves[0]
+        bias += moves[1]
+    return Classifier(classes, weights, bias, mean, scale)
+
+
+def start_at_attack(audio: Floats) -> Floats:
+    """Cut what comes before the first quarter of the peak."""
+    level = np.abs(audio)
+    return audio[max(0, int(np.argmax(level >= level.max(initial=0) / 4)) - RATE // 1000) :]
+
+
+def train(folder: Path, seed: int = 0) -> tuple[Classifier, dict[str, Any]]:
+    """Train on the pool's train split; facts: accuracy on the recordings of the other splits, per class and overall.
+
+    Raises PoolError where the pool has no list.
+    """
+    if not (folder / "sounds.csv").exists():
+        raise PoolError(f"{folder / 'sounds.csv'} is missing; give the folder of recordings that has it: --sounds DIR")
+    with open(folder / "sounds.csv", encoding="utf-8", newline="") as table:
+        rows = [row for row in csv.DictReader(table) if group_of(row["label"])]
+    learnt, rng = split_files(rows, "train"), np.random.default_rng(seed)
+    seen: list[tuple[Floats, str]] = []
+    held_out: list[tuple[Floats, str]] = []
+    for row in rows:
+        name = CLASS_OF.get(str(group_of(row["label"])))
+        if name is None:
+            continue
+        sound = start_at_attack(read_audio(folder / row["file"], RATE))
+        (seen if row["file"] in learnt else held_out).append((sound, name))
+    x, labels = [], []
+    for sound, name in seen:
+        for k in range(VARIANTS):
+            shown = vary(sound, rng) if k else np.pad(sound, (round(EARLY * RATE), 0))
+            cut = EARLY + rng.uniform(0.1, SECONDS) if k % 2 else None  # as the next onset cuts it in a clip
+            x.append(features(window_after(shown, EARLY, cut)))
+            labels.append(name)
+    judge = fit(np.stack(x), labels)
+    truth = [name for _, name in held_out]
+    guesses = judge([window_after(np.pad(s, (round(EARLY * RATE), 0)), EARLY) for s, _ in held_out])
+    facts = {"trained_on": len(seen), "held_out": len(held_out), "classes": list(judge.classes)}
+    return judge, facts | accuracy(guesses, truth) | {"per_class": per_class(guesses, truth)}
+
+
+def accuracy(guesses: list[str], truth: list[str]) -> dict[str, float]:
+    """Share right, and what guessing the most frequent class, or any of the CLASSES evenly, would get."""
+    if not truth:
+        return {}
+    right = float(np.mean([g == t for g, t in zip(guesses, truth, strict=True)]))
+    most = max(truth.count(t) for t in set(truth)) / len(truth)
+    return {"accuracy": right, "chance_most_frequent": most, "chance_uniform": 1 / len(CLASSES)}
+
+
+def per_class(guesses: list[str], truth: list[str]) -> dict[str, dict[str, float]]:
+    """Recall and number of every class that occurs."""
+    out = {}
+    for name in sorted(set(truth)):
+        hits = [g == name for g, t in zip(guesses, truth, strict=True) if t == name]
+        out[name] = {"accuracy": float(np.mean(hits)), "n": len(hits)}
+    return out
