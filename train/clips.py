@@ -7,23 +7,22 @@ ID.flac (mono 44.1 kHz, 16 bits) and ID.json (events, sounds used, seed). The vi
 not made again. The same seed gives the same clip whatever --jobs is; splits share no recording and no seed.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from math import ceil, sin
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio import MediaError, replacing
 from train.clips_draw import GROUNDS, LOOKS, SOLIDS, Array, Look, Stage, paint
 from train.clips_scenes import SCENES, drift, still
-from train.clips_sound import SPLITS, PoolError, Sounds, mix, write_flac
+from train.clips_make import Clip, ClipError, arguments, make_clips, run
+from train.clips_make import Order as BaseOrder
+from train.clips_sound import Sounds, mix
 from train.mp4 import RATES, write_mp4
+
+__all__ = ["ClipError", "Film", "Order", "frames", "main", "make_clips"]
 
 MARGIN = 0.2  # of the backdrop around the picture, in frame heights
 SEEN = 0.86  # of the short side: what the encoders' centre crops leave, and where contacts are put
@@ -109,31 +108,6 @@ def frames(stage: Stage, film: Film, rng: np.random.Generator) -> Iterator[NDArr
         yield np.clip(total * (gains * np.float32(light)) + grain[y : y + h, x : x + w], 0, 255).astype(np.uint8)
 
 
-# ---------------------------------------------------------------- files
-class ClipError(Exception):
-    """A clip cannot be made: which one."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to make: one clip is a pure function of this and of the clip's number."""
-
-    out: Path
-    sounds: Path
-    split: str = "train"
-    seed: int = 1
-    seconds: float = 10.0
-    kind: str | None = None  # else drawn, with distractors
-    fps: int | None = None
-    size: tuple[int, int] | None = None
-
-    def name(self, index: int) -> str:
-        return f"{self.split}-{self.seed:04d}-{index:05d}"
-
-    def complete(self, index: int) -> bool:
-        return all((self.out / f"{self.name(index)}.{end}").exists() for end in ("mp4", "flac", "json"))
-
-
 def draw_stage(rng: np.random.Generator, film: Film, kind: str | None) -> tuple[Stage, list[str]]:
     """One scene, or two side by side; perhaps distractors behind and an occluder in front."""
     names, chances = list(SCENES), np.array([chance for _, chance in SCENES.values()])
@@ -156,92 +130,41 @@ def draw_stage(rng: np.random.Generator, film: Film, kind: str | None) -> tuple[
     return stage, kinds
 
 
-def make_clip(order: Order, sounds: Sounds, index: int) -> None:
-    """Write one clip. Raises OSError, or ClipError with the clip's seed and index whatever else fails in its scene."""
-    try:
-        draw_clip(order, sounds, index)
-    except OSError:
-        raise  # of the disk, not of this clip
-    except Exception as error:
-        which = f"seed {order.seed}, split {order.split}, index {index}"
-        raise ClipError(f"{order.name(index)} ({which}): {type(error).__name__}: {error}") from error
+@dataclass(frozen=True)
+class Order(BaseOrder):
+    """What to draw."""
+
+    def studio(self) -> "ClipStudio":
+        return ClipStudio(self)
 
 
-def draw_clip(order: Order, sounds: Sounds, index: int) -> None:
-    """Pictures and sound have their own random streams, so the pictures do not depend on the pool."""
-    key = [order.seed, index, SPLITS.index(order.split)]
-    seen, heard = np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1])
-    film = draw_film(seen, order)
-    stage, kinds = draw_stage(seen, film, order.kind)
-    audio, used = mix(stage.events, sounds, heard, order.seconds)
-    facts = {
-        "id": order.name(index), "split": order.split, "seed": order.seed, "index": index, "scenes": kinds,
-        "silent": not stage.events, "sounds": sorted(set(used)), "film": asdict(film),
-        "events": [asdict(e) | {"sound": name} for e, name in zip(stage.events, used, strict=False)],
-    }  # fmt: skip
-    target = order.out / order.name(index)
-    writers = {
-        "flac": lambda part: write_flac(part, audio),
-        "json": lambda part: part.write_text(json.dumps(facts, indent=1), encoding="utf-8"),
-        "mp4": lambda part: write_mp4(part, frames(stage, film, seen), film.fps),
-    }
-    for end, write in writers.items():  # the video last: who finds it finds all
-        with replacing(target.with_suffix(f".{end}")) as part:
-            write(part)
+class ClipStudio:
+    """Draws the clips of an order."""
+
+    def __init__(self, order: Order) -> None:
+        self.order, self.sounds = order, Sounds.load(order.sounds, order.split)
+        self.skipped = self.sounds.skipped
+
+    def draw(self, index: int) -> Clip:
+        """Pictures and sound have their own random streams, so the pictures do not depend on the pool."""
+        order, key = self.order, self.order.key(index)
+        seen, heard = np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1])
+        film = draw_film(seen, order)
+        stage, kinds = draw_stage(seen, film, order.kind)
+        audio, used = mix(stage.events, self.sounds, heard, order.seconds)
+        facts = {
+            "id": order.name(index), "split": order.split, "seed": order.seed, "index": index, "scenes": kinds,
+            "silent": not stage.events, "sounds": sorted(set(used)), "film": asdict(film),
+            "events": [asdict(e) | {"sound": name} for e, name in zip(stage.events, used, strict=False)],
+        }  # fmt: skip
+        return Clip(facts, audio, lambda part: write_mp4(part, frames(stage, film, seen), film.fps))
 
 
-_state: dict[str, tuple[Order, Sounds]] = {}  # of a worker process
-
-
-def _start(order: Order) -> None:
-    _state["job"] = (order, Sounds.load(order.sounds, order.split))
-
-
-def _work(index: int) -> int:
-    make_clip(*_state["job"], index)
-    return index
-
-
-def make_clips(order: Order, count: int, jobs: int = 1) -> int:
-    """Make the clips 0 to count - 1 that are not complete yet; how many were made."""
-    order.out.mkdir(parents=True, exist_ok=True)
-    todo = [k for k in range(count) if not order.complete(k)]
-    sounds = Sounds.load(order.sounds, order.split)
-    for line in sounds.skipped:
-        print(f"skipped sound {line}", file=sys.stderr)
-    print(f"{len(todo)} of {count} clips to make; {len(sounds.skipped)} sound files skipped", flush=True)
-    if jobs == 1:
-        for index in todo:
-            make_clip(order, sounds, index)
-            print(order.name(index), flush=True)
-    elif todo:
-        with ProcessPoolExecutor(jobs, initializer=_start, initargs=(order,)) as pool:
-            for index in pool.map(_work, todo):
-                print(order.name(index), flush=True)
-    return len(todo)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m train.clips", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--sounds", type=Path, required=True, help="folder with sounds.csv and the recordings")
-    parser.add_argument("--clips", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--kind", choices=list(SCENES), help="one kind of scene instead of a mixture")
-    parser.add_argument("--fps", type=int)
-    parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="in pixels, both even")
-    args = parser.parse_args(arguments)
+def main(given: list[str] | None = None) -> int:
+    args = arguments("train.clips", __doc__ or "", list(SCENES)).parse_args(given)
     size = tuple(args.size) if args.size else None
     order = Order(args.out, args.sounds, args.split, args.seed, args.seconds, args.kind, args.fps, size)
-    try:
-        make_clips(order, args.clips, args.jobs)
-    except (MediaError, OSError, PoolError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run(order, args.clips, args.jobs)
 
 
 if __name__ == "__main__":
