@@ -1,10 +1,9 @@
 """Crops of a pool of recordings, augmented: what the codec is trained on.
 
-A pool is a folder with sounds.csv (columns file, licence, ...). Every batch is a pure function of (seed, step).
+A pool is a folder with sounds.csv (columns file, label, licence, ...). Every batch is a pure function of (seed, step).
 """
 
 import csv
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio import MediaError, read_audio
+from train.clips_sound import split_files
+from train.scenes_sound import SCENE_GROUPS
 
 FloatArray = NDArray[np.float32]
 
 LICENCES = ("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0")  # weights trained on these may be passed on, with credits
-HELD_OUT = 0.061  # share of recordings kept for validation
+COLUMNS = ("file", "label", "licence")
 EDGE = 64  # samples over which a cut sound is faded
 
 
@@ -28,15 +29,16 @@ class PoolError(OSError):
 
 @dataclass(frozen=True)
 class Pool:
-    """Recordings (mono float32 at one rate) by file name, split for good by a hash of the name."""
+    """Recordings (mono float32 at one rate) by file name."""
 
     names: tuple[str, ...]
     sounds: tuple[FloatArray, ...]
     licences: tuple[str, ...]
 
 
-def is_held_out(name: str) -> bool:
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 < HELD_OUT
+def held_out(rows: list[dict[str, str]]) -> set[str]:
+    """The files of sounds.csv's rows that are kept for validation: those of the test split of the clips and scenes."""
+    return split_files(rows, "test", SCENE_GROUPS)
 
 
 def read_pool(folder: Path, rate: int) -> tuple[Pool, Pool]:
@@ -49,20 +51,24 @@ def read_pool(folder: Path, rate: int) -> tuple[Pool, Pool]:
         raise PoolError(f"{table} is missing; a pool is a folder of recordings with that list: --set task.sounds=DIR")
     with open(table, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
+    missing = [name for name in COLUMNS if rows and name not in rows[0]]
+    if missing:
+        raise PoolError(f"{table} has no columns {', '.join(missing)}")
     refused = sorted({row["licence"] for row in rows} - set(LICENCES))
     if refused:
         raise PoolError(f"{table} lists licences {', '.join(refused)}; allowed are {', '.join(LICENCES)}")
     read = {row["file"]: sound for row in rows if (sound := _read(folder / row["file"], rate)) is not None}
     if len(read) < len(rows):
         print(f"{len(rows) - len(read)} of {len(rows)} recordings of {folder} skipped", file=sys.stderr)
+    test = held_out(rows)
     training, validation = (
         Pool(
             tuple(row["file"] for row in part),
             tuple(read[row["file"]] for row in part),
             tuple(row["licence"] for row in part),
         )
-        for held_out in (False, True)
-        for part in [[row for row in rows if row["file"] in read and is_held_out(row["file"]) == held_out]]
+        for kept in (False, True)
+        for part in [[row for row in rows if row["file"] in read and (row["file"] in test) == kept]]
     )
     if not training.names:
         raise PoolError(f"{table} lists no readable recordings to train on")
@@ -143,8 +149,11 @@ class Crops:
         rng = np.random.default_rng([self.seed, step])
         return np.stack([self._crop(rng) for _ in range(size)])
 
+    def _pick(self, rng: np.random.Generator) -> FloatArray:
+        return self.pool.sounds[int(rng.choice(len(self.weights), p=self.weights))]
+
     def _one(self, rng: np.random.Generator) -> FloatArray:
-        sound = self.pool.sounds[int(rng.choice(len(self.weights), p=self.weights))]
+        sound = self._pick(rng)
         if rng.random() < 0.5:
             sound = stretch(sound, 2 ** rng.uniform(-0.8, 0.8))
         return level(place(sound, self.length, rng), 0.0)
@@ -153,6 +162,8 @@ class Crops:
         kind = rng.random()
         if kind < 0.02:
             return np.zeros(self.length, np.float32)  # true silence must stay silent
+        if kind < 0.3:  # as recorded: decays into the noise of 16 bits are part of every recording
+            return place(self._pick(rng) * np.float32(10 ** rng.uniform(-0.6, 0)), self.length, rng)
         x = self._one(rng)
         while rng.random() < 0.35:
             x = x + self._one(rng) * np.float32(10 ** rng.uniform(-1.2, 0))
@@ -160,7 +171,7 @@ class Crops:
             x = tilt(x, rng.uniform(-0.5, 0.4), self.rate)
         if rng.random() < 0.2:
             x = reverberate(x, rng.uniform(0.1, 1.5), rng.uniform(0.05, 0.7), self.rate, rng)
-        quiet = kind < 0.10
+        quiet = kind < 0.38
         x = level(x, rng.uniform(-65, -35) if quiet else rng.uniform(-30, -0.3))
         if rng.random() < 0.15:
             noise = rng.standard_normal(self.length).astype(np.float32)

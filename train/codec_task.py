@@ -37,7 +37,7 @@ class CodecOptions(Statement):
     judged_frames: int = 24  # token frames of each crop that the discriminators see
     batch: int = 16
     frames: int = 64  # token frames per crop
-    quantizer_dropout: float = 0.5  # share of crops that use a random number of codebooks
+    quantizer_dropout: float = 0.25  # share of crops that use a random number of codebooks
     mel_weight: float = 15.0
     complex_weight: float = 1.0
     wave_weight: float = 0.5
@@ -46,7 +46,7 @@ class CodecOptions(Statement):
     codebook_weight: float = 1.0
     commitment_weight: float = 0.25
     revive_steps: int = 3000  # codebooks count as young before
-    revive_below: float = 0.03  # of a fair share of use
+    revive_below: float = 0.08  # of a fair share of use
     validation_sounds: int = 40
     bfloat16: bool = True  # autocast of the network's matrix products
     threads: int = 2

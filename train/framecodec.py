@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from engines.contract import exact_div
 
-MAGNITUDE_FLOOR = 3e-3  # of the encoder's log spectrum: a sine at -105 dBFS
+MAGNITUDE_FLOOR = 2e-4  # of the encoder's log spectrum: the rounding noise of 16 bits, so that quiet tails are seen
 LEVEL_FLOOR = 1e-3  # of the encoder's normalised samples: -60 dBFS
 MAX_LOG_MAGNITUDE = 7.0  # a full-scale sine has log(1024) = 6.93
 OVERLAP_GAIN = 1.5  # sum of squared Hann windows at three quarters of overlap
