@@ -123,6 +123,38 @@ def test_short_clip_is_filled_and_too_short_one_skipped(system: Path, tmp_path: 
         assert arrays["codes"].shape == (9, 862) and arrays["clip_features"].shape[0] == 80
 
 
+def test_bad_and_foreign_files_are_named_skipped_and_counted(tmp_path: Path, capsys) -> None:
+    save_parts(tmp_path / "system", "frame_encoder")
+    folder = tmp_path / "clips"
+    clip(folder, "good", 1.5)
+    whole = clip(folder, "cut", 1.5)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    (folder / "good.txt").write_text("notes")
+    write_wav(folder / "orphan.wav", clicks(RATE, RATE), RATE)
+    (folder / "folder.mp4").mkdir()
+    for name, label in (("list", "[1, 2]"), ("text", '{"events": ["x"]}'), ("half", '{"events": [{"ti')):
+        clip(folder, name, 1.5).with_suffix(".json").write_text(label)
+    clip(folder, "nan", 1.5).with_suffix(".json").write_text('{"events": [{"time": NaN}]}')
+    for flags in ([], ["--frames"]):
+        assert prepare.main([str(folder), str(tmp_path / "system"), str(tmp_path / "out"), *flags]) == 0
+        told = capsys.readouterr()
+        skipped = {line.split()[1].rstrip(":") for line in told.err.splitlines() if line.startswith("skipped")}
+        bad = {"cut.mp4", "folder.mp4", "list.mp4", "text.mp4", "half.mp4", "nan.mp4"}
+        assert skipped == bad | {"good.txt", "orphan.wav"} and "1 of 7 clips ready" in told.out
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.frames.npy", "good.json", "good.npz"]
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path, capsys) -> None:
+    save_parts(tmp_path / "system", "frame_encoder")
+    (tmp_path / "clips").mkdir()
+    command = [str(tmp_path / "clips"), str(tmp_path / "system"), str(tmp_path / "out")]
+    assert prepare.main(command) == 1
+    assert "error: " in (told := capsys.readouterr().err) and "holds no videos (.mp4" in told
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"not a video")
+    assert prepare.main(command) == 1
+    assert "error: none of the 1 clips" in (told := capsys.readouterr().err) and "first broken.mp4: " in told
+
+
 def test_absent_component_leaves_its_array_out(tmp_path: Path, capsys) -> None:
     save_parts(tmp_path / "system", "frame_encoder")
     clip(tmp_path / "clips", "one", 1.5)

@@ -35,6 +35,8 @@ from train.s3d import BUNDLED
 Arrays = dict[str, NDArray[Any]]
 Frames = NDArray[np.uint8]
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+BESIDE = (".flac", ".wav", ".json")  # what may lie beside a video of the same name
+BAD = (MediaError, ValueError, KeyError, OSError)  # what a file that cannot be used raises
 USED = ("codec", "frame_encoder", "sync_encoder", "audio_encoder")
 FRAME_BATCH = 16  # frames encoded at once
 SHORTEST = 1.0  # seconds
@@ -107,13 +109,19 @@ def clip_sound(path: Path, video_start: float, rate: int) -> NDArray[np.float32]
 
 
 def clip_events(path: Path) -> NDArray[np.float32]:
-    """[E, 3]: time, end (0 for a contact), strength; none where there is no ID.json."""
+    """[E, 3]: time, end (0 for a contact), strength; none without ID.json. Raises ValueError for a bad one."""
     label = path.with_suffix(".json")
     if not label.exists():
         return np.zeros((0, 3), np.float32)
-    events = json.loads(label.read_text(encoding="utf-8"))["events"]
-    rows = [(e["time"], e.get("end", 0.0), e.get("strength", 1.0)) for e in events]
-    return np.array(rows, np.float32).reshape(-1, 3)
+    try:
+        events = json.loads(label.read_text(encoding="utf-8"))["events"]
+        rows = [(e["time"], e.get("end", 0.0), e.get("strength", 1.0)) for e in events]
+        table = np.array(rows, np.float32).reshape(-1, 3)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{label.name} is no table of events ({error!r}); make it again") from error
+    if not np.isfinite(table).all():
+        raise ValueError(f"{label.name} has times or strengths that are not numbers; make it again")
+    return table
 
 
 def sync_frames(clip: Path, grid: FrameGrid, seconds: float | None = None) -> Frames:
@@ -168,6 +176,24 @@ def prepare_clip(path: Path, components: Mapping[str, nn.Module], config: ModelC
 
 
 # ---------------------------------------------------------------- folders
+def find_clips(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(videos, files that belong to none of them). Raises MediaError where there is no video."""
+    files = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    clips = [p for p in files if p.suffix.lower() in VIDEOS]
+    if not clips:
+        raise MediaError(f"{folder} holds no videos ({', '.join(VIDEOS)}), only {len(files)} other files")
+    stems = {p.stem for p in clips}
+    used = {p for p in files if p.suffix.lower() in VIDEOS or (p.suffix in BESIDE and p.stem in stems)}
+    return clips, [p for p in files if p not in used]
+
+
+def skip(clip: Path, reason: Exception | str) -> str:
+    """Tell at once, for hours may follow, that a file is left out; returns its name and the reason."""
+    line = f"{clip.name}: {reason}"
+    print(f"skipped {line}", file=sys.stderr, flush=True)
+    return line
+
+
 def window_path(out: Path, clip: Path, index: int) -> Path:
     return out / (f"{clip.stem}-w{index}.npz" if index else f"{clip.stem}.npz")
 
@@ -197,8 +223,10 @@ def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
             continue
         try:
             windows = list(prepare_clip(clip, components, config))
-        except (MediaError, ValueError, KeyError, OSError) as error:
-            bad.append(f"{clip.name}: {error}")
+            if not windows:
+                raise ValueError("it has no picture")
+        except BAD as error:
+            bad.append(skip(clip, error))
             continue
         for index in reversed(range(len(windows))):  # the first window last: it says that the clip is complete
             with replacing(window_path(out, clip, index)) as part, open(part, "wb") as file:
@@ -219,8 +247,8 @@ def prepare_frames(clips: list[Path], system: Path, out: Path) -> list[str]:
         try:
             contacts = [{"time": float(t), "strength": float(s)} for t, end, s in clip_events(clip) if not end]
             frames = sync_frames(clip, grid)
-        except (MediaError, ValueError, KeyError, OSError) as error:
-            bad.append(f"{clip.name}: {error}")
+        except BAD as error:
+            bad.append(skip(clip, error))
             continue
         write_json(out / f"{clip.stem}.json", {"events": contacts})
         with replacing(path) as part, open(part, "wb") as file:
@@ -240,16 +268,19 @@ def main(arguments: list[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        clips = sorted(p for p in args.clips.iterdir() if p.suffix.lower() in VIDEOS)
+        clips, others = find_clips(args.clips)
+        for path in others:
+            skip(path, "no video, and nothing of a video here")
         args.out.mkdir(parents=True, exist_ok=True)
         bad = (prepare_frames if args.frames else prepare_features)(clips, args.system, args.out)
     except (MediaError, OSError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for line in bad:
-        print(f"skipped {line}", file=sys.stderr)
+    if len(bad) == len(clips):
+        print(f"error: none of the {len(clips)} clips in {args.clips} can be used; first {bad[0]}", file=sys.stderr)
+        return 1
     print(f"{len(clips) - len(bad)} of {len(clips)} clips ready in {args.out}")
-    return 0 if len(clips) > len(bad) else 1
+    return 0
 
 
 if __name__ == "__main__":

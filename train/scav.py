@@ -112,6 +112,15 @@ def distances(video: Tensor, audio: Tensor) -> Tensor:
     return (v2 + a2 - 2 * va).clamp(min=0).add(1e-8).sqrt()
 
 
+def pooled(video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sequences as their means over time, [Bv, 1, H] and [Ba, 1, 8, H], of the length they had before.
+
+    What SCAV is compared with: the same networks, but nothing of the order in time reaches the distance.
+    """
+    means = (video.mean(dim=1, keepdim=True), audio.mean(dim=1, keepdim=True))
+    return F.layer_norm(means[0], means[0].shape[-1:]), F.layer_norm(means[1], means[1].shape[-1:])
+
+
 def contrastive_loss(distance: Tensor, temperature: Tensor) -> Tensor:
     """Symmetric cross-entropy over rows and columns of -distance / temperature; pair i belongs with i."""
     logits = -distance / temperature

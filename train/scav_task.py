@@ -5,9 +5,13 @@ the encoder's own rate. Every clip gives several crops to a batch, so that the m
 will choose among candidates for one and the same video.
 """
 
+import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engines.contract import ModelConfig, interpolation_matrix
-from runtime.audio import read_audio
+from runtime.audio import MediaError, read_audio
 from runtime.video import Video
 from train import checkpoint
 from train.beats import BUNDLED as BEATS_BUNDLED
@@ -23,12 +27,13 @@ from train.beats import RATE, BEATs, BEATsConfig, fbank
 from train.options import RecipeError, Statement, options_from
 from train.prepare import VIDEOS, clip_sound
 from train.scav import BUNDLED as SCAV_BUNDLED
-from train.scav import SCAV, SCAVConfig, contrastive_loss, distances
+from train.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled
 from train.weights import read_config
 
 WINDOW = ModelConfig.window_seconds * RATE  # samples of a prepared window
 FRAMES_PER_SECOND = 100  # of the filter bank
 SHIFTS = 4  # crops of one clip in the validation of moments
+POOLINGS = ("sequence", "mean")
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,13 @@ class ScavOptions(Statement):
     crops_per_clip: int = 2
     seconds: float = 5.0  # of a crop
     gain_db: float = 6.0  # of the sound, at random up or down
+    pooling: str = "sequence"  # "mean": the twin that compares means over time; it never goes into `system`
     bfloat16: bool = True
     threads: int = 2
 
     def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling is {self.pooling!r}; choose from {', '.join(POOLINGS)}")
         if self.batch % self.crops_per_clip:
             raise ValueError(f"batch {self.batch} must be a multiple of crops_per_clip {self.crops_per_clip}")
 
@@ -58,40 +66,72 @@ class Clip:
     log_mel: Tensor  # (frames, 128), half precision
 
 
+@lru_cache(maxsize=1)
+def clip_audio(clips: Path, stem: str) -> NDArray[np.float32]:
+    """The whole sound [L] of a clip at 16 kHz; the last one is kept: a long clip's windows follow each other."""
+    for end in (".flac", ".wav"):
+        if (path := clips / f"{stem}{end}").exists():
+            return read_audio(path, RATE)
+    for end in VIDEOS:
+        if (path := clips / f"{stem}{end}").exists():
+            with Video(path) as video:
+                return clip_sound(path, float(video.start), RATE)
+    raise RecipeError(f"{clips} has no sound or video named {stem}; give the folder that train.prepare read")
+
+
 def window_sound(clips: Path, name: str) -> NDArray[np.float32]:
     """Sound [L] at 16 kHz of the prepared window `name`: ID, or ID-wK for the window K of a longer clip."""
     whole = any((clips / f"{name}{end}").exists() for end in (".flac", ".wav", *VIDEOS))
     stem, _, index = (name, "", "0") if whole else name.rpartition("-w")
-    for end in (".flac", ".wav"):
-        if (path := clips / f"{stem}{end}").exists():
-            return read_audio(path, RATE)[int(index) * WINDOW :][:WINDOW]
-    for end in VIDEOS:
-        if (path := clips / f"{stem}{end}").exists():
-            with Video(path) as video:
-                return clip_sound(path, float(video.start), RATE)[int(index) * WINDOW :][:WINDOW]
-    raise RecipeError(f"{clips} has no sound or video named {name}; give the folder that train.prepare read")
+    if not index.isdecimal():
+        stem, index = name, "0"  # a name with another "-w" in it
+    return clip_audio(clips, stem)[int(index) * WINDOW :][:WINDOW]
+
+
+def read_clip(path: Path, clips: Path, shortest: float) -> Clip | None:
+    """A prepared window with its sound; None where it is silent or short. Raises what says that it cannot be used."""
+    with np.load(path) as arrays:
+        if "clip_features" not in arrays:
+            raise RecipeError("it has no clip_features; run train.prepare with a frame_encoder")
+        frames = torch.from_numpy(arrays["clip_features"].astype(np.float32))
+    if frames.ndim != 2 or not frames.isfinite().all():
+        raise RecipeError(f"its clip_features {list(frames.shape)} must be finite numbers [frames, width]")
+    audio = window_sound(clips, path.stem)
+    if np.abs(audio).max(initial=0) < 1e-4 or len(audio) < shortest * RATE:
+        return None  # silence goes with everything; short ones give no crop
+    with torch.no_grad():
+        return Clip(frames, fbank(torch.from_numpy(audio)[None])[0].half())
 
 
 def read_clips(data: Path, clips: Path, shortest: float) -> list[Clip]:
-    """Prepared windows with sound, by name. Raises RecipeError when there are none or their parts do not fit."""
-    found, silent = [], 0
+    """Prepared windows with sound, by name; those that cannot be used are named on stderr, and counted.
+
+    Some 75 ms each on one core. Raises RecipeError when fewer than two are left.
+    """
+    found, bad, silent = dict[str, Clip](), list[str](), 0
     for path in sorted(data.glob("*.npz")):
-        with np.load(path) as arrays:
-            if "clip_features" not in arrays:
-                raise RecipeError(f"{path} has no clip_features; run train.prepare with a frame_encoder")
-            frames = torch.from_numpy(arrays["clip_features"].astype(np.float32))
-        audio = window_sound(clips, path.stem)
-        if np.abs(audio).max(initial=0) < 1e-4 or len(audio) < shortest * RATE:
-            silent += 1  # silence goes with everything; short ones give no crop
+        try:
+            clip = read_clip(path, clips, shortest)
+        except (RecipeError, MediaError, OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            bad.append(f"{path.name}: {error}")
             continue
-        with torch.no_grad():
-            found.append(Clip(frames, fbank(torch.from_numpy(audio)[None])[0].half()))
+        silent += clip is None
+        if clip:
+            found[path.name] = clip
+    widths = Counter(clip.frames.shape[1] for clip in found.values())
+    for name, clip in list(found.items()):
+        if (width := clip.frames.shape[1]) != (usual := widths.most_common(1)[0][0]):
+            bad.append(f"{name}: its features are {width} wide, most are {usual}; run train.prepare again")
+            del found[name]
+    for line in bad:
+        print(f"skipped {line}", file=sys.stderr)
+    counts = f"{len(found)} windows with {shortest} s of sound or more ({silent} silent or shorter, {len(bad)} bad"
     if len(found) < 2:
-        raise RecipeError(
-            f"{data} has {len(found)} windows with {shortest} s of sound or more ({silent} silent or shorter); "
-            "at least 2 are needed, some hundreds to learn from: make them with train.prepare"
-        )
-    return found
+        first = f"; {bad[0]}" if bad else ""
+        need = "at least 2 are needed, some hundreds to learn from: make them with train.prepare"
+        raise RecipeError(f"{data} has {counts}{first}); {need}")
+    print(f"{data}: {counts})", file=sys.stderr)
+    return list(found.values())
 
 
 class ScavTask:
@@ -117,7 +157,7 @@ class ScavTask:
         self.n_frames = round(options.seconds * options.clip_fps)
         self.n_mel = round(options.seconds * FRAMES_PER_SECOND) - 2  # full windows of 25 ms in a crop
         self.interpolation = torch.from_numpy(interpolation_matrix(self.n_mel // 16, self.n_frames))
-        self.steps = 0
+        self.steps = 0  # the loop sets it
 
     @classmethod
     def from_options(cls, options: dict[str, Any], seed: int) -> "ScavTask":
@@ -140,7 +180,8 @@ class ScavTask:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
             features = self.module["audio_encoder"].encode(log_mel)
             video, audio = self.module["scav"](frames, features, self.interpolation)
-        return video.float(), audio.float()
+        video, audio = video.float(), audio.float()
+        return pooled(video, audio) if self.options.pooling == "mean" else (video, audio)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         o, rng = self.options, np.random.default_rng([self.seed, step])
@@ -156,7 +197,6 @@ class ScavTask:
         distance = distances(*self.embed(crops))
         temperature = self.module["scav"].temperature()
         loss = contrastive_loss(distance, temperature)
-        self.steps = step + 1
         right = (distance.argmin(dim=1) == torch.arange(len(distance))).float().mean()
         return loss, {"right": right.item(), "temperature": temperature.item()}
 
@@ -176,7 +216,9 @@ class ScavTask:
         return numbers | {f"moment_of_{SHIFTS}": float(np.mean(right))}
 
     def finish(self, out: Path) -> None:
-        folder = Path(self.options.system) if self.options.system else out / "system"
+        twin = self.options.pooling == "mean"
+        folder = Path(self.options.system) if self.options.system and not twin else out / "system"
         for name, kind, title in (("audio_encoder", "beats", "BEATs tiny"), ("scav", "scav", "SCAV tiny")):
+            title += ", mean-pooled twin, for comparison only" if twin else ""
             provenance = self.options.provenance(title, clips=len(self.clips), steps=self.steps)
             checkpoint.save(folder, name, self.module[name], kind, provenance)
