@@ -1,5 +1,6 @@
 """MaskVAT's task: the same numbers each time, on the device it was given, and the provenance that its recipe states."""
 
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -83,3 +84,23 @@ def test_provenance_is_what_the_recipe_states(root: Path, tmp_path: Path, stated
     found = read_meta(root / "system")["components"]["maskvat"]["provenance"]
     expected = {"data_licence": "not stated", "origin": "not stated"} | stated
     assert found.items() >= (expected | {"code_licence": "Apache-2.0", "trained": True}).items()
+
+
+def test_bad_prepared_clips_are_named_and_left_out(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "prepared"
+    shutil.copytree(root / "prepared", folder)
+    whole = (folder / "0.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (folder / "foreign.npz").write_bytes(b"not an archive")
+    with np.load(folder / "0.npz") as arrays:
+        rest = {name: arrays[name] for name in arrays if name != "codes"}
+        np.savez(folder / "part.npz", **rest)
+        np.savez(folder / "wide.npz", codes=arrays["codes"], **(rest | {"sync_features": np.zeros((60, 5))}))
+    assert len(make(root, data=str(folder)).train_clips.clips) == 2
+    words = capsys.readouterr().err
+    assert all(f"skipped {name}.npz" in words for name in ("cut", "foreign", "part", "wide"))
+    assert "lacks codes" in words and "4 of 6 prepared clips" in words
+    for name in ("0", "1"):
+        (folder / f"{name}.npz").unlink()
+    with pytest.raises(RecipeError, match="4 skipped"):
+        make(root, data=str(folder))

@@ -1,9 +1,11 @@
 """The task that trains MaskVAT on prepared clips (`train.prepare`): masked tokens, and for the encoder designs the
 auxiliary losses. Batches and masks are pure functions of (seed, step)."""
 
+import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -66,16 +68,35 @@ class PreparedClips:
     NAMES = ("codes", "clip_features", "sync_features", "audio_features")
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
+        """Bad files are named on stderr, skipped and counted. Raises RecipeError when none is left."""
         self.config = config
         self.clips: list[dict[str, np.ndarray]] = []
-        for path in sorted(folder.glob("*.npz")):
-            with np.load(path) as arrays:
-                missing = [n for n in self.NAMES if n not in arrays]
-                if missing:
-                    raise RecipeError(f"{path} lacks {', '.join(missing)}; run train.prepare with the whole system")
-                self.clips.append({n: arrays[n] for n in self.NAMES})
+        paths = sorted(folder.glob("*.npz"))
+        for path in paths:
+            try:
+                self.clips.append(self.read(path))
+            except (OSError, ValueError, EOFError, BadZipFile) as error:
+                print(f"skipped {path.name}: {error}", file=sys.stderr)
+        bad = len(paths) - len(self.clips)
+        if bad:
+            print(f"{bad} of {len(paths)} prepared clips of {folder} skipped", file=sys.stderr)
         if not self.clips:
-            raise RecipeError(f"no prepared clips (*.npz) in {folder}; make them with `python -m train.prepare`")
+            advice = "make them with `python -m train.prepare` and the whole system"
+            raise RecipeError(f"no usable prepared clips (*.npz) in {folder} ({bad} skipped); {advice}")
+
+    def read(self, path: Path) -> dict[str, np.ndarray]:
+        """The arrays of one clip. Raises ValueError for those that are missing or do not fit the components."""
+        c = self.config
+        with np.load(path) as arrays:
+            missing = [n for n in self.NAMES if n not in arrays]
+            if missing:
+                raise ValueError(f"lacks {', '.join(missing)}")
+            clip = {n: arrays[n] for n in self.NAMES}
+        sizes = {"clip_features": c.clip_dim, "sync_features": c.sync_dim, "audio_features": c.audio_dim}
+        wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
+        if wrong or len(clip["codes"]) != c.n_codebooks:
+            raise ValueError(f"{', '.join(wrong or ['codes'])}: made by other components; run train.prepare again")
+        return clip
 
     def crop(self, clip: dict[str, np.ndarray], start: int, n_tokens: int) -> dict[str, np.ndarray]:
         """n_tokens from sync feature `start` on; the other streams from the nearest place in time."""
@@ -144,6 +165,7 @@ class MaskVATTask:
         if self.auxiliary is not None:
             self.module["auxiliary"] = self.auxiliary
         self.module.to(self.device)
+        self.steps = 0
         self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
         self.indices = self._indices(self.n_tokens)
 
@@ -181,6 +203,7 @@ class MaskVATTask:
         tokens = masked_cross_entropy(logits, batch.codes, mask)
         numbers = {"tokens": tokens.item()}
         total = tokens
+        self.steps = step + 1
         if self.auxiliary is not None:
             first = 1 if self.config.cls_in_memory else 0  # the memory may begin with [CLS]
             sequence, cls = condition.memory[:, first:].float(), condition.cls.float()
@@ -213,7 +236,8 @@ class MaskVATTask:
         return {name: float(np.mean(values)) for name, values in sums.items()}
 
     def finish(self, out: Path) -> None:
-        provenance = self.options.provenance(f"MaskVAT {self.config.design}, {self.options.size}")
+        name = f"MaskVAT {self.config.design}, {self.options.size}"
+        provenance = self.options.provenance(name, clips=len(self.train_clips.clips), steps=self.steps)
         state = self.model.state_dict()
         if self.options.round_weights:
             state = rounded(state)
