@@ -1,0 +1,231 @@
+"""`python -m benchmarks.scan CLIPS --what guidance`: what one sampling option buys, and what it costs.
+
+Every value makes sounds for the same clips and seeds, the other options at their defaults: onset F1 within 50 ms of the
+true track, lift over chance at 100 ms, seconds per clip (whole calls), diversity (share of tokens that differ
+between two seeds), loudness against the track, and how often a silent clip stays silent. Means over clips with a
+bootstrap 95 % interval; paired: against the default's sounds of the same clips. The last line is one JSON object.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import runtime
+from benchmarks.report import Advice, find_clips, finish, plots_folder, result, summarise, table, words
+from benchmarks.scenes import TOLERANCE, detect, peak_rms
+from engines.contract import FloatArray
+from runtime.audio import resample
+from runtime.video import Video
+from train.metrics.onsets import RATE, Floats, lift_of_onsets, onset_f1
+from train.prepare import clip_sound
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+VALUES: dict[str, tuple[float, ...]] = {  # the paper's ranges
+    "guidance": (0, 1, 2, 3, 4, 8, 16),
+    "diversity": (0, 1, 2, 4, 8, 16),
+    "steps": (4, 8, 16, 32, 64, 128),
+    "candidates": (1, 2, 4, 8, 16),
+}
+WHOLE = ("steps", "candidates")  # options that are whole numbers
+SILENT_TRACK, SILENT_SOUND = -60.0, -50.0  # dBFS of the loudest 50 ms, below which it counts as silent
+FIGURES = {  # name -> how a table shows it
+    "f1": ".3f",
+    "lift": "+.3f",
+    "paired_f1": "+.3f",
+    "seconds": ".2f",
+    "diversity": ".3f",
+    "loudness": "+.1f",
+    "stays_silent": ".2f",
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A clip and its true track [L] at 16 kHz, with the onsets (s) found in it."""
+
+    path: Path
+    audio: FloatArray
+    onsets: Floats
+
+    @property
+    def silent(self) -> bool:
+        return peak_rms(self.audio, RATE) < SILENT_TRACK
+
+
+def read_truths(folder: Path, limit: int) -> list[Truth]:
+    """Clips with ID.flac, ID.wav or a sound track; others are named on stderr. Raises OptionError if none is left."""
+    truths = []
+    for path in find_clips(folder, limit):
+        try:
+            with Video(path) as video:
+                start = float(video.start)
+            audio = clip_sound(path, start, RATE)
+        except runtime.MediaError as error:
+            print(f"skipped {path.name}: {error}", file=sys.stderr)
+            continue
+        truths.append(Truth(path, audio, np.asarray(detect(audio))))
+    if not truths:
+        raise runtime.OptionError(f"no video in {folder} has a true sound to compare with; add ID.flac or ID.wav")
+    return truths
+
+
+def level(audio: FloatArray) -> float:
+    """RMS in dBFS, not below -100."""
+    return float(10 * np.log10(np.square(audio, dtype=np.float64).mean() + 1e-10))
+
+
+def measure(truth: Truth, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int) -> dict[str, float]:
+    """One clip at one value, mean over seeds. What a silent track has no answer to is absent."""
+    begin = time.perf_counter()
+    takes = [pipeline.generate(truth.path, runtime.SamplingConfig(seed=s, **options))[0] for s in range(seeds)]
+    row = {"seconds": (time.perf_counter() - begin) / seeds}
+    pairs = list(combinations(takes, 2))
+    row["diversity"] = float(np.mean([(a.codes != b.codes).mean() for a, b in pairs]))
+    if truth.silent:
+        loudest = [peak_rms(take.audio, take.sample_rate) for take in takes]
+        return row | {"stays_silent": float(np.mean([peak < SILENT_SOUND for peak in loudest]))}
+    sounds = [resample(take.audio, take.sample_rate, RATE) for take in takes]
+    row["loudness"] = float(np.mean([level(sound) for sound in sounds])) - level(truth.audio)
+    if len(truth.onsets):
+        found, seconds = [np.asarray(detect(sound)) for sound in sounds], len(truth.audio) / RATE
+        row["f1"] = float(np.mean([onset_f1(truth.onsets, times, TOLERANCE).f1 for times in found]))
+        row["lift"] = float(np.mean([lift_of_onsets(truth.onsets, times, seconds)["lift"] for times in found]))
+    return row
+
+
+def scan(
+    truths: list[Truth], pipeline: runtime.Pipeline, settings: list[dict[str, Any]], seeds: int
+) -> list[list[dict[str, float]]]:
+    """Rows of every setting, clip by clip: what slows the machine down for a while slows all of them."""
+    rows: list[list[dict[str, float]]] = [[] for _ in settings]
+    pipeline.generate(truths[0].path, runtime.SamplingConfig(steps=1))  # warm-up
+    for n, truth in enumerate(truths):
+        for row, options in zip(rows, settings, strict=True):
+            row.append(measure(truth, pipeline, options, seeds))
+        scores = "  ".join(f"{r[-1]['f1']:.2f}" if "f1" in r[-1] else "-" for r in rows)
+        print(f"{n + 1}/{len(truths)} {truth.path.name}: F1 {scores}", flush=True)
+    return rows
+
+
+def summary(rows: list[dict[str, float]], default: list[dict[str, float]] | None) -> dict[str, Any]:
+    """Mean and interval of every figure at one value; None where no clip has it."""
+    columns = {name: [row[name] for row in rows if name in row] for name in FIGURES}
+    if default is not None:
+        columns["paired_f1"] = [a["f1"] - b["f1"] for a, b in zip(rows, default, strict=True) if "f1" in a]
+    return {name: summarise(values) for name, values in columns.items()}
+
+
+# ---------------------------------------------------------------- pictures
+def draw_figure(axes: "Axes", x: Sequence[float], summaries: Sequence[dict[str, Any]], name: str) -> None:
+    """One figure with its intervals as error bars, where it is known."""
+    known = [(at, s[name]) for at, s in zip(x, summaries, strict=True) if s[name] is not None]
+    if not known:
+        return
+    means = np.array([s["mean"] for _, s in known])
+    low, high = np.array([s["interval"] for _, s in known]).T
+    bars = [np.maximum(means - low, 0), np.maximum(high - means, 0)]
+    axes.errorbar([at for at, _ in known], means, bars, marker="o", capsize=3, label=name)
+
+
+def draw(path: Path, what: str, values: Sequence[float], summaries: Sequence[dict[str, Any]]) -> None:
+    """A picture of the scan: quality, its price, and what else changes."""
+    from matplotlib.figure import Figure
+
+    from benchmarks.plots import save
+
+    figure = Figure(figsize=(15, 8), layout="constrained")
+    grid = figure.subplots(2, 3).flat
+    places, labels = list(range(len(values))), [f"{v:g}" for v in values]
+    panels = (("f1", "lift"), ("seconds",), ("diversity",), ("loudness",), ("stays_silent",))
+    units = ("onset F1 and lift", "seconds per clip", "share of tokens that differ", "dB above the track", "share")
+    for axes, names, unit in zip(grid, panels, units, strict=False):
+        for name in names:
+            draw_figure(axes, places, summaries, name)
+        axes.set(xlabel=what, ylabel=unit, title=", ".join(names).replace("_", " "))
+        axes.set_xticks(places, labels)
+        axes.grid(alpha=0.3)
+    axes = grid[0]
+    axes.legend(*axes.get_legend_handles_labels())
+    price = figure.axes[5]
+    seconds = [s["seconds"]["mean"] for s in summaries]
+    draw_figure(price, seconds, summaries, "f1")
+    for at, label, s in zip(seconds, labels, summaries, strict=True):
+        if s["f1"] is not None:
+            price.annotate(label, (at, s["f1"]["mean"]), textcoords="offset points", xytext=(6, 4))
+    price.set(xlabel="seconds per clip", ylabel="onset F1", title=f"quality against its price ({what} as labels)")
+    price.grid(alpha=0.3)
+    save(figure, path)
+
+
+# ---------------------------------------------------------------- the command
+def read_values(what: str, text: str | None) -> list[float]:
+    """The values of --values, in order and once each. Raises OptionError."""
+    if text is None:
+        return list(VALUES[what])
+    kind = int if what in WHOLE else float
+    try:
+        return sorted({kind(part) for part in text.split(",")})
+    except ValueError as error:
+        name = "whole numbers" if what in WHOLE else "numbers"
+        raise runtime.OptionError(f"--values {text!r}: give {name} with commas between them, as 1,2,4") from error
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.seeds < 2:
+        raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 2 or more, for diversity compares two")
+    values, base = read_values(args.what, args.values), runtime.SamplingConfig()
+    options = {name: getattr(base, name) if (given := getattr(args, name)) is None else given for name in VALUES}
+    settings = [options | {args.what: value} for value in values]
+    for setting in settings:
+        runtime.SamplingConfig(**setting)  # refuses now what it would refuse in an hour
+    plots_folder(args.plots)
+    truths = read_truths(args.clips, args.limit)
+    pipeline = runtime.load(args.engines, args.backend)
+    rows = scan(truths, pipeline, settings, args.seeds)
+    default = rows[values.index(options[args.what])] if options[args.what] in values else None
+    summaries = [summary(r, default) for r in rows]
+    pairs = zip(values, summaries, strict=True)
+    cells = [[f"{value:g}", *(words(s[name], form) for name, form in FIGURES.items())] for value, s in pairs]
+    print(table([args.what, *FIGURES], cells))
+    if args.plots:
+        draw(args.plots / f"scan-{args.what}.png", args.what, values, summaries)
+    facts = {"what": args.what, "default": options[args.what], "options": options, "seeds": args.seeds}
+    facts |= {"bundle": pipeline.bundle.manifest.name, "backend": pipeline.bundle.backend, "tolerance": TOLERANCE}
+    facts["values"] = [
+        {"value": value, "summary": s, "clips": [{"clip": t.path.name} | row for t, row in zip(truths, r, strict=True)]}
+        for value, s, r in zip(values, summaries, rows, strict=True)
+    ]
+    finish(result("scan", facts), args.out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scan", description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("clips", type=Path, help="folder of videos with ID.flac, ID.wav or their own sound")
+    add("--what", choices=list(VALUES), required=True, help="the option that is scanned")
+    add("--values", help="values with commas between them (default: the paper's range)")
+    add("--engines", type=Path, help="bundle (default: the shipped one)")
+    add("--backend", default="auto", help="backend (default: auto)")
+    for name in VALUES:
+        add(f"--{name}", type=int if name in WHOLE else float, help=f"{name} while another option is scanned")
+    add("--seeds", type=int, default=2, help="sounds per clip and value (default: 2)")
+    add("--limit", type=int, default=16, help="at most so many clips (default: 16)")
+    add("--out", type=Path, help="also write the JSON to this file")
+    add("--plots", type=Path, help="folder for scan-WHAT.png")
+    args = parser.parse_args(argv)
+    with Advice() as advice:
+        run(args)
+    return advice.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

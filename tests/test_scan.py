@@ -1,0 +1,107 @@
+"""Scans over a sampling option, on fake engines: figures, pairs, pictures, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_engines import NEEDS_ORT
+from media import Picture, clicks, steady, write_video
+
+pytest.importorskip("torch")
+
+import runtime
+from benchmarks import scan
+from runtime.audio import write_wav
+
+pytestmark = [NEEDS_ORT, pytest.mark.torch]
+RATE = 44100
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip that clicks, a silent one, and one without any sound."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, audio in (("a", clicks(3 * RATE, RATE)), ("b", np.zeros(3 * RATE, np.float32)), ("c", None)):
+        path = write_video(folder / f"{name}.mp4", Picture(steady(30, 10), last=0.1))
+        if audio is not None:
+            write_wav(path.with_suffix(".wav"), audio, RATE)
+    return folder
+
+
+def run(clips: Path, bundle: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> dict:
+    assert scan.main([str(clips), "--engines", str(bundle), *arguments]) == 0
+    told = capsys.readouterr()
+    assert "skipped c.mp4" in told.err
+    return json.loads(told.out.splitlines()[-1])
+
+
+def test_a_scan_of_steps(clips: Path, bundles, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("matplotlib")
+    out = ("--out", str(tmp_path / "scan.json"), "--plots", str(tmp_path / "plots"))
+    found = run(clips, bundles(), "--what", "steps", "--values", "8,2,8", "--steps", "2", *out, capsys=capsys)
+    assert [entry["value"] for entry in found["values"]] == [2, 8] and found["default"] == 2
+    assert found["machine"]["cores"] >= 1 and found["options"]["guidance"] == runtime.SamplingConfig().guidance
+    for entry in found["values"]:
+        numbers = entry["summary"]
+        assert [row["clip"] for row in entry["clips"]] == ["a.mp4", "b.mp4"]
+        assert numbers["f1"]["n"] == numbers["loudness"]["n"] == numbers["stays_silent"]["n"] == 1
+        assert numbers["seconds"]["n"] == numbers["diversity"]["n"] == 2 and numbers["seconds"]["mean"] > 0
+        assert 0 < numbers["diversity"]["mean"] <= 1 and numbers["stays_silent"]["mean"] == 0  # the fake never is
+    assert found["values"][0]["summary"]["paired_f1"]["mean"] == 0
+    a, b = (entry["summary"]["f1"]["mean"] for entry in found["values"])
+    assert found["values"][1]["summary"]["paired_f1"]["mean"] == pytest.approx(b - a)
+    assert json.loads((tmp_path / "scan.json").read_text()) == found
+    assert (tmp_path / "plots" / "scan-steps.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("what", ["guidance", "diversity", "candidates"])
+def test_the_option_reaches_the_sampler(clips: Path, bundles, monkeypatch, capsys, what: str) -> None:
+    seen = []
+
+    class Spied(runtime.SamplingConfig):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            seen.append((getattr(self, what), self.steps, self.seed))
+
+    monkeypatch.setattr(runtime, "SamplingConfig", Spied)
+    found = run(clips, bundles(), "--what", what, "--values", "1,3", "--steps", "2", "--limit", "9", capsys=capsys)
+    assert {(1, 2, 0), (1, 2, 1), (3, 2, 0), (3, 2, 1)} <= set(seen)
+    default = {"guidance": True, "diversity": False, "candidates": True}[what]  # whether the default is among them
+    assert (found["values"][0]["summary"]["paired_f1"] is not None) == default
+
+
+def test_figures_of_known_sounds(clips: Path) -> None:
+    """A pipeline that gives the truth at half its level: F1 1, 6 dB down, nothing differs between seeds."""
+
+    class Perfect:
+        def generate(self, path: Path, sampling: runtime.SamplingConfig) -> list[runtime.Take]:
+            audio = clicks(3 * RATE, RATE) / 2 if path.stem == "a" else np.zeros(3 * RATE, np.float32)
+            codes = np.full((2, 4), sampling.seed * (path.stem == "b"), np.int32)
+            return [runtime.Take(audio, RATE, 0, None, codes, 3, {})]
+
+    loud, silent = (scan.measure(truth, Perfect(), {}, 2) for truth in scan.read_truths(clips, 9))
+    assert loud["f1"] == pytest.approx(1) and loud["lift"] > 0.3 and loud["diversity"] == 0
+    assert loud["loudness"] == pytest.approx(-6.02, abs=0.01) and "stays_silent" not in loud
+    assert silent["stays_silent"] == 1 and silent["diversity"] == 1 and "f1" not in silent and "loudness" not in silent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--what", "steps", "--values", "1,x"], "whole numbers with commas"),
+        (["--what", "guidance", "--values", "0,200"], "guidance is 200"),
+        (["--what", "steps", "--seeds", "1"], "must be 2 or more"),
+        (["--what", "steps", "--limit", "0"], "no videos"),
+    ],
+)
+def test_what_is_refused(clips: Path, capsys, arguments: list[str], advice: str) -> None:
+    assert scan.main([str(clips), *arguments]) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ") and advice in told.err and not told.out
+
+
+def test_clips_without_sound_are_refused(clip, tmp_path: Path, capsys) -> None:
+    (tmp_path / "mute.mp4").write_bytes(clip().read_bytes())
+    assert scan.main([str(tmp_path), "--what", "steps"]) == 1
+    assert "has a true sound to compare with" in capsys.readouterr().err
