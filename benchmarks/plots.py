@@ -83,7 +83,9 @@ def draw_onsets(rows: Sequence[Axes], strip: Strip) -> None:
     times = pick_onsets(true)
     known = len(strip.contacts) > 0
     ticks = strip.contacts if known else pick_onsets(strip.movement)
-    draw_envelope(rows[0], strip.movement, ticks, COLOURS["picture"], "contacts" if known else "movement")
+    draw_envelope(
+        rows[0], strip.movement - strip.movement.min(), ticks, COLOURS["picture"], "contacts" if known else "movement"
+    )
     draw_envelope(rows[1], true, times, COLOURS["truth"], "true")
     draw_envelope(rows[2], made, pick_onsets(made), COLOURS["made"], "made")
     for axes in rows:

@@ -23,7 +23,7 @@ from benchmarks.scene_tables import print_tables, summary
 from benchmarks.sync import frame_difference
 from engines.contract import FloatArray
 from runtime.audio import resample
-from train.clips_sound import PoolError
+from train.codec_sounds import PoolError
 from train.metrics.onsets import RATE, chance_f1, onset_f1, onset_strength, pick_onsets
 
 if TYPE_CHECKING:

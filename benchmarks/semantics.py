@@ -14,26 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio import read_audio
-from train.clips_sound import PoolError, group_of, split_files
-from train.codec_sounds import reverberate, stretch
+from train.clips_sound import RATE as SOUND_RATE
+from train.clips_sound import group_of, reshape, split_files
+from train.codec_sounds import Pool, PoolError, read_pool, reverberate
 from train.metrics.onsets import HOP, RATE, WINDOW, mel_bank
+from train.scenes_sound import SCENE_GROUPS
 
 Floats = NDArray[np.floating]
 SECONDS = 0.5  # judged after an onset
 EARLY = 0.02  # seconds before it that are judged too: the detector's place is not the sample's
 FLOOR = 1e-5  # of the loudest band: -50 dB, so that a quiet background does not count
 SEGMENTS = (0, 2, 4, 8, 16, 28, 52)  # frames whose mean levels are features
-VARIANTS = 5  # of each recording: itself, and with other pitch, room and background
+VARIANTS = 7  # of each recording: itself, and with other pitch, brightness, room and background
 STEPS, LEARNING_RATE, DECAY = 400, 0.5, 1e-3
-CLASSES = {  # class -> materials: groups of recordings (train.clips_sound.GROUPS) and names of simulated materials
-    "wood": ("wood", "chop"),
-    "metal": ("metal", "bell"),
+CLASSES = {  # class -> materials, as train.scenes_sound names them; water has no class
+    "wood": ("wood", "chop", "door", "drawer"),
+    "metal": ("metal", "bell", "coins"),
     "glass": ("glass", "ceramic"),
-    "stone": ("stone", "concrete"),
-    "plastic": ("plastic", "plastic_hard", "plastic_soft", "plastic_soft_foam", "chip"),
+    "stone": ("stone",),
+    "plastic": ("plastic", "chip", "dice"),
     "paper": ("card", "paper", "cardboard"),
-    "soft": ("soft", "fabric", "leather", "rubber"),
+    "soft": ("soft", "cloth", "leather", "rubber"),
     "drum": ("kick", "tom", "snare", "cajon"),
     "cymbal": ("hihat", "cymbal"),
     "steps": ("boards", "floor", "grass", "snow", "grating", "carpet"),
@@ -64,8 +65,9 @@ def features(window: Floats) -> Floats:
 
 
 def vary(sound: Floats, rng: np.random.Generator) -> Floats:
-    """Another pitch, perhaps a room, perhaps a background."""
-    out = stretch(np.asarray(sound, np.float32), float(2 ** rng.uniform(-0.5, 0.5)))
+    """Another pitch and brightness, as clips have for size and strength; perhaps a room, perhaps a background."""
+    cutoff = 2500 + 17000 * rng.random()
+    out = reshape(np.asarray(sound[:RATE], np.float32), float(2 ** rng.uniform(-0.7, 0.7)), cutoff * SOUND_RATE / RATE)
     out = np.pad(out[:RATE], (0, max(0, RATE - len(out))))
     if rng.random() < 0.5:
         out = reverberate(out, rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.3), RATE, rng)
@@ -121,23 +123,28 @@ def start_at_attack(audio: Floats) -> Floats:
 
 
 def train(folder: Path, seed: int = 0) -> tuple[Classifier, dict[str, Any]]:
-    """Train on the pool's train split; facts: accuracy on the recordings of the other splits, per class and overall.
+    """Train on the pool's train split; facts: accuracy on the recordings of the test split, per class and overall.
 
-    Raises PoolError where the pool has no list.
+    Raises PoolError where the pool is not usable.
     """
-    if not (folder / "sounds.csv").exists():
-        raise PoolError(f"{folder / 'sounds.csv'} is missing; give the folder of recordings that has it: --sounds DIR")
+    pools = read_pool(folder, RATE)
     with open(folder / "sounds.csv", encoding="utf-8", newline="") as table:
-        rows = [row for row in csv.DictReader(table) if group_of(row["label"])]
-    learnt, rng = split_files(rows, "train"), np.random.default_rng(seed)
-    seen: list[tuple[Floats, str]] = []
-    held_out: list[tuple[Floats, str]] = []
-    for row in rows:
-        name = CLASS_OF.get(str(group_of(row["label"])))
-        if name is None:
-            continue
-        sound = start_at_attack(read_audio(folder / row["file"], RATE))
-        (seen if row["file"] in learnt else held_out).append((sound, name))
+        rows = list(csv.DictReader(table))
+    groups = {row["file"]: group_of(row["label"], SCENE_GROUPS) for row in rows}
+    learnt, rng = split_files(rows, "train", SCENE_GROUPS), np.random.default_rng(seed)
+
+    def known(pool: Pool) -> list[tuple[str, Floats, str]]:
+        named = (
+            (file, sound, CLASS_OF.get(str(groups[file]))) for file, sound in zip(pool.names, pool.sounds, strict=True)
+        )
+        return [(file, start_at_attack(sound), name) for file, sound, name in named if name is not None]
+
+    seen = [(sound, name) for file, sound, name in known(pools[0]) if file in learnt]
+    held_out = [(sound, name) for _, sound, name in known(pools[1])]
+    if len({name for _, name in seen}) < 2:
+        raise PoolError(
+            f"{folder} has too few recordings of known materials; give the pool that the clips' sounds are of"
+        )
     x, labels = [], []
     for sound, name in seen:
         for k in range(VARIANTS):

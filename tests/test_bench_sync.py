@@ -1,0 +1,159 @@
+"""benchmarks.sync and benchmarks.scenes: their measures on plain truths, and the commands on fake bundles."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from conftest import Bundles, Clip
+
+from benchmarks import scenes, sync
+from benchmarks.report import interval, summarise
+from benchmarks.scene_clip import read_clip
+from benchmarks.scene_tables import candidates, materials, ratio
+from benchmarks.scenes import heard, peak_rms
+from benchmarks.semantics import accuracy, features, fit, window_after
+from runtime.audio import write_wav
+from train.metrics.onsets import RATE
+
+TIMES = (0.4, 1.0, 1.7)
+
+
+def track(times: tuple[float, ...], rate: int, seconds: float = 2.4) -> np.ndarray:
+    """Decaying noise bursts over silence."""
+    audio, noise = np.zeros(round(seconds * rate), np.float32), np.random.default_rng(0).standard_normal(rate // 8)
+    for time in times:
+        begin = round(time * rate)
+        audio[begin : begin + len(noise)] += 0.3 * noise * np.exp(-np.arange(len(noise)) / (0.02 * rate))
+    return audio
+
+
+@pytest.fixture
+def folder(clip: Clip, tmp_path: Path) -> Path:
+    """A clip with three impacts on wood, and a silent one."""
+    out = tmp_path / "clips"
+    out.mkdir()
+    for name, times in (("hits", TIMES), ("quiet", ())):
+        (out / f"{name}.mp4").write_bytes(clip().read_bytes())
+        write_wav(out / f"{name}.wav", track(times, 44100), 44100)
+        events = [{"time": t, "kind": "hammer", "material": "wood", "end": 0.0, "strength": 1.0} for t in times]
+        (out / f"{name}.json").write_text(json.dumps({"events": events, "silent": not times}))
+    return out
+
+
+# ---------------------------------------------------------------- measures
+def test_interval_covers_the_mean_and_shrinks() -> None:
+    rng = np.random.default_rng(1)
+    few, many = rng.normal(3, 1, 20), rng.normal(3, 1, 2000)
+    low, high = interval(many)
+    assert low < many.mean() < high and high - low == pytest.approx(4 / np.sqrt(2000), rel=0.1)
+    assert interval(few)[1] - interval(few)[0] > 5 * (high - low)
+    assert summarise([]) is None
+    assert summarise([1, 1, 10], median=True)["median"] == 1  # type: ignore[index]
+
+
+def test_peak_rms_is_of_the_loudest_50_ms() -> None:
+    audio = np.zeros(RATE, np.float32)
+    assert peak_rms(audio, RATE) < -150
+    audio[4000 : 4000 + RATE // 20] = 0.1
+    assert peak_rms(audio, RATE) == pytest.approx(-20, abs=0.01)
+
+
+def test_clip_is_read(folder: Path) -> None:
+    hits, quiet = read_clip(folder / "hits.mp4"), read_clip(folder / "quiet.mp4")
+    assert hits.kind == "hammer" and hits.scored and hits.onsets == pytest.approx(TIMES, abs=0.03)
+    assert quiet.kind == "silent" and not quiet.scored
+    assert hits.impact_at(1.03, 0.05) is hits.events[1] and hits.impact_at(1.06, 0.05) is None
+
+
+def tone(frequency: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    t = np.arange(RATE) / RATE
+    return (np.sin(2 * np.pi * frequency * rng.uniform(0.9, 1.1) * t) * np.exp(-t / 0.1)).astype(np.float32)
+
+
+def test_classifier_tells_what_differs_and_is_only_asked_at_impacts(folder: Path) -> None:
+    examples = [(tone(f, n), name) for n in range(12) for f, name in ((300, "drum"), (3000, "wood"))]
+    judge = fit(np.stack([features(window_after(s, 0.02)) for s, _ in examples]), [name for _, name in examples])
+    assert judge([window_after(tone(300, 99), 0.02), window_after(tone(3000, 98), 0.02)]) == ["drum", "wood"]
+    sound = np.zeros(3 * RATE, np.float32)
+    sound[round(1.0 * RATE) :][:RATE] += tone(3000, 50)
+    got = heard(read_clip(folder / "hits.mp4"), sound, np.array([0.7, 1.01]), judge)
+    assert got == [{"kind": "hammer", "truth": "wood", "guess": "wood"}]
+
+
+def test_a_window_ends_at_the_next_onset() -> None:
+    sound = np.ones(2 * RATE, np.float32)
+    assert window_after(sound, 0.5).sum() > window_after(sound, 0.5, until=0.7).sum()
+    assert not window_after(sound, 0.5, until=0.7)[round(0.2 * RATE) :].any()
+
+
+def test_summaries() -> None:
+    assert accuracy(["a", "b", "b"], ["a", "a", "b"])["accuracy"] == pytest.approx(2 / 3)
+    assert accuracy(["a", "b", "b"], ["a", "a", "b"])["chance_most_frequent"] == pytest.approx(2 / 3)
+    rows = [
+        {"f1": 0.4, "codec_f1": 0.8, "takes": [0.4, 0.2, 0.0]},
+        {"f1": 0.2, "codec_f1": 0.4, "takes": [0.2, 0.5, 0.2]},
+    ]
+    assert ratio(rows)["mean"] == pytest.approx(0.5)  # type: ignore[index]
+    chosen = candidates(rows)
+    assert chosen is not None
+    assert chosen["difference"]["mean"] == pytest.approx(0.05)
+    assert chosen["best_possible"]["mean"] == pytest.approx(0.45)
+    assert materials([{"heard": []}, {}], "heard") is None
+
+
+# ---------------------------------------------------------------- commands
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_sync_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    plots = tmp_path / "plots"
+    options = ["--engines", str(bundles()), "--seeds", "2", "--steps", "2", "--plots", str(plots)]
+    assert sync.main([str(folder), *options]) == 0
+    result = last_line(capsys)
+    assert result["benchmark"] == "sync" and [c["onsets"] for c in result["clips"]] == [3, 0]  # type: ignore[attr-defined]
+    assert {p.name for p in plots.iterdir()} == {"hits.png", "quiet.png", "contact-sheet.png"}
+
+
+def test_scenes_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    engines = ["--engines", str(bundles()), "--engines", str(bundles("adaln_a"))]
+    choice = ["--candidates", "3", "--compare-candidates", "--steps", "2"]
+    out, plots = tmp_path / "scenes.json", tmp_path / "plots"
+    assert scenes.main([str(folder), *engines, *choice, "--out", str(out), "--plots", str(plots)]) == 0
+    result = last_line(capsys)
+    assert result == json.loads(out.read_text())
+    summary = result["summary"]
+    assert len(summary["bundles"]) == 2 and len(summary["pairs"]) == 1  # type: ignore[index]
+    for values in summary["bundles"].values():  # type: ignore[index]
+        assert values["silent"]["n"] == 1 and values["f1"]["n"] == 1
+        assert values["candidates"]["takes"] == 3
+        assert values["silent_codec"]["mean"] == 1  # the copy of silence is silent
+    assert len(list(plots.iterdir())) == 5
+
+
+def test_errors_are_one_line(
+    bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engines = ["--engines", str(bundles())]
+    (tmp_path / "empty").mkdir()
+    broken = folder / "hits.json"
+    broken.write_text("{")
+    for arguments, words in (
+        ([str(tmp_path / "empty"), *engines], "no videos in"),
+        ([str(folder), *engines, "--compare-candidates"], "needs --candidates 2 or more"),
+        ([str(folder), *engines, *engines], "two are alike"),
+        ([str(folder), *engines], "hits.json cannot be used"),
+    ):
+        assert scenes.main(arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and words in error and error.count("\n") == 1
+    assert sync.main([str(folder), *engines, "--seeds", "0"]) == 1
+    assert "--seeds is 0" in capsys.readouterr().err
