@@ -34,6 +34,8 @@ KINDS: dict[str, tuple[Callable[[World], None], float]] = {  # and how often eac
 }  # fmt: skip
 SILENT = ("pendulum", "wave", "tour", "floating", "passing")
 PAIRED = 0.12  # of the clips have two kinds of scenes
+SHADOWS = 0.5  # of the clips that are cheap enough have shadows
+COSTLY = 350  # pictures to render, beyond which shadows take too long
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class SceneStudio:
         film = draw_film(filmed, order.seconds, order.size, order.fps)
         world, kinds = draw_world(seen, self.looks, order.seconds, order.kind)
         camera, times = draw_camera(world, film.width, film.height), film.times()
-        model = compile_world(world, camera, film.canvas_width, film.canvas_height)
+        shadow = bool(filmed.random() < SHADOWS and len(times) <= COSTLY)
+        model = compile_world(world, camera, film.canvas_width, film.canvas_height, shadow)
         states, log = simulate(world, model, times)
         found = hear(world, heard_events(log, world.bodies, world.ground), camera, film)
         events = [event for event, _ in found]

@@ -12,8 +12,8 @@ from train.scenes_world import SOFTEST, STEP, Body
 Heard = tuple[Event, Vector]  # and where it is
 APART = 40  # steps without contact after which another one is a new blow
 BLOW = 10  # steps over which a blow's impulse is summed
-STEADY = 0.3  # seconds that rolling must last
-SLOW = 0.12  # m/s below which it is not heard
+STEADY = 0.16  # seconds that rolling must last
+SLOW = 0.1  # m/s below which it is not heard
 
 
 @dataclass
@@ -38,14 +38,14 @@ def onsets(force: NDArray[np.float64], mass: float) -> list[tuple[int, float]]:
     fresh = np.cumsum(force > 0)
     found: list[tuple[int, float]] = []
     last = -APART
-    candidates = np.flatnonzero((force > 0) & (ahead - behind / 2 > 0.03))
+    candidates = np.flatnonzero((force > 0) & (ahead - behind / 2 > 0.06))
     for k in candidates:
         if k - last < APART:
             continue
         touched = fresh[k - 1] - fresh[max(0, k - APART)] if k else 0
         speed = ahead[k] - behind[k] / 2
         # a body that rests, rocks or rolls must be struck anew: the force at once is far above what it was
-        if touched and not (speed > 0.2 and force[k] * STEP / mass > 3 * behind[k] / (2 * BLOW) + 0.02):
+        if touched and not (speed > 0.35 and force[k] * STEP / mass > 3 * behind[k] / (2 * BLOW) + 0.02):
             continue
         found.append((int(k), float(speed)))
         last = int(k)
@@ -53,12 +53,19 @@ def onsets(force: NDArray[np.float64], mass: float) -> list[tuple[int, float]]:
 
 
 def thin(events: list[Heard]) -> list[Heard]:
-    """Of contacts of one object within 60 ms only the first is heard, unless a later one is twice as strong."""
+    """Of contacts of one object within 60 ms only the first is heard, unless a later one is twice as strong; and none
+    that drowns in one three times as strong of the 80 ms before it."""
     kept: list[Heard] = []
     last: dict[int, Event] = {}
+    loud, loudest = -1.0, 0.0
     for heard in sorted(events, key=lambda item: item[0].time):
         event = heard[0]
         before = last.get(event.voice)
+        if not event.end:
+            if event.time - loud < 0.08 and event.strength < loudest / 3:
+                continue
+            if event.time - loud >= 0.08 or event.strength > loudest:
+                loud, loudest = event.time, event.strength
         if before and not event.end and event.time - before.time < 0.06 and event.strength < 2 * before.strength:
             continue
         last[event.voice] = event

@@ -48,7 +48,7 @@ def table(w: World, width: float, height: float) -> tuple[Vector, str]:
 def drop(w: World) -> None:
     """One to four things are let go, one after the other, from heights that the picture shows."""
     scale = w.between(0.35, 1.0)
-    w.frame((0, 0, scale * 0.55), scale * 0.85)
+    w.frame((0, 0, scale * 0.55), scale * 0.75)
     base, _ = table(w, scale * 0.7, scale * w.between(0.1, 0.35))
     count = int(w.rng.integers(1, 5))
     starts = np.sort(w.rng.uniform(0.2, w.seconds * 0.75, count))
@@ -59,7 +59,7 @@ def drop(w: World) -> None:
 
 def let_go(w: World, time: float, base: Vector, scale: float, x: float) -> Body:
     """A thing is brought from above and falls at `time`."""
-    size, material = scale * w.between(0.06, 0.2), w.pick(*SOLIDS)
+    size, material = scale * w.between(0.1, 0.26), w.pick(*SOLIDS)
     height = base[2] + scale * w.between(0.5, 1.05)
     geom = solid(w, size)
     quat = any_turn(w.rng) if w.chance(0.8) else LEVEL
@@ -79,7 +79,7 @@ def topple(w: World) -> None:
     count = int(w.rng.integers(4, 9))
     gap = tall * w.between(0.4, 0.7)
     reach = count * gap / 2
-    w.frame((0, 0, tall * 0.8), max(reach + tall * 0.7, tall * 1.6), (-35, -8))
+    w.frame((0, 0, tall * 0.8), max(reach + tall * 0.3, tall * 1.1), (-35, -8))
     slab = Geom("box", (tall * w.between(0.06, 0.13), tall * w.between(0.2, 0.32), tall / 2))
     row = w.chance(0.6)
     for k in range(count):
@@ -111,7 +111,7 @@ def volley(w: World) -> None:
     times = np.arange(w.between(0.3, 0.8), w.seconds - 0.6, w.between(1.2, 2.6))[:5]
     for k, time in enumerate(times):
         material = w.pick("rubber", "rubber", "plastic", "wood", "soft", "chip")
-        size = scale * w.between(0.05, 0.1)
+        size = scale * w.between(0.07, 0.15)
         at = vec(-1.3 * scale, (k - len(times) / 2) * 0.12 * scale, scale * w.between(0.3, 0.7))
         ball = w.free([Geom("sphere", (size,))], material, at)
         w.hold(ball, float(time), vec(w.between(1.8, 4.0), 0, w.between(0.3, 1.5), 0, 0, 0))
@@ -121,7 +121,7 @@ def volley(w: World) -> None:
 def roll(w: World) -> None:
     """Round things roll down a ramp or over the ground, and most are stopped by a block."""
     scale = w.between(0.5, 1.0)
-    w.frame((0, 0, scale * 0.25), scale * 0.8, (-40, -8), 25)
+    w.frame((0, 0, scale * 0.22), scale * 0.7, (-40, -8), 25)
     w.stand()
     tilt, side = w.between(0.06, 0.3), 1 if w.chance(0.5) else -1
     ramp = w.pick("wood", "metal", "stone", "plastic", "glass", "cardboard")
@@ -134,7 +134,7 @@ def roll(w: World) -> None:
         )
     count = int(w.rng.integers(1, 4))
     for k in range(count):
-        size = scale * w.between(0.04, 0.09)
+        size = scale * w.between(0.06, 0.12)
         geom = Geom("sphere", (size,)) if w.chance(0.6) else Geom("cylinder", (size, size * w.between(0.6, 2)))
         lie = turn([1, 0, 0], pi / 2) if geom.shape == "cylinder" else LEVEL
         y = (k - (count - 1) / 2) * 0.2 * scale
@@ -150,14 +150,14 @@ def slide(w: World) -> None:
     w.frame((0, 0, scale * 0.15), scale * 0.85, (-45, -12))
     w.stand("boards", "floor", "carpet", "wood", "stone", "metal")
     for k in range(int(w.rng.integers(1, 4))):
-        a, b, c = scale * w.rng.uniform(0.06, 0.15, 3)
+        a, b, c = scale * w.rng.uniform(0.1, 0.2, 3)
         side = w.rng.choice([-1, 1])
-        at = vec(-side * scale * 0.65, (k - 1) * 0.35 * scale, c)
+        at = vec(-side * scale * 0.5, (k - 1) * 0.42 * scale, c)
         body = w.free([Geom("box", (a, b, c))], w.pick("wood", "metal", "stone", "plastic", "cardboard", "ceramic"), at,
                       turn([0, 0, 1], w.rng.normal(0, 0.5)))  # fmt: skip
         for time in np.cumsum(w.rng.uniform(0.5, 4.0, 3)):
             if time < w.seconds - 0.4:
-                speed = w.between(0.8, 2.6) * np.sqrt(scale) * side
+                speed = w.between(1.2, 3.2) * np.sqrt(scale) * side
                 w.shove(body, float(time), vec(speed, w.rng.normal(0, 0.1), 0, 0, 0, w.rng.normal(0, 1)))
                 side = -side
 
@@ -215,7 +215,7 @@ def particles(
     period = max(fall * 1.15, 0.35)
     for _ in range(number):
         x, y = w.rng.normal(0, spread, 2)
-        offset, size = w.between(0, period), scale * w.between(0.008, 0.018)
+        offset, size = w.between(0, period), scale * w.between(0.01, 0.028)
         shape = Geom("capsule", (size * 0.5, size * 2)) if rain else Geom("sphere", (size,))
         colours = tuple(float(np.clip(c + w.rng.normal(0, 0.06), 0, 1)) for c in colour)
 

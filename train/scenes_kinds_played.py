@@ -65,14 +65,14 @@ def tool(w: World, path: Path3, direction: Vector, geoms: list[Geom], swing: flo
 def stick(w: World) -> None:
     """Seen by the one who holds the stick: it pokes and taps things, which shake or tip over."""
     scale = w.between(0.4, 0.8)
-    w.frame((0, 0, scale * 0.25), scale * 0.75, (-50, -15), 20)
+    w.frame((0, 0, scale * 0.25), scale * 0.66, (-50, -15), 20)
     w.stand(*GROUNDS, *GROUNDS, "wood", "stone", "metal")
     count = int(w.rng.integers(2, 6))
     spots, bodies, kinds = [], [], []
     for k in range(count):
         angle = 2 * pi * k / count + w.between(-0.3, 0.3)
-        at = vec(np.cos(angle), np.sin(angle), 0) * scale * (0.35 if count > 1 else 0)
-        geom = solid(w, scale * w.between(0.09, 0.17), w.pick("box", "cylinder", "box", "sphere"))
+        at = vec(np.cos(angle), np.sin(angle), 0) * scale * (0.4 if count > 1 else 0)
+        geom = solid(w, scale * w.between(0.13, 0.24), w.pick("box", "cylinder", "box", "sphere"))
         z = {"box": geom.size[-1], "cylinder": geom.size[1] if len(geom.size) > 1 else 0, "sphere": geom.size[0]}[
             geom.shape
         ]
@@ -130,7 +130,7 @@ def drums(w: World) -> None:
     scale = w.between(0.7, 1.2)
     names = ["snare", "hihat", "tom", "cymbal", "tom"][: int(w.rng.integers(1, 6))] if w.chance(0.8) else ["cajon"]
     reach = 0.2 + 0.17 * len(names)
-    w.frame((0, 0, 0.62 * scale), scale * max(0.45, reach * 0.9), (-45, -12), 40)
+    w.frame((0, 0, 0.62 * scale), scale * max(0.4, reach * 0.72), (-45, -12), 40)
     w.stand("boards", "carpet", "floor", "wood")
     pieces, spots = [], []
     for k, name in enumerate(names):
@@ -207,7 +207,7 @@ def claps(w: World) -> None:
     missed = w.rng.random(len(plans)) < 0.06
     for time, height, fall, miss in zip(plans, heights, falls, missed, strict=True):
         if not miss:
-            strength = strength_of(4 * height / fall)
+            strength = strength_of(1.2 * height / fall)
             w.sound(Event(time, "clap", "clap", 0.1 * scale, strength, voice, other="soft"), centre)
     drift, tilt, skins = wander(w.rng, 0.03), w.between(-0.5, 0.8), w.rng.bit_generator.state
     for side in (-1, 1):
@@ -360,7 +360,7 @@ def doors(w: World) -> None:
             slams.append((t + length, 2 * angle / length * wide, 0.0))
         elif w.chance(0.4):
             slams.append((t + 0.01, w.between(0.1, 0.5), 0.0))  # the latch
-        t, angle = t + length + w.between(0.2, 1.6), to
+        t, angle = t + length + w.between(0.15, 1.2), to
 
     def angle_at(time: float) -> float:
         value = 0.0
@@ -443,15 +443,15 @@ def one_drawer(w: World, spans: list[tuple[float, float, float, float]], box: tu
 def racket(w: World) -> None:
     """A ball is kept up by a racket, or bounced on the ground by a hand."""
     scale, low = w.between(0.5, 1.0), w.chance(0.5)
-    w.frame((0, 0, 0.5 * scale), scale * 0.62, (-30, 0), 40)
+    w.frame((0, 0, 0.48 * scale), scale * 0.6, (-30, 0), 40)
     w.stand()
-    radius, gap = scale * w.between(0.04, 0.08), w.between(0.45, 0.85)
+    radius, gap = scale * w.between(0.05, 0.1), w.between(0.45, 0.85)
     times, points, kinds = [w.between(0.3, 1.0)], [], []
     while times[-1] < w.seconds + 1:
         times.append(times[-1] + gap * w.between(0.9, 1.1) * (0.5 if low else 1))
     for k in range(len(times)):
         ground = low and k % 2 == 1
-        z = 0.0 if ground else scale * (0.75 if low else 0.3)
+        z = 0.0 if ground else scale * (0.62 if low else 0.25)
         points.append(vec(w.rng.normal(0, 0.06) * scale, w.rng.normal(0, 0.03) * scale, z + radius))
         kinds.append(ground)
     gravity = 9.81 if not low else 3.0
@@ -461,7 +461,7 @@ def racket(w: World) -> None:
     ball.size = 2 * radius
     mine = []
     for time, point, ground in zip(times, points, kinds, strict=True):
-        speed = gravity * gap / 2 + (1.0 if low else 0.5)
+        speed = w.between(0.8, 1.2) * gravity * gap / 2 + (1.0 if low else 0.5)
         if ground:
             w.hit(time, "ball", ball, w.ground, speed, point - vec(0, 0, radius))
         else:

@@ -64,7 +64,9 @@ def steps(w: World) -> None:
     leg, running = w.between(0.55, 0.9), w.chance(0.3)
     reach = w.between(0.35, 0.8)
     close = w.chance(0.5)  # only what is below the knees
-    w.frame((0, 0, leg * (0.28 if close else 0.55)), max(reach + 0.15, leg * (0.4 if close else 0.65)), (-30, -4), 60)
+    w.frame(
+        (0, 0, leg * (0.28 if close else 0.55)), max(reach * 0.8 + 0.1, leg * (0.35 if close else 0.58)), (-30, -4), 60
+    )
     ground = w.stand(*GROUNDS, *GROUNDS, "wood", "stone")
     gap = w.between(0.22, 0.36) if running else w.between(0.4, 0.75)
     gait = Gait(leg, leg * w.between(0.07, 0.2) * (1.6 if running else 1), 0.6 if running else 0.45, 0.03 * leg)
@@ -88,7 +90,7 @@ def steps(w: World) -> None:
         foot.times.append(time)
         foot.places.append(beside(centre, heading, k % 2, width))
         foot.headings.append(heading)
-        hard = strength_of((gait.lift * 6 + stride) / (gap + 0.1) * 1.2 * (1 + w.rng.normal(0, 0.1)))
+        hard = strength_of((gait.lift * 6 + stride) / (gap + 0.1) * w.between(0.5, 0.9) * (1 + w.rng.normal(0, 0.1)))
         w.sound(Event(time, "step", ground, 0.26 * leg / 0.8, hard, voice, other="rubber"), foot.places[-1])
     body(w, feet, gait)
 

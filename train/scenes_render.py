@@ -77,7 +77,7 @@ def draw_camera(world: World, width: int, height: int) -> Camera:
     first = frames[0]
     elevation = rng.uniform(*first.elevation)
     shift = rng.uniform(-0.08, 0.08, 3) * extent * [1, 0, 1]
-    distance = extent / (CROP * half) * rng.uniform(0.7, 1.0)
+    distance = extent / (CROP * half) * rng.uniform(0.85, 1.1)
     focus = (low + high) / 2 + shift
     if focus[2] - distance * np.sin(np.radians(elevation)) < 0.05:  # under the ground
         elevation = -4.0
@@ -85,10 +85,9 @@ def draw_camera(world: World, width: int, height: int) -> Camera:
 
 
 # ---------------------------------------------------------------- model
-def lights(world: World, camera: Camera) -> str:
-    """One to three lamps about the scene; about 40 % of the scenes have shadows."""
+def lights(world: World, camera: Camera, shadow: bool) -> str:
+    """One to three lamps about the scene, the first perhaps with shadows."""
     rng, text = world.rng, []
-    shadow = rng.random() < 0.4
     for k in range(int(rng.integers(1, 4))):
         angle, high = rng.uniform(0, 2 * pi), rng.uniform(0.8, 2.5)
         spot = camera.focus + camera.distance * vec(np.cos(angle), np.sin(angle), high)
@@ -140,8 +139,8 @@ def scenery(world: World, camera: Camera, width: int, height: int) -> str:
     return text
 
 
-def compile_world(world: World, camera: Camera, width: int, height: int) -> "mujoco.MjModel":
-    """The MuJoCo model of a world, with its textures."""
+def compile_world(world: World, camera: Camera, width: int, height: int, shadow: bool) -> "mujoco.MjModel":
+    """The MuJoCo model of a world, with its textures, for pictures of that shape."""
     rng = world.rng
     outside = scenery(world, camera, width, height)
     ambient, head = rng.uniform(0.25, 0.5), rng.uniform(0.1, 0.45)
@@ -149,12 +148,12 @@ def compile_world(world: World, camera: Camera, width: int, height: int) -> "muj
       <option timestep="{STEP}" cone="elliptic" integrator="implicitfast" iterations="20"/>
       <size memory="40M"/>
       <statistic center="{numbers(camera.focus)}" extent="{camera.distance:.4f}"/>
-      <visual><global fovy="{camera.opening:.3f}"/><quality shadowsize="1024" offsamples="0"/>
+      <visual><global fovy="{camera.opening:.3f}"/><quality shadowsize="512" offsamples="0" numslices="16" numstacks="10"/>
         <headlight ambient="{numbers([ambient] * 3)}" diffuse="{numbers([head] * 3)}" specular="0.1 0.1 0.1"/>
         <map znear="0.02" zfar="40" fogstart="{rng.uniform(0.8, 1.2):.2f}" fogend="{rng.uniform(2.5, 6):.2f}"/>
         <rgba fog="{numbers([*rng.uniform(0.4, 0.95, 3), 1])}"/></visual>
       <asset>{"".join(world.assets)}</asset>
-      <worldbody>{lights(world, camera)}{outside}{"".join(world.parts)}</worldbody></mujoco>""")
+      <worldbody>{lights(world, camera, shadow)}{outside}{"".join(world.parts)}</worldbody></mujoco>""")
     for name, pixels in world.textures.items():
         k = model.texture(name).id
         start = model.tex_adr[k]
