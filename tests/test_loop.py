@@ -18,7 +18,7 @@ from torch import nn  # noqa: E402
 
 from runtime.audio import MediaError, OptionError  # noqa: E402
 from train import checkpoint, fit  # noqa: E402
-from train.codec_sounds import Crops, Pool, is_held_out  # noqa: E402
+from train.codec_sounds import Crops, Pool  # noqa: E402
 from train.codec_task import CodecOptions, CodecTask, log_mel, mel_distance, mel_filters, stft  # noqa: E402
 from train.framecodec import FrameCodec, FrameCodecConfig  # noqa: E402
 from train.loop import LoopConfig, TrainingError, load_state  # noqa: E402
@@ -286,8 +286,7 @@ def sounds(tmp_path):
 
     folder, rng = tmp_path / "sounds", np.random.default_rng(0)
     folder.mkdir()
-    held = next(f"h{i}.wav" for i in range(999) if is_held_out(f"h{i}.wav"))
-    names = [held, *[n for n in (f"t{i}.wav" for i in range(99)) if not is_held_out(n)][:5]]
+    names = [f"t{i}.wav" for i in range(6)]
     for name in names:
         decay = np.exp(-np.arange(22050) / 3000)
         write_wav(folder / name, (0.3 * rng.standard_normal(22050) * decay).astype(np.float32), 44100)
@@ -322,7 +321,7 @@ def test_licences_not_allowed_are_refused(sounds):
 
 def test_crops_are_a_pure_function_of_seed_and_step():
     rng = np.random.default_rng(0)
-    sounds = tuple(rng.standard_normal(n).astype(np.float32) for n in (50, 3000, 60_000))
+    sounds = tuple(rng.uniform(-1, 1, n).astype(np.float32) for n in (50, 3000, 60_000))
     pool = Pool(("a", "b", "c"), sounds, ("CC0-1.0",) * 3)
     one, two = Crops(pool, 44100, 8192, seed=1), Crops(pool, 44100, 8192, seed=1)
     two.batch(3, 4)
