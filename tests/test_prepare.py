@@ -141,7 +141,7 @@ def test_bad_and_foreign_files_are_named_skipped_and_counted(tmp_path: Path, cap
         skipped = {line.split()[1].rstrip(":") for line in told.err.splitlines() if line.startswith("skipped")}
         bad = {"cut.mp4", "folder.mp4", "list.mp4", "text.mp4", "half.mp4", "nan.mp4"}
         assert skipped == bad | {"good.txt", "orphan.wav"} and "1 of 7 clips ready" in told.out
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.frames.npy", "good.json", "good.npz"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.frames.npy", "good.npz"]
 
 
 def test_nothing_usable_is_an_error(tmp_path: Path, capsys) -> None:
@@ -161,23 +161,44 @@ def test_absent_component_leaves_its_array_out(tmp_path: Path, capsys) -> None:
     assert prepare.main([str(tmp_path / "clips"), str(tmp_path / "system"), str(tmp_path / "out")]) == 0
     assert "no codec" in capsys.readouterr().err
     with np.load(tmp_path / "out" / "one.npz") as arrays:
-        assert set(arrays) == {"clip_features", "events", "system"}
+        assert set(arrays) == {"clip_features", "events", "made_by"}
     assert prepare.main([str(tmp_path / "clips"), str(tmp_path / "none"), str(tmp_path / "out")]) == 1
 
 
-def test_resumes_unless_the_weights_changed(tmp_path: Path, capsys) -> None:
-    save_parts(tmp_path / "system", "frame_encoder")
+def test_resumes_and_makes_again_only_what_other_weights_make(tmp_path: Path, monkeypatch) -> None:
+    system, out = tmp_path / "system", tmp_path / "out" / "one.npz"
+    save_parts(system, "frame_encoder")
     clip(tmp_path / "clips", "one", 1.5)
-    command = [str(tmp_path / "clips"), str(tmp_path / "system"), str(tmp_path / "out")]
-    made = []
-    for seed in (None, None, 5):
-        if seed:
-            torch.manual_seed(seed)
-            module = MobileNetV2(PARTS["frame_encoder"][2])
-            checkpoint.save(tmp_path / "system", "frame_encoder", module, "mobilenet_v2", ORIGIN)
-        assert prepare.main(command) == 0
-        made.append("one\n" in capsys.readouterr().out)
-    assert made == [True, False, True]
+    made: list[list[str]] = []
+    encode = prepare.encode_window
+
+    def told(components, *rest):  # which arrays are made
+        made.append([prepare.USED[name] for name in components])
+        return encode(components, *rest)
+
+    monkeypatch.setattr(prepare, "encode_window", told)
+
+    def again() -> dict[str, np.ndarray]:
+        made.clear()
+        assert prepare.main([str(tmp_path / "clips"), str(system), str(out.parent)]) == 0
+        with np.load(out) as arrays:
+            return dict(arrays)
+
+    first = again()
+    assert made == [["clip_features"]]
+    again()
+    assert made == []
+    save_parts(system, "codec")
+    second = again()
+    assert made == [["codes"]] and np.array_equal(first["clip_features"], second["clip_features"])
+    torch.manual_seed(5)
+    checkpoint.save(system, "frame_encoder", MobileNetV2(PARTS["frame_encoder"][2]), "mobilenet_v2", ORIGIN)
+    third = again()
+    assert made == [["clip_features"]] and np.array_equal(second["codes"], third["codes"])
+    assert not np.array_equal(second["clip_features"], third["clip_features"])
+    out.write_bytes(out.read_bytes()[:99])
+    again()
+    assert made == [["codes", "clip_features"]]
 
 
 def test_sound_inside_the_video_starts_with_the_picture(tmp_path: Path) -> None:
@@ -200,8 +221,6 @@ def test_frames_for_sync_training(tmp_path: Path, capsys) -> None:
     assert prepare.main(command) == 0
     frames = np.load(tmp_path / "out" / "one.frames.npy", mmap_mode="r")
     assert frames.shape == (50, 112, 112, 3) and frames.dtype == np.uint8 and number(frames[25]) == 10
-    label = json.loads((tmp_path / "out" / "one.json").read_text())
-    assert label == {"events": [{"time": 1.0, "strength": 0.5}]}  # contacts only
     assert "skipped broken.mp4" in capsys.readouterr().err
     assert prepare.main(command) == 0 and "one\n" not in capsys.readouterr().out
     assert prepare.sync_frames(video, FrameGrid(25, 32, 32), seconds=3.0).shape == (75, 32, 32, 3)

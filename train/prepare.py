@@ -8,18 +8,18 @@ window of 10 s becomes OUT/ID.npz, then OUT/ID-w1.npz and so on; a rest is left 
 filled with its last frame and silence. No pixels are kept. An array whose component SYSTEM lacks is absent:
 
     codes uint16 [9, T], clip_features float16 [N, Dc], sync_features float16 [S, Ds], audio_features float16 [A, 8, D],
-    events float32 [E, 3] (time in the window, end or 0 for a contact, strength), system (which weights made it)
+    events float32 [E, 3] (time in the window, end or 0 for a contact, strength), made_by (JSON: which weights)
 
-The same command goes on where it stopped, and does again what other weights have made.
+The same command goes on where it stopped, and makes again only the arrays whose component is new or another one.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from engines.contract import ModelConfig
 from runtime.audio import open_media, read_audio, replacing, resample
 from runtime.video import FrameGrid, MediaError, Video
-from train.checkpoint import CheckpointError, load, read_meta, write_json
+from train.checkpoint import CheckpointError, load, read_meta
 from train.s3d import BUNDLED
 
 Arrays = dict[str, NDArray[Any]]
@@ -37,7 +37,12 @@ Frames = NDArray[np.uint8]
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
 BESIDE = (".flac", ".wav", ".json")  # what may lie beside a video of the same name
 BAD = (MediaError, ValueError, KeyError, OSError)  # what a file that cannot be used raises
-USED = ("codec", "frame_encoder", "sync_encoder", "audio_encoder")
+USED = {  # component -> the array that it makes
+    "codec": "codes",
+    "frame_encoder": "clip_features",
+    "sync_encoder": "sync_features",
+    "audio_encoder": "audio_features",
+}
 FRAME_BATCH = 16  # frames encoded at once
 SHORTEST = 1.0  # seconds
 
@@ -198,15 +203,14 @@ def window_path(out: Path, clip: Path, index: int) -> Path:
     return out / (f"{clip.stem}-w{index}.npz" if index else f"{clip.stem}.npz")
 
 
-def is_current(path: Path, system: str) -> bool:
-    """Whether these weights have made this file."""
-    if not path.exists():
-        return False
+def kept_arrays(path: Path, made_by: Mapping[str, str]) -> Arrays:
+    """The arrays of a file that these weights have made; none where there is no readable file."""
     try:
         with np.load(path) as arrays:
-            return str(arrays["system"]) == system
-    except (OSError, ValueError, KeyError, EOFError):
-        return False
+            before = json.loads(str(arrays["made_by"]))
+            return {USED[n]: arrays[USED[n]] for n, sha256 in made_by.items() if before.get(n) == sha256}
+    except (*BAD, BadZipFile, EOFError):
+        return {}
 
 
 def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
@@ -214,29 +218,32 @@ def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
     components = load_components(system)
     if not components:
         raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
-    config = system_config(components)
-    known = read_meta(system)["components"]
-    made_by = hashlib.sha256("".join(known[n]["sha256"] for n in components).encode()).hexdigest()[:16]
+    config, known = system_config(components), read_meta(system)["components"]
+    made_by = {name: known[name]["sha256"] for name in components}
     bad = []
     for clip in clips:
-        if is_current(window_path(out, clip, 0), made_by):
+        kept = kept_arrays(window_path(out, clip, 0), made_by)
+        wanted = {name: module for name, module in components.items() if USED[name] not in kept}
+        if not wanted:
             continue
         try:
-            windows = list(prepare_clip(clip, components, config))
+            windows = list(prepare_clip(clip, wanted, config))
             if not windows:
                 raise ValueError("it has no picture")
         except BAD as error:
             bad.append(skip(clip, error))
             continue
         for index in reversed(range(len(windows))):  # the first window last: it says that the clip is complete
-            with replacing(window_path(out, clip, index)) as part, open(part, "wb") as file:
-                np.savez(file, **windows[index], system=np.array(made_by))
+            path = window_path(out, clip, index)
+            arrays = kept_arrays(path, {n: made_by[n] for n in components if n not in wanted}) | windows[index]
+            with replacing(path) as part, open(part, "wb") as file:
+                np.savez(file, **arrays, made_by=np.array(json.dumps(made_by)))
         print(clip.stem, flush=True)
     return bad
 
 
 def prepare_frames(clips: list[Path], system: Path, out: Path) -> list[str]:
-    """Write ID.frames.npy and ID.json (contacts) of all clips, at the sync encoder's size; returns the bad ones."""
+    """Write ID.frames.npy of all clips, at the sync encoder's size; returns the bad ones."""
     entry = read_meta(system)["components"].get("sync_encoder", {}).get("config", {})
     grid = FrameGrid(25, entry.get("resize", BUNDLED.resize), entry.get("size", BUNDLED.size))
     bad = []
@@ -245,12 +252,11 @@ def prepare_frames(clips: list[Path], system: Path, out: Path) -> list[str]:
         if path.exists():
             continue
         try:
-            contacts = [{"time": float(t), "strength": float(s)} for t, end, s in clip_events(clip) if not end]
+            clip_events(clip)  # no use without its labels
             frames = sync_frames(clip, grid)
         except BAD as error:
             bad.append(skip(clip, error))
             continue
-        write_json(out / f"{clip.stem}.json", {"events": contacts})
         with replacing(path) as part, open(part, "wb") as file:
             np.save(file, frames)
         print(clip.stem, flush=True)
