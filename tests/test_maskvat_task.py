@@ -95,12 +95,14 @@ def test_bad_prepared_clips_are_named_and_left_out(root: Path, tmp_path: Path, c
     with np.load(folder / "0.npz") as arrays:
         rest = {name: arrays[name] for name in arrays if name != "codes"}
         np.savez(folder / "part.npz", **rest)
+        endless = {"clip_features": np.full((80, arrays["clip_features"].shape[1]), np.inf, np.float16)}
+        np.savez(folder / "endless.npz", codes=arrays["codes"], **(rest | endless))
         np.savez(folder / "wide.npz", codes=arrays["codes"], **(rest | {"sync_features": np.zeros((60, 5))}))
     assert len(make(root, data=str(folder)).train_clips.clips) == 2
     words = capsys.readouterr().err
-    assert all(f"skipped {name}.npz" in words for name in ("cut", "foreign", "part", "wide"))
-    assert "lacks codes" in words and "4 of 6 prepared clips" in words
+    assert all(f"skipped {name}.npz" in words for name in ("cut", "endless", "foreign", "part", "wide"))
+    assert "lacks codes" in words and "5 of 7 prepared clips" in words
     for name in ("0", "1"):
         (folder / f"{name}.npz").unlink()
-    with pytest.raises(RecipeError, match="4 skipped"):
+    with pytest.raises(RecipeError, match="5 skipped"):
         make(root, data=str(folder))

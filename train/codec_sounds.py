@@ -163,7 +163,7 @@ class Crops:
         if kind < 0.02:
             return np.zeros(self.length, np.float32)  # true silence must stay silent
         if kind < 0.3:  # as recorded: decays into the noise of 16 bits are part of every recording
-            return place(self._pick(rng) * np.float32(10 ** rng.uniform(-0.6, 0)), self.length, rng)
+            return np.clip(place(self._pick(rng) * np.float32(10 ** rng.uniform(-0.6, 0)), self.length, rng), -1, 1)
         x = self._one(rng)
         while rng.random() < 0.35:
             x = x + self._one(rng) * np.float32(10 ** rng.uniform(-1.2, 0))

@@ -96,6 +96,8 @@ class PreparedClips:
         wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
         if wrong or len(clip["codes"]) != c.n_codebooks:
             raise ValueError(f"{', '.join(wrong or ['codes'])}: made by other components; run train.prepare again")
+        if clip["codes"].max(initial=0) >= c.codebook_size or not all(np.isfinite(clip[n]).all() for n in sizes):
+            raise ValueError("holds codes that there are not, or features that are no numbers")
         return clip
 
     def crop(self, clip: dict[str, np.ndarray], start: int, n_tokens: int) -> dict[str, np.ndarray]:

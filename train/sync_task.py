@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from train import checkpoint
 from train.options import RecipeError, Statement, options_from
+from train.prepare import BAD, clip_events
 from train.s3d import BUNDLED, S3D, S3DConfig
 
 Floats = NDArray[np.float32]
@@ -93,13 +94,14 @@ class Clip:
 
 
 def read_clip(path: Path, label: Path, size: int) -> Clip:
-    """Raises ValueError, KeyError or OSError that says what is wrong with the frames or with ID.json."""
+    """Raises one of prepare.BAD that says what is wrong with the frames or with ID.json."""
     shape = np.load(path, mmap_mode="r").shape
     if len(shape) != 4 or shape[1:] != (size, size, 3) or not shape[0]:
         raise ValueError(f"holds {list(shape)}, expected [frames, {size}, {size}, 3]")
+    clip_events(label)  # raises for what is not a time, a strength or a level
     events = sorted(json.loads(label.read_text(encoding="utf-8"))["events"], key=lambda event: event["time"])
-    contacts = [event for event in events if not event.get("end")]
-    return Clip(path, contacts, [event for event in events if event.get("end")])
+    sustained = [event for event in events if event.get("end", 0) > event["time"]]
+    return Clip(path, [event for event in events if not event.get("end")], sustained)
 
 
 def read_clips(frames: Path, clips: Path, size: int, limit: int | None = None) -> list[Clip]:
@@ -108,7 +110,7 @@ def read_clips(frames: Path, clips: Path, size: int, limit: int | None = None) -
     for path in sorted(frames.glob("*.frames.npy"))[:limit]:
         try:
             found.append(read_clip(path, clips / (path.name.removesuffix(".frames.npy") + ".json"), size))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except BAD as error:
             bad += 1
             print(f"skipped {path.name}: {error}", file=sys.stderr)
     if bad:
