@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.clips_draw import GROUNDS, LOOKS, SOLIDS, Array, Look, Stage, paint
-from train.clips_scenes import SCENES, drift, still
 from train.clips_make import Clip, ClipError, arguments, make_clips, run
 from train.clips_make import Order as BaseOrder
+from train.clips_scenes import SCENES, drift, still
 from train.clips_sound import Sounds, mix
 from train.mp4 import RATES, write_mp4
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,7 +110,8 @@ def make_clips(order: Order, count: int, jobs: int = 1) -> int:
             make_clip(order, studio, index)
             print(order.name(index), flush=True)
     elif todo:
-        with ProcessPoolExecutor(jobs, initializer=_start, initargs=(order,)) as pool:
+        # OpenGL that this process has started would hang in a fork of it
+        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start, initargs=(order,)) as pool:
             for index in pool.map(_work, todo):
                 print(order.name(index), flush=True)
     return len(todo)
@@ -135,7 +137,7 @@ def run(order: Order, count: int, jobs: int) -> int:
     """Make clips for a command line: its exit status."""
     try:
         make_clips(order, count, jobs)
-    except (MediaError, OSError, PoolError) as error:
+    except (ClipError, MediaError, OSError, PoolError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -17,17 +17,20 @@ from train.clips_make import Clip, Order, arguments, run
 from train.scenes_contacts import Heard, heard_events
 from train.scenes_film import Film, draw_film
 from train.scenes_kinds import drop, pour, roll, slide, spill, topple, volley
-from train.scenes_kinds_played import chop, claps, doors, drawers, drums, hammer, handdrum, racket, stick
+from train.scenes_kinds_balls import racket
+from train.scenes_kinds_played import claps, drums, handdrum, stick
 from train.scenes_kinds_silent import distract, floating, passing, pendulum, tour, wave
 from train.scenes_kinds_walk import steps, taps
+from train.scenes_kinds_work import chop, doors, drawers, hammer, rub
 from train.scenes_look import Looks
-from train.scenes_render import Camera, compile_world, draw_camera, pictures, simulate, walking
+from train.scenes_render import Camera, check_renderer, compile_world, draw_camera, pictures, simulate, walking
 from train.scenes_sound import Foley
 from train.scenes_world import World
 
 KINDS: dict[str, tuple[Callable[[World], None], float]] = {  # and how often each is drawn
     "drop": (drop, 3), "spill": (spill, 1), "topple": (topple, 1), "volley": (volley, 1), "roll": (roll, 1.2),
-    "slide": (slide, 0.9), "pour": (pour, 0.9), "stick": (stick, 3.5), "drums": (drums, 2.5), "handdrum": (handdrum, 1.4),
+    "slide": (slide, 0.6), "rub": (rub, 0.8), "pour": (pour, 0.9), "stick": (stick, 3.5), "drums": (drums, 2.5),
+    "handdrum": (handdrum, 1.4),
     "claps": (claps, 1.3), "hammer": (hammer, 1.6), "chop": (chop, 1.3), "steps": (steps, 2.5), "taps": (taps, 0.6),
     "doors": (doors, 1), "drawers": (drawers, 0.9), "racket": (racket, 1.5), "pendulum": (pendulum, 0.7),
     "wave": (wave, 0.8), "tour": (tour, 0.7), "floating": (floating, 0.6), "passing": (passing, 0.6),
@@ -79,6 +82,7 @@ class SceneStudio:
     """Makes the clips of an order."""
 
     def __init__(self, order: SceneOrder) -> None:
+        check_renderer()
         self.order, self.looks = order, Looks.load(order.split)
         self.foley = Foley.load(order.sounds, order.impacts, order.split)
         self.skipped = self.foley.skipped

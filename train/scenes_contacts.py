@@ -12,6 +12,7 @@ from train.scenes_world import SOFTEST, STEP, Body
 Heard = tuple[Event, Vector]  # and where it is
 APART = 40  # steps without contact after which another one is a new blow
 BLOW = 10  # steps over which a blow's impulse is summed
+REBOUND = 0.65  # of a blow's impulse is its speed before, the rest what it gives back
 STEADY = 0.16  # seconds that rolling must last
 SLOW = 0.1  # m/s below which it is not heard
 
@@ -105,7 +106,7 @@ def pair_events(log: Log, rows: NDArray[np.int64], bodies: list[Body], ground: s
     first = {int(s): int(r) for s, r in zip(log.step[rows][::-1], rows[::-1], strict=True)}
     heard: list[Heard] = []
     for step, speed in onsets(force, mass):
-        time, strength = max(0.0, (step - 0.5) * STEP), strength_of(speed)
+        time, strength = max(0.0, (step - 0.5) * STEP), strength_of(speed * REBOUND)
         heard.append(
             (Event(time, "impact", body.material, body.size, strength, body.voice, other=other), log.place[first[step]])
         )

@@ -46,11 +46,11 @@ def table(w: World, width: float, height: float) -> tuple[Vector, str]:
 
 
 def drop(w: World) -> None:
-    """One to four things are let go, one after the other, from heights that the picture shows."""
+    """Things are let go, one after the other, from heights that the picture shows."""
     scale = w.between(0.35, 1.0)
     w.frame((0, 0, scale * 0.55), scale * 0.75)
     base, _ = table(w, scale * 0.7, scale * w.between(0.1, 0.35))
-    count = int(w.rng.integers(1, 5))
+    count = int(w.rng.integers(1, 2 + max(1, round(0.6 * w.seconds))))
     starts = np.sort(w.rng.uniform(0.2, w.seconds * 0.75, count))
     starts[0] = w.between(0.2, min(1.5, w.seconds / 2))
     for k in range(count):
@@ -92,13 +92,12 @@ def topple(w: World) -> None:
             )
         shape = slab if row else Geom("box", (0.3 * tall, 0.3 * tall, 0.155 * tall))
         w.free([shape], material, spot, quat)
-    start, side = w.between(0.4, max(0.5, w.seconds * 0.4)), -1
-    ball = w.free(
-        [Geom("sphere", (tall * 0.16,))],
-        w.pick("wood", "metal", "rubber", "glass"),
-        vec(side * (reach + tall), 0, tall * 0.6),
-    )
-    w.hold(ball, start, vec(w.between(1.2, 2.5), 0, 0.8, 0, 0, 0))
+    times = np.cumsum(w.rng.uniform([0.4, 1.5, 1.5], [max(0.5, w.seconds * 0.3), 4, 4]))
+    for time in times[: int(w.rng.integers(1, 4))]:
+        size, y = tall * w.between(0.12, 0.22), w.rng.normal(0, 0.1) * tall
+        at = vec(-reach - tall, y, tall * w.between(0.4, 0.7))
+        ball = w.free([Geom("sphere", (size,))], w.pick("wood", "metal", "rubber", "glass"), at)
+        w.hold(ball, float(time), vec(w.between(1.2, 2.8), 0, 0.8, 0, 0, 0))
 
 
 def volley(w: World) -> None:
@@ -106,8 +105,11 @@ def volley(w: World) -> None:
     scale = w.between(0.6, 1.2)
     w.frame((0.1 * scale, 0, scale * 0.5), scale * 0.8, (-30, -5), 25)
     w.stand()
-    wall = w.fixed([Geom("box", (0.06 * scale, scale * 0.6, scale * 0.5))], w.pick("stone", "wood", "floor", "metal", "glass"),
-                   (0.75 * scale, 0, scale * 0.5))  # fmt: skip
+    w.fixed(
+        [Geom("box", (0.06 * scale, scale * 0.6, scale * 0.5))],
+        w.pick("stone", "wood", "floor", "metal", "glass"),
+        (0.75 * scale, 0, scale * 0.5),
+    )
     times = np.arange(w.between(0.3, 0.8), w.seconds - 0.6, w.between(1.2, 2.6))[:5]
     for k, time in enumerate(times):
         material = w.pick("rubber", "rubber", "plastic", "wood", "soft", "chip")
@@ -115,7 +117,6 @@ def volley(w: World) -> None:
         at = vec(-1.3 * scale, (k - len(times) / 2) * 0.12 * scale, scale * w.between(0.3, 0.7))
         ball = w.free([Geom("sphere", (size,))], material, at)
         w.hold(ball, float(time), vec(w.between(1.8, 4.0), 0, w.between(0.3, 1.5), 0, 0, 0))
-    wall.size = scale
 
 
 def roll(w: World) -> None:
@@ -153,8 +154,12 @@ def slide(w: World) -> None:
         a, b, c = scale * w.rng.uniform(0.1, 0.2, 3)
         side = w.rng.choice([-1, 1])
         at = vec(-side * scale * 0.5, (k - 1) * 0.42 * scale, c)
-        body = w.free([Geom("box", (a, b, c))], w.pick("wood", "metal", "stone", "plastic", "cardboard", "ceramic"), at,
-                      turn([0, 0, 1], w.rng.normal(0, 0.5)))  # fmt: skip
+        body = w.free(
+            [Geom("box", (a, b, c))],
+            w.pick("wood", "metal", "stone", "plastic", "cardboard", "ceramic"),
+            at,
+            turn([0, 0, 1], w.rng.normal(0, 0.5)),
+        )
         for time in np.cumsum(w.rng.uniform(0.5, 4.0, 3)):
             if time < w.seconds - 0.4:
                 speed = w.between(1.2, 3.2) * np.sqrt(scale) * side
@@ -188,8 +193,12 @@ def pour(w: World) -> None:
     share = (np.arange(50) + 0.5) / 50
     level = np.clip(rate * np.minimum(1, np.minimum(share, 1 - share) * 8), 0, 1.2) / 1.2
     kind = "rain" if rain else "pour"
-    w.sound(Event(start, kind, material, scale, w.between(0.3, 0.9), len(w.bodies) + 1, end, "stone", tuple(level.tolist())),
-            (0, 0, scale * 0.2))  # fmt: skip
+    w.sound(
+        Event(
+            start, kind, material, scale, w.between(0.3, 0.9), len(w.bodies) + 1, end, "stone", tuple(level.tolist())
+        ),
+        (0, 0, scale * 0.2),
+    )
 
 
 def spout(w: World, top: float, scale: float, start: float, end: float, fall: float) -> None:
@@ -208,9 +217,16 @@ def spout(w: World, top: float, scale: float, start: float, end: float, fall: fl
 
 
 def particles(
-    w: World, number: int, span: tuple[float, float], top: float, fall: float, spread: float,
-    colour: tuple[float, float, float], scale: float, rain: bool,
-) -> None:  # fmt: skip
+    w: World,
+    number: int,
+    span: tuple[float, float],
+    top: float,
+    fall: float,
+    spread: float,
+    colour: tuple[float, float, float],
+    scale: float,
+    rain: bool,
+) -> None:
     """Drops that fall over and over from `top` within a span of time, and are hidden otherwise."""
     period = max(fall * 1.15, 0.35)
     for _ in range(number):

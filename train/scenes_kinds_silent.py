@@ -5,9 +5,8 @@ from math import pi
 import numpy as np
 
 from train.scenes_kinds import solid
-from train.scenes_kinds_played import palm
-from train.scenes_motion import Vector, any_turn, compose, strokes, turn, unit, vec, wander
-from train.scenes_motion import Blow, moments  # isort: skip
+from train.scenes_motion import Blow, Vector, any_turn, compose, moments, strokes, turn, unit, vec, wander
+from train.scenes_tools import palm
 from train.scenes_world import SOLIDS, Geom, World
 
 

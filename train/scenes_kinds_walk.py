@@ -90,7 +90,7 @@ def steps(w: World) -> None:
         foot.times.append(time)
         foot.places.append(beside(centre, heading, k % 2, width))
         foot.headings.append(heading)
-        hard = strength_of((gait.lift * 6 + stride) / (gap + 0.1) * w.between(0.5, 0.9) * (1 + w.rng.normal(0, 0.1)))
+        hard = strength_of((gait.lift * 6 + stride) / (gap + 0.1) * w.between(0.7, 1.5) * (1 + w.rng.normal(0, 0.1)))
         w.sound(Event(time, "step", ground, 0.26 * leg / 0.8, hard, voice, other="rubber"), foot.places[-1])
     body(w, feet, gait)
 
@@ -116,11 +116,15 @@ def body(w: World, feet: list[Foot], gait: Gait) -> None:
     for side, foot in enumerate(feet):
         limbs(w, foot, side, hip, (length, thick), (bare, trousers))
         size = gait.leg
-        shoe = [Geom("box", (0.14 * size, 0.05 * size, 0.03 * size), (0.05 * size, 0, 0.03 * size), colour=shoes),
-                Geom("ellipsoid", (0.11 * size, 0.05 * size, 0.055 * size), (0.03 * size, 0, 0.05 * size), colour=shoes)]  # fmt: skip
+        shoe = [
+            Geom("box", (0.14 * size, 0.05 * size, 0.03 * size), (0.05 * size, 0, 0.03 * size), colour=shoes),
+            Geom("ellipsoid", (0.11 * size, 0.05 * size, 0.055 * size), (0.03 * size, 0, 0.05 * size), colour=shoes),
+        ]
         w.driven(shoe, "rubber", lambda t, foot=foot: shoe_pose(foot, t))
-    waist = [Geom("ellipsoid", (0.13 * gait.leg, 0.2 * gait.leg, 0.13 * gait.leg), colour=trousers),
-             Geom("capsule", (0.14 * gait.leg, 0.25 * gait.leg), (0, 0, 0.35 * gait.leg), colour=w.colour())]  # fmt: skip
+    waist = [
+        Geom("ellipsoid", (0.13 * gait.leg, 0.2 * gait.leg, 0.13 * gait.leg), colour=trousers),
+        Geom("capsule", (0.14 * gait.leg, 0.25 * gait.leg), (0, 0, 0.35 * gait.leg), colour=w.colour()),
+    ]
     w.driven(waist, "soft", lambda t: (hip(t), turn([0, 0, 1], feet[0].at(t)[1])))
 
 
@@ -194,18 +198,26 @@ def taps(w: World) -> None:
             toes,
         )
     shoe, trousers = w.colour(), w.colour()
-    geoms = [Geom("box", (0.13 * scale, 0.045 * scale, 0.03 * scale), (0.13 * scale, 0, 0.03 * scale), colour=shoe),
-             Geom("ellipsoid", (0.1 * scale, 0.045 * scale, 0.05 * scale), (0.1 * scale, 0, 0.055 * scale), colour=shoe)]  # fmt: skip
+    geoms = [
+        Geom("box", (0.13 * scale, 0.045 * scale, 0.03 * scale), (0.13 * scale, 0, 0.03 * scale), colour=shoe),
+        Geom("ellipsoid", (0.1 * scale, 0.045 * scale, 0.05 * scale), (0.1 * scale, 0, 0.055 * scale), colour=shoe),
+    ]
 
     def pose(t: float) -> tuple[Vector, Vector]:
         return vec(0, 0, 0), compose(turn([0, 1, 0], pitch(t)), turned)
 
     w.driven(geoms, "rubber", pose)
-    w.fixed([Geom("capsule", (0.05 * scale, 0.25 * scale), (0, 0, 0.33 * scale), colour=trousers)], "soft",
-            vec(0.03, 0, 0) * scale, solid=False)  # fmt: skip
+    w.fixed(
+        [Geom("capsule", (0.05 * scale, 0.25 * scale), (0, 0, 0.33 * scale), colour=trousers)],
+        "soft",
+        vec(0.03, 0, 0) * scale,
+        solid=False,
+    )
     other = vec(-sin(yaw), cos(yaw), 0) * 0.16 * scale
-    w.fixed([*geoms, Geom("capsule", (0.05 * scale, 0.25 * scale), (0, 0, 0.33 * scale), colour=trousers)], "rubber",
-            other, turned, solid=False)  # fmt: skip
-
-
-__all__ = ["steps", "taps"]
+    w.fixed(
+        [*geoms, Geom("capsule", (0.05 * scale, 0.25 * scale), (0, 0, 0.33 * scale), colour=trousers)],
+        "rubber",
+        other,
+        turned,
+        solid=False,
+    )

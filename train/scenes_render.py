@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from train.scenes_contacts import Log
 from train.scenes_motion import Path3, Vector, unit, vec, wander
-from train.scenes_world import MATTER, STEP, STIFF, Hold, World, numbers
+from train.scenes_world import MATTER, STEP, Hold, World, numbers, push
 
 CROP = 0.8  # of the short side: what the encoders' centre crops leave, less some shake
 
 
-class RenderError(Exception):
+class RenderError(OSError):
     """MuJoCo cannot draw on this machine."""
 
 
@@ -115,11 +115,9 @@ def scenery(world: World, camera: Camera, width: int, height: int) -> str:
         f'<material name="ground" texture="ground" texuniform="true" texrepeat="{repeat:.3f} {repeat:.3f}" '
         f'specular="{MATTER[world.ground][3] * rng.uniform(0, 0.5):.3f}"/>'
     )
-    _, restitution, friction, _ = MATTER[world.ground]
-    damping = 2 * STIFF * -np.log(restitution) / np.hypot(np.pi, np.log(restitution))
     text = (
         f'<geom name="ground" type="plane" size="0 0 1" material="ground" contype="1" conaffinity="0" condim="4" '
-        f'solref="{-(STIFF**2):.0f} {-damping:.2f}" friction="{friction} 0.005 0.0003"/>'
+        f'{push(world.ground, False)} friction="{MATTER[world.ground][2]} 0.005 0.0003"/>'
     )
     if rng.random() < 0.75:
         ahead = unit(camera.forward * [1, 1, 0])
@@ -148,7 +146,8 @@ def compile_world(world: World, camera: Camera, width: int, height: int, shadow:
       <option timestep="{STEP}" cone="elliptic" integrator="implicitfast" iterations="20"/>
       <size memory="40M"/>
       <statistic center="{numbers(camera.focus)}" extent="{camera.distance:.4f}"/>
-      <visual><global fovy="{camera.opening:.3f}"/><quality shadowsize="512" offsamples="0" numslices="16" numstacks="10"/>
+      <visual><global fovy="{camera.opening:.3f}"/>
+        <quality shadowsize="512" offsamples="0" numslices="16" numstacks="10"/>
         <headlight ambient="{numbers([ambient] * 3)}" diffuse="{numbers([head] * 3)}" specular="0.1 0.1 0.1"/>
         <map znear="0.02" zfar="40" fogstart="{rng.uniform(0.8, 1.2):.2f}" fogend="{rng.uniform(2.5, 6):.2f}"/>
         <rgba fog="{numbers([*rng.uniform(0.4, 0.95, 3), 1])}"/></visual>
@@ -249,6 +248,11 @@ def renderer(model: "mujoco.MjModel", width: int, height: int) -> "mujoco.Render
             f"MuJoCo cannot draw with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); install Debian's libegl1 and "
             "libgl1-mesa-dri, or libosmesa6 and set MUJOCO_GL=osmesa"
         ) from error
+
+
+def check_renderer() -> None:
+    """Raise RenderError if nothing can be drawn here."""
+    renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 16, 16).close()
 
 
 def pictures(

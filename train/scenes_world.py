@@ -18,8 +18,8 @@ MATTER = {
     "stone": (2600, 0.35, 0.7, 0.1), "ceramic": (2200, 0.5, 0.45, 0.7), "plastic": (950, 0.6, 0.4, 0.5),
     "soft": (300, 0.12, 0.9, 0.0), "rubber": (1100, 0.82, 0.9, 0.2), "cardboard": (250, 0.25, 0.6, 0.0),
     "card": (400, 0.15, 0.4, 0.2), "chip": (1200, 0.4, 0.35, 0.4), "bell": (7000, 0.5, 0.4, 0.9),
-    "boards": (700, 0.8, 0.6, 0.2), "floor": (2400, 0.85, 0.7, 0.1), "grass": (1000, 0.3, 0.9, 0.0),
-    "snow": (300, 0.1, 0.6, 0.1), "carpet": (300, 0.35, 0.9, 0.0), "grating": (4000, 0.8, 0.6, 0.6),
+    "boards": (700, 0.8, 0.6, 0.2), "floor": (2400, 0.85, 0.7, 0.1), "grass": (1000, 0.2, 0.9, 0.0),
+    "snow": (300, 0.1, 0.6, 0.1), "carpet": (300, 0.3, 0.9, 0.0), "grating": (4000, 0.8, 0.6, 0.6),
 }  # fmt: skip
 GROUNDS = ("boards", "floor", "grass", "snow", "carpet", "grating")
 SOLIDS = ("wood", "metal", "glass", "stone", "ceramic", "plastic", "soft", "rubber", "cardboard", "bell", "chip")
@@ -81,8 +81,8 @@ class Hold:
 
     def at(self, t: float) -> Vector:
         if not self.above:
-            return self.start + [0, 0, 100 + self.body.voice * 5]
-        return self.start + [0, 0, self.above * (1 - ease(1 + (t - self.time + 0.1) / 0.7))]
+            return self.start + vec(0, 0, 100 + self.body.voice * 5)
+        return self.start + vec(0, 0, self.above * (1 - ease(1 + (t - self.time + 0.1) / 0.7)))
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,7 @@ class World:
         text, looks = [], {}
         for k, geom in enumerate(geoms):
             material = geom.material or body.material
-            density, restitution, friction, _ = MATTER.get(material, MATTER["plastic"])
-            log = np.log(restitution)
-            damping = 2 * STIFF * -log / np.hypot(np.pi, log)
+            density, _, friction, _ = MATTER.get(material, MATTER["plastic"])
             if geom.colour:
                 surface = f'rgba="{numbers((*geom.colour, 1.0))}"'
             else:
@@ -158,7 +156,7 @@ class World:
             text.append(
                 f'<geom name="{body.name}.{k}" type="{geom.shape}" size="{numbers(geom.size)}" '
                 f'pos="{numbers(geom.at)}" quat="{numbers(geom.quat)}" density="{density}" {surface} {contacts} '
-                f'solref="{-(STIFF**2):.0f} {-damping:.2f}" friction="{friction} 0.005 {0.0008 if body.round else 0.0002}"/>'
+                f'{push(material, body.free)} friction="{friction} 0.005 0.0005"/>'
             )
         return "".join(text)
 
@@ -189,7 +187,7 @@ class World:
         body = self._body(geoms, material)
         place = f'pos="{numbers(np.asarray(at) + self.shift)}" quat="{numbers(quat)}"'
         inside = self._geoms(body, geoms, 'contype="1" conaffinity="0"')
-        spring = 'type="hinge" armature="1" stiffness="{:.2f}" damping="{:.2f}"'.format((6.28 * pace) ** 2, 1.1 * pace)
+        spring = f'type="hinge" armature="1" stiffness="{(6.28 * pace) ** 2:.2f}" damping="{1.1 * pace:.2f}"'
         hinges = f'<joint name="{body.name}" axis="1 0 0" {spring}/><joint axis="0 1 0" {spring}/>'
         self.parts.append(f'<body name="{body.name}" gravcomp="1" {place}>{hinges}{inside}</body>')
         return body
@@ -246,6 +244,14 @@ class World:
             return self.colour()
         tone = self.between(0.25, 1.0)
         return 0.95 * tone, (0.78 - 0.1 * self.between(0, 1)) * tone**1.15, 0.62 * tone**1.35
+
+
+def push(material: str, free: bool) -> str:
+    """How a contact pushes back, in MJCF. Of two materials MuJoCo takes the one that damps more, so what stands still
+    leaves the bounce to what falls on it unless it is soft."""
+    restitution = MATTER.get(material, MATTER["plastic"])[1]
+    log = np.log(restitution if free or restitution < 0.32 else 0.9)
+    return f'solref="{-(STIFF**2):.0f} {2 * STIFF * log / np.hypot(np.pi, log):.2f}"'
 
 
 def numbers(values: ArrayLike) -> str:
