@@ -89,7 +89,7 @@ def test_bounces_come_when_restitution_says() -> None:
     assert flights[1] / flights[0] > 0.7
     soft = World(np.random.default_rng(0), Plain(), 3.0)
     soft.free([Geom("sphere", (0.05,))], "soft", (0, 0, 1.05))
-    assert len([e for e in simulated(soft) if e.kind == "impact"]) < 3
+    assert len([e for e in simulated(soft) if e.kind == "impact" and e.strength > 0.2]) < 3
 
 
 def test_what_rests_is_silent_and_what_topples_is_heard_when_it_lands() -> None:

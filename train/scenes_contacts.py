@@ -87,7 +87,9 @@ def sustained(
             inside = speeds[start:end:20]
             level = np.minimum(1.0, (np.maximum(0, inside - SLOW * 0.7) / 3) ** 0.7)
             peak = float(level.max())
-            found.append((start * STEP, end * STEP, tuple(np.round(level / max(peak, 1e-6), 3).tolist()), peak))
+            found.append(
+                (float(start * STEP), float(end * STEP), tuple(np.round(level / max(peak, 1e-6), 3).tolist()), peak)
+            )
     return found
 
 
@@ -115,10 +117,11 @@ def pair_events(log: Log, rows: NDArray[np.int64], bodies: list[Body], ground: s
         speeds, spins = np.linalg.norm(moves[:, :3], axis=1), np.linalg.norm(moves[:, 3:], axis=1)
         for start, end, levels, peak in sustained(force > 0, speeds):
             part = slice(int(start / STEP), int(end / STEP))
-            rolls = body.round and spins[part].mean() * body.size / 2 > 0.5 * speeds[part].mean()
-            event = Event(
-                start, "roll" if rolls else "scrape", body.material, body.size, peak, body.voice, end, other, levels
-            )
+            turning = spins[part].mean() * body.size / 2 / speeds[part].mean()
+            if turning > 0.5 and not body.round:
+                continue  # it tips over an edge
+            kind = "roll" if turning > 0.5 else "scrape"
+            event = Event(start, kind, body.material, body.size, peak, body.voice, end, other, levels)
             middle = rows[np.searchsorted(log.step[rows], (part.start + part.stop) // 2).clip(0, len(rows) - 1)]
             heard.append((event, log.place[middle]))
     return [h for h in heard if h[0].strength >= SOFTEST]
