@@ -97,6 +97,20 @@ def test_embeddings_start_from_the_codec() -> None:
         model.load_embeddings(table[:, :, :3])
 
 
+def test_the_head_starts_from_the_codec_too() -> None:
+    model, _, _ = make("hybrid")
+    table = torch.randn(9, 1024, model.config.codec_latent)
+    table[:, 1] = table[:, 0] + 0.01  # two codes of nearly the same sound
+    counts = torch.randint(0, 50, (9, 1024)).float()
+    model.load_embeddings(table)
+    logits = model.logits(torch.randn(1, 40, model.config.hidden_size))
+    assert 0.2 < logits.std() < 0.45
+    assert (logits[..., 0] - logits[..., 1]).abs().mean() < 0.05 < (logits[..., 0] - logits[..., 2]).abs().mean()
+    model.load_frequencies(counts)
+    share = model.logits(torch.zeros(1, 1, model.config.hidden_size)).softmax(dim=-1)[0, :, 0]
+    torch.testing.assert_close(share, (counts + 1) / (counts + 1).sum(dim=1, keepdim=True))
+
+
 def test_rotary_scores_depend_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 16), torch.randn(1, 1, 16)
 

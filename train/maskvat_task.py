@@ -100,6 +100,12 @@ class PreparedClips:
             raise ValueError("holds codes that there are not, or features that are no numbers")
         return clip
 
+    def frequencies(self) -> Tensor:
+        """How often each code occurs [K, V]."""
+        K, V = self.config.n_codebooks, self.config.codebook_size
+        codes = np.concatenate([clip["codes"] for clip in self.clips], axis=1)
+        return torch.from_numpy(np.stack([np.bincount(codes[k], minlength=V) for k in range(K)])).float()
+
     def crop(self, clip: dict[str, np.ndarray], start: int, n_tokens: int) -> dict[str, np.ndarray]:
         """n_tokens from sync feature `start` on; the other streams from the nearest place in time."""
         c = self.config
@@ -161,6 +167,7 @@ class MaskVATTask:
             model.load_state_dict(self._start_weights(Path(options.start)))
         else:
             model.load_embeddings(parts["codec"].embedding_table())
+            model.load_frequencies(self.train_clips.frequencies())
         self.model = model
         self.auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
         self.module = nn.ModuleDict({"maskvat": model})

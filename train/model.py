@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from engines.contract import ModelConfig
 
+HEAD_SPREAD = 0.3  # of the first logits about their mean
+
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale) + shift
@@ -167,13 +169,25 @@ class MaskVAT(nn.Module):
 
     @torch.no_grad()
     def load_embeddings(self, table: Tensor) -> None:
-        """Start the token tables from the codec: [K, V, latent] (paper, section 3.2). [MASK] starts at the mean row."""
+        """Start the token tables from the codec: [K, V, latent] (paper, section 3.2). [MASK] starts at the mean row.
+
+        The head starts from the same rows, so that codes of similar sound have similar logits from the first step on.
+        """
         c = self.config
         if table.shape != (c.n_codebooks, c.codebook_size, c.codec_latent):
             wanted = [c.n_codebooks, c.codebook_size, c.codec_latent]
             raise ValueError(f"codec embeddings are {list(table.shape)}, the model's configuration wants {wanted}")
         rows = torch.cat([table, table.mean(dim=1, keepdim=True)], dim=1)  # (K, V + 1, latent)
         self.tokens.weight.copy_(rows.flatten(0, 1))
+        heads = self.tokens_in(table - table.mean(dim=1, keepdim=True))  # (K, V, H)
+        heads = heads * (HEAD_SPREAD / heads.square().sum(dim=-1).mean(dim=1).sqrt())[:, None, None]
+        self.head.weight.copy_(heads.flatten(0, 1))
+
+    @torch.no_grad()
+    def load_frequencies(self, counts: Tensor) -> None:
+        """Start the head's bias from how often each code occurs in the training clips: counts [K, V]."""
+        share = (counts + 1) / (counts + 1).sum(dim=1, keepdim=True)
+        self.head.bias.copy_(share.log().flatten())
 
     # ------------------------------------------------------------ once per clip
     def condition(
