@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-if find_spec("mujoco") is None:  # not imported here: train.scenes_render chooses its OpenGL first
+if find_spec("mujoco") is None:  # not imported here: train.scenes_gl chooses its OpenGL first
     pytest.skip("needs the extra train", allow_module_level=True)
 
 from runtime.audio import read_audio
@@ -18,8 +18,10 @@ from train.clips_sound import GROUPS, write_flac
 from train.scenes import KINDS, SILENT, SceneOrder, draw_world, hear, main
 from train.scenes_contacts import heard_events, onsets, sustained
 from train.scenes_film import draw_film
+from train.scenes_gl import RenderError, open_context
 from train.scenes_motion import Blow, aim, compose, rotate, strokes, turn, vec
-from train.scenes_render import Camera, RenderError, check_renderer, compile_world, draw_camera, simulate
+from train.scenes_physics import simulate
+from train.scenes_render import Camera, compile_world, draw_camera
 from train.scenes_world import STEP, Geom, World
 
 
@@ -39,7 +41,7 @@ class Plain:
 @pytest.fixture(scope="module")
 def drawing() -> None:
     try:
-        check_renderer()
+        open_context()
     except RenderError as error:
         pytest.skip(str(error))
 
@@ -233,6 +235,7 @@ def test_no_opengl_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch)
     def fails(*_: object) -> None:
         raise RuntimeError("no display")
 
-    monkeypatch.setattr("mujoco.Renderer", fails)
+    monkeypatch.setattr("train.scenes_gl._contexts", [])
+    monkeypatch.setattr("train.scenes_gl.mujoco.MjrContext", fails)
     with pytest.raises(RenderError, match=r"no display.*libegl1.*libosmesa6"):
-        check_renderer()
+        open_context()

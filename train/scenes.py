@@ -16,6 +16,7 @@ import numpy as np
 from train.clips_make import Clip, Order, arguments, run
 from train.scenes_contacts import Heard, heard_events
 from train.scenes_film import Film, draw_film
+from train.scenes_gl import open_context
 from train.scenes_kinds import drop, pour, roll, slide, spill, topple, volley
 from train.scenes_kinds_balls import racket
 from train.scenes_kinds_played import claps, drums, handdrum, stick
@@ -23,7 +24,8 @@ from train.scenes_kinds_silent import distract, floating, passing, pendulum, tou
 from train.scenes_kinds_walk import steps, taps
 from train.scenes_kinds_work import chop, doors, drawers, hammer, rub
 from train.scenes_look import Looks
-from train.scenes_render import Camera, check_renderer, compile_world, draw_camera, pictures, simulate, walking
+from train.scenes_physics import simulate
+from train.scenes_render import Camera, compile_world, draw_camera, pictures, walking
 from train.scenes_sound import Foley
 from train.scenes_world import World
 
@@ -82,7 +84,7 @@ class SceneStudio:
     """Makes the clips of an order."""
 
     def __init__(self, order: SceneOrder) -> None:
-        check_renderer()
+        open_context()
         self.order, self.looks = order, Looks.load(order.split)
         self.foley = Foley.load(order.sounds, order.impacts, order.split)
         self.skipped = self.foley.skipped
@@ -105,10 +107,9 @@ class SceneStudio:
             "silent": not events, "sounds": sorted(set(used)), "film": asdict(film), "camera": camera.facts(),
             "events": [asdict(e) | {"place": np.round(p, 3).tolist()} for e, p in found],
         }  # fmt: skip
-        shape = (film.canvas_width, film.canvas_height)
 
         def write(path: Path) -> None:
-            film.write(path, film.develop(pictures(world, model, camera, shape, states, times), filmed))
+            film.write(path, film.develop(pictures(world, model, camera, states, times), filmed))
 
         return Clip(facts, audio, write)
 

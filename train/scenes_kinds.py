@@ -1,5 +1,6 @@
 """Kinds of scenes whose sounds come out of the physics: things that fall, roll, slide, topple, and pour."""
 
+from dataclasses import dataclass
 from math import pi
 
 import numpy as np
@@ -167,82 +168,80 @@ def slide(w: World) -> None:
                 side = -side
 
 
+@dataclass(frozen=True)
+class Flow:
+    """Drops that arrive from `start` to `end` after a fall of `fall` seconds; level is how many, 0 to 1."""
+
+    start: float
+    end: float
+    fall: float
+    top: float
+    spread: float
+    levels: Vector
+
+    def level(self, t: float) -> float:
+        share = (t - self.start) / (self.end - self.start)
+        return float(self.levels[int(share * len(self.levels))]) if 0 <= share < 1 else 0.0
+
+
+def draw_flow(w: World, scale: float, spread: float, floor: float) -> Flow:
+    start, top = w.between(0.2, w.seconds * 0.3), scale * 1.1
+    end, share = w.between(start + 0.25 * w.seconds, w.seconds - 0.1), (np.arange(50) + 0.5) / 50
+    rate = 1 + 0.6 * np.sin(np.arange(50) * w.between(0.05, 0.5) + w.between(0, 6))
+    level = np.clip(rate * np.minimum(1, np.minimum(share, 1 - share) * 8), 0, 1.2) / 1.2
+    return Flow(start, end, float(np.sqrt(2 * (top - floor) / 9.81)), top, spread, level)
+
+
 def pour(w: World) -> None:
-    """Grains or drops fall from a spout into a bowl, or rain falls; the sound lasts as long as they arrive."""
-    scale = w.between(0.3, 0.7)
-    rain = w.chance(0.4)
+    """Grains or drops fall from a can into a bowl, or rain falls; the sound lasts as long as they arrive."""
+    scale, rain = w.between(0.3, 0.7), w.chance(0.4)
     w.frame((0, 0, scale * 0.5), scale * 0.75, (-35, -8))
-    w.stand()
-    start = w.between(0.2, w.seconds * 0.3)
-    end = w.between(start + 0.25 * w.seconds, w.seconds - 0.1)
-    number = int(w.rng.integers(40, 90))
-    top, colour = scale * 1.1, w.colour()
-    bowl, material = None, w.ground
+    material = w.stand()
     if not rain:
         material = w.pick("metal", "glass", "ceramic", "plastic", "wood", "cardboard")
-        bowl = w.fixed(vessel(scale * 0.25, scale * 0.3), material, (0, 0, 0))
-    elif w.chance(0.7):
-        material = w.pick("metal", "glass", "wood", "plastic", "stone")
-        w.fixed([Geom("box", (scale * 0.4, scale * 0.4, 0.02))], material, (0, 0, scale * 0.12))
-    floor = 0.03 * scale if bowl else 0.0
-    spread, fall = scale * (0.5 if rain else 0.08), (2 * (top - floor) / 9.81) ** 0.5
-    rate = 1 + 0.6 * np.sin(np.arange(50) * w.between(0.05, 0.5) + w.between(0, 6))
-    if bowl:
-        spout(w, top, scale, start, end, fall)
-    particles(w, number, (start - fall, end - fall), top, fall, spread, colour, scale, rain)
-    share = (np.arange(50) + 0.5) / 50
-    level = np.clip(rate * np.minimum(1, np.minimum(share, 1 - share) * 8), 0, 1.2) / 1.2
-    kind = "rain" if rain else "pour"
-    w.sound(
-        Event(
-            start, kind, material, scale, w.between(0.3, 0.9), len(w.bodies) + 1, end, "stone", tuple(level.tolist())
-        ),
-        (0, 0, scale * 0.2),
-    )
+        w.fixed(vessel(scale * 0.25, scale * 0.3), material, (0, 0, 0))
+        flow = draw_flow(w, scale, scale * 0.08, 0.03 * scale)
+        can(w, flow, scale)
+    else:
+        if w.chance(0.7):
+            material = w.pick("metal", "glass", "wood", "plastic", "stone")
+            w.fixed([Geom("box", (scale * 0.4, scale * 0.4, 0.02))], material, (0, 0, scale * 0.12))
+        flow = draw_flow(w, scale, scale * 0.5, 0.0)
+    voice = len(w.bodies) + 1
+    particles(w, flow, scale, rain)
+    kind, loud, shape = "rain" if rain else "pour", w.between(0.3, 0.9), tuple(flow.levels.tolist())
+    event = Event(flow.start, kind, material, scale, loud, voice, flow.end, "stone", shape)
+    w.sound(event, (0, 0, scale * 0.2))
 
 
-def spout(w: World, top: float, scale: float, start: float, end: float, fall: float) -> None:
+def can(w: World, flow: Flow, scale: float) -> None:
     """The can that is tipped while it pours."""
-    side = 1 if w.chance(0.5) else -1
+    side, first, last = 1 if w.chance(0.5) else -1, flow.start - flow.fall - 0.3, flow.end - flow.fall + 0.3
 
     def pose(t: float) -> tuple[Vector, Vector]:
-        share = np.clip(min(t - (start - fall - 0.3), end - fall + 0.3 - t) / 0.3, 0, 1)
-        return vec(side * 0.17 * scale, 0, top + 0.08 * scale), turn([0, 1, 0], -side * (0.5 + 1.2 * share))
+        share = np.clip(min(t - first, last - t) / 0.3, 0, 1)
+        return vec(side * 0.17 * scale, 0, flow.top + 0.08 * scale), turn([0, 1, 0], -side * (0.5 + 1.2 * share))
 
-    w.driven(
-        [Geom("cylinder", (0.09 * scale, 0.14 * scale), (0, 0, 0.02))],
-        w.pick("metal", "plastic", "glass", "ceramic"),
-        pose,
-    )
+    body = Geom("cylinder", (0.09 * scale, 0.14 * scale), (0, 0, 0.02))
+    w.driven([body], w.pick("metal", "plastic", "glass", "ceramic"), pose)
 
 
-def particles(
-    w: World,
-    number: int,
-    span: tuple[float, float],
-    top: float,
-    fall: float,
-    spread: float,
-    colour: tuple[float, float, float],
-    scale: float,
-    rain: bool,
-) -> None:
-    """Drops that fall over and over from `top` within a span of time, and are hidden otherwise."""
-    period = max(fall * 1.15, 0.35)
-    for _ in range(number):
-        x, y = w.rng.normal(0, spread, 2)
-        offset, size = w.between(0, period), scale * w.between(0.01, 0.028)
-        shape = Geom("capsule", (size * 0.5, size * 2)) if rain else Geom("sphere", (size,))
-        colours = tuple(float(np.clip(c + w.rng.normal(0, 0.06), 0, 1)) for c in colour)
+def particles(w: World, flow: Flow, scale: float, rain: bool) -> None:
+    """Drops that fall over and over, as many as the flow's level says, and are hidden otherwise."""
+    period, colour = max(flow.fall * 1.15, 0.35), np.array(w.colour())
+    for _ in range(int(w.rng.integers(40, 90))):
+        x, y = w.rng.normal(0, flow.spread, 2)
+        offset, size, need = w.between(0, period), scale * w.between(0.01, 0.028), w.between(0, 0.8)
+        r, g, b = np.clip(colour + w.rng.normal(0, 0.06), 0, 1).tolist()
+        shape = ("capsule", (size * 0.5, size * 2)) if rain else ("sphere", (size,))
 
-        def pose(t: float, x: float = x, y: float = y, offset: float = offset) -> tuple[Vector, Vector]:
-            s = (t - offset) % period
-            born = t - s
-            if not span[0] <= born <= span[1] or s > fall:
+        def pose(t: float, x: float = x, y: float = y, a=(offset, need)) -> tuple[Vector, Vector]:  # type: ignore[no-untyped-def]
+            fallen = (t - a[0]) % period
+            if fallen > flow.fall or flow.level(t - fallen + flow.fall) <= a[1]:
                 return vec(0, 0, -5), LEVEL
-            return vec(x, y, top - 4.905 * s * s), LEVEL
+            return vec(x, y, flow.top - 4.905 * fallen**2), LEVEL
 
-        w.driven([Geom(shape.shape, shape.size, colour=colours)], "stone", pose)  # type: ignore[arg-type]
+        w.driven([Geom(*shape, colour=(r, g, b))], "stone", pose)  # type: ignore[arg-type]
 
 
 def spill(w: World) -> None:

@@ -8,7 +8,7 @@ from math import atan2, cos, pi, sin, sqrt
 import numpy as np
 
 from train.events import Event
-from train.scenes_motion import Vector, aim, compose, ease, strength_of, turn, vec
+from train.scenes_motion import Vector, aim, compose, ease, leap, strength_of, turn, vec
 from train.scenes_world import GROUNDS, Geom, World
 
 
@@ -168,56 +168,48 @@ def limbs(
     w.driven([Geom("capsule", (thick, length / 2), colour=colours[1])], "soft", thigh)
 
 
-def taps(w: World) -> None:
-    """One foot taps on the ground: the heel stays, the toes beat."""
-    scale = w.between(0.8, 1.2)
-    w.frame((0, 0, 0.18 * scale), 0.3 * scale, (-35, -8), 80)
-    ground = w.stand(*GROUNDS, "wood", "stone")
-    yaw, gap, t = w.between(-pi, pi), w.between(0.22, 0.8), w.between(0.3, 1.2)
-    times: list[float] = []
+@dataclass(frozen=True)
+class Taps:
+    """When the toes of a foot land, how high they are raised (radians), and in which time they fall."""
+
+    times: list[float]
+    gap: float
+    high: float
+    fall: float
+
+    def pitch(self, t: float) -> float:
+        """Toes up is negative."""
+        k = bisect_right(self.times, t)
+        up = ease((t - self.times[k - 1]) / (0.5 * self.gap)) if k else 1.0
+        down = leap((self.times[k] - t) / self.fall) if k < len(self.times) else 1.0
+        return -self.high * up * down
+
+
+def draw_taps(w: World) -> Taps:
+    gap, t, times = w.between(0.22, 0.8), w.between(0.3, 1.2), []
     while t < w.seconds:
         times.append(t)
         t += gap * (1 + w.rng.normal(0, 0.03)) + (w.between(0.5, 2) if w.chance(0.08) else 0)
-    high = w.between(0.25, 0.5)
-    fall = min(0.4 * gap, w.between(0.07, 0.12))
+    return Taps(times, gap, w.between(0.25, 0.5), min(0.4 * gap, w.between(0.07, 0.12)))
 
-    def pitch(t: float) -> float:
-        k = bisect_right(times, t)
-        up = ease((t - times[k - 1]) / (0.5 * gap)) if k else 1.0
-        down = 1 - max(0.0, 1 - (times[k] - t) / fall) ** 2 if k < len(times) else 1.0
-        return -high * up * down
 
-    voice = len(w.bodies) + 1
-    turned = turn([0, 0, 1], yaw)
-    toes = scale * 0.26 * vec(cos(yaw), sin(yaw), 0)
-    for time in times:
-        w.sound(
-            Event(
-                time, "step", ground, 0.26 * scale, strength_of(2 * high * 0.26 * scale / fall), voice, other="rubber"
-            ),
-            toes,
-        )
+def taps(w: World) -> None:
+    """One foot taps on the ground: the heel stays, the toes beat; the other foot stands."""
+    scale = w.between(0.8, 1.2)
+    w.frame((0, 0, 0.18 * scale), 0.3 * scale, (-35, -8), 80)
+    ground, beat, yaw = w.stand(*GROUNDS, "wood", "stone"), draw_taps(w), w.between(-pi, pi)
+    voice, turned = len(w.bodies) + 1, turn([0, 0, 1], yaw)
+    length = 0.26 * scale
+    for time in beat.times:
+        hard = strength_of(2 * beat.high * length / beat.fall * w.between(0.8, 1.2))
+        event = Event(time, "step", ground, length, hard, voice, other="rubber")
+        w.sound(event, length * vec(cos(yaw), sin(yaw), 0))
     shoe, trousers = w.colour(), w.colour()
     geoms = [
         Geom("box", (0.13 * scale, 0.045 * scale, 0.03 * scale), (0.13 * scale, 0, 0.03 * scale), colour=shoe),
         Geom("ellipsoid", (0.1 * scale, 0.045 * scale, 0.05 * scale), (0.1 * scale, 0, 0.055 * scale), colour=shoe),
     ]
-
-    def pose(t: float) -> tuple[Vector, Vector]:
-        return vec(0, 0, 0), compose(turn([0, 1, 0], pitch(t)), turned)
-
-    w.driven(geoms, "rubber", pose)
-    w.fixed(
-        [Geom("capsule", (0.05 * scale, 0.25 * scale), (0, 0, 0.33 * scale), colour=trousers)],
-        "soft",
-        vec(0.03, 0, 0) * scale,
-        solid=False,
-    )
-    other = vec(-sin(yaw), cos(yaw), 0) * 0.16 * scale
-    w.fixed(
-        [*geoms, Geom("capsule", (0.05 * scale, 0.25 * scale), (0, 0, 0.33 * scale), colour=trousers)],
-        "rubber",
-        other,
-        turned,
-        solid=False,
-    )
+    shin = Geom("capsule", (0.05 * scale, 0.25 * scale), (0, 0, 0.33 * scale), colour=trousers)
+    w.driven(geoms, "rubber", lambda t: (vec(0, 0, 0), compose(turn([0, 1, 0], beat.pitch(t)), turned)))
+    w.fixed([shin], "soft", vec(0.03, 0, 0) * scale, solid=False)
+    w.fixed([*geoms, shin], "rubber", vec(-sin(yaw), cos(yaw), 0) * 0.16 * scale, turned, solid=False)

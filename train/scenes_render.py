@@ -1,26 +1,18 @@
-"""From a world to pictures: its MJCF, the simulation with the contacts, the camera and the renderer."""
+"""From a world to pictures: its camera, its MJCF with lights and scenery, and drawing it."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import pi, tan
 
-os.environ.setdefault("MUJOCO_GL", "egl")
-os.environ.setdefault("LP_NUM_THREADS", "1")  # each worker draws on one core
-
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from train.scenes_contacts import Log
+from train.scenes_gl import Drawing, mujoco
 from train.scenes_motion import Path3, Vector, unit, vec, wander
-from train.scenes_world import MATTER, STEP, Hold, World, numbers, push
+from train.scenes_physics import States, drive
+from train.scenes_world import MATTER, STEP, World, numbers, push
 
 CROP = 0.8  # of the short side: what the encoders' centre crops leave, less some shake
-
-
-class RenderError(OSError):
-    """MuJoCo cannot draw on this machine."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ def compile_world(world: World, camera: Camera, width: int, height: int, shadow:
       <option timestep="{STEP}" cone="elliptic" integrator="implicitfast" iterations="20"/>
       <size memory="40M"/>
       <statistic center="{numbers(camera.focus)}" extent="{camera.distance:.4f}"/>
-      <visual><global fovy="{camera.opening:.3f}"/>
+      <visual><global fovy="{camera.opening:.3f}" offwidth="{width}" offheight="{height}"/>
         <quality shadowsize="512" offsamples="0" numslices="16" numstacks="10"/>
         <headlight ambient="{numbers([ambient] * 3)}" diffuse="{numbers([head] * 3)}" specular="0.1 0.1 0.1"/>
         <map znear="0.02" zfar="40" fogstart="{rng.uniform(0.8, 1.2):.2f}" fogend="{rng.uniform(2.5, 6):.2f}"/>
@@ -160,120 +152,24 @@ def compile_world(world: World, camera: Camera, width: int, height: int, shadow:
     return model
 
 
-# ---------------------------------------------------------------- simulation
-@dataclass
-class States:
-    """Positions at the film's times: of the joints [T, nq]."""
-
-    joints: list[NDArray[np.float64]]
-
-
-def drive(world: World, data: "mujoco.MjData", t: float, solid: bool) -> None:
-    """Put the driven bodies where they are at t; with `solid`, only those that push."""
-    slot = 0
-    for body in world.bodies:
-        if body.pose:
-            if body.solid or not solid:
-                data.mocap_pos[slot], data.mocap_quat[slot] = body.pose(t)
-            slot += 1
-
-
-def held(hold: Hold, joint: object, data: "mujoco.MjData", t: float) -> bool:
-    """Keep a body where its hand has it, or let it go at its time."""
-    position, velocity = joint.qposadr[0], joint.dofadr[0]  # type: ignore[attr-defined]
-    waits = t < hold.time
-    data.qpos[position : position + 3] = hold.at(t) if waits else hold.start
-    data.qvel[velocity : velocity + 6] = 0 if waits else hold.speed
-    return waits
-
-
-def simulate(world: World, model: "mujoco.MjModel", times: list[float]) -> tuple[States, Log]:
-    """Run the physics to the end of the clip; what is seen at `times`, and all contacts of free bodies."""
-    data = mujoco.MjData(model)
-    free = {k: model.joint(b.name) for k, b in enumerate(world.bodies) if b.free}
-    holds = [(hold, model.joint(hold.body.name)) for hold in world.holds]
-    kicks = sorted(world.kicks, key=lambda kick: kick.time)
-    solids = any(body.solid and body.pose for body in world.bodies)
-    owner = np.full(model.nbody, -1)
-    for k, body in enumerate(world.bodies):
-        owner[model.body(body.name).id] = k
-    of_geom = owner[model.geom_bodyid]
-    steps, states, rows, speeds = round(world.seconds / STEP), States([]), [], []
-    for step in range(steps):
-        t = step * STEP
-        holds = [pair for pair in holds if held(*pair, data, t)]
-        while len(states.joints) < len(times) and times[len(states.joints)] <= t + STEP / 2:
-            states.joints.append(data.qpos.copy())
-        while kicks and kicks[0].time <= t:
-            kick = kicks.pop(0)
-            start = model.joint(kick.body.name).dofadr[0]
-            data.qvel[start : start + len(kick.change)] += kick.change
-        if solids:
-            drive(world, data, t, True)
-        if model.nv:
-            speeds.append(data.qvel.copy())
-            mujoco.mj_step(model, data)
-            if data.ncon and free:
-                touch = data.contact
-                pushing = np.flatnonzero(touch.efc_address >= 0)
-                address = touch.efc_address[pushing]
-                rows.append((step, of_geom[touch.geom[pushing]], data.efc_force[address], touch.pos[pushing]))
-    states.joints += [data.qpos.copy()] * (len(times) - len(states.joints))
-    return states, log_of(rows, speeds, model, free)
-
-
-def log_of(rows: list, speeds: list, model: "mujoco.MjModel", free: dict) -> Log:
-    history = np.array(speeds) if speeds else np.zeros((0, 0))
-    mass = {k: float(model.body_mass[joint_body(model, j)]) for k, j in free.items()}
-    return Log(
-        np.concatenate([np.full(len(r[1]), r[0]) for r in rows]) if rows else np.zeros(0, np.int64),
-        np.sort(np.concatenate([r[1] for r in rows]), axis=1) if rows else np.zeros((0, 2), np.int64),
-        np.concatenate([r[2] for r in rows]) if rows else np.zeros(0),
-        np.concatenate([r[3] for r in rows]) if rows else np.zeros((0, 3)),
-        mass,
-        {k: history[:, j.dofadr[0] : j.dofadr[0] + 6] for k, j in free.items()},
-    )
-
-
-def joint_body(model: "mujoco.MjModel", joint: object) -> int:
-    return int(model.jnt_bodyid[joint.id])  # type: ignore[attr-defined]
-
-
 # ---------------------------------------------------------------- pictures
-def renderer(model: "mujoco.MjModel", width: int, height: int) -> "mujoco.Renderer":
-    try:
-        return mujoco.Renderer(model, height, width)
-    except Exception as error:
-        raise RenderError(
-            f"MuJoCo cannot draw with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); install Debian's libegl1 and "
-            "libgl1-mesa-dri, or libosmesa6 and set MUJOCO_GL=osmesa"
-        ) from error
-
-
-def check_renderer() -> None:
-    """Raise RenderError if nothing can be drawn here."""
-    renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 16, 16).close()
-
-
 def pictures(
-    world: World, model: "mujoco.MjModel", camera: Camera, shape: tuple[int, int], states: States, times: list[float]
+    world: World, model: "mujoco.MjModel", camera: Camera, states: States, times: list[float]
 ) -> Iterator[NDArray[np.uint8]]:
-    """The canvases [height, width, 3] at the times. The shape is width and height."""
+    """The canvases [height, width, 3] at the times."""
     data = mujoco.MjData(model)
     fog = world.rng.random() < 0.06
-    with renderer(model, *shape) as draw:
-        model.vis.global_.offwidth, model.vis.global_.offheight = shape
-        flags = draw.scene.flags
-        flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        flags[mujoco.mjtRndFlag.mjRND_HAZE] = 0
-        flags[mujoco.mjtRndFlag.mjRND_FOG] = fog
+    drawing = Drawing(model)
+    drawing.scene.flags[mujoco.mjtRndFlag.mjRND_FOG] = fog
+    try:
         for t, joints in zip(times, states.joints, strict=True):
             data.qpos[:] = joints
             drive(world, data, t, False)
             mujoco.mj_kinematics(model, data)
             mujoco.mj_camlight(model, data)
-            draw.update_scene(data, camera.at(t))
-            yield draw.render().copy()
+            yield drawing.draw(data, camera.at(t))
+    finally:
+        drawing.close()
 
 
 def walking(rng: np.random.Generator, pace: float) -> Path3:

@@ -111,7 +111,6 @@ class World:
         self.shift = np.zeros(3)
         self.ground = ""
         self.moving: Path3 | None = None  # of the camera, in units of the frame's extent
-        self.muted = False  # free bodies make no sound: of silent scenes
 
     # ------------------------------------------------------------ place
     def frame(

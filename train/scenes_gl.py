@@ -1,0 +1,61 @@
+"""MuJoCo with OpenGL chosen before it is imported, and drawing without a screen: one context for each process."""
+
+import os
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("LP_NUM_THREADS", "1")  # each worker draws on one core
+
+import mujoco
+import numpy as np
+from mujoco.rendering.classic import gl_context
+from numpy.typing import NDArray
+
+__all__ = ["Drawing", "RenderError", "mujoco", "open_context"]
+
+GEOMS = 2000  # at most in a picture
+_contexts: list[object] = []  # the process's one
+
+
+class RenderError(OSError):
+    """MuJoCo cannot draw on this machine."""
+
+
+def open_context() -> None:
+    """Open this process's OpenGL context; making one takes longer than a scene's textures. Raises RenderError."""
+    if _contexts:
+        return
+    try:
+        context = gl_context.GLContext(64, 64)
+        context.make_current()
+        mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_50).free()
+    except Exception as error:
+        raise RenderError(
+            f"MuJoCo cannot draw with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); install Debian's libegl1 and "
+            "libgl1-mesa-dri, or libosmesa6 and set MUJOCO_GL=osmesa"
+        ) from error
+    _contexts.append(context)
+
+
+class Drawing:
+    """Draws one model, at the size of its off-screen buffer. Close it when done."""
+
+    def __init__(self, model: "mujoco.MjModel") -> None:
+        open_context()
+        size = model.vis.global_
+        self.model, self.rect = model, mujoco.MjrRect(0, 0, size.offwidth, size.offheight)
+        self.scene, self.option = mujoco.MjvScene(model, GEOMS), mujoco.MjvOption()
+        self.target = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.target)
+        for flag in (mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE):
+            self.scene.flags[flag] = 0
+
+    def draw(self, data: "mujoco.MjData", camera: "mujoco.MjvCamera") -> NDArray[np.uint8]:
+        """The picture [height, width, 3]."""
+        every, picture = mujoco.mjtCatBit.mjCAT_ALL, np.empty((self.rect.height, self.rect.width, 3), np.uint8)
+        mujoco.mjv_updateScene(self.model, data, self.option, None, camera, every, self.scene)
+        mujoco.mjr_render(self.rect, self.scene, self.target)
+        mujoco.mjr_readPixels(picture, None, self.rect, self.target)
+        return picture[::-1].copy()
+
+    def close(self) -> None:
+        self.target.free()
