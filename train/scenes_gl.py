@@ -25,7 +25,8 @@ def open_context() -> None:
     if _contexts:
         return
     try:
-        context = gl_context.GLContext(64, 64)
+        # its own __del__ fails at exit with OSMesa; the context lives as long as the process
+        context = type("Context", (gl_context.GLContext,), {"__del__": lambda self: None})(64, 64)
         context.make_current()
         mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_50).free()
     except Exception as error:
