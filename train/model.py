@@ -200,7 +200,7 @@ class MaskVAT(nn.Module):
         c = self.config
         if drop is not None:
             clip = torch.where(drop[:, None, None], self.null_clip, clip)
-        clip = self.clip_mlp(clip)  # (B, N, H)
+        clip = self.clip_mlp(clip * c.clip_dim**0.5)  # (B, N, H); features of length 1 have variance 1 then
         if c.uses_sync:
             if drop is not None:
                 sync = torch.where(drop[:, None, None], self.null_sync, sync)
