@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import av
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.attacks import LEAD, attack, pre_echo, rise_time
@@ -25,9 +24,14 @@ from benchmarks.report import Advice, finish, plots_folder, result, summarise, t
 from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.bundle import Bundle
-from train import checkpoint
 from train.codec_sounds import Pool, PoolError, read_pool
-from train.codec_task import mel_distance, si_sdr
+from train.extras import extra
+
+with extra("bench", __name__):
+    import torch
+
+    from train import checkpoint
+    from train.codec_task import mel_distance, si_sdr
 
 RATE = 44100
 SECONDS = 2  # of each recording

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from benchmarks.machine import facts
 from runtime.audio import replacing
 from runtime.errors import MaskVATError, OptionError
+from train.extras import extra
 
 BOOTSTRAPS = 10_000
 BATCH = 500  # resamplings drawn at once
@@ -71,9 +72,10 @@ def plots_folder(folder: Path | None) -> None:
     if folder is None:
         return
     try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise OptionError("--plots needs matplotlib; install it with: pip install '.[bench]'") from error
+        with extra("bench", __name__):
+            import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise OptionError(f"--plots cannot be drawn: {error}") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

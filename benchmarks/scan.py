@@ -19,12 +19,15 @@ import numpy as np
 
 import runtime
 from benchmarks.report import Advice, find_clips, finish, plots_folder, result, summarise, table, words
-from benchmarks.scenes import TOLERANCE, detect, peak_rms
 from engines.contract import FloatArray
 from runtime.audio import resample
 from runtime.video import Video
+from train.extras import extra
 from train.metrics.onsets import RATE, Floats, lift_of_onsets, onset_f1
-from train.prepare import clip_sound
+
+with extra("bench", __name__):
+    from benchmarks.scenes import TOLERANCE, detect, peak_rms
+    from train.prepare import clip_sound
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,13 +18,16 @@ import numpy as np
 import runtime
 from benchmarks import semantics
 from benchmarks.report import Advice, find_clips, finish, plots_folder, result
-from benchmarks.scene_clip import SceneClip, read_clip
 from benchmarks.scene_tables import print_tables, summary
-from benchmarks.sync import frame_difference
 from engines.contract import FloatArray
 from runtime.audio import resample
 from train.codec_sounds import PoolError
+from train.extras import extra
 from train.metrics.onsets import RATE, chance_f1, onset_f1, onset_strength, pick_onsets
+
+with extra("bench", __name__):
+    from benchmarks.scene_clip import SceneClip, read_clip
+    from benchmarks.sync import frame_difference
 
 if TYPE_CHECKING:
     from benchmarks.plots import Strip

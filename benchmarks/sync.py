@@ -19,8 +19,11 @@ import runtime
 from benchmarks.report import Advice, find_clips, finish, plots_folder, result, summarise, words
 from runtime.audio import resample
 from runtime.video import FrameGrid, Video
+from train.extras import extra
 from train.metrics.onsets import FRAME_RATE, RATE, lift, lift_of_onsets, onset_strength, pick_onsets
-from train.prepare import clip_events, clip_sound
+
+with extra("bench", __name__):
+    from train.prepare import clip_events, clip_sound
 
 if TYPE_CHECKING:
     from benchmarks.plots import Strip

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from runtime.audio import MediaError, OptionError
-from train.checkpoint import CheckpointError, resolve, write_json
-from train.loop import LoopConfig, TrainingError, describe, fit
+from train.extras import extra
 from train.options import RecipeError, options_from
-from train.weights import WeightsError
+
+with extra("train", __name__):
+    from train.checkpoint import CheckpointError, resolve, write_json
+    from train.loop import LoopConfig, TrainingError, describe, fit
+    from train.weights import WeightsError
 
 TASKS = {  # name -> factory(options: dict, seed: int) -> Task
     "codec": "train.codec_task:CodecTask.from_options",

@@ -22,15 +22,19 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from engines.contract import ModelConfig
 from runtime.audio import open_media, read_audio, replacing, resample
 from runtime.video import FrameGrid, MediaError, Video
-from train.checkpoint import CheckpointError, load, read_meta
-from train.s3d import BUNDLED
+from train.extras import extra
+
+with extra("train", __name__):
+    import torch
+    from torch import Tensor, nn
+
+    from train.checkpoint import CheckpointError, load, read_meta
+    from train.s3d import BUNDLED
 
 Arrays = dict[str, NDArray[Any]]
 Frames = NDArray[np.uint8]

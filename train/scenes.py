@@ -3,7 +3,7 @@
     python -m train.scenes OUT --clips N --seed S --sounds SOUNDS --impacts PYIMPACT [--jobs 2] [--split train|val|test]
 
 Files are as those of train.clips: ID.mp4 (h264, no sound), ID.flac (mono 44.1 kHz, 16 bits) and ID.json (events, sounds
-used, seed, film, camera). Needs the extra `train` and OpenGL without a screen: docs/SCENES.md.
+used, seed, film, camera). Needs the extra `scenes` and OpenGL without a screen: docs/SCENES.md.
 """
 
 import sys
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from train.clips_make import Clip, Order, arguments, run
+from train.extras import extra
 from train.scenes_contacts import Heard, heard_events
 from train.scenes_film import Film, draw_film
-from train.scenes_gl import open_context
 from train.scenes_kinds import drop, pour, roll, slide, spill, topple, volley
 from train.scenes_kinds_balls import racket
 from train.scenes_kinds_played import claps, drums, handdrum, stick
@@ -24,10 +24,13 @@ from train.scenes_kinds_silent import distract, floating, passing, pendulum, tou
 from train.scenes_kinds_walk import steps, taps
 from train.scenes_kinds_work import chop, doors, drawers, hammer, rub
 from train.scenes_look import Looks
-from train.scenes_physics import simulate
-from train.scenes_render import Camera, compile_world, draw_camera, pictures, walking
 from train.scenes_sound import Foley
 from train.scenes_world import World
+
+with extra("scenes", __name__):
+    from train.scenes_gl import open_context
+    from train.scenes_physics import simulate
+    from train.scenes_render import Camera, compile_world, draw_camera, pictures, walking
 
 KINDS: dict[str, tuple[Callable[[World], None], float]] = {  # and how often each is drawn
     "drop": (drop, 3), "spill": (spill, 1), "topple": (topple, 1), "volley": (volley, 1), "roll": (roll, 1.2),

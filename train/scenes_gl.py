@@ -5,10 +5,19 @@ import os
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "1")  # each worker draws on one core
 
-import mujoco
 import numpy as np
-from mujoco.rendering.classic import gl_context
 from numpy.typing import NDArray
+
+CHOSEN, NO_OPENGL = os.environ["MUJOCO_GL"], ""  # the latter says why there is none
+try:
+    import mujoco
+    from mujoco.rendering.classic import gl_context
+except ModuleNotFoundError:
+    raise
+except Exception as error:  # MuJoCo's import fails in several ways without OpenGL, though physics need none
+    NO_OPENGL, os.environ["MUJOCO_GL"] = str(error), "disable"
+    import mujoco
+    from mujoco.rendering.classic import gl_context
 
 __all__ = ["Drawing", "RenderError", "mujoco", "open_context"]
 
@@ -25,13 +34,15 @@ def open_context() -> None:
     if _contexts:
         return
     try:
+        if NO_OPENGL:
+            raise RuntimeError(NO_OPENGL)
         # its own __del__ fails at exit with OSMesa; the context lives as long as the process
         context = type("Context", (gl_context.GLContext,), {"__del__": lambda self: None})(64, 64)
         context.make_current()
         mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_50).free()
     except Exception as error:
         raise RenderError(
-            f"MuJoCo cannot draw with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); install Debian's libegl1 and "
+            f"MuJoCo cannot draw with MUJOCO_GL={CHOSEN} ({error}); install Debian's libegl1 and "
             "libgl1-mesa-dri, or libosmesa6 and set MUJOCO_GL=osmesa"
         ) from error
     _contexts.append(context)
