@@ -61,6 +61,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def find_clips(folder: Path, limit: int | None = None) -> list[Path]:
     """The videos of a folder by name, the first `limit` of them. Raises OptionError where there are none."""
+    if limit is not None and limit < 1:
+        raise OptionError(f"--limit is {limit}; it must be 1 or more")
+    if not folder.is_dir():
+        raise OptionError(f"{folder} is no folder; give one of {', '.join(VIDEOS)} files")
     clips = sorted(p for p in folder.glob("*") if p.suffix.lower() in VIDEOS)[:limit]
     if not clips:
         raise OptionError(f"no videos in {folder}; give a folder of {', '.join(VIDEOS)} files")

@@ -150,6 +150,8 @@ def test_errors_are_one_line(
         ([str(tmp_path / "empty"), *engines], "no videos in"),
         ([str(folder), *engines, "--compare-candidates"], "needs --candidates 2 or more"),
         ([str(folder), *engines, *engines], "two are alike"),
+        ([str(folder), *engines, "--limit", "0"], "--limit is 0"),
+        ([str(tmp_path / "none"), *engines], "none is no folder"),
         ([str(folder), *engines], "hits.json cannot be used"),
     ):
         assert scenes.main(arguments) == 1

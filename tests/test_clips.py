@@ -219,3 +219,32 @@ def test_blur_keeps_the_moment() -> None:
         change = np.abs(moving[5].astype(int) - still[5]).sum((0, 2))
         centres.append((change * np.arange(128)).sum() / change.sum() / 128)
     assert centres[0] == pytest.approx(0.5, abs=0.02) and centres[1] == pytest.approx(centres[0], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--clips -3", "--clips is -3"),
+        ("--jobs 0", "--jobs is 0"),
+        ("--seed -1", "--seed is -1"),
+        ("--seconds nan", "--seconds is nan"),
+        ("--fps 0", "--fps is 0"),
+        ("--size 33 48", "--size is 33 48; both must be even"),
+        ("--sounds none", "sounds.csv is missing"),
+    ],
+)
+def test_impossible_orders_are_refused_in_one_line(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, words: str
+) -> None:
+    assert main([str(tmp_path / "out"), "--sounds", str(pool), *options.split()]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and words in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_file_in_place_of_the_folder_is_refused(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("")
+    assert main([str(tmp_path / "out"), "--sounds", str(pool)]) == 1
+    assert "is a file; give a folder" in capsys.readouterr().err

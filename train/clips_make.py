@@ -11,8 +11,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
-from runtime.audio import MediaError, replacing
-from train.clips_sound import RATE, SPLITS, Floats, PoolError, write_flac
+from runtime.audio import MediaError, OptionError, replacing
+from train.clips_sound import RATE, SPLITS, Floats, write_flac
 
 __all__ = ["RATE", "Clip", "ClipError", "Order", "Studio", "arguments", "make_clips", "run"]
 
@@ -120,24 +120,42 @@ def make_clips(order: Order, count: int, jobs: int = 1) -> int:
 def arguments(name: str, about: str, kinds: list[str]) -> argparse.ArgumentParser:
     """The options that all makers of clips have."""
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about.splitlines()[0])
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, help="folder for ID.mp4, ID.flac and ID.json; made where it is missing")
     parser.add_argument("--sounds", type=Path, required=True, help="folder with sounds.csv and the recordings")
-    parser.add_argument("--clips", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--clips", type=int, default=100, help="how many, complete ones included (default: 100)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same clips (default: 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that work side by side (default: 1)")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="whose recordings are heard (default: train)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip (default: 10)")
     parser.add_argument("--kind", choices=kinds, help="one kind of scene instead of a mixture")
-    parser.add_argument("--fps", type=int)
+    parser.add_argument("--fps", type=int, help="frames a second of all clips (default: each clip's own)")
     parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="in pixels, both even")
     return parser
+
+
+def check(order: Order, count: int, jobs: int) -> None:
+    """Raises OptionError for numbers that no clip can be made with."""
+    for name, value, least, most in (
+        ("--clips", count, 1, 1_000_000),
+        ("--jobs", jobs, 1, 1024),
+        ("--seed", order.seed, 0, 2**32),
+        ("--seconds", order.seconds, 1, 3600),
+        ("--fps", 25 if order.fps is None else order.fps, 1, 240),
+    ):
+        if not least <= value <= most:
+            raise OptionError(f"{name} is {value:g}; it must lie between {least} and {most}")
+    if order.size and any(side % 2 or not 32 <= side <= 4096 for side in order.size):
+        raise OptionError(f"--size is {order.size[0]} {order.size[1]}; both must be even, from 32 to 4096")
+    if order.out.exists() and not order.out.is_dir():
+        raise OptionError(f"{order.out} is a file; give a folder")
 
 
 def run(order: Order, count: int, jobs: int) -> int:
     """Make clips for a command line: its exit status."""
     try:
+        check(order, count, jobs)
         make_clips(order, count, jobs)
-    except (ClipError, MediaError, OSError, PoolError) as error:
+    except (ClipError, MediaError, OptionError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -49,8 +49,8 @@ GROUPS = {
 SMOOTH = np.array(sorted(2**a * 3**b * 5**c for a in range(27) for b in range(17) for c in range(12)))
 
 
-class PoolError(Exception):
-    """A folder of sounds cannot be used."""
+class PoolError(OSError):
+    """A folder of sounds is missing, or cannot be used."""
 
 
 def group_of(label: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> str | None:
@@ -111,8 +111,11 @@ class Sounds:
 
     @classmethod
     def load(cls, folder: Path, split: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> "Sounds":
-        sounds = cls()
-        with open(folder / "sounds.csv", encoding="utf-8", newline="") as table:
+        """Raises PoolError for a list that is missing or names nothing usable; bad recordings are in `skipped`."""
+        sounds, listed = cls(), folder / "sounds.csv"
+        if not listed.is_file():
+            raise PoolError(f"{listed} is missing; --sounds is a folder of recordings with that list")
+        with open(listed, encoding="utf-8", newline="") as table:
             reader = csv.DictReader(table)
             if not {"file", "label", "seconds"} <= set(reader.fieldnames or ()):
                 raise PoolError(f"{table.name} must have the columns file, label and seconds")
@@ -130,7 +133,7 @@ class Sounds:
             samples = samples if group == "ambience" else from_onset(samples)
             sounds.groups.setdefault(group, {}).setdefault(row["label"], {})[row["file"]] = samples
         if not set(sounds.groups) - {"ambience"}:
-            raise PoolError(f"{folder / 'sounds.csv'} names no usable recording of the split {split}")
+            raise PoolError(f"{listed} names no usable recording of the split {split}")
         return sounds
 
     def pick(self, group: str, voice: int, rng: np.random.Generator) -> tuple[str, Floats]:

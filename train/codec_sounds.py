@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio import MediaError, read_audio
-from train.clips_sound import split_files
+from train.clips_sound import PoolError, split_files
 from train.scenes_sound import SCENE_GROUPS
 
 FloatArray = NDArray[np.float32]
@@ -21,10 +21,6 @@ FloatArray = NDArray[np.float32]
 LICENCES = ("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0")  # weights trained on these may be passed on, with credits
 COLUMNS = ("file", "label", "licence")
 EDGE = 64  # samples over which a cut sound is faded
-
-
-class PoolError(OSError):
-    """A pool of sounds is missing or not usable."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.contract import ModelConfig
-from runtime.audio import open_media, read_audio, replacing, resample
+from runtime.audio import OptionError, open_media, read_audio, replacing, resample
 from runtime.video import FrameGrid, MediaError, Video
 from train.extras import extra
 
@@ -273,17 +273,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("system", type=Path, help="folder of trained or imported components")
     parser.add_argument("out", type=Path, help="folder for the arrays")
     parser.add_argument("--frames", action="store_true", help="write the sync encoder's training frames instead")
-    parser.add_argument("--threads", type=int, help="of PyTorch")
+    parser.add_argument("--threads", type=int, help="of PyTorch (default: as many as there are cores)")
     args = parser.parse_args(arguments)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     try:
+        if args.threads is not None:
+            if args.threads < 1:
+                raise OptionError(f"--threads is {args.threads}; it must be 1 or more")
+            torch.set_num_threads(args.threads)
         clips, others = find_clips(args.clips)
         for path in others:
             skip(path, "no video, and nothing of a video here")
         args.out.mkdir(parents=True, exist_ok=True)
         bad = (prepare_frames if args.frames else prepare_features)(clips, args.system, args.out)
-    except (MediaError, OSError, CheckpointError) as error:
+    except (MediaError, OptionError, OSError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if len(bad) == len(clips):
