@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.attacks import LEAD, attack, pre_echo, rise_time
-from benchmarks.report import Advice, finish, plots_folder, result, summarise, table, words
+from benchmarks.report import command, finish, plots_folder, result, summarise, table, words
 from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.bundle import Bundle
@@ -254,9 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.bundle and args.system:
         parser.error("give a bundle or --system, not both")
-    with Advice(PoolError, checkpoint.CheckpointError) as advice:
-        run(args)
-    return advice.status
+    return command(run, args, checkpoint.CheckpointError)
 
 
 if __name__ == "__main__":

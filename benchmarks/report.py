@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -99,16 +99,11 @@ def finish(values: dict[str, Any], out: Path | None) -> None:
     print(json.dumps(values))
 
 
-class Advice(AbstractContextManager["Advice"]):
-    """Turns an expected error into one line on stderr: `status` is 1 after it, else 0."""
-
-    def __init__(self, *errors: type[Exception]) -> None:
-        self.errors = (MaskVATError, *errors)
-        self.status = 0
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, self.errors):
-            return False
+def command(run: Callable[[Namespace], None], args: Namespace, *errors: type[Exception]) -> int:
+    """Run a benchmark: its exit status; an expected error is one line on stderr."""
+    try:
+        run(args)
+    except (MaskVATError, OSError, *errors) as error:
         print(f"error: {error}", file=sys.stderr)
-        self.status = 1
-        return True
+        return 1
+    return 0

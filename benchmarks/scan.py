@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import runtime
-from benchmarks.report import Advice, find_clips, finish, plots_folder, result, summarise, table, words
+from benchmarks.report import command, find_clips, finish, plots_folder, result, summarise, table, words
 from engines.contract import FloatArray
 from runtime.audio import resample
 from runtime.video import Video
@@ -224,10 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--limit", type=int, default=16, help="at most so many clips (default: 16)")
     add("--out", type=Path, help="also write the JSON to this file")
     add("--plots", type=Path, help="folder for scan-WHAT.png")
-    args = parser.parse_args(argv)
-    with Advice() as advice:
-        run(args)
-    return advice.status
+    return command(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -17,11 +17,10 @@ import numpy as np
 
 import runtime
 from benchmarks import semantics
-from benchmarks.report import Advice, find_clips, finish, plots_folder, result
+from benchmarks.report import command, find_clips, finish, plots_folder, result
 from benchmarks.scene_tables import print_tables, summary
 from engines.contract import FloatArray
 from runtime.audio import resample
-from train.codec_sounds import PoolError
 from train.extras import extra
 from train.metrics.onsets import RATE, chance_f1, onset_f1, onset_strength, pick_onsets
 
@@ -193,10 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--limit", type=int, default=200, help="at most so many clips (default: 200)")
     add("--out", type=Path, help="also write the JSON to this file")
     add("--plots", type=Path, help="folder for a picture per clip and contact-sheet.png")
-    args = parser.parse_args(argv)
-    with Advice(PoolError) as advice:
-        run(args)
-    return advice.status
+    return command(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runtime
-from benchmarks.report import Advice, find_clips, finish, plots_folder, result, summarise, words
+from benchmarks.report import command, find_clips, finish, plots_folder, result, summarise, words
 from runtime.audio import resample
 from runtime.video import FrameGrid, Video
 from train.extras import extra
@@ -117,10 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--candidates", type=int, default=1, help="SCAV chooses the best of so many (default: 1)")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument("--plots", type=Path, help="folder for a picture per clip and contact-sheet.png")
-    args = parser.parse_args(argv)
-    with Advice() as advice:
-        run(args)
-    return advice.status
+    return command(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

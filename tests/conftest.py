@@ -1,7 +1,7 @@
 """Fixtures: fake bundles and short clips, written once per session."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,16 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 def own_bundle(bundles: Bundles, tmp_path: Path) -> Path:
     """A bundle that the test may break."""
     return Path(shutil.copytree(bundles(), tmp_path / "own_bundle"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: tiny networks are quicker so, and sums are the same on every machine."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

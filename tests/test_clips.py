@@ -7,12 +7,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from pool import write_pool, write_table
 
 from runtime.audio import read_audio
 from train.clips import ClipError, Film, Order, frames, main, make_clips
 from train.clips_draw import LOOKS, Stage
 from train.clips_scenes import SCENES
-from train.clips_sound import GROUPS, RATE, SPLITS, PoolError, Sounds, mix, split_files, write_flac
+from train.clips_sound import GROUPS, RATE, SPLITS, PoolError, Sounds, mix, split_files
 
 SILENT = ("drift", "sway", "miss", "still")
 
@@ -20,24 +21,7 @@ SILENT = ("drift", "sway", "miss", "still")
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three decaying tones for each group, one for each split, and a recording of speech."""
-    folder = tmp_path_factory.mktemp("sounds")
-    rows = []
-    for n, (group, parts) in enumerate([*GROUPS.items(), ("speech", ("speech_hello",))]):
-        for take in range(3):
-            t = np.arange(RATE // 4) / RATE
-            tone = 0.8 * np.sin(2 * np.pi * (300 + 70 * n + 11 * take) * t) * np.exp(-t / 0.04)
-            audio = np.concatenate([np.zeros(500 * take), tone]).astype(np.float32)  # with some silence to cut
-            write_flac(folder / f"{group}{take}.flac", audio)
-            rows.append({"file": f"{group}{take}.flac", "label": parts[0], "seconds": f"{len(audio) / RATE:.3f}"})
-    write_table(folder, rows)
-    return folder
-
-
-def write_table(folder: Path, rows: list[dict[str, str]]) -> None:
-    with open(folder / "sounds.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ["file", "label", "seconds"])
-        table.writeheader()
-        table.writerows(rows)
+    return write_pool(tmp_path_factory.mktemp("sounds"), GROUPS | {"speech": ("speech_hello",)}, 3, 500)
 
 
 def facts(folder: Path) -> list[dict]:

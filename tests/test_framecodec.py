@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from train.framecodec import (  # noqa: E402
     FrameCodec,
@@ -21,14 +21,6 @@ from train.framecodec import (  # noqa: E402
 TINY = FrameCodecConfig(
     n_codebooks=3, codebook_size=32, latent=32, encoder_mlp=32, decoder_mlp=32, encoder_blocks=1, decoder_blocks=2
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

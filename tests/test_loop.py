@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from torch import nn  # noqa: E402
 
@@ -29,14 +29,6 @@ PROVENANCE = {"name": "test", "code_licence": "-", "data_licence": "-", "origin"
 TINY = FrameCodecConfig(
     n_codebooks=2, codebook_size=16, latent=16, encoder_mlp=16, decoder_mlp=16, encoder_blocks=1, decoder_blocks=1
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Regression:

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from media import Picture, Sound, clicks, number, steady, write_video  # noqa: E402
 
@@ -32,14 +32,6 @@ PARTS = {
     "sync_encoder": ("s3d", S3D, S3DConfig(width=0.05, feature="mixed_4d", resize=32, size=32)),
     "audio_encoder": ("beats", BEATs, BEATsConfig(16, 16, 1, 2, 32, 8, 4)),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

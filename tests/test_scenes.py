@@ -1,6 +1,5 @@
 """Simulated clips: contacts when physics says, silence without contact, the same clips however they are made."""
 
-import csv
 import json
 from importlib.util import find_spec
 from itertools import pairwise
@@ -10,12 +9,14 @@ import numpy as np
 import pytest
 
 if find_spec("mujoco") is None:  # not imported here: train.scenes_gl chooses its OpenGL first
-    pytest.skip("needs the extra train", allow_module_level=True)
+    pytest.skip("needs the extra scenes", allow_module_level=True)
+
+from pool import write_pool
 
 from runtime.audio import read_audio
 from train.clips_make import RATE, ClipError, make_clips
-from train.clips_sound import GROUPS, write_flac
-from train.scenes import KINDS, SILENT, SceneOrder, draw_world, hear, main
+from train.clips_sound import GROUPS
+from train.scenes import KINDS, SceneOrder, draw_world, hear, main
 from train.scenes_contacts import heard_events, onsets, sustained
 from train.scenes_film import draw_film
 from train.scenes_gl import RenderError, open_context
@@ -23,6 +24,8 @@ from train.scenes_motion import Blow, aim, compose, rotate, strokes, turn, vec
 from train.scenes_physics import simulate
 from train.scenes_render import Camera, compile_world, draw_camera
 from train.scenes_world import STEP, Geom, World
+
+SILENT = ("pendulum", "wave", "tour", "floating", "passing")
 
 
 class Plain:
@@ -49,17 +52,7 @@ def drawing() -> None:
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four decaying tones for each group of sounds, so that each of the three splits has some."""
-    folder = tmp_path_factory.mktemp("sounds")
-    with open(folder / "sounds.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "label", "seconds"])
-        for n, (group, parts) in enumerate(GROUPS.items()):
-            for take in range(4):
-                t = np.arange(RATE // 4) / RATE
-                tone = 0.8 * np.sin(2 * np.pi * (300 + 70 * n + 11 * take) * t) * np.exp(-t / 0.04)
-                write_flac(folder / f"{group}{take}.flac", tone.astype(np.float32))
-                table.writerow([f"{group}{take}.flac", parts[0], "0.25"])
-    return folder
+    return write_pool(tmp_path_factory.mktemp("sounds"), GROUPS, 4)
 
 
 def simulated(world: World) -> list:

@@ -1,14 +1,14 @@
 """Sound of simulated scenes: attacks on time, louder when harder, silence where nothing sounds, disjoint splits."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pool import write_pool
 
 from tests.test_modal import write_tables
-from train.clips_sound import RATE, SPLITS, Floats, PoolError, write_flac
+from train.clips_sound import RATE, SPLITS, Floats, PoolError
 from train.events import Event
 from train.scenes_sound import MATERIALS, SCENE_GROUPS, Foley, levels
 
@@ -18,17 +18,7 @@ TAKES = 4
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Decaying tones after some silence for each group."""
-    folder = tmp_path_factory.mktemp("sounds")
-    with open(folder / "sounds.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "label", "seconds"])
-        for n, (group, parts) in enumerate(SCENE_GROUPS.items()):
-            for take in range(TAKES):
-                t = np.arange(RATE // 4) / RATE
-                tone = 0.8 * np.sin(2 * np.pi * (300 + 60 * n + 11 * take) * t + 1) * np.exp(-t / 0.04)
-                write_flac(folder / f"{group}{take}.flac", np.concatenate([np.zeros(700 * take), tone]))
-                table.writerow([f"{group}{take}.flac", parts[0], f"{(len(t) + 700 * take) / RATE:.3f}"])
-    return folder
+    return write_pool(tmp_path_factory.mktemp("sounds"), SCENE_GROUPS, TAKES, 700)
 
 
 @pytest.fixture(scope="module")

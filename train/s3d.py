@@ -54,6 +54,10 @@ class S3DConfig:
         if self.frame_dim and self.feature != "mixed_4d":
             raise ValueError(f"frame_dim {self.frame_dim} needs feature mixed_4d, not {self.feature}")
 
+    def channels(self, full: int) -> int:
+        """Channels of a layer that has so many at width 1."""
+        return max(1, round(full * self.width))
+
 
 BUNDLED = S3DConfig(width=0.25, feature="mixed_4d", resize=128, size=112, frame_dim=96)
 
@@ -105,6 +109,30 @@ class Mixed(nn.Module):
         return torch.cat([self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1)
 
 
+def _layers(config: S3DConfig) -> tuple[list[nn.Module], int]:
+    """The trunk's layers up to where it is cut, and the channels of the last one."""
+    w = config.channels
+    layers: list[nn.Module] = [
+        SepConv(3, w(64), 7, stride=2),
+        nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+        BasicConv(w(64), w(64)),
+        SepConv(w(64), w(192), 3),
+        nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    ]
+    previous = w(192)
+    last = MIXED_4D if config.feature == "mixed_4d" else max(MIXED)
+    for index in range(5, last + 1):
+        if index == 7:
+            layers.append(nn.MaxPool3d(3, 2, 1))
+        elif index == 13:
+            layers.append(nn.MaxPool3d(2, 2))
+        else:  # the true input width: with rounding, a concat may differ from the rounded table value
+            one, reduce_a, a, reduce_b, b, pool = (w(c) for c in MIXED[index][1:])
+            layers.append(Mixed((previous, one, reduce_a, a, reduce_b, b, pool)))
+            previous = one + a + b + pool
+    return layers, previous
+
+
 class S3D(nn.Module):
     """frames uint8 [B, Y, size, size, 3] -> features [B, S, dim]; feature j is centred on frame offset + stride * j.
 
@@ -119,32 +147,12 @@ class S3D(nn.Module):
         self.resize, self.size = config.resize, config.size
         self.stride, self.offset = {"bridge": (8, 2), "mixed_4d": (4, 0)}[config.feature]
 
-        def w(channels: int) -> int:
-            return max(1, round(channels * config.width))
-
-        layers: list[nn.Module] = [
-            SepConv(3, w(64), 7, stride=2),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-            BasicConv(w(64), w(64)),
-            SepConv(w(64), w(192), 3),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-        ]
-        previous = w(192)
-        last = MIXED_4D if config.feature == "mixed_4d" else max(MIXED)
-        for index in range(5, last + 1):
-            if index == 7:
-                layers.append(nn.MaxPool3d(3, 2, 1))
-            elif index == 13:
-                layers.append(nn.MaxPool3d(2, 2))
-            else:  # the true input width: with rounding, a concat may differ from the rounded table value
-                one, reduce_a, a, reduce_b, b, pool = (w(c) for c in MIXED[index][1:])
-                layers.append(Mixed((previous, one, reduce_a, a, reduce_b, b, pool)))
-                previous = one + a + b + pool
+        layers, previous = _layers(config)
         self.base = nn.Sequential(*layers)
         self.bridge = nn.Sequential()
         if config.feature == "bridge":
-            self.bridge = nn.Sequential(nn.Conv3d(previous, w(512), 1), nn.GELU())
-            previous = w(512)
+            self.bridge = nn.Sequential(nn.Conv3d(previous, config.channels(512), 1), nn.GELU())
+            previous = config.channels(512)
         self.frames = None
         if config.frame_dim:
             self.frames = nn.Linear(previous, self.stride * config.frame_dim)

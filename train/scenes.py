@@ -40,7 +40,6 @@ KINDS: dict[str, tuple[Callable[[World], None], float]] = {  # and how often eac
     "doors": (doors, 1), "drawers": (drawers, 0.9), "racket": (racket, 1.5), "pendulum": (pendulum, 0.7),
     "wave": (wave, 0.8), "tour": (tour, 0.7), "floating": (floating, 0.6), "passing": (passing, 0.6),
 }  # fmt: skip
-SILENT = ("pendulum", "wave", "tour", "floating", "passing")
 PAIRED = 0.12  # of the clips have two kinds of scenes
 SHADOWS = 0.5  # of the clips that are cheap enough have shadows
 COSTLY = 350  # pictures to render, beyond which shadows take too long
