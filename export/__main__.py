@@ -15,19 +15,22 @@ from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 
-from torch import nn
-
 from engines.base import MaskVATError
 from engines.contract import IR_VERSION, OPSET, Graph, graphs
 from engines.manifest import BundleFile, Manifest, Weights, sha256
 from engines.ort import OrtEngine
 from engines.selftest import summarise
 from export import ExportError
-from export.graphs import check_agreement, graph_modules
-from export.onnx_export import export_graph, save, store_half
-from export.quantise import quantise
-from export.verify import Parity, verify
-from train.checkpoint import COMPONENTS, CheckpointError, load, read_meta
+from train.extras import extra
+
+with extra("export", __name__):
+    from torch import nn
+
+    from export.graphs import check_agreement, graph_modules
+    from export.onnx_export import export_graph, save, store_half
+    from export.quantise import quantise
+    from export.verify import Parity, verify
+    from train.checkpoint import COMPONENTS, CheckpointError, load, read_meta
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 Files = dict[str, BundleFile]

@@ -43,6 +43,8 @@ def error_without(hidden: str, module: str, *arguments: str) -> str:
     ("hidden", "module", "name"),
     [
         ("mujoco", "train.scenes", "scenes"),
+        ("torch", "export", "export"),
+        ("torch", "train.adopt", "train"),
         ("torch", "train.fit", "train"),
         ("torch", "train.prepare", "train"),
         ("torch", "benchmarks.codec", "bench"),

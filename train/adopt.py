@@ -14,14 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from runtime.audio import MediaError
-from train.checkpoint import CheckpointError, save
-from train.clip import CLIP
-from train.dac import DAC
-from train.mobilenet import MobileNetV2, MobileNetV2Config
-from train.weights import WeightsError
+from train.extras import extra
+
+with extra("train", __name__):
+    from torch import nn
+
+    from train.checkpoint import CheckpointError, save
+    from train.clip import CLIP
+    from train.dac import DAC
+    from train.mobilenet import MobileNetV2, MobileNetV2Config
+    from train.weights import WeightsError
 
 Provenance = dict[str, Any]
 
