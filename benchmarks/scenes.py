@@ -131,7 +131,11 @@ def run_clips(
     strips: list[Strip] = []
     begin = time.perf_counter()
     for n, path in enumerate(clips):
-        clip = read_clip(path)
+        try:
+            clip = read_clip(path)
+        except runtime.MediaError as error:
+            print(f"skipped {path.name}: {error}", file=sys.stderr)
+            continue
         for bundled in bundles:
             row, made = measure(clip, bundled, sampling, judge)
             rows[bundled.name].append(row)
@@ -170,8 +174,11 @@ def run(args: argparse.Namespace) -> None:
     bundles = [Bundled(folder, args.backend) for folder in args.engines or [None]]
     judge, facts = semantics.train(args.sounds) if args.sounds else (None, None)
     rows = run_clips(args, clips, bundles, judge)
+    measured = len(rows[bundles[0].name])
+    if not measured:
+        raise runtime.OptionError(f"none of the {len(clips)} clips of {args.clips} can be used")
     values: dict[str, Any] = {"steps": args.steps, "guidance": args.guidance, "candidates": args.candidates}
-    values |= {"seed": args.seed, "classifier": facts, "tolerance": TOLERANCE}
+    values |= {"seed": args.seed, "classifier": facts, "tolerance": TOLERANCE, "skipped": len(clips) - measured}
     values["summary"] = summary(rows)
     print_tables(values["summary"], facts)
     finish(result("scenes", values | {"clips": rows}), args.out)

@@ -90,16 +90,23 @@ def run(args: argparse.Namespace) -> None:
     rows, strips = [], []
     pipeline = runtime.load(args.engines, args.backend)
     for clip in clips:
-        row, truth, made = measure(clip, pipeline, options, args.seeds)
+        try:
+            row, truth, made = measure(clip, pipeline, options, args.seeds)
+        except runtime.MediaError as error:
+            print(f"skipped {clip.name}: {error}", file=sys.stderr)
+            continue
         rows.append(row)
         print(line(row), flush=True)
         if args.plots:
             strips.append(plot(clip, f"F1 {row['f1']:.2f}, chance {row['chance']:.2f}", truth, made, args.plots))
+    if not rows:
+        raise runtime.OptionError(f"none of the {len(clips)} videos of {args.clips} can be used")
     if args.plots:
         from benchmarks.plots import contact_sheet
 
         contact_sheet(args.plots / "contact-sheet.png", strips)
     values = {"clips": rows, "bundle": pipeline.bundle.manifest.name, "options": options, "seeds": args.seeds}
+    values["skipped"] = len(clips) - len(rows)
     values["summary"] = summary(rows)
     for name, value in values["summary"].items():
         print(f"{name:14} {words(value)}")

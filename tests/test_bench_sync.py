@@ -115,15 +115,17 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 def test_sync_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     plots = tmp_path / "plots"
+    (folder / "mute.mp4").write_bytes((folder / "hits.mp4").read_bytes())  # no sound to compare with
     options = ["--engines", str(bundles()), "--seeds", "2", "--steps", "2", "--plots", str(plots)]
     assert sync.main([str(folder), *options]) == 0
     result = last_line(capsys)
-    assert result["benchmark"] == "sync" and [c["onsets"] for c in result["clips"]] == [3, 0]  # type: ignore[attr-defined]
+    assert result["benchmark"] == "sync" and result["skipped"] == 1 and [c["onsets"] for c in result["clips"]] == [3, 0]  # type: ignore[attr-defined]
     assert {p.name for p in plots.iterdir()} == {"hits.png", "quiet.png", "contact-sheet.png"}
 
 
 def test_scenes_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    (folder / "foreign.mp4").write_bytes(b"no video")
     engines = ["--engines", str(bundles()), "--engines", str(bundles("adaln_a"))]
     choice = ["--candidates", "3", "--compare-candidates", "--steps", "2"]
     out, plots = tmp_path / "scenes.json", tmp_path / "plots"
@@ -131,6 +133,7 @@ def test_scenes_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: 
     result = last_line(capsys)
     assert result == json.loads(out.read_text())
     summary = result["summary"]
+    assert result["skipped"] == 1
     assert len(summary["bundles"]) == 2 and len(summary["pairs"]) == 1  # type: ignore[index]
     for values in summary["bundles"].values():  # type: ignore[index]
         assert values["silent"]["n"] == 1 and values["f1"]["n"] == 1
@@ -144,18 +147,21 @@ def test_errors_are_one_line(
 ) -> None:
     engines = ["--engines", str(bundles())]
     (tmp_path / "empty").mkdir()
-    broken = folder / "hits.json"
-    broken.write_text("{")
     for arguments, words in (
         ([str(tmp_path / "empty"), *engines], "no videos in"),
         ([str(folder), *engines, "--compare-candidates"], "needs --candidates 2 or more"),
         ([str(folder), *engines, *engines], "two are alike"),
         ([str(folder), *engines, "--limit", "0"], "--limit is 0"),
         ([str(tmp_path / "none"), *engines], "none is no folder"),
-        ([str(folder), *engines], "hits.json cannot be used"),
     ):
         assert scenes.main(arguments) == 1
         error = capsys.readouterr().err
         assert error.startswith("error: ") and words in error and error.count("\n") == 1
+    for name in ("hits", "quiet"):
+        (folder / f"{name}.json").write_text("{")
+    assert scenes.main([str(folder), *engines]) == 1
+    skipped, other, error = capsys.readouterr().err.splitlines()
+    assert skipped.startswith("skipped hits.mp4: ") and "hits.json cannot be used" in skipped and "quiet" in other
+    assert error.startswith("error: none of the 2 clips")
     assert sync.main([str(folder), *engines, "--seeds", "0"]) == 1
     assert "--seeds is 0" in capsys.readouterr().err

@@ -92,7 +92,7 @@ def test_figures_of_known_sounds(clips: Path) -> None:
         (["--what", "steps", "--values", "1,x"], "whole numbers with commas"),
         (["--what", "guidance", "--values", "0,200"], "guidance is 200"),
         (["--what", "steps", "--seeds", "1"], "must be 2 or more"),
-        (["--what", "steps", "--limit", "0"], "no videos"),
+        (["--what", "steps", "--limit", "0"], "--limit is 0"),
     ],
 )
 def test_what_is_refused(clips: Path, capsys, arguments: list[str], advice: str) -> None:
