@@ -155,16 +155,14 @@ class MaskVAT(nn.Module):
         return cls(ModelConfig.from_dict(values))
 
     def initialise(self) -> None:
-        """Xavier-uniform Linears, zero biases, zero modulation (DiT: blocks start as the identity) and, for the same
-        reason, zero outputs of cross-attention: with random ones Hybrid learned far slower than AdaLN-B (docs/log.md).
-        """
+        """Xavier-uniform Linears, zero biases, zero modulation (DiT: blocks start as the identity)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.tokens.weight, std=0.02)
         for name, parameter in self.named_parameters():
-            if "modulation" in name or "cross_attention.out" in name:
+            if "modulation" in name:
                 nn.init.zeros_(parameter)
             elif name in ("null_clip", "null_sync", "cls"):
                 nn.init.normal_(parameter, std=0.02)
