@@ -28,6 +28,7 @@ design = "{design}"
 size = "tiny"
 batch = 2
 crop_seconds = 1.0
+round_weights = true
 model = {{ hidden_size = 32, n_blocks = 1 }}
 [loop]
 steps = {steps}
