@@ -111,6 +111,15 @@ def test_the_head_starts_from_the_codec_too() -> None:
     torch.testing.assert_close(share, (counts + 1) / (counts + 1).sum(dim=1, keepdim=True))
 
 
+def test_clip_features_of_length_1_are_heard() -> None:
+    """They reach their MLP with variance 1; unscaled, two pictures differ by half of this, and by far less at 1,280."""
+    model, _, x = make("adaln_a")
+    unit = torch.nn.functional.normalize(torch.randn(2, *x["clip"].shape[1:]), dim=-1)
+    with torch.no_grad():
+        one, other = model.condition(unit, None, {}).adaln
+    assert (one - other).std() > 0.2
+
+
 def test_rotary_scores_depend_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 16), torch.randn(1, 1, 16)
 

