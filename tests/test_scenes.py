@@ -16,13 +16,14 @@ from pool import write_pool
 from runtime.audio import read_audio
 from train.clips_make import RATE, ClipError, make_clips
 from train.clips_sound import GROUPS
+from train.event_places import project
 from train.scenes import KINDS, SceneOrder, draw_world, hear, main
 from train.scenes_contacts import heard_events, onsets, sustained
 from train.scenes_film import draw_film
 from train.scenes_gl import RenderError, open_context
 from train.scenes_motion import Blow, aim, compose, rotate, strokes, turn, vec
-from train.scenes_physics import simulate
-from train.scenes_render import Camera, compile_world, draw_camera
+from train.scenes_physics import States, simulate
+from train.scenes_render import Camera, compile_world, draw_camera, pictures
 from train.scenes_world import STEP, Geom, World
 
 SILENT = ("pendulum", "wave", "tour", "floating", "passing")
@@ -167,6 +168,20 @@ def test_camera_sees_the_middle_and_not_beside() -> None:
     assert camera.sees(vec(0.95 * half, 0, 0.5), 160, 120) and not camera.sees(vec(1.05 * half, 0, 0.5), 160, 120)
     assert not camera.sees(vec(0.95 * half, 0, 0.5), 60, 120)  # a tall picture is narrow
     assert not camera.sees(vec(0, -3, 0.5), 160, 120)  # behind
+
+
+def test_places_in_the_picture_are_where_things_are_drawn(drawing: None) -> None:
+    """A small ball, drawn and not drawn: the pixels that differ are where `project` says."""
+    point, camera, drawn = vec(0.3, -0.2, 0.5), Camera(vec(0, 0, 0.4), 2.0, 70, -20, 45), []
+    for opacity in (0, 1):
+        world = World(np.random.default_rng(0), Plain(), 1.0)  # type: ignore[arg-type]
+        world.ground = "stone"
+        world.parts.append(f'<geom type="sphere" size="0.03" pos="0.3 -0.2 0.5" rgba="1 0 1 {opacity}"/>')
+        model = compile_world(world, camera, 160, 120, False)
+        drawn.append(next(pictures(world, model, camera, States([model.qpos0.copy()]), [0.0])).astype(int))
+    row, column = np.argwhere(np.abs(drawn[1] - drawn[0]).max(axis=2) > 20).mean(axis=0)
+    right, down = project(point[None], camera.facts())[0] * 120
+    assert column == pytest.approx(79.5 + right, abs=1.5) and row == pytest.approx(59.5 + down, abs=1.5)
 
 
 def facts(folder: Path) -> list[dict]:

@@ -4,8 +4,10 @@ Layers, names and order are those of the trunk inside SparseSync, so that its st
 width is a parameter: 1.0 is the official network, 0.25 the one of the bundled model.
 
 A feature of mixed_4d stands for 160 ms, but MaskVAT's length adapter only repeats features: where in those 160 ms
-something happened would have to be told by the feature's content. `frame_dim` adds a layer that spells each feature
-out into one of that size for each of its four frames, so that every token frame is given its own 40 ms.
+something happened would have to be told by the feature's content, and learned anew for each of the four frames. With
+`frame_dim` the network skips no frames and gives a feature of that size for each, at a quarter more cost. It is made at
+every place of the picture, and the largest value of each channel is kept: a small thing that hits another must not
+drown in the mean over the picture.
 
 Axes: B batch, Y frames at 25 fps, S = ceil(Y / stride) features, D = dim.
 """
@@ -44,7 +46,7 @@ class S3DConfig:
     feature: str = "bridge"  # bridge: after the whole trunk; mixed_4d: cut there, twice the time rate
     resize: int = 256  # short side, pixels
     size: int = 224  # centre crop, pixels
-    frame_dim: int = 0  # size of a feature per frame, spelled out of mixed_4d; 0: features as the trunk gives them
+    frame_dim: int = 0  # size of a feature per frame, from mixed_4d without strides in time; 0: the official network
 
     def __post_init__(self) -> None:
         if self.feature not in FEATURES:
@@ -81,12 +83,13 @@ class BasicConv(nn.Module):
 class SepConv(nn.Module):
     """Convolution over space, then over time, each with BatchNorm and ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: tuple[int, int] = (1, 1)) -> None:
+        """The stride is that in time and that in space."""
         super().__init__()
-        k, s, p = kernel, stride, kernel // 2
+        k, (t, s), p = kernel, stride, kernel // 2
         self.conv_s = nn.Conv3d(inputs, outputs, (1, k, k), (1, s, s), (0, p, p), bias=False)
         self.bn_s = _norm(outputs)
-        self.conv_t = nn.Conv3d(outputs, outputs, (k, 1, 1), (s, 1, 1), (p, 0, 0), bias=False)
+        self.conv_t = nn.Conv3d(outputs, outputs, (k, 1, 1), (t, 1, 1), (p, 0, 0), bias=False)
         self.bn_t = _norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,9 +114,9 @@ class Mixed(nn.Module):
 
 def _layers(config: S3DConfig) -> tuple[list[nn.Module], int]:
     """The trunk's layers up to where it is cut, and the channels of the last one."""
-    w = config.channels
+    w, t = config.channels, 1 if config.frame_dim else 2
     layers: list[nn.Module] = [
-        SepConv(3, w(64), 7, stride=2),
+        SepConv(3, w(64), 7, stride=(t, 2)),
         nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
         BasicConv(w(64), w(64)),
         SepConv(w(64), w(192), 3),
@@ -123,7 +126,7 @@ def _layers(config: S3DConfig) -> tuple[list[nn.Module], int]:
     last = MIXED_4D if config.feature == "mixed_4d" else max(MIXED)
     for index in range(5, last + 1):
         if index == 7:
-            layers.append(nn.MaxPool3d(3, 2, 1))
+            layers.append(nn.MaxPool3d(3, (t, 2, 2), 1))
         elif index == 13:
             layers.append(nn.MaxPool3d(2, 2))
         else:  # the true input width: with rounding, a concat may differ from the rounded table value
@@ -155,7 +158,7 @@ class S3D(nn.Module):
             previous = config.channels(512)
         self.frames = None
         if config.frame_dim:
-            self.frames = nn.Linear(previous, self.stride * config.frame_dim)
+            self.frames = nn.Linear(previous, config.frame_dim)
             previous, self.stride = config.frame_dim, 1
         self.dim = previous
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1, 1) * 255, persistent=False)
@@ -163,6 +166,11 @@ class S3D(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def grid(self) -> int:
+        """Places along a side of the picture."""
+        return -(-self.size // 16) if self.config.feature == "mixed_4d" else -(-self.size // 32)
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> "S3D":
@@ -172,13 +180,17 @@ class S3D(nn.Module):
         """uint8 [B, Y, s, s, 3] -> float [B, 3, Y, s, s] with ImageNet's mean and standard deviation."""
         return (frames.permute(0, 4, 1, 2, 3).float() - self.mean) / self.std
 
+    def places(self, x: Tensor) -> Tensor:
+        """Normalised frames [B, 3, Y, s, s] -> with `frame_dim`, features [B, Y, grid, grid, dim] at every place."""
+        assert self.frames is not None
+        return F.gelu(self.frames(self.base(x).permute(0, 2, 3, 4, 1)))
+
     def trunk(self, x: Tensor) -> Tensor:
-        """Normalised frames [B, 3, Y, s, s] -> features [B, S, dim], averaged over space."""
-        features = self.bridge(self.base(x)).mean(dim=(3, 4)).transpose(1, 2)
+        """Normalised frames [B, 3, Y, s, s] -> features [B, S, dim]: the mean, with `frame_dim` the largest over
+        space."""
         if self.frames is None:
-            return features
-        spelled = F.gelu(self.frames(features)).unflatten(-1, (-1, self.dim)).flatten(1, 2)  # (B, 4 S, dim)
-        return spelled[:, : x.shape[2]]
+            return self.bridge(self.base(x)).mean(dim=(3, 4)).transpose(1, 2)
+        return self.places(x).amax(dim=(2, 3))
 
     def forward(self, frames: Tensor) -> Tensor:
         return self.trunk(self.normalise(frames))

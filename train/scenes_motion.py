@@ -55,6 +55,12 @@ def any_turn(rng: np.random.Generator) -> Vector:
     return unit(rng.normal(size=4))
 
 
+def ahead(azimuth: float, elevation: float) -> Vector:
+    """The direction that a camera looks in, from its angles in degrees."""
+    a, e = np.radians(azimuth), np.radians(elevation)
+    return vec(np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e))
+
+
 def ease(u: float) -> float:
     """0 to 1 with no speed at both ends."""
     u = min(1.0, max(0.0, u))

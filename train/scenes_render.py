@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.scenes_gl import Drawing, mujoco
-from train.scenes_motion import Path3, Vector, unit, vec, wander
+from train.scenes_motion import Path3, Vector, ahead, unit, vec, wander
 from train.scenes_physics import States, drive
 from train.scenes_world import MATTER, STEP, World, numbers, push
 
@@ -43,19 +43,18 @@ class Camera:
 
     @property
     def forward(self) -> Vector:
-        a, e = np.radians(self.azimuth), np.radians(self.elevation)
-        return vec(np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e))
+        return ahead(self.azimuth, self.elevation)
 
     def sees(self, point: Vector, width: int, height: int) -> bool:
         """Whether a point is inside the square in the middle of the picture."""
-        ahead = self.forward
-        right = unit(np.cross(ahead, [0, 0, 1]))
-        ray = point - (self.focus - ahead * self.distance)
-        depth = float(ray @ ahead)
+        forward = self.forward
+        right = unit(np.cross(forward, [0, 0, 1]))
+        ray = point - (self.focus - forward * self.distance)
+        depth = float(ray @ forward)
         if depth <= 0:
             return False
         half = tan(np.radians(self.opening / 2)) * min(1.0, width / height)
-        return max(abs(float(ray @ right)), abs(float(ray @ np.cross(right, ahead)))) < half * depth
+        return max(abs(float(ray @ right)), abs(float(ray @ np.cross(right, forward)))) < half * depth
 
 
 def draw_camera(world: World, width: int, height: int) -> Camera:
@@ -112,7 +111,7 @@ def scenery(world: World, camera: Camera, width: int, height: int) -> str:
         f'{push(world.ground, False)} friction="{MATTER[world.ground][2]} 0.005 0.0003"/>'
     )
     if rng.random() < 0.75:
-        ahead = unit(camera.forward * [1, 1, 0])
+        away = unit(camera.forward * [1, 1, 0])
         far = camera.distance * rng.uniform(0.9, 2.5) + 0.5
         size = (camera.distance + far) * tan(np.radians(camera.opening / 2)) * max(1.0, width / height) * 1.6
         world.textures["wall"] = looks.backdrop(rng, 160, 240)
@@ -120,7 +119,7 @@ def scenery(world: World, camera: Camera, width: int, height: int) -> str:
             '<texture name="wall" type="2d" builtin="flat" width="240" height="160"/>'
             f'<material name="wall" texture="wall" emission="{rng.uniform(0.1, 0.6):.3f}" specular="0"/>'
         )
-        at, right = camera.focus + ahead * far, np.cross(ahead, [0, 0, 1])
+        at, right = camera.focus + away * far, np.cross(away, [0, 0, 1])
         at[2] = 0.55 * size
         text += (
             f'<geom type="plane" size="{size:.4f} {size * 0.67:.4f} 1" pos="{numbers(at)}" material="wall" '
