@@ -477,7 +477,7 @@ def test_distortions_keep_time() -> None:
     frames = np.zeros((40, 32, 32, 3), np.uint8)
     frames[20:] = 255  # a change at frame 20
     for k in range(20):
-        out = distort(frames, np.random.default_rng(k)).reshape(40, -1).astype(float)
+        out = distort(frames, [frames[0], frames[-1]], np.random.default_rng(k)).reshape(40, -1).astype(float)
         change = np.flatnonzero(np.abs(np.diff(np.median(out, axis=1)))) + 1
         assert out.shape == (40, 32 * 32 * 3) and len(change) == 1 and 20 <= change[0] < 28
 

@@ -166,32 +166,56 @@ def read_clips(frames: Path, clips: Path, config: S3DConfig, limit: int | None =
 
 
 # ---------------------------------------------------------------- what cameras and editors do
-def distort(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Shake, hold frames, cover a patch that may move: [n, s, s, 3] -> the same shape. Contact times stay true."""
+def distort(frames: Frames, others: list[Frames], rng: np.random.Generator) -> Frames:
+    """Hold frames, move the camera, and what moves without a sound: [n, s, s, 3] -> the same shape, contacts stay.
+
+    `others` are pictures [s, s, 3]: out of each a piece may drift or swing over the frames.
+    """
     n, size = frames.shape[:2]
     if rng.random() < 0.3:  # dropped frames: the one before is shown
         held = np.maximum.accumulate(np.where(rng.random(n) < rng.uniform(0, 0.4), 0, np.arange(n)))
         frames = frames[held]
-    if rng.random() < 0.3:
-        frames = shake(frames, rng)
-    if rng.random() < 0.4:
-        height, width = rng.integers(size // 16, size // 4, 2)
-        start, speed = rng.uniform(0, size - max(height, width), 2), rng.normal(0, size / 50, 2) * (rng.random() < 0.5)
-        colour, frames = rng.integers(0, 256, 3), frames.copy()
-        for k, (y, x) in enumerate(np.rint(start + np.arange(n)[:, None] * speed).astype(int)):
-            frames[k, max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)] = colour
+    frames = frames.copy()
+    for picture in others:
+        if rng.random() < 0.5:
+            swing(frames, picture, rng)
+    if rng.random() < 0.25:  # of a hand, or of someone who follows what happens
+        frames = move_camera(frames, size // 16, (0.2, 5.0), rng)
+    elif rng.random() < 0.25:
+        frames = move_camera(frames, size // 4, (0.05, 0.5), rng)
     return frames
 
 
-def shake(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Of a hand that holds the camera, up to a sixteenth of the picture."""
+def path(n: int, rates: tuple[float, float], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A smooth motion of n frames down and right [n, 2] within -1 to 1, of three waves with these rates in Hz."""
+    waves, phases = np.exp(rng.uniform(*np.log(rates), (2, 3))), rng.uniform(0, 2 * np.pi, (2, 3))
+    parts = np.sin(2 * np.pi * waves[..., None] * np.arange(n) / S3D.fps + phases[..., None]) / waves[..., None]
+    total = parts.sum(1).T
+    return total / np.abs(total).max()
+
+
+def swing(frames: Frames, picture: Frames, rng: np.random.Generator) -> None:
+    """An oval or a rectangle cut out of a picture, moving over frames [n, s, s, 3], in place."""
     n, size = frames.shape[:2]
-    reach = max(1, size // 16)
-    waves, phases = rng.uniform(0.2, 5, (2, 3)), rng.uniform(0, 2 * np.pi, (2, 3))
-    path = np.sin(2 * np.pi * waves[..., None] * np.arange(n) / S3D.fps + phases[..., None]) / waves[..., None]
-    path *= rng.uniform(0.1, 1) * reach / np.abs(path).sum(1).max()
+    height, width = rng.integers(size // 12, size // 2, 2)
+    top, left = rng.integers(0, size - height), rng.integers(0, size - width)
+    piece = picture[top : top + height, left : left + width]
+    y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
+    mask = np.hypot(y, x) < 1 if rng.random() < 0.7 else np.ones((height, width), bool)
+    corners = rng.uniform(-0.2, 1, 2) * size + path(n, (0.1, 3.0), rng) * rng.uniform(0.02, 0.5, 2) * size
+    for frame, (y0, x0) in zip(frames, np.rint(corners).astype(int), strict=True):
+        rows, columns = (slice(max(0, k), max(0, min(size, k + m))) for k, m in ((y0, height), (x0, width)))
+        cut = (slice(rows.start - y0, rows.stop - y0), slice(columns.start - x0, columns.stop - x0))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            np.copyto(frame[rows, columns], piece[cut], where=mask[cut][..., None])
+
+
+def move_camera(frames: Frames, reach: int, rates: tuple[float, float], rng: np.random.Generator) -> Frames:
+    """Shift frames [n, s, s, 3] along a path, by at most `reach` pixels; the edges repeat."""
+    n, size = frames.shape[:2]
+    reach = max(1, reach)
     padded = np.pad(frames, ((0, 0), (reach, reach), (reach, reach), (0, 0)), "edge")
-    corners = reach + np.rint(path.sum(1)).astype(int).T
+    corners = reach + np.rint(path(n, rates, rng) * rng.uniform(0.1, 1) * reach).astype(int)
     return np.stack([padded[k, y : y + size, x : x + size] for k, (y, x) in enumerate(corners)])
 
 

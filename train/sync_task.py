@@ -38,6 +38,7 @@ class SyncOptions(Statement):
     batch: int = 6
     crop: int = 64  # frames
     cuts: float = 0.15  # of the crops go over to another clip
+    distractors: int = 3  # pieces of other clips' pictures that may move over a crop
     positive_weight: float = 3.0  # of bins with a contact in the cross-entropy
     strength_weight: float = 0.2
     material_weight: float = 0.2
@@ -149,7 +150,8 @@ class SyncTask:
                 pieces = [self.piece(n, rng), self.piece(o.crop - n, rng)]
             else:
                 pieces = [self.piece(o.crop, rng)]
-            crops.append(distort(np.concatenate([frames for frames, _ in pieces]), rng))
+            others = [self.picture(rng) for _ in range(rng.integers(0, o.distractors + 1))]
+            crops.append(distort(np.concatenate([frames for frames, _ in pieces]), others, rng))
             labels.append([np.concatenate(part) for part in zip(*(target for _, target in pieces), strict=True)])
         x = self.module.encoder.normalise(torch.from_numpy(np.stack(crops)))
         for crop in x:
@@ -162,6 +164,11 @@ class SyncTask:
         frames = np.load(clip.path, mmap_mode="r")
         take = clip.draw(n, len(frames), rng)
         return take.cut(frames, n), clip.targets(take, n, self.materials, self.module.encoder.grid)
+
+    def picture(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """A random frame [s, s, 3] of a random clip."""
+        frames = np.load(self.clips[rng.integers(len(self.clips))].path, mmap_mode="r")
+        return frames[rng.integers(len(frames))]
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
