@@ -84,7 +84,8 @@ class SCAV(nn.Module):
 
     def video(self, clip_features: Tensor, interpolation: Tensor) -> Tensor:
         """clip_features [B, N, clip_dim], interpolation [A, N] -> [B, A, H]; row a of the matrix weighs the frames."""
-        x = self.video_in(clip_features) + sinusoids(clip_features.shape[1], self.dim, clip_features.device)
+        frames = clip_features * self.config.clip_dim**0.5  # of unit length: else positions drown what is seen
+        x = self.video_in(frames) + sinusoids(clip_features.shape[1], self.dim, clip_features.device)
         return self.normalise(interpolation @ self.video_blocks(x))
 
     def audio(self, audio_features: Tensor) -> Tensor:
