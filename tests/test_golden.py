@@ -8,21 +8,18 @@ import numpy as np
 import pytest
 import torchvision_stub
 from golden.make_golden import clip_state, digest, picture, rule_state, signal
+from golden.make_golden import read as fixture
 
 torch = pytest.importorskip("torch")
 GOLDEN = Path(__file__).parent / "golden"
 pytestmark = pytest.mark.torch
 
 
-def fixture(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    with np.load(GOLDEN / f"{name}.npz") as arrays:
-        return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8")), dict(arrays)
-
-
 def test_fixtures_are_small_and_name_no_machine() -> None:
     files = [p for p in GOLDEN.iterdir() if p.suffix in (".json", ".npz")]
     assert sum(p.stat().st_size for p in files) < 1_000_000
-    assert {p.name for p in files} == {"dac.json", "dac.npz", "clip.json", "clip.npz"}
+    names = ("dac", "clip", "mfcc", "vggish", "wav2clip", "beats", "sparsesync")
+    assert {p.name for p in files} == {f"{name}{end}" for name in names for end in (".json", ".npz")}
 
 
 # ---------------------------------------------------------------- DAC

@@ -172,9 +172,13 @@ class S3D(nn.Module):
         """uint8 [B, Y, s, s, 3] -> float [B, 3, Y, s, s] with ImageNet's mean and standard deviation."""
         return (frames.permute(0, 4, 1, 2, 3).float() - self.mean) / self.std
 
+    def maps(self, x: Tensor) -> Tensor:
+        """Normalised frames [B, 3, Y, s, s] -> feature maps [B, D, S, h, w]."""
+        return self.bridge(self.base(x))
+
     def trunk(self, x: Tensor) -> Tensor:
         """Normalised frames [B, 3, Y, s, s] -> features [B, S, dim], averaged over space."""
-        features = self.bridge(self.base(x)).mean(dim=(3, 4)).transpose(1, 2)
+        features = self.maps(x).mean(dim=(3, 4)).transpose(1, 2)
         if self.frames is None:
             return features
         spelled = F.gelu(self.frames(features)).unflatten(-1, (-1, self.dim)).flatten(1, 2)  # (B, 4 S, dim)

@@ -45,6 +45,23 @@ BEATS = Weights(
     "BEATs_iter3_plus_AS2M.pt", "https://github.com/microsoft/unilm/tree/master/beats (link in its README)", "MIT"
 )
 
+VGGISH = Weights(
+    "vggish-10086976.pth",
+    "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+    "Apache-2.0",
+)
+WAV2CLIP = Weights(
+    "Wav2CLIP.pt",
+    "https://github.com/descriptinc/lyrebird-wav2clip/releases/download/v0.1.0-alpha/Wav2CLIP.pt",
+    "MIT",
+)
+CLIP = Weights("ViT-B-32.pt", "OpenAI's CLIP ViT-B/32, linked in https://github.com/openai/CLIP (clip/clip.py)", "MIT")
+SPARSESYNC = Weights(
+    "23-02-26T22-31-22.pt",
+    "the AudioSet model of https://github.com/v-iashin/SparseSync, linked in its README",
+    "MIT",
+)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -101,6 +118,31 @@ def _fdd(files: list[Path], device: str) -> PerSet:
     return codec_latents(files[0], device)
 
 
+def _fad(files: list[Path], device: str) -> PerSet:
+    from train.metrics.networks import sound_embeddings
+
+    return sound_embeddings(files[0], device)
+
+
+def _wc(files: list[Path], device: str) -> PerClip:
+    from train.metrics.networks import wav2clip_embedding, wave_clip
+
+    return wave_clip(wav2clip_embedding(files[0], device))
+
+
+def _cc(files: list[Path], device: str) -> PerClip:
+    from train.metrics.networks import cycle_clip, load_clip, wav2clip_embedding
+
+    return cycle_clip(wav2clip_embedding(files[0], device), load_clip(files[1], device), device)
+
+
+def _ss(files: list[Path], device: str) -> PerClip:
+    from train.metrics.networks import predicted_offset
+    from train.metrics.sparsesync import SparseSync
+
+    return predicted_offset(SparseSync.load(files[0]).to(device), device)
+
+
 def _ns(files: list[Path], device: str) -> PerClip:
     from train.metrics.networks import novelty
 
@@ -112,15 +154,20 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("FDD", "Frechet distance of DAC's quantised latents", "set", {"FDD": "lower"}, _fdd, (DAC,)),
         Metric("FDM", "Frechet distance of mel-frequency cepstral coefficients", "set", {"FDM": "lower"}, _fdm),
-        Metric("NS", "Correlation of the novelty of BEATs features", "clip", {"NS": "higher"}, _ns, (BEATS,)),
+        Metric("FAD", "Frechet distance of VGGish embeddings", "set", {"FAD": "lower"}, _fad, (VGGISH,)),
+        Metric("WC", "WaveCLIP: cosine with the true sound in Wav2CLIP", "clip", {"WC": "higher"}, _wc, (WAV2CLIP,)),
         Metric(
-            "onsets",
-            "Onsets within 0.1 s of the truth's, and envelopes, without a network",
-            "clip",
-            {
-                "onset_f1": "higher", "onset_lift": "higher", "onset_ap": "higher",
-                "onset_r": "higher", "energy_r": "higher",
-            },
+            "CC", "CycleCLIP: cosine of the sound in Wav2CLIP with the frames in CLIP", "clip", {"CC": "higher"},
+            _cc, (WAV2CLIP, CLIP), video=True,
+        ),
+        Metric("NS", "Novelty Score: correlation of BEATs' novelty", "clip", {"NS": "higher"}, _ns, (BEATS,)),
+        Metric(
+            "SS", "Offset that SparseSync predicts (s); chance is 1.05", "clip", {"SS": "lower", "SS_centre": "lower"},
+            _ss, (SPARSESYNC,), video=True,
+        ),
+        Metric(
+            "onsets", "Onsets within 0.1 s of the truth's, and envelopes, without a network", "clip",
+            dict.fromkeys(("onset_f1", "onset_lift", "onset_ap", "onset_r", "energy_r"), "higher"),
             _onsets,
         ),
     )
