@@ -63,6 +63,12 @@ def test_alignment_with_itself_is_1_and_with_another_is_less(name: str, weights:
         assert shifted < 0.8 and unrelated < 0.8  # a shift of 0.2 s is seen
 
 
+def test_a_sound_of_a_moment_says_nothing_of_novelty(weights: Path) -> None:
+    measure, short = METRICS["NS"].load(weights), Sound(np.zeros(2799, np.float32), 16000)
+    assert np.isnan(measure(Pair(short, noise(1)))["NS"])
+    assert METRICS["FAD"].load(weights)(short).shape == (0, 12)
+
+
 def test_sparsesync_from_files(weights: Path, tmp_path: Path) -> None:
     """The whole path with the true windows; below 5 s there is nothing to say."""
     measure = METRICS["SS"].load(weights)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runtime.video import FrameGrid
-from train.beats import BEATs
+from train.beats import FRAME, HOP, PATCH, BEATs
 from train.clip import CLIP
 from train.dac import DAC
 from train.metrics import sparsesync, vggish, wav2clip
@@ -21,6 +21,7 @@ from train.metrics.vggish import VGGish
 from train.metrics.wav2clip import Wav2CLIP
 from train.s3d import S3D
 
+SHORTEST = FRAME + (PATCH - 1) * HOP  # samples of BEATs' first step
 CLIP_MODEL = "ViT-B-32-quickgelu"  # in whose space Wav2CLIP's embeddings lie
 CLIP_FPS = 8
 FRAME_BATCH = 16  # frames encoded at once
@@ -48,7 +49,13 @@ def codec_latents(path: Path, device: str) -> Callable[[Sound], Embeddings]:
 def novelty(path: Path, device: str) -> Callable[[Pair], dict[str, float]]:
     """NS on BEATs features, the mean over their 8 frequency bands."""
     beats = BEATs.load(path).to(device)
-    embed = embedding("BEATs", beats.rate, device, lambda audio: beats(audio)[0].mean(dim=1))
+
+    def features(audio: Tensor) -> Tensor:
+        if audio.shape[1] < SHORTEST:
+            return audio.new_zeros(0, beats.dim)
+        return beats(audio)[0].mean(dim=1)
+
+    embed = embedding("BEATs", beats.rate, device, features)
     return lambda pair: {"NS": novelty_score(embed(pair.generated), embed(pair.reference))}
 
 
