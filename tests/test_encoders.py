@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -532,12 +533,30 @@ def test_reading_weights(tmp_path) -> None:
     save_file(state, tmp_path / "a.safetensors")
     for name in ("a.pt", "a.safetensors"):
         assert list(read_state(tmp_path / name)) == ["a.weight"]
-    torch.save({"args": object}, tmp_path / "pickle.pt")
+    (tmp_path / "bad.pt").write_bytes(b"not a pickle")
     with pytest.raises(WeightsError, match="plain tensors"):
-        read_state(tmp_path / "pickle.pt")
+        read_state(tmp_path / "bad.pt")
     (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(WeightsError, match="not a readable safetensors"):
         read_state(tmp_path / "bad.safetensors")
+
+
+def test_objects_in_a_weights_file_are_left_asleep(tmp_path: Path) -> None:
+    """Training scripts save their configuration beside the weights; nothing of it may be imported or called."""
+
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "sprung",)
+
+    model = {"a": torch.ones(2), "b": nn.Parameter(torch.ones(1)), "c": torch.ones(1, dtype=torch.float16)}
+    extras = {"args": SimpleNamespace(width=[1]), "trap": Trap(), "kinds": {1, 2}, "root": tmp_path}
+    torch.save({"model": model} | extras, tmp_path / "training.pt")
+    state = read_state(tmp_path / "training.pt")
+    assert {k: (v.dtype, v.tolist()) for k, v in state.items()} == {k: (v.dtype, v.tolist()) for k, v in model.items()}
+    torch.save(extras, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"not tensors: \['args', 'trap'"):
+        read_state(tmp_path / "other.pt")
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_strict_loading_says_what_is_wrong() -> None:

@@ -8,21 +8,18 @@ import numpy as np
 import pytest
 import torchvision_stub
 from golden.make_golden import clip_state, digest, picture, rule_state, signal
+from golden.make_golden import read as fixture
 
 torch = pytest.importorskip("torch")
 GOLDEN = Path(__file__).parent / "golden"
 pytestmark = pytest.mark.torch
 
 
-def fixture(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    with np.load(GOLDEN / f"{name}.npz") as arrays:
-        return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8")), dict(arrays)
-
-
 def test_fixtures_are_small_and_name_no_machine() -> None:
     files = [p for p in GOLDEN.iterdir() if p.suffix in (".json", ".npz")]
     assert sum(p.stat().st_size for p in files) < 1_000_000
-    assert {p.name for p in files} == {"dac.json", "dac.npz", "clip.json", "clip.npz"}
+    names = ("dac", "clip", "mfcc", "vggish", "wav2clip", "beats", "sparsesync")
+    assert {p.name for p in files} == {f"{name}{end}" for name in names for end in (".json", ".npz")}
 
 
 # ---------------------------------------------------------------- DAC
@@ -77,6 +74,14 @@ def test_dac_embedding_sums_are_the_decoders_input(codec: Any) -> None:
     assert table.shape == (9, 1024, 128)
     total = sum(table[k, golden["codes"][k, ::5]] for k in range(9))  # (frames, latent)
     assert np.abs(total.T - golden["embedding_sum"]).max() < 1e-5
+
+
+def test_dac_vectors_are_the_codebooks_rows(codec: Any) -> None:
+    """The space of FDD: nine rows of 8 numbers, level after level, before they are projected and summed."""
+    facts, golden = fixture("dac")
+    codes, state = golden["codes"], rule_state(facts["shapes"])
+    rows = [state[f"quantizer.quantizers.{k}.codebook.weight"][codes[k]] for k in range(9)]  # (frames, 8) each
+    assert np.array_equal(codec.vectors(torch.from_numpy(codes.astype(np.int32))[None])[0].numpy(), np.hstack(rows))
 
 
 def test_dac_reads_the_hugging_face_layout(codec: Any, tmp_path: Path) -> None:

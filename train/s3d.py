@@ -180,6 +180,10 @@ class S3D(nn.Module):
         """uint8 [B, Y, s, s, 3] -> float [B, 3, Y, s, s] with ImageNet's mean and standard deviation."""
         return (frames.permute(0, 4, 1, 2, 3).float() - self.mean) / self.std
 
+    def maps(self, x: Tensor) -> Tensor:
+        """Normalised frames [B, 3, Y, s, s] -> feature maps [B, D, S, h, w] of the official network."""
+        return self.bridge(self.base(x))
+
     def places(self, x: Tensor) -> Tensor:
         """Normalised frames [B, 3, Y, s, s] -> with `frame_dim`, features [B, Y, grid, grid, dim] at every place."""
         assert self.frames is not None
@@ -189,7 +193,7 @@ class S3D(nn.Module):
         """Normalised frames [B, 3, Y, s, s] -> features [B, S, dim]: the mean, with `frame_dim` the largest over
         space."""
         if self.frames is None:
-            return self.bridge(self.base(x)).mean(dim=(3, 4)).transpose(1, 2)
+            return self.maps(x).mean(dim=(3, 4)).transpose(1, 2)
         return self.places(x).amax(dim=(2, 3))
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -7,11 +7,13 @@ then loads with nothing missing and nothing left over.
 import copy
 import hashlib
 import importlib
+import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
@@ -59,6 +61,43 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Inert:
+    """Stands for any object of a file that is no tensor: takes whatever unpickling does to it, and does nothing."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+    def __setitem__(self, *_: Any) -> None: ...
+
+    append = extend = add = __setitem__
+
+    def __call__(self, *_: Any) -> "Inert":
+        return self
+
+
+class InertUnpickler(pickle.Unpickler):
+    """Knows plain containers and what tensors are rebuilt with; no other name of the file is ever imported."""
+
+    KNOWN = {("collections", "OrderedDict")} | {
+        ("torch._utils", name) for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in self.KNOWN or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)):
+            return getattr(importlib.import_module(module), name)
+        return Inert
+
+
+def load_tensors(path: Path) -> Any:
+    """A PyTorch file without running code from it; its own objects (a training's configuration) become Inert."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        module = SimpleNamespace(__name__="inert", Unpickler=InertUnpickler)
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
+
+
 def read_file(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
     """What a `.safetensors` or PyTorch file holds, read without running code from it.
 
@@ -80,7 +119,7 @@ def read_file(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
         except SafetensorError as error:
             raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except Exception as error:  # torch raises many types here; the reason is the same
         raise WeightsError(
             f"{path} cannot be read as plain tensors ({type(error).__name__}). If you trust its source, open it once "

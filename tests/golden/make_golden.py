@@ -47,7 +47,7 @@ def rule(name: str, shape: tuple[int, ...]) -> np.ndarray:
         values = 1 + u
     elif leaf in ("weight_g", "original0"):  # the norm of a filter
         values = 0.6 + 0.2 * u
-    elif leaf == "bias" or "bias" in leaf:
+    elif "bias" in leaf or leaf == "running_mean":
         values = 0.2 * u
     elif len(shape) <= 1:  # weights of norms, single vectors
         values = 1 + 0.4 * u
@@ -174,6 +174,12 @@ def write(name: str, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> No
     (HERE / f"{name}.json").write_text(json.dumps(facts, indent=0) + "\n", encoding="utf-8")
     np.savez_compressed(HERE / f"{name}.npz", **arrays)
     print({k: v for k, v in facts.items() if k != "shapes"}, {k: (v.shape, float(v.std())) for k, v in arrays.items()})
+
+
+def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(facts, arrays) of a fixture."""
+    with np.load(HERE / f"{name}.npz") as arrays:
+        return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")), dict(arrays)
 
 
 if __name__ == "__main__":

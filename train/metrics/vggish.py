@@ -1,0 +1,73 @@
+"""VGGish (arXiv 1609.09430), the embedding of FAD: 128 numbers for each 0.96 s of sound, without overlap.
+
+As the common FAD tools have it: no PCA, no ReLU after the last layer, no change of loudness.
+"""
+
+from math import log
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from train.weights import WeightsError, load_strict, read_state
+
+RATE = 16000  # Hz
+FRAME, HOP, FFT = 400, 160, 512  # samples
+BANDS, LOW, HIGH = 64, 125.0, 7500.0  # mel filters; Hz
+FLOOR = 0.01  # added to the mel magnitudes
+EXAMPLE = 96  # frames
+CONVOLUTIONS = ((1,), (2,), (4, 4), (8, 8))  # output channels in units of the width; a 2x2 pool after each group
+
+
+def mel_filters(device: torch.device) -> Tensor:
+    """Triangles [257, 64] linear in mel = 1127 ln(1 + f / 700), of height 1; none sees the constant part."""
+    lowest, highest = (1127 * log(1 + f / 700) for f in (LOW, HIGH))
+    step = (highest - lowest) / (BANDS + 1)
+    bins = torch.arange(FFT // 2 + 1, device=device, dtype=torch.float64)[:, None] * (RATE / FFT)  # Hz
+    position = (1127 * torch.log(1 + bins / 700) - lowest) / step  # in units of one triangle's flank
+    distance = (position - torch.arange(1, BANDS + 1, device=device)).abs()
+    return torch.relu(1 - distance).float()
+
+
+def examples(audio: Tensor) -> Tensor:
+    """audio [L] at 16 kHz -> log mel magnitudes [n, 96, 64] of whole examples only: 10 for 10 s."""
+    if len(audio) < FRAME:
+        return audio.new_zeros(0, EXAMPLE, BANDS)
+    frames = audio.unfold(0, FRAME, HOP) * torch.hann_window(FRAME, device=audio.device)
+    level = torch.log(torch.fft.rfft(frames, FFT).abs() @ mel_filters(audio.device) + FLOOR)  # (frames, 64)
+    n = len(level) // EXAMPLE
+    return level[: n * EXAMPLE].reshape(n, EXAMPLE, BANDS)
+
+
+class VGGish(nn.Module):
+    """audio [L] at 16 kHz in [-1, 1] -> embeddings [L / 15360, 128]. Names are those of the PyTorch port's file."""
+
+    def __init__(self, width: int = 64, hidden: int = 4096, dim: int = 128) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for group in CONVOLUTIONS:
+            for outputs in (width * c for c in group):
+                layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+                inputs = outputs
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        flat = inputs * (EXAMPLE // 16) * (BANDS // 16)
+        self.embeddings = nn.Sequential(
+            nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, dim)
+        )
+
+    def forward(self, audio: Tensor) -> Tensor:
+        x = self.features(examples(audio)[:, None])  # (n, channels, time, frequency)
+        return self.embeddings(x.permute(0, 2, 3, 1).flatten(1))  # TensorFlow's order: channels last
+
+    @classmethod
+    def load(cls, path: str | Path, sha256: str | None = None) -> "VGGish":
+        """`vggish-10086976.pth` of torchvggish (Apache-2.0), in eval mode."""
+        state = read_state(path, sha256)
+        names = ("features.0.weight", "embeddings.0.weight", "embeddings.4.weight")
+        if absent := [name for name in names if name not in state]:
+            raise WeightsError(f"{path} has no {', '.join(absent)}; vggish-10086976.pth of torchvggish has")
+        network = cls(*(len(state[name]) for name in names))
+        load_strict(network, state, path)
+        return network.eval()
