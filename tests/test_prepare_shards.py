@@ -258,6 +258,37 @@ class Killer(str):
         return os._exit, (9,)
 
 
+def test_windows_of_a_batch_do_not_see_each_other(corpus: Path, system: Path, tmp_path: Path) -> None:
+    parts = prepare.load_components(system)
+    windows = []
+    for n, seconds in enumerate((10, 4)):
+        clip = make_shards.Clip("c", video(tmp_path / f"{n}.mkv", seconds))
+        windows.append(next(make_shards.read_clip(clip, prepare.system_config(parts), LOOSE)).window)
+    check_batch(parts, windows, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
+def test_windows_on_a_gpu(system: Path, tmp_path: Path) -> None:
+    parts = prepare.load_components(system)
+    clip = make_shards.Clip("c", video(tmp_path / "a.mkv"))
+    window = next(make_shards.read_clip(clip, prepare.system_config(parts), LOOSE)).window
+    check_batch(parts, [window, window], make_shards.find_device("auto"))
+
+
+LOOSE = make_shards.Filters(min_seconds=1.0)
+
+
+def check_batch(parts: dict, windows: list, device: str) -> None:
+    """A batch on this device gives what single windows give on the CPU, but for rounding."""
+    single = [make_shards.encode_windows(parts, [window])[0] for window in windows]
+    batch = make_shards.encode_windows({n: p.to(device) for n, p in parts.items()}, windows, device)
+    for one, other in zip(single, batch, strict=True):
+        assert np.mean(one["codes"] == other["codes"]) > 0.99
+        for name in ("clip_features", "sync_features", "audio_features"):
+            assert np.allclose(one[name], other[name], rtol=1e-2, atol=1e-2)
+
+
 # ---------------------------------------------------------------- options and input
 def test_the_mean_of_the_bands(made: Path, corpus: Path, system: Path, tmp_path: Path) -> None:
     lists = tmp_path / "list.txt"
@@ -302,3 +333,22 @@ def test_nothing_usable_is_an_error(system: Path, tmp_path: Path, capsys) -> Non
         prepare.main([str(tmp_path / "videos"), str(system), str(tmp_path / "b"), "--source", "vggsound", *HERE]) == 1
     )
     assert "--source vggsound needs its list" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_documentation(corpus: Path, system: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """As they stand in docs/DATA.md, but for S3 and Ray, which have tests of their own."""
+    shutil.copytree(corpus / "videos", tmp_path / "VGGSOUND")
+    shutil.copytree(corpus / "videos", tmp_path / "videos")
+    shutil.copy(corpus / "vggsound.csv", tmp_path)
+    shutil.copytree(system, tmp_path / "system")
+    guide = Path(prepare.__file__).parent.parent / "docs" / "DATA.md"
+    lines = guide.read_text(encoding="utf-8").split("```")[1].strip().splitlines()
+    monkeypatch.chdir(tmp_path)
+    mains = {"train.prepare": prepare.main, "train.shards": shards.main}
+    here = ["--processes", "0", "--threads", "1", "--validation", "1"]  # the corpus is tiny
+    status = []
+    for words in (line.split() for line in lines if "s3://" not in line):
+        assert words[:2] == ["python", "-m"]
+        status.append(mains[words[2]](words[3:] + (here if words[2] == "train.prepare" else [])))
+    assert status == [3, 0, 3]  # one of the files is no video
+    assert len(ShardSet(tmp_path / "shards")) == 3 and len(ShardSet(tmp_path / "vggsound")) == 2

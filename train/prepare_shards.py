@@ -24,7 +24,7 @@ from train.sources import SOURCES, Clip, Files, Left, rank, stratified
 from train.weights import file_sha256
 
 PREPROCESSING = 1  # rises when the same file would give other arrays
-VALIDATION = {"vggsound": 535}  # clips (paper, section 4.1); other sources: a twentieth
+VALIDATION = {"vggsound": 535}  # clips (paper, section 4.1); other sources: a twentieth, at least one
 TEST = {"music21": 103}  # videos (paper, section 4.1); the published split
 PER_CHECK = 8  # clips that one task reads to see whether they are usable
 INCOMPLETE = 3  # exit status: shards are there, but files could not be read
@@ -133,7 +133,8 @@ def validation_clips(job: Job, clips: Sequence[Clip], count: int, seed: int, tea
 def make_plan(args: Namespace, job: Job, clips: list[Clip], team: workers.Workers) -> Plan:
     clips = hold_out_test(args, clips)
     training = [clip for clip in clips if clip.split == "train"]
-    count = VALIDATION.get(args.source, round(len(training) / 20)) if args.validation is None else args.validation
+    usual = VALIDATION.get(args.source, max(len(training) > 1, round(len(training) / 20)))
+    count = usual if args.validation is None else args.validation
     if 2 * count > len(training):
         raise OptionError(f"{count} validation clips of {len(training)} training clips; give a lower --validation")
     validation = set(validation_clips(job, training, count, args.seed, team)) if count else set()
