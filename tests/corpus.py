@@ -16,6 +16,8 @@ BAD = {  # name -> the reason for which it is left out
     "noise": "unreadable",
     "heard": "no picture",
 }
+HERE = ["--processes", "0", "--threads", "1", "--max-still", "0.8"]
+TABLE = [f"clip-_{n:05d}" + f",{10 * n},label {n % 2},{'test' if n == 4 else 'train'}" for n in range(6)]
 
 
 def video(
@@ -45,3 +47,8 @@ def bad_videos(folder: Path) -> None:
     video(folder / "frozen.mkv", still=True)
     (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     write_video(folder / "heard.mp4", None, Sound(clicks(10 * RATE, RATE)[None], RATE, "aac"))
+
+
+def command(corpus: Path, system: Path, out: Path | str, *more: str) -> list[str]:
+    table = ["--source", "vggsound", "--table", str(corpus / "vggsound.csv"), "--validation", "1"]
+    return [str(corpus / "videos"), str(system), str(out), *table, "--shard-clips", "2", *HERE, *more]

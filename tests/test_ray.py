@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import ray_tasks
 
-pytest.importorskip("ray", reason="needs the extra ray")
+ray = pytest.importorskip("ray", reason="needs the extra ray")
 pytest.importorskip("torch")
 
-from corpus import video
-from tiny_system import tiny_components, write_system
+from corpus import video  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+from tiny_system import tiny_components, write_system  # noqa: E402
 
-from train import prepare, workers
+from train import prepare, workers  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 ROOT = Path(__file__).parent.parent
@@ -22,8 +23,6 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """Address of a cluster of two nodes with one CPU each."""
-    from ray.cluster_utils import Cluster
-
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # what is installed on a real node
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -32,6 +31,7 @@ def cluster() -> Iterator[str]:
         nodes.wait_for_nodes()
         yield nodes.address
     finally:
+        ray.shutdown()
         nodes.shutdown()
         if before is None:
             del os.environ["PYTHONPATH"]
@@ -61,6 +61,7 @@ def test_shards_made_on_the_cluster_are_those_of_one_machine(cluster: str, tmp_p
 
 
 def test_no_cluster_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    ray.shutdown()
     system = write_system(tmp_path / "system", {"codec": tiny_components()["codec"]})
     video(tmp_path / "videos" / "a.mkv")
     command = [str(tmp_path / "videos"), str(system), str(tmp_path / "out"), "--source", "folder", "--validation", "0"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from train.workers import WorkerDied, Workers, ahead, isolated, run
+from train.workers import Isolated, WorkerDied, Workers, ahead, run
 
 
 def task(number: int, folder: Path, careful: bool) -> tuple[int, bool]:
@@ -38,12 +38,15 @@ def test_no_other_process_where_none_is_wanted(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {f"1-{os.getpid()}"}
 
 
-def test_isolated() -> None:
-    assert isolated(int, "7") == 7
-    with pytest.raises(ValueError, match="invalid literal"):
-        isolated(int, "x")
-    with pytest.raises(WorkerDied):
-        isolated(os._exit, 3)
+def test_isolated_calls_go_on_after_a_death() -> None:
+    with Isolated() as call:
+        first = call(os.getpid)
+        assert first not in (os.getpid(), 0) and call(os.getpid) == first
+        with pytest.raises(ValueError, match="invalid literal"):
+            call(int, "x")
+        with pytest.raises(WorkerDied):
+            call(os._exit, 3)
+        assert call(int, "7") == 7
 
 
 def test_reading_ahead_keeps_the_order_and_its_bounds() -> None:

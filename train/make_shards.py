@@ -1,6 +1,6 @@
 """One shard of prepared samples, made in some process from the clips that belong to it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -53,25 +53,21 @@ def find_device(name: str) -> str:
 def read_items(job: Job, clips: Sequence[Clip], careful: bool) -> Iterator[Item]:
     """The windows of all clips in order, and what is left out, decoded ahead in threads of their own.
 
-    `careful`: each clip in a process of its own, so that a file on which the decoder crashes costs only itself.
+    `careful`: in another process, so that a file on which the decoder crashes costs only itself.
     """
-    read: Callable[[Clip], Iterator[Item]] = partial(_read_isolated, job) if careful else partial(_read, job)
-    return workers.ahead((partial(read, clip) for clip in clips), job.threads)
+    if not careful:
+        yield from workers.ahead((partial(read_clip, clip, job.config, job.filters) for clip in clips), job.threads)
+        return
+    with workers.Isolated() as call:
+        for clip in clips:
+            try:
+                yield from call(_read_all, clip, job)
+            except workers.WorkerDied as error:
+                yield clip.id, Dropped("crashed", str(error))
 
 
-def _read(job: Job, clip: Clip) -> Iterator[Item]:
-    return read_clip(clip, job.config, job.filters)
-
-
-def _read_isolated(job: Job, clip: Clip) -> Iterator[Item]:
-    try:
-        return iter(workers.isolated(_read_all, job, clip))
-    except workers.WorkerDied as error:
-        return iter([(clip.id, Dropped("crashed", str(error)))])
-
-
-def _read_all(job: Job, clip: Clip) -> list[Item]:
-    return list(_read(job, clip))
+def _read_all(clip: Clip, job: Job) -> list[Item]:
+    return list(read_clip(clip, job.config, job.filters))
 
 
 def sync_times(config: ModelConfig, count: int) -> np.ndarray:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from train.extras import extra
 
-TRIES = 2  # of a task whose process dies
+TRIES = 3  # of a task whose process dies: as it is, careful, and careful with no other task beside it
 T = TypeVar("T")
 Work = Callable[..., Any]
 ordinal = 0  # this process's number among the workers of its machine: it chooses the GPU
@@ -104,11 +104,13 @@ def _submit(
     waiting: deque[tuple[int, int]],
     running: dict[Future[Any], tuple[int, int]],
 ) -> None:
-    """Keep every process busy; a task whose process died before runs alone, so that it is known which one it was."""
-    alone = any(deaths for _, deaths in running.values())
+    """Keep every process busy. A process that dies takes the others' tasks with it; what was running twice when that
+    happened runs alone, so that it is known which task it was.
+    """
+    alone = any(deaths > 1 for _, deaths in running.values())
     while waiting and not alone and len(running) < processes:
         number, deaths = waiting[0]
-        if deaths and running:
+        if deaths > 1 and running:
             return
         waiting.popleft()
         try:
@@ -116,15 +118,30 @@ def _submit(
         except BrokenProcessPool:  # seen before its tasks were told
             waiting.appendleft((number, deaths))
             return
-        alone = deaths > 0
+        alone = deaths > 1
 
 
-def isolated(function: Callable[..., T], *arguments: Any) -> T:
-    """function(*arguments) in a process of its own. Raises WorkerDied when that process dies."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+class Isolated:
+    """Calls functions in one other process, a new one after each that died. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
+        """function(*arguments). Raises WorkerDied when the process dies."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         try:
-            return pool.submit(function, *arguments).result()
+            return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
+            self._pool = None
             raise WorkerDied("the process that read it died") from error
 
 
@@ -132,26 +149,24 @@ def isolated(function: Callable[..., T], *arguments: Any) -> T:
 def _on_ray(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> Iterator[tuple[int, Any]]:
     with extra("ray", __name__):
         import ray
-    try:
-        ray.init(address=workers.ray, log_to_driver=False, ignore_reinit_error=True)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        advice = "start one with `ray start --head`"
-        raise OSError(f"no Ray cluster answers at {workers.ray} ({error}); {advice}") from error
+    if not ray.is_initialized():  # its workers stay for the next tasks, with what they have loaded
+        try:
+            ray.init(address=workers.ray, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            advice = "start one with `ray start --head`"
+            raise OSError(f"no Ray cluster answers at {workers.ray} ({error}); {advice}") from error
     remote = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus, max_retries=0)(_attempt)
     running = {remote.remote(work, task): (number, 0) for number, task in enumerate(tasks)}
-    try:
-        while running:
-            for done in ray.wait(list(running))[0]:
-                number, deaths = running.pop(done)
-                try:
-                    yield number, ray.get(done)
-                except ray.exceptions.RayError as error:  # the worker or its machine died
-                    if deaths + 1 >= TRIES:
-                        yield number, WorkerDied(f"its process died {deaths + 1} times ({type(error).__name__})")
-                    else:
-                        running[remote.remote(work, tasks[number], True)] = (number, deaths + 1)
-    finally:
-        ray.shutdown()
+    while running:
+        for done in ray.wait(list(running))[0]:
+            number, deaths = running.pop(done)
+            try:
+                yield number, ray.get(done)
+            except ray.exceptions.RayError as error:  # the worker or its machine died
+                if deaths + 1 >= TRIES:
+                    yield number, WorkerDied(f"its process died {deaths + 1} times ({type(error).__name__})")
+                else:
+                    running[remote.remote(work, tasks[number], True)] = (number, deaths + 1)
 
 
 # ---------------------------------------------------------------- threads
