@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from corpus import TABLE, command, video
 from fake_engines import FakeBundle, small_config, write_bundle
 from media import Picture, steady, write_video
 
@@ -56,3 +57,33 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
         return made[key]
 
     return get
+
+
+# ---------------------------------------------------------------- prepared shards
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny_system import tiny_components, write_system
+
+    return write_system(tmp_path_factory.mktemp("system"), tiny_components())
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five of the six clips of a table in VGGSound's format, in its two namings, one of them bad; and the table."""
+    root = tmp_path_factory.mktemp("corpus")
+    first = video(root / "videos" / "clip-_00000_000000.mkv")
+    for name in ("clip-_00001_10000_20000", "clip-_00002_000020", "clip-_00004_000040"):
+        shutil.copy(first, root / "videos" / f"{name}.mkv")
+    (root / "videos" / "clip-_00003_000030.mp4").write_bytes(b"not a video")
+    (root / "vggsound.csv").write_text("\n".join(TABLE) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def made(corpus: Path, system: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished shards, not to be changed."""
+    from train import prepare
+
+    out = tmp_path_factory.mktemp("made") / "out"
+    assert prepare.main(command(corpus, system, out)) == 3  # one file cannot be read
+    return out
