@@ -20,7 +20,7 @@ from benchmarks.report import command, find_clips, finish, plots_folder, result,
 from runtime.audio import resample
 from runtime.video import FrameGrid, Video
 from train.extras import extra
-from train.metrics.onsets import FRAME_RATE, RATE, lift, lift_of_onsets, onset_strength, pick_onsets
+from train.metrics.onsets import FRAME_RATE, RATE, lift_of_onsets, onset_scores, onset_strength, pick_onsets
 
 with extra("bench", __name__):
     from train.prepare import clip_events, clip_sound
@@ -50,7 +50,7 @@ def measure(
     for seed in range(seeds):
         take = pipeline.generate(path, runtime.SamplingConfig(seed=seed, **options))[0]
         sounds.append(resample(take.audio, take.sample_rate, RATE))
-    results = [lift(truth, sound) for sound in sounds]
+    results = [onset_scores(truth, sound) for sound in sounds]
     reference = onset_strength(truth)
     seconds = len(reference) / FRAME_RATE
     baseline = lift_of_onsets(pick_onsets(reference), pick_onsets(frame_difference(path, seconds)), seconds)

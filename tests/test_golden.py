@@ -79,6 +79,14 @@ def test_dac_embedding_sums_are_the_decoders_input(codec: Any) -> None:
     assert np.abs(total.T - golden["embedding_sum"]).max() < 1e-5
 
 
+def test_dac_vectors_are_the_codebooks_rows(codec: Any) -> None:
+    """The space of FDD: nine rows of 8 numbers, level after level, before they are projected and summed."""
+    facts, golden = fixture("dac")
+    codes, state = golden["codes"], rule_state(facts["shapes"])
+    rows = [state[f"quantizer.quantizers.{k}.codebook.weight"][codes[k]] for k in range(9)]  # (frames, 8) each
+    assert np.array_equal(codec.vectors(torch.from_numpy(codes.astype(np.int32))[None])[0].numpy(), np.hstack(rows))
+
+
 def test_dac_reads_the_hugging_face_layout(codec: Any, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

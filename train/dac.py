@@ -119,6 +119,11 @@ class DAC(nn.Module):
         latent = self.model.quantizer.from_codes(codes.long())[0]  # (B, latent, T)
         return self.model.decoder(latent)[:, 0]
 
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Codes int32 [B, K, T] -> the codebooks' vectors side by side [B, T, K * codebook_dim]: FDD's space."""
+        vectors: Tensor = self.model.quantizer.from_codes(codes.long())[1]
+        return vectors.transpose(1, 2)
+
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None) -> "DAC":
         """From the official .pth, or from Hugging Face's .safetensors (config.json beside it, if there)."""

@@ -2,12 +2,15 @@
 
 The definitions are fixed, because results are compared with other systems by them (docs/MINI.md): 40 mel bands at
 100 Hz from 16 kHz sound, onsets matched one to one within a tolerance, chance as the mean over circular shifts.
+Average precision ranks the same onsets by their strength; envelopes are compared by correlation.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from train.metrics.sequences import pearson
 
 Floats = NDArray[np.float64]
 
@@ -18,6 +21,7 @@ LAG = 3  # frames between the spectra that are compared
 NEIGHBOURHOOD, APART = 10, 7  # frames: of a local maximum; least distance of two onsets, exclusive
 ABOVE_MEAN, ABOVE_ZERO = 0.12, 0.15  # of the envelope's maximum
 SHIFTS, SHIFT_MARGIN = 24, 0.7  # circular shifts of the chance level, and how far from zero they stay (s)
+MAX_LAG = 50  # frames: how far envelopes are shifted against each other
 
 
 def mel_bank() -> Floats:
@@ -30,15 +34,24 @@ def mel_bank() -> Floats:
     return np.maximum(np.minimum(rising, falling), 0)
 
 
-def onset_strength(audio: NDArray[np.floating]) -> Floats:
-    """audio [L] at 16 kHz -> spectral flux [1 + L / 160], mean rise of log10 power over the bands."""
+def windows(audio: NDArray[np.floating]) -> Floats:
+    """audio [L], brought to a peak of 1, in windows [1 + L / 160, 1024] centred on every 160th sample."""
     scaled = np.asarray(audio, np.float64) / (np.abs(audio).max(initial=0) + 1e-9)
     padded = np.pad(scaled, WINDOW // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1)) ** 2
+    return np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+
+
+def onset_strength(audio: NDArray[np.floating]) -> Floats:
+    """audio [L] at 16 kHz -> spectral flux [1 + L / 160], mean rise of log10 power over the bands."""
+    power = np.abs(np.fft.rfft(windows(audio) * np.hanning(WINDOW), axis=1)) ** 2
     level = np.log10(np.maximum(power @ mel_bank().T, FLOOR) / FLOOR)
     flux = np.maximum(level[LAG:] - level[:-LAG], 0).mean(axis=1)
     return np.pad(flux, (LAG - 1, 1))
+
+
+def energy_envelope(audio: NDArray[np.floating]) -> Floats:
+    """audio [L] at 16 kHz -> root mean square [1 + L / 160] of windows of 64 ms, under a peak of 1."""
+    return np.sqrt((windows(audio) ** 2).mean(axis=1))
 
 
 def pick_onsets(strength: Floats) -> Floats:
@@ -84,14 +97,58 @@ def chance_f1(reference: Floats, detected: Floats, seconds: float, tolerance: fl
     return float(np.mean([onset_f1(reference, np.sort((detected + s) % seconds), tolerance).f1 for s in shifts]))
 
 
-def lift(reference: NDArray[np.floating], generated: NDArray[np.floating]) -> dict[str, float]:
-    """Scores of a generated sound against the true one, both [L] at 16 kHz: F1, chance, and their difference."""
+def average_precision(reference: Floats, detected: Floats, strengths: Floats, tolerance: float = 0.1) -> float:
+    """From the strongest on, each detection takes the nearest unused reference onset within the tolerance (s).
+
+    Mean over all reference onsets of the precision at the moment that one is found; 0 for one that never is.
+    """
+    free, precisions = list(reference), []
+    for rank, k in enumerate(np.argsort(-strengths, kind="stable"), start=1):
+        near = [r for r in free if abs(r - detected[k]) <= tolerance]
+        if near:
+            free.remove(min(near, key=lambda r: abs(r - detected[k])))
+            precisions.append((len(precisions) + 1) / rank)
+    return sum(precisions) / max(len(reference), 1)
+
+
+def best_lag(reference: Floats, detected: Floats) -> float:
+    """Seconds by which an envelope at 100 Hz comes after the reference: where they correlate most; NaN if constant.
+
+    Both are brought to mean 0 and deviation 1 once; only what overlaps is correlated.
+    """
+    if min(reference.std(), detected.std()) == 0:
+        return float("nan")
+    a, b = ((x - x.mean()) / x.std() for x in (reference, detected))
+    n = len(a)
+    lags = np.arange(-min(MAX_LAG, n - 1), min(MAX_LAG, n - 1) + 1)
+    scores = [np.mean(a[max(0, -k) : n - max(0, k)] * b[max(0, k) : n - max(0, -k)]) for k in lags]
+    return float(lags[int(np.argmax(scores))]) / FRAME_RATE
+
+
+def onset_scores(reference: NDArray[np.floating], generated: NDArray[np.floating]) -> dict[str, float]:
+    """All scores of a generated sound against the true one, both [L] at 16 kHz; what is longer is cut.
+
+    f1, precision, recall, chance, lift = f1 - chance, ap: 0 where one sound has no onsets; n_reference, n: how many.
+    onset_r, lag (s), energy_r: correlation of onset strengths, where it is highest, correlation of energies; NaN where
+    an envelope is constant.
+    """
     a, b = onset_strength(reference), onset_strength(generated)
     n = min(len(a), len(b))
-    return lift_of_onsets(pick_onsets(a[:n]), pick_onsets(b[:n]), n / FRAME_RATE)
+    a, b = a[:n], b[:n]
+    true, made = pick_onsets(a), pick_onsets(b)
+    score = onset_f1(true, made)
+    return lift_of_onsets(true, made, n / FRAME_RATE) | {
+        "precision": score.precision,
+        "recall": score.recall,
+        "ap": average_precision(true, made, b[np.rint(made * FRAME_RATE).astype(int)]),
+        "n_reference": len(true),
+        "onset_r": pearson(a, b),
+        "lag": best_lag(a, b),
+        "energy_r": pearson(energy_envelope(reference)[:n], energy_envelope(generated)[:n]),
+    }
 
 
 def lift_of_onsets(reference: Floats, detected: Floats, seconds: float) -> dict[str, float]:
-    """The same for onset times that are already known."""
+    """f1, chance, lift = f1 - chance and n for onset times that are already known."""
     score, chance = onset_f1(reference, detected), chance_f1(reference, detected, seconds)
     return {"f1": score.f1, "chance": chance, "lift": score.f1 - chance, "n": len(detected)}

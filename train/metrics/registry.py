@@ -1,0 +1,127 @@
+"""Which measures there are, what they need, and how they are made ready. Networks are imported when one is loaded."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.metrics.inputs import Pair, Sound
+from train.metrics.mfcc import RATE as MFCC_RATE
+from train.metrics.mfcc import mfcc
+from train.metrics.onsets import RATE as ONSET_RATE
+from train.metrics.onsets import onset_scores
+
+PerClip = Callable[[Pair], dict[str, float]]
+PerSet = Callable[[Sound], NDArray[np.floating[Any]]]
+Better = Literal["higher", "lower"]
+
+
+class MissingWeights(FileNotFoundError):
+    """A measure's weights are not in the folder. The message says which file is needed, and whence."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights under the name that it is published with."""
+
+    file: str
+    source: str  # where the user gets it
+    licence: str
+    also: tuple[str, ...] = ()  # names that serve as well
+
+    def find(self, folder: Path) -> Path | None:
+        return next((folder / name for name in (self.file, *self.also) if (folder / name).is_file()), None)
+
+
+DAC = Weights(
+    "weights_44khz_8kbps_0.0.1.pth",
+    "https://github.com/descriptinc/descript-audio-codec/releases/download/0.0.1/weights.pth",
+    "MIT",
+)
+BEATS = Weights(
+    "BEATs_iter3_plus_AS2M.pt", "https://github.com/microsoft/unilm/tree/master/beats (link in its README)", "MIT"
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measure.
+
+    name: the paper's; title: in words. per: "clip" or "set" (see train.metrics). columns: the values that it gives, and
+    whether higher or lower is better. video: whether `Pair.film` must be there.
+    """
+
+    name: str
+    title: str
+    per: Literal["clip", "set"]
+    columns: Mapping[str, Better]
+    make: Callable[[list[Path], str], PerClip | PerSet] = field(repr=False)  # (files, device) -> measure
+    weights: tuple[Weights, ...] = ()
+    video: bool = False
+
+    def load(self, folder: Path | None, device: str = "cpu") -> PerClip | PerSet:
+        """Ready to measure, with the weights in `folder`. Raises MissingWeights; WeightsError where a file is another.
+
+        ModuleNotFoundError says which extra is not installed.
+        """
+        files, missing = [], []
+        for weights in self.weights:
+            found = None if folder is None else weights.find(folder)
+            if found is None:
+                missing.append(f"{weights.file} ({weights.licence}; {weights.source})")
+            else:
+                files.append(found)
+        if missing:
+            where = "no folder of weights was given" if folder is None else f"not in {folder}"
+            raise MissingWeights(f"{self.name} is left out: it needs {' and '.join(missing)}; {where}")
+        return self.make(files, device)
+
+
+# ---------------------------------------------------------------- how each is made ready
+def _fdm(files: list[Path], device: str) -> PerSet:
+    return lambda sound: sound.once("mfcc", lambda: mfcc(sound.at(MFCC_RATE)))
+
+
+def _onsets(files: list[Path], device: str) -> PerClip:
+    def measure(pair: Pair) -> dict[str, float]:
+        scores = onset_scores(pair.reference.at(ONSET_RATE), pair.generated.at(ONSET_RATE))
+        silent = scores["n_reference"] + scores["n"] == 0  # says nothing of timing
+        counted = {f"onset_{key}": float("nan") if silent else scores[key] for key in ("f1", "lift", "ap")}
+        return counted | {key: scores[key] for key in ("onset_r", "energy_r")}
+
+    return measure
+
+
+def _fdd(files: list[Path], device: str) -> PerSet:
+    from train.metrics.networks import codec_latents
+
+    return codec_latents(files[0], device)
+
+
+def _ns(files: list[Path], device: str) -> PerClip:
+    from train.metrics.networks import novelty
+
+    return novelty(files[0], device)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("FDD", "Frechet distance of DAC's quantised latents", "set", {"FDD": "lower"}, _fdd, (DAC,)),
+        Metric("FDM", "Frechet distance of mel-frequency cepstral coefficients", "set", {"FDM": "lower"}, _fdm),
+        Metric("NS", "Correlation of the novelty of BEATs features", "clip", {"NS": "higher"}, _ns, (BEATS,)),
+        Metric(
+            "onsets",
+            "Onsets within 0.1 s of the truth's, and envelopes, without a network",
+            "clip",
+            {
+                "onset_f1": "higher", "onset_lift": "higher", "onset_ap": "higher",
+                "onset_r": "higher", "energy_r": "higher",
+            },
+            _onsets,
+        ),
+    )
+}  # fmt: skip
