@@ -21,7 +21,7 @@ REPEATS = 5
 class Cost:
     """Of one step, over all processes."""
 
-    tokens: int
+    tokens: int  # of all codebooks
     flops: float  # additions and multiplications
     device: torch.device  # of this process
     dtype: torch.dtype  # of matrix products

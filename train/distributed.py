@@ -7,6 +7,7 @@ FSDP2 (`fully_shard`: each holds a part of every layer, for networks that one de
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+
+from train.options import RecipeError
 
 T = TypeVar("T")
 STRATEGIES = ("ddp", "fsdp")
@@ -92,19 +95,37 @@ def collected(value: T) -> list[T]:
     return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """How a batch is computed; the result does not depend on it."""
+
+    device_batch: int = 0  # examples computed at once; 0: the process's whole share. The rest is accumulated
+
+    def share(self, batch: int) -> tuple[slice, int]:
+        """Which rows of a batch are this process's, and how many of them at once. Raises RecipeError."""
+        size, rest = divmod(batch, world())
+        part = self.device_batch or size
+        if rest or not size or size % part:
+            raise RecipeError(
+                f"task.batch {batch} cannot be shared by {world()} processes in parts of {part} (task.device_batch); "
+                "choose a multiple of both"
+            )
+        return slice(rank() * size, (rank() + 1) * size), part
+
+
 # ---------------------------------------------------------------- networks
-def spread(module: nn.Module, strategy: str, layers: Iterable[nn.Module]) -> nn.Module:
-    """What to call instead of `module`, so that gradients are averaged over the processes.
+def spread(module: nn.Module, device: torch.device, strategy: str, layers: Iterable[nn.Module]) -> nn.Module:
+    """What to call instead of `module`, which goes to the device: gradients are averaged over the processes.
 
     "fsdp" splits `layers`, each gathered only while it computes, and the rest of the module as one more. All work must
     pass through the returned module's forward. In one process the module itself is returned.
     """
     if world() == 1:
-        return module
-    device = next(module.parameters()).device
+        return module.to(device)
     if strategy == "ddp":
+        module.to(device)
         return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
-    mesh = init_device_mesh(device.type, (world(),))
+    mesh = init_device_mesh(device.type, (world(),))  # moves layer by layer: the device never holds the whole
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     return fully_shard(module, mesh=mesh, reshard_after_forward=True)

@@ -154,10 +154,12 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
     run, watch = load_state(out, task.module, optimizer, average), _Watch()
     done, stopped, results = config.is_done(run.step, run.seconds), False, dict[str, float]()
     devices = [p.device for p in parameters[:1] if p.device.type == "cuda"]
-    reports = Reports(out, config, run.step, getattr(task, "cost", None))
+    reports = Reports(out, config, run, getattr(task, "cost", None))
     with torch.random.fork_rng(devices=devices), _stop_signal() as stop, reports:
         while not (done or stopped):
+            begin = run.seconds
             numbers = one_step(task, config, run, optimizer)
+            numbers = reports.step(numbers, run, run.seconds - begin)
             watch.see(numbers["loss"], run.step)
             if average is not None:
                 average.update(task.module, run.step)
@@ -168,7 +170,7 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
             if validated:
                 with average.applied(task.module) if average else nullcontext():
                     results = _validate(task, config, run, reports if judged else None)
-            numbers = reports.step(numbers, config.progress(run.step, run.seconds))
+            numbers["progress"] = round(config.progress(run.step, run.seconds), 5)
             if validated or run.step == 1 or run.step % config.log_every == 0:
                 reports.log(numbers | (results if validated else {}))
             due = run.step % config.save_every == 0 and not watch.exploded
@@ -233,7 +235,7 @@ def _validate(task: Task, config: LoopConfig, run: Run, reports: Reports | None)
             scores, samples = task.judge(results)
             results |= scores
             reports.samples(samples, run.step)
-    run.seconds += time.monotonic() - begin
+    _, run.seconds = _agreed(False, run.seconds + time.monotonic() - begin)
     return {f"validation_{name}": value for name, value in results.items()}
 
 

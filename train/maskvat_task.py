@@ -25,7 +25,7 @@ from train.masking import AuxiliaryLosses, contrastive_loss, masked_cross_entrop
 from train.model import MaskVAT
 from train.negatives import Cached, cached
 from train.objective import Batch, Objective, Terms
-from train.options import RecipeError, Share, Statement, options_from
+from train.options import RecipeError, Statement, options_from
 from train.prepare import system_config
 from train.reports import Sample
 from train.samples import Clips, open_source
@@ -34,7 +34,7 @@ VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 
 
 @dataclass(frozen=True)
-class MaskVATOptions(JudgeOptions, Share, Statement):
+class MaskVATOptions(JudgeOptions, distributed.Share, Statement):
     """The [task] table of a recipe."""
 
     data: str  # prepared clips: a folder, or the place of shards
@@ -101,12 +101,12 @@ class MaskVATTask:
         torch.manual_seed(seed)
         self.model = self._model()
         auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
-        self.module = Objective(self.model, auxiliary).to(self.device)
+        self.module = Objective(self.model, auxiliary)
         layers = [*(self.model.encoder if c.has_memory else ()), *self.model.blocks]
         if options.compile:
             for layer in layers:
                 layer.compile()
-        self.network = distributed.spread(self.module, options.strategy, layers)
+        self.network = distributed.spread(self.module, self.device, options.strategy, layers)
         flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward: twice the products of forward
         dtype = torch.bfloat16 if options.bfloat16 else torch.float32
         self.cost = Cost(options.batch * self.n_tokens * c.n_codebooks, flops, self.device, dtype)

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from train.distributed import rank, world
-
 NOT_STATED = "not stated"
 
 
@@ -23,24 +21,6 @@ class Statement:
         """The provenance of a component that was trained under these options."""
         stated = {"data_licence": self.data_licence, "origin": self.origin}
         return {"name": name, "code_licence": "Apache-2.0", **stated, "trained": True, **numbers}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """How a batch is computed; the result does not depend on it."""
-
-    device_batch: int = 0  # examples computed at once; 0: the process's whole share. The rest is accumulated
-
-    def share(self, batch: int) -> tuple[slice, int]:
-        """Which rows of a batch are this process's, and how many of them at once. Raises RecipeError."""
-        size, rest = divmod(batch, world())
-        part = self.device_batch or size
-        if rest or not size or size % part:
-            raise RecipeError(
-                f"task.batch {batch} cannot be shared by {world()} processes in parts of {part} (task.device_batch); "
-                "choose a multiple of both"
-            )
-        return slice(rank() * size, (rank() + 1) * size), part
 
 
 def options_from(cls: type, values: dict[str, Any], table: str = "task") -> Any:

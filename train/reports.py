@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,27 +35,40 @@ class Sample:
 class Lengths(Protocol):
     """What is wanted of a LoopConfig."""
 
-    steps: int
-    minutes: float | None
-    tensorboard: bool
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def minutes(self) -> float | None: ...
+
+    @property
+    def tensorboard(self) -> bool: ...
+
+
+class Progress(Protocol):
+    """What is wanted of a state.Run."""
+
+    step: int
+    seconds: float
 
 
 class Reports:
     """Use as a context; `step` at every step, `log` now and then, `samples` after a validation that made some."""
 
-    def __init__(self, out: Path, config: Lengths, step: int, cost: Cost | None) -> None:
+    def __init__(self, out: Path, config: Lengths, run: Progress, cost: Cost | None) -> None:
         self.out, self.config, self.cost, self.mine = out, config, cost, rank() == 0
         self.peak = gemm_peak(cost.device, cost.dtype) * world() if cost and self.mine else 0.0
-        self.times = deque([time.monotonic()], maxlen=RECENT + 1)
-        self.first, self.bar, self.board = step, None, None
+        self.durations: deque[float] = deque(maxlen=RECENT)
+        self.bar, self.board = None, None
         if self.mine and sys.stderr.isatty():
-            total = config.steps if config.minutes is None else round(60 * config.minutes)
-            self.bar = tqdm(total=total, unit="step" if config.minutes is None else "s", dynamic_ncols=True)
-            self.bar.update(0)
+            timed = config.minutes is not None
+            total, initial = (round(60 * config.minutes), run.seconds) if timed else (config.steps, run.step)
+            unit = "s" if timed else "step"
+            self.bar = tqdm(total=total, initial=min(initial, total), unit=unit, dynamic_ncols=True)
         if self.mine and config.tensorboard:
             with extra("tensorboard", __name__):
                 from torch.utils.tensorboard import SummaryWriter
-            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=run.step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -68,23 +80,18 @@ class Reports:
             if part is not None:
                 part.close()
 
-    def step(self, numbers: dict[str, float], progress: float) -> dict[str, float]:
-        """The numbers of a step with its progress, speed and the seconds that are left, which the bar shows."""
-        self.times.append(time.monotonic())
-        numbers = numbers | {"progress": round(progress, 5)}
-        seconds = (self.times[-1] - self.times[0]) / (len(self.times) - 1)
+    def step(self, numbers: dict[str, float], run: Progress, seconds: float) -> dict[str, float]:
+        """The numbers of a step that took so long, with the speed and the seconds that are left. Moves the bar."""
+        self.durations.append(seconds)
+        mean = sum(self.durations) / len(self.durations)
+        timed = self.config.minutes is not None
+        left = 60 * self.config.minutes - run.seconds if timed else (self.config.steps - run.step) * mean
+        numbers = numbers | {"eta": round(max(0.0, left), 1)}
         if self.cost and self.mine:
-            speed = {"tokens_per_second": self.cost.tokens / seconds, "mfu": self.cost.flops / seconds / self.peak}
-            numbers |= speed
-        if self.config.minutes is None:
-            left = (self.config.steps - numbers["step"]) * seconds
-        else:
-            left = max(0.0, 60 * self.config.minutes - numbers["seconds"])
-        numbers["eta"] = round(left, 1)
+            numbers |= {"tokens_per_second": self.cost.tokens / mean, "mfu": self.cost.flops / mean / self.peak}
         if self.bar is not None:
-            done = numbers["step"] if self.config.minutes is None else numbers["seconds"]
             self.bar.set_postfix({k: f"{numbers[k]:.4g}" for k in SHOWN if k in numbers}, refresh=False)
-            self.bar.update(min(done, self.bar.total) - self.bar.n)
+            self.bar.update(min(run.seconds if timed else run.step, self.bar.total) - self.bar.n)
         return numbers
 
     def log(self, numbers: dict[str, float]) -> None:

@@ -17,7 +17,7 @@ from train.checkpoint import load, save
 from train.maskvat_task import find_device
 from train.negatives import cached
 from train.objective import Batch
-from train.options import RecipeError, Share, Statement, options_from
+from train.options import RecipeError, Statement, options_from
 from train.prepare import USED, system_config
 from train.samples import Clips, open_source
 from train.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
@@ -26,7 +26,7 @@ POOLINGS = ("sequence", "mean")
 
 
 @dataclass(frozen=True)
-class ScavPreparedOptions(Share, Statement):
+class ScavPreparedOptions(distributed.Share, Statement):
     """The [task] table of a recipe."""
 
     data: str  # prepared clips: a folder, or the place of shards
@@ -78,8 +78,8 @@ class ScavPreparedTask:
         sizes = {"dim": o.dim, "layers": o.layers, "heads": o.heads, "dropout": o.dropout}
         torch.manual_seed(seed)
         self.scav = SCAV(SCAVConfig(clip_dim=c.clip_dim, audio_dim=c.audio_dim, bands=c.audio_bands, **sizes))
-        self.module = Embeddings(self.scav).to(self.device)
-        self.network = distributed.spread(self.module, "ddp", ())
+        self.module = Embeddings(self.scav)
+        self.network = distributed.spread(self.module, self.device, "ddp", ())
         self.steps = 0
 
     @classmethod
