@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from tiny_system import tiny_components, write_system
 
 from engines.contract import ModelConfig
+from train.shards import FORMAT, ShardWriter, write_index
+from train.store import Store
 
 SMALL = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1}
 
@@ -36,6 +38,18 @@ def write_prepared(root: Path, clips: int, tokens: int = 862) -> Path:
     for n in range(clips):
         np.savez(root / "prepared" / f"{n}.npz", **arrays(maskvat.config, n, tokens))
     return root
+
+
+def write_shards(folder: Path, clips: list[dict[str, NDArray]], split: str = "train") -> None:
+    """Two shards of one split, as train.prepare leaves them."""
+    store, infos = Store(folder), []
+    for number, part in enumerate((clips[:2], clips[2:])):
+        with ShardWriter(store, f"{split}-{number:05d}", split, 1024) as shard:
+            for i, clip in enumerate(part):
+                shard.add(f"clip{number}{i}", clip, {})
+        infos.append(shard.info)
+    write_index(store, split, infos)
+    store.write_json("manifest.json", {"format": FORMAT})
 
 
 def together(world: int, work: Callable[[int], int]) -> list[int | None]:

@@ -87,6 +87,8 @@ def alone(root: Path) -> dict[int, dict[str, float]]:
     assert fit.main(arguments(root, "hybrid", "alone")) == 0
     found = losses(root, "alone")
     assert len(found) == STEPS and found[STEPS]["loss"] < found[1]["loss"]
+    kept = json.loads((root / "alone" / "recipe.json").read_text())
+    assert kept["task"]["mse_weight"] == 1.0 and kept["loop"]["betas"] == [0.9, 0.96]  # as resolved
     return found
 
 

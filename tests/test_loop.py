@@ -212,6 +212,17 @@ def test_a_recipe_and_its_changes(tmp_path):
         fit.keep_recipe(tmp_path / "run", fit.read_recipe(path, []))
 
 
+def test_a_recipe_is_kept_with_its_defaults_and_older_ones_mean_them(tmp_path):
+    defaults = {"design": "hybrid", "model": {}}
+    fit.keep_recipe(tmp_path, {"task": {"name": "maskvat"}, "loop": {}})  # as it was kept before defaults were stated
+    stated = {"task": {"name": "maskvat"} | defaults, "loop": {}}
+    other = {"task": stated["task"] | {"design": "seq2seq"}, "loop": {}}
+    with pytest.raises(fit.RecipeError, match=r"other values of task\.design"):
+        fit.keep_recipe(tmp_path, other, defaults)
+    fit.keep_recipe(tmp_path, stated, defaults)
+    assert json.loads((tmp_path / "recipe.json").read_text()) == stated
+
+
 @pytest.mark.parametrize(
     "text, changes, advice",
     [

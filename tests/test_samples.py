@@ -7,29 +7,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from prepared import arrays  # noqa: E402
+from prepared import arrays, write_shards  # noqa: E402
 
 from engines.contract import ModelConfig  # noqa: E402
 from train.options import RecipeError  # noqa: E402
 from train.order import rows  # noqa: E402
 from train.samples import Clips, Folder, open_source  # noqa: E402
-from train.shards import ShardSet, ShardWriter, write_index  # noqa: E402
-from train.store import Store  # noqa: E402
+from train.shards import ShardSet  # noqa: E402
 
 pytestmark = pytest.mark.torch
 CONFIG = ModelConfig(clip_dim=6, sync_dim=5, audio_dim=4)
-
-
-def write_shards(folder: Path, clips: list[dict[str, np.ndarray]]) -> None:
-    """Two shards of one split, as train.prepare leaves them."""
-    store, infos = Store(folder), []
-    for number, part in enumerate((clips[:2], clips[2:])):
-        with ShardWriter(store, f"train-{number:05d}", "train", 1024) as shard:
-            for i, clip in enumerate(part):
-                shard.add(f"clip{number}{i}", clip, {})
-        infos.append(shard.info)
-    write_index(store, "train", infos)
-    store.write_json("manifest.json", {"format": 1})
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import json
 import os
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from runtime.audio import MediaError, OptionError
 from train.extras import extra
-from train.options import RecipeError, options_from
+from train.options import RecipeError, defaults_of, options_from
 
 with extra("train", __name__):
     from train.checkpoint import CheckpointError, resolve, write_json
@@ -88,14 +89,17 @@ def _value(text: str) -> Any:
         return text
 
 
-def keep_recipe(out: Path, recipe: dict[str, Any]) -> None:
+def keep_recipe(out: Path, recipe: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
     """Store the resolved recipe in out/. Raises RecipeError when out/ holds a run of another one.
 
-    What CHANGEABLE names may change; the decay follows a new length.
+    What CHANGEABLE names may change; the decay follows a new length. `defaults` of the task are what a kept recipe
+    means that does not state them.
     """
     path = out / "recipe.json"
+    recipe = json.loads(json.dumps(recipe))  # as it will be read again
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
+        kept["task"] = json.loads(json.dumps(defaults or {})) | kept.get("task", {})
         changed = {
             f"{table}.{key}"
             for table in recipe
@@ -134,7 +138,8 @@ def run(recipe: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
     loop = options_from(LoopConfig, recipe["loop"], "loop")
     task = make_task(recipe, loop)
     if rank() == 0:
-        keep_recipe(out, {"task": recipe["task"], "loop": describe(loop)})
+        stated = recipe["task"] | asdict(task.options)  # with what the recipe leaves to defaults
+        keep_recipe(out, {"task": stated, "loop": describe(loop)}, defaults_of(type(task.options)))
     barrier()
     return fit(task, loop, out)
 

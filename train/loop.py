@@ -34,6 +34,7 @@ class Task(Protocol):
     """What is trained. `loss` and `validate` may draw from torch's generator: the loop seeds it for every step."""
 
     module: nn.Module
+    options: Any  # a dataclass: the [task] table of its recipe
     steps: int  # done, for what `finish` states; the loop sets it
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
