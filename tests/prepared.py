@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +30,14 @@ def arrays(config: ModelConfig, seed: int, tokens: int = 862) -> dict[str, NDArr
     }
 
 
-def write_prepared(root: Path, clips: int, tokens: int = 862) -> Path:
+def write_prepared(root: Path, clips: int, tokens: int = 862, clip_fps: int = 8) -> Path:
     """root/system without a maskvat, and root/prepared with so many clips."""
     components = tiny_components()
     maskvat = components.pop("maskvat")
     write_system(root / "system", components)
     (root / "prepared").mkdir()
     for n in range(clips):
-        np.savez(root / "prepared" / f"{n}.npz", **arrays(maskvat.config, n, tokens))
+        np.savez(root / "prepared" / f"{n}.npz", **arrays(replace(maskvat.config, clip_fps=clip_fps), n, tokens))
     return root
 
 

@@ -16,18 +16,20 @@ from train.maskvat_task import MaskVATTask  # noqa: E402
 from train.objective import Batch  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
-CLIPS, TOKENS = 8, 22  # a quarter of a second
+CLIPS, TOKENS = 8, 12
+CLIP_FPS = 86  # a picture for every token: those that share one can only be told apart by tokens already known
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("overfit"), CLIPS, TOKENS)
+    return write_prepared(tmp_path_factory.mktemp("overfit"), CLIPS, TOKENS, CLIP_FPS)
 
 
 def make(root: Path, **changes: object) -> MaskVATTask:
     folders = {"data": str(root / "prepared"), "validation": str(root / "prepared"), "system": str(root / "system")}
-    few = {"size": "tiny", "batch": CLIPS, "crop_seconds": 0.25, "device": "cpu"}
+    few = {"size": "tiny", "batch": CLIPS, "crop_seconds": 0.139, "device": "cpu"}
     sampling = {"judge_steps": 16, "judge_guidance": 1.0, "judge_diversity": 0.0}
+    changes["model"] = {"clip_fps": CLIP_FPS} | changes.get("model", {})
     return MaskVATTask.from_options(folders | few | sampling | changes, seed=0)
 
 
@@ -35,9 +37,9 @@ def make(root: Path, **changes: object) -> MaskVATTask:
 def test_eight_clips_are_learnt_and_generated_again(root: Path, tmp_path: Path, design: str) -> None:
     task = make(root, design=design)
     assert task.n_tokens == TOKENS
-    config = LoopConfig(steps=700, learning_rate=4e-3, warmup_steps=20, validate_every=10**6, log_every=10**6)
+    config = LoopConfig(steps=400, learning_rate=5e-3, warmup_steps=20, validate_every=10**6, log_every=10**6)
     results = fit(task, config, tmp_path)
-    assert results["validation_accuracy"] > 0.98
+    assert results["validation_accuracy"] > 0.9
     chosen = list(range(CLIPS))
     true = task.validation_clips.fixed(chosen, TOKENS)
 
@@ -47,7 +49,7 @@ def test_eight_clips_are_learnt_and_generated_again(root: Path, tmp_path: Path, 
 
     codes = generate(logits, true, chosen, task.options, 1024, seed=0)
     right = (codes == true.codes.numpy()).mean(axis=(1, 2))
-    assert right.min() > 0.95, np.round(right, 2)
+    assert right.min() > 0.9, np.round(right, 2)
 
 
 def test_a_compiled_network_learns_the_same(root: Path) -> None:
