@@ -23,6 +23,8 @@ from train.codec_task import CodecOptions, CodecTask, log_mel, mel_distance, mel
 from train.framecodec import FrameCodec, FrameCodecConfig  # noqa: E402
 from train.loop import LoopConfig, TrainingError, load_state  # noqa: E402
 from train.loop import fit as run_loop  # noqa: E402
+from train.maskvat_task import MaskVATOptions  # noqa: E402
+from train.options import options_from  # noqa: E402
 from train.weights import WeightsError  # noqa: E402
 
 PROVENANCE = {"name": "test", "code_licence": "-", "data_licence": "-", "origin": "-", "trained": False}
@@ -210,6 +212,17 @@ def test_a_recipe_and_its_changes(tmp_path):
         fit.keep_recipe(tmp_path / "run", fit.read_recipe(path, []))
 
 
+def test_a_recipe_is_kept_with_its_defaults_and_older_ones_mean_them(tmp_path):
+    defaults = {"design": "hybrid", "model": {}}
+    fit.keep_recipe(tmp_path, {"task": {"name": "maskvat"}, "loop": {}})  # as it was kept before defaults were stated
+    stated = {"task": {"name": "maskvat"} | defaults, "loop": {}}
+    other = {"task": stated["task"] | {"design": "seq2seq"}, "loop": {}}
+    with pytest.raises(fit.RecipeError, match=r"other values of task\.design"):
+        fit.keep_recipe(tmp_path, other, defaults)
+    fit.keep_recipe(tmp_path, stated, defaults)
+    assert json.loads((tmp_path / "recipe.json").read_text()) == stated
+
+
 @pytest.mark.parametrize(
     "text, changes, advice",
     [
@@ -264,11 +277,26 @@ def test_folders_and_statements_may_change_in_a_run(tmp_path):
         fit.keep_recipe(tmp_path, {"task": kept["task"] | {"design": "seq2seq"}, "loop": {}})
 
 
-@pytest.mark.parametrize("path", sorted((Path(fit.__file__).parent / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((Path(fit.__file__).parent / "recipes").rglob("*.toml")), ids=lambda p: p.stem)
 def test_the_projects_recipes_state_licence_and_origin(path):
     task = fit.read_recipe(path, [])["task"]
     assert "this project" in task["origin"] and f"{path.stem}.toml" in task["origin"]
-    assert ("CREDITS.md" in task["data_licence"]) == (task["name"] != "sync")
+    if path.parent.name == "paper":
+        assert "VGGSound" in task["data_licence"]
+    else:
+        assert ("CREDITS.md" in task["data_licence"]) == (task["name"] != "sync")
+
+
+@pytest.mark.parametrize("design, batch", [("adaln_a", 200), ("adaln_b", 200), ("seq2seq", 400), ("hybrid", 400)])
+def test_the_papers_numbers(design, batch):
+    changes = [] if design == "hybrid" else [f"task.design={design}"]
+    changes += [] if batch == 400 else [f"task.batch={batch}"]
+    recipe = fit.read_recipe(Path(fit.__file__).parent / "recipes" / "paper" / "maskvat.toml", changes)
+    task = options_from(MaskVATOptions, {k: v for k, v in recipe["task"].items() if k != "name"})
+    loop = options_from(LoopConfig, recipe["loop"], "loop")
+    assert (task.design, task.size, task.batch, task.condition_dropout) == (design, "base", batch, 0.1)
+    assert loop.rate(2999, 0) == 2e-4 and loop.rate(0, 0) == pytest.approx(2e-4 / 3000) and loop.rate(10**6, 1) == 1e-6
+    assert loop.weight_decay == 1e-5 and loop.rate(10**6, 0.5) == pytest.approx((2e-4 + 1e-6) / 2)
 
 
 # ---------------------------------------------------------------- the codec's task

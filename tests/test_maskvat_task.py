@@ -9,33 +9,18 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from tiny_system import tiny_components, write_system  # noqa: E402
+from prepared import SMALL, write_prepared  # noqa: E402
 
 from train.checkpoint import read_meta  # noqa: E402
 from train.maskvat_task import MaskVATTask, find_device  # noqa: E402
 from train.options import RecipeError  # noqa: E402
 
 pytestmark = pytest.mark.torch
-SMALL = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny system and two prepared clips of noise."""
-    root = tmp_path_factory.mktemp("maskvat-task")
-    components = tiny_components()
-    maskvat, rng = components.pop("maskvat"), np.random.default_rng(0)
-    write_system(root / "system", components)
-    (root / "prepared").mkdir()
-    for n in range(2):
-        np.savez(
-            root / "prepared" / f"{n}.npz",
-            codes=rng.integers(0, 1024, (9, 862)).astype(np.uint16),
-            clip_features=rng.standard_normal((80, maskvat.config.clip_dim)).astype(np.float16),
-            sync_features=rng.standard_normal((60, maskvat.config.sync_dim)).astype(np.float16),
-            audio_features=rng.standard_normal((62, 8, maskvat.config.audio_dim)).astype(np.float16),
-        )
-    return root
+    return write_prepared(tmp_path_factory.mktemp("maskvat-task"), clips=2)
 
 
 def make(root: Path, **changes: object) -> MaskVATTask:
@@ -46,8 +31,9 @@ def make(root: Path, **changes: object) -> MaskVATTask:
 
 def numbers(task: MaskVATTask) -> list[float]:
     task.module.eval()
+    found = task.backward(3)
     with torch.no_grad():
-        return [*task.loss(3)[1].values(), *task.validate().values()]
+        return [*found.values(), *task.validate().values()]
 
 
 def test_auto_gives_the_cpus_numbers_where_there_is_no_card(root: Path) -> None:
@@ -62,7 +48,7 @@ def test_a_card_gives_the_cpus_numbers(root: Path) -> None:
     task = make(root, device="auto")
     assert all(p.is_cuda for p in task.module.parameters())
     assert numbers(task) == pytest.approx(numbers(make(root)), rel=0.02, abs=0.02)
-    task.loss(0)[0].backward()
+    assert all(p.grad is not None and p.grad.is_cuda for p in task.module.parameters())
 
 
 def test_an_absent_device_is_refused() -> None:
@@ -73,7 +59,7 @@ def test_an_absent_device_is_refused() -> None:
 
 def test_batches_move_whole(root: Path) -> None:
     task = make(root)
-    batch = task.train_clips.batch([0], [0.0], task.n_tokens).to(torch.device("meta"))
+    batch = task.train_clips.fixed([0], task.n_tokens).to(torch.device("meta"))
     assert all(getattr(batch, f.name).device.type == "meta" for f in fields(batch))
 
 
@@ -98,7 +84,7 @@ def test_bad_prepared_clips_are_named_and_left_out(root: Path, tmp_path: Path, c
         endless = {"clip_features": np.full((80, arrays["clip_features"].shape[1]), np.inf, np.float16)}
         np.savez(folder / "endless.npz", codes=arrays["codes"], **(rest | endless))
         np.savez(folder / "wide.npz", codes=arrays["codes"], **(rest | {"sync_features": np.zeros((60, 5))}))
-    assert len(make(root, data=str(folder)).train_clips.clips) == 2
+    assert len(make(root, data=str(folder)).train_clips) == 2
     words = capsys.readouterr().err
     assert all(f"skipped {name}.npz" in words for name in ("cut", "endless", "foreign", "part", "wide"))
     assert "lacks codes" in words and "5 of 7 prepared clips" in words

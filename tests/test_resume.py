@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from torch import Tensor, nn  # noqa: E402
 
-from train import checkpoint, fit, loop  # noqa: E402
+from train import checkpoint, fit, state  # noqa: E402
 from train.average import WARM  # noqa: E402
 from train.framecodec import FrameCodec, FrameCodecConfig  # noqa: E402
 from train.loop import LoopConfig, TrainingError, load_state  # noqa: E402
@@ -119,6 +121,39 @@ def test_an_unreadable_state_is_named_and_the_one_before_used(tmp_path: Path, ca
     assert len(again.before) == STEPS - 12 and same(again.weights(), whole.weights())
 
 
+def full_disk(out: Path) -> int:
+    """Files stop growing at 1,000 bytes after step 6, as on a disk without room; 0 where that was told rightly."""
+    torch.set_num_threads(1)
+
+    def fill() -> float:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return 1.0
+
+    try:
+        run_loop(Line({6: fill}), config(), out)
+    except TrainingError as error:
+        told = str(error)
+        return 0 if re.search(r"cannot write .*000000008 .*the state of step 4 is whole; make room", told) else 2
+    return 3
+
+
+def test_a_full_disk_is_told_and_the_last_state_stays(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(full_disk(tmp_path / "a")))
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode == 0
+    assert [p.name for p in (tmp_path / "a" / "state").iterdir()] == ["000000004"]  # nothing half-written
+    whole, again = Line(), Line()
+    run_loop(whole, config(), tmp_path / "b")
+    assert run_loop(again, config(), tmp_path / "a")["finished"] and same(again.result, whole.result)
+
+
+def test_so_many_states_are_kept(tmp_path: Path) -> None:
+    run_loop(Line(), config(keep_states=3, save_every=2), tmp_path)
+    assert sorted(int(p.name) for p in (tmp_path / "state").iterdir()) == [10, 12, 14]
+
+
 # ---------------------------------------------------------------- average
 def test_the_average_is_validated_and_the_result(tmp_path: Path) -> None:
     task, plain = Line(), Line()
@@ -184,13 +219,13 @@ def a_life(out: Path, moment: str) -> None:
         setattr(module, name, wrapped)
 
     if kind == "tensors":
-        at("write_tensors", loop, lambda _, path, tensors: half_written(path, tensors))
+        at("write_tensors", state, lambda _, path, tensors: half_written(path, tensors))
     elif kind == "json":
-        at("write_json", loop, lambda *_: die())
+        at("write_json", state, lambda *_: die())
     elif kind == "unnamed":  # all is written, but the folder has not its name yet
-        at("write_json", loop, lambda original, *args: (original(*args), die()))
+        at("write_json", state, lambda original, *args: (original(*args), die()))
     elif kind == "named":  # before older states are dropped
-        at("_states", loop, lambda *_: die())
+        at("_states", state, lambda *_: die())
     elif kind == "meta":  # the component is written, what describes it is not
         at("write_json", checkpoint, lambda *_: die())
     run_loop(task, config(ema=0.9), out)

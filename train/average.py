@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from train.distributed import placed
+
 WARM = 10  # early on the average forgets faster: (1 + step) / (WARM + step) of it stays
 
 
@@ -25,7 +27,7 @@ class Average:
     def load(self, weights: dict[str, Tensor], module: nn.Module) -> None:
         """Go on from a stored average; from the module's own weights where none was stored."""
         for name, value in (weights or _floats(module)).items():
-            self.weights[name].copy_(value)
+            self.weights[name].copy_(placed(value, self.weights[name]))
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:

@@ -2,39 +2,59 @@
 
 A recipe is a TOML file with two tables: [task] has `name` and the options of that task, [loop] the fields of
 train.loop.LoopConfig. The same command goes on with an interrupted run. DIR/recipe.json keeps the resolved recipe.
+Several devices: `torchrun --nproc-per-node 8 -m train.fit RECIPE.toml ...`, for the tasks that share a batch.
 """
 
 import argparse
 import json
+import os
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from runtime.audio import MediaError, OptionError
 from train.extras import extra
-from train.options import RecipeError, options_from
+from train.options import RecipeError, defaults_of, options_from
 
 with extra("train", __name__):
     from train.checkpoint import CheckpointError, resolve, write_json
-    from train.loop import LoopConfig, TrainingError, describe, fit
+    from train.distributed import barrier, processes, rank, world
+    from train.loop import LoopConfig, PartsTask, Task, TrainingError, describe, fit
+    from train.shards import ShardError
     from train.weights import WeightsError
 
 TASKS = {  # name -> factory(options: dict, seed: int) -> Task
     "codec": "train.codec_task:CodecTask.from_options",
     "sync": "train.sync_task:SyncTask.from_options",
     "scav": "train.scav_task:ScavTask.from_options",
+    "scav-prepared": "train.scav_prepared_task:ScavPreparedTask.from_options",
     "maskvat": "train.maskvat_task:MaskVATTask.from_options",
 }
 CHANGEABLE = {  # in a run that goes on: length, reports, what tames divergence, where things lie, what is stated
-    *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every")),
+    *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every", "judge_every")),
+    *(f"loop.{key}" for key in ("keep_states", "tensorboard")),
     *(f"loop.{key}" for key in ("learning_rate", "final_learning_rate", "clip_norm")),
     *(f"task.{key}" for key in ("sounds", "clips", "data", "frames", "system", "start", "device")),
     *(f"task.{key}" for key in ("validation", "validation_data", "validation_clips", "validation_frames")),
     *(f"task.{key}" for key in ("data_licence", "origin")),
+    *(f"task.{key}" for key in ("device_batch", "strategy", "compile", "readers")),  # how, not what
+    *(f"task.{key}" for key in ("validation_count", "judge_clips", "judge_steps", "judge_guidance", "judge_diversity")),
+    *(f"task.{key}" for key in ("metric_weights",)),
 }
 # errors that a user can mend: told in one line
-EXPECTED = (RecipeError, CheckpointError, TrainingError, WeightsError, MediaError, OptionError, ImportError, OSError)
+EXPECTED = (
+    RecipeError,
+    CheckpointError,
+    TrainingError,
+    ShardError,
+    WeightsError,
+    MediaError,
+    OptionError,
+    ImportError,
+    OSError,
+)
 STOPPED = 75  # exit status of an interrupted run: the same command goes on with it
 
 
@@ -69,14 +89,17 @@ def _value(text: str) -> Any:
         return text
 
 
-def keep_recipe(out: Path, recipe: dict[str, Any]) -> None:
+def keep_recipe(out: Path, recipe: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
     """Store the resolved recipe in out/. Raises RecipeError when out/ holds a run of another one.
 
-    What CHANGEABLE names may change; the decay follows a new length.
+    What CHANGEABLE names may change; the decay follows a new length. `defaults` of the task are what a kept recipe
+    means that does not state them.
     """
     path = out / "recipe.json"
+    recipe = json.loads(json.dumps(recipe))  # as it will be read again
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
+        kept["task"] = json.loads(json.dumps(defaults or {})) | kept.get("task", {})
         changed = {
             f"{table}.{key}"
             for table in recipe
@@ -99,25 +122,45 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def make_task(recipe: dict[str, dict[str, Any]], loop: LoopConfig) -> Task:
+    """The task of a recipe. Raises RecipeError for one that cannot share its batch with torchrun's other processes."""
+    name = recipe["task"]["name"]
+    owner, _, factory = TASKS[name].rpartition(".")
+    if world() > 1 and not issubclass(resolve(owner), PartsTask):
+        raise RecipeError(f"the task {name} trains in one process, not in {world()}; start it without torchrun")
+    options = {key: value for key, value in recipe["task"].items() if key != "name"}
+    task: Task = getattr(resolve(owner), factory)(options, loop.seed)
+    return task
+
+
+def run(recipe: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
+    """Train as a recipe says: train.loop.fit's results."""
+    loop = options_from(LoopConfig, recipe["loop"], "loop")
+    task = make_task(recipe, loop)
+    if rank() == 0:
+        stated = recipe["task"] | asdict(task.options)  # with what the recipe leaves to defaults
+        keep_recipe(out, {"task": stated, "loop": describe(loop)}, defaults_of(type(task.options)))
+    barrier()
+    return fit(task, loop, out)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status (0 finished, 75 interrupted, 1 error)."""
     options = get_parser().parse_args(arguments)
     out = options.out or Path("runs") / options.recipe.stem
     try:
         recipe = read_recipe(options.recipe, options.set)
-        loop = options_from(LoopConfig, recipe["loop"], "loop")
-        task_options = {key: value for key, value in recipe["task"].items() if key != "name"}
-        task = resolve(TASKS[recipe["task"]["name"]])(task_options, loop.seed)
-        keep_recipe(out, {"task": recipe["task"], "loop": describe(loop)})
-        results = fit(task, loop, out)
+        with processes():
+            results = run(recipe, out)
     except EXPECTED as error:
         if options.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(results))
-    if not results["finished"]:
-        print("stopped; run the same command to go on", file=sys.stderr)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(json.dumps(results))
+        if not results["finished"]:
+            print("stopped; run the same command to go on", file=sys.stderr)
     return 0 if results["finished"] else STOPPED
 
 

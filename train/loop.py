@@ -5,11 +5,8 @@ interrupted goes on exactly where its last state left it. The paper's optimiser 
 are the defaults.
 """
 
-import json
 import math
-import shutil
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -18,30 +15,26 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from train.average import Average
-from train.checkpoint import write_json, write_tensors
+from train.distributed import largest, whole, world
+from train.reports import Reports, Sample
+from train.state import Run, TrainingError, load_state, save_state
 
-KEPT_STATES = 2
 EXPLODED, PATIENCE = 100, 50  # a loss above so many medians, for so many steps, is divergence
 RECENT, ENOUGH = 1000, 100  # losses that the median is of, at most and at least
 ADVICE = "lower learning_rate or clip_norm (--set loop.learning_rate=...); the run then goes on from its last state"
-
-
-class TrainingError(Exception):
-    """Training cannot go on."""
 
 
 class Task(Protocol):
     """What is trained. `loss` and `validate` may draw from torch's generator: the loop seeds it for every step."""
 
     module: nn.Module
+    options: Any  # a dataclass: the [task] table of its recipe
     steps: int  # done, for what `finish` states; the loop sets it
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -51,7 +44,25 @@ class Task(Protocol):
     def validate(self) -> dict[str, float]: ...
 
     def finish(self, out: Path) -> None:
-        """Save the trained component."""
+        """Save the trained component. Every process calls it; the first one writes."""
+        ...
+
+
+@runtime_checkable
+class PartsTask(Protocol):
+    """A task that computes its batch in parts, and shares it with other processes: it has `backward` for `loss`."""
+
+    def backward(self, step: int) -> dict[str, float]:
+        """Gradients of the batch of this step, averaged over processes; "loss" and further numbers, of all of it."""
+        ...
+
+
+@runtime_checkable
+class JudgedTask(Protocol):
+    """A task that can also be validated by what it makes."""
+
+    def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
+        """Scores of generated samples, given validate's numbers, and some of the samples."""
         ...
 
 
@@ -74,14 +85,17 @@ class LoopConfig:
     clip_norm: float = 1.0
     seed: int = 0
     save_every: int = 1000  # steps
+    keep_states: int = 2  # the newest ones
     log_every: int = 50
     validate_every: int = 1000
+    judge_every: int = 10_000  # validation by generated samples as well, where a task has it
+    tensorboard: bool = False  # write DIR/tensorboard, too
     minutes: float | None = None  # time budget; the decay then follows the share of it that is used
     ema: float | None = None  # share of the averaged weights that stays at a step, say 0.999; they are then the result
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))  # TOML and JSON have lists
-        for name in ("steps", "save_every", "log_every", "validate_every"):
+        for name in ("steps", "save_every", "keep_states", "log_every", "validate_every", "judge_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.minutes is not None and self.minutes <= 0:
@@ -106,14 +120,6 @@ class LoopConfig:
 
 
 @dataclass
-class _Run:
-    """Where a run stands: what a checkpoint holds beside tensors."""
-
-    step: int = 0  # steps done
-    seconds: float = 0.0  # spent training, over all sittings
-
-
-@dataclass
 class _Watch:
     """Tells a loss that has exploded, though it is still a number."""
 
@@ -133,92 +139,44 @@ class _Watch:
             raise TrainingError(f"{what} {middle:.3g}; {ADVICE}")
 
 
-# ---------------------------------------------------------------- state on disk
-def save_state(
-    out: Path, run: _Run, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
-) -> None:
-    """Write out/state/STEP/ as a whole or not at all, then drop all but the newest ones."""
-    root = out / "state"
-    temporary, final = root / f".{run.step:09d}", root / f"{run.step:09d}"
-    for folder in (final, *root.glob(".[0-9]*")):  # half-written ones of runs that were killed, too
-        shutil.rmtree(folder, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    tensors = {f"module.{name}": value for name, value in module.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
-    if average is not None:
-        tensors |= {f"average.{name}": value for name, value in average.weights.items()}
-    write_tensors(temporary / "tensors.safetensors", tensors)
-    write_json(temporary / "state.json", {"step": run.step, "seconds": run.seconds})
-    temporary.rename(final)
-    for old in _states(out)[:-KEPT_STATES]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _states(out: Path) -> list[Path]:
-    return sorted(p for p in (out / "state").glob("[0-9]*") if (p / "state.json").exists())
-
-
-def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> _Run:
-    """The newest readable state of out/, loaded into module, optimizer and average; a fresh run where there is none."""
-    for folder in reversed(_states(out)):
-        try:
-            tensors = load_file(str(folder / "tensors.safetensors"))
-            run = _Run(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
-        except (SafetensorError, OSError, ValueError, TypeError) as error:
-            print(f"skipped {folder}: not readable ({error}); the state before it is used", file=sys.stderr)
-            continue
-        try:
-            module.load_state_dict(_part(tensors, "module"), strict=True)
-        except RuntimeError as error:
-            raise TrainingError(f"{folder} is of another network; choose another output folder ({error})") from error
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in _part(tensors, "optimizer").items():
-            index, slot = key.split(".", 1)
-            slots.setdefault(int(index), {})[slot] = value
-        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-        if average is not None:
-            average.load(_part(tensors, "average"), module)
-        return run
-    return _Run()
-
-
-def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-
-
 # ---------------------------------------------------------------- the loop
 def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
     """Train until the steps or the minutes are used up, or SIGTERM or Ctrl-C asks to stop.
 
     Goes on from out/state/ if it exists. Returns {"finished": bool, "step", "seconds", and the last validation's
     numbers}. `task.finish` runs only at the end, with the averaged weights if `ema` is set, as validation does. Raises
-    TrainingError when the loss or the gradient is no longer a number, or the loss has exploded; the last state stays
-    as it was.
+    TrainingError when the loss or the gradient is no longer a number, the loss has exploded, or a state cannot be
+    written; the last state stays as it was. Every process of torchrun calls it; the first one writes.
     """
     out.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay)
     average = Average(task.module, config.ema) if config.ema is not None else None
     run, watch = load_state(out, task.module, optimizer, average), _Watch()
-    done, results = config.is_done(run.step, run.seconds), dict[str, float]()
+    done, stopped, results = config.is_done(run.step, run.seconds), False, dict[str, float]()
     devices = [p.device for p in parameters[:1] if p.device.type == "cuda"]
-    with torch.random.fork_rng(devices=devices), _stop_signal() as stop:
-        while not (done or stop.is_set()):
-            numbers = _step(task, config, run, optimizer)
+    reports = Reports(out, config, run, getattr(task, "cost", None))
+    with torch.random.fork_rng(devices=devices), _stop_signal() as stop, reports:
+        while not (done or stopped):
+            begin = run.seconds
+            numbers = one_step(task, config, run, optimizer)
+            numbers = reports.step(numbers, run, run.seconds - begin)
             watch.see(numbers["loss"], run.step)
             if average is not None:
                 average.update(task.module, run.step)
+            stopped, run.seconds = _agreed(stop.is_set(), run.seconds)
             done = config.is_done(run.step, run.seconds)
-            validated = done or run.step % config.validate_every == 0
+            judged = done or run.step % config.judge_every == 0
+            validated = judged or run.step % config.validate_every == 0
             if validated:
                 with average.applied(task.module) if average else nullcontext():
-                    results = _validate(task, config, run)
+                    results = _validate(task, config, run, reports if judged else None)
+            numbers["progress"] = round(config.progress(run.step, run.seconds), 5)
             if validated or run.step == 1 or run.step % config.log_every == 0:
-                _log(out, numbers | (results if validated else {}))
+                reports.log(numbers | (results if validated else {}))
             due = run.step % config.save_every == 0 and not watch.exploded
-            if done or stop.is_set() or due:
-                save_state(out, run, task.module, optimizer, average)
+            if done or stopped or due:
+                save_state(out, run, task.module, optimizer, average, config.keep_states)
     if done:
         task.steps = run.step
         with average.applied(task.module) if average else nullcontext():
@@ -226,49 +184,60 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
     return {"finished": done, "step": run.step, "seconds": run.seconds} | results
 
 
-def _step(task: Task, config: LoopConfig, run: _Run, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+def one_step(task: Task, config: LoopConfig, run: Run, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """One update; returns the numbers of the log. Advances `run`."""
     begin = time.monotonic()
-    progress = config.progress(run.step, run.seconds)
-    rate = config.rate(run.step, progress)
+    rate = config.rate(run.step, config.progress(run.step, run.seconds))
     for group in optimizer.param_groups:
         group["lr"] = rate
     task.module.train()
     torch.manual_seed(config.seed * 1_000_003 + run.step)  # dropout draws from the global generator
-    loss, numbers = task.loss(run.step)
-    if not math.isfinite(loss.item()):
-        raise TrainingError(_diverged("loss", loss.item(), run.step))
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip_norm).item()
+    numbers = task.backward(run.step) if isinstance(task, PartsTask) else _backward(task, run.step)
+    if not math.isfinite(numbers["loss"]):
+        raise TrainingError(_diverged("loss", numbers["loss"], run.step))
+    norm = whole(nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip_norm)).item()
     if not math.isfinite(norm):
         raise TrainingError(_diverged("gradient", norm, run.step))
     optimizer.step()
     run.step += 1
     run.seconds += time.monotonic() - begin
-    done = config.progress(run.step, run.seconds)
-    head = {"step": run.step, "seconds": round(run.seconds, 2), "progress": round(done, 5), "rate": rate}
-    return head | {"loss": loss.item(), "gradient": norm} | numbers
+    return {"step": run.step, "seconds": round(run.seconds, 2), "rate": rate, "gradient": norm} | numbers
+
+
+def _backward(task: Task, step: int) -> dict[str, float]:
+    """Gradients of a task whose batch is one part."""
+    loss, numbers = task.loss(step)
+    if math.isfinite(loss.item()):
+        loss.backward()
+    return {"loss": loss.item()} | numbers
+
+
+def _agreed(stop: bool, seconds: float) -> tuple[bool, float]:
+    """Whether any process was asked to stop, and the longest time: what all processes must decide alike by."""
+    if world() == 1:
+        return stop, seconds
+    values = largest(torch.tensor([float(stop), seconds], dtype=torch.float64))
+    return bool(values[0]), values[1].item()
 
 
 def _diverged(what: str, value: float, step: int) -> str:
     return f"the {what} of step {step} is {value}; {ADVICE}"
 
 
-def _validate(task: Task, config: LoopConfig, run: _Run) -> dict[str, float]:
+def _validate(task: Task, config: LoopConfig, run: Run, reports: Reports | None) -> dict[str, float]:
+    """Numbers of `task.validate`; with `reports` also of `task.judge`, whose samples go there."""
     begin = time.monotonic()
     task.module.eval()
     torch.manual_seed(config.seed)
     with torch.no_grad():
-        results = {f"validation_{name}": value for name, value in task.validate().items()}
-    run.seconds += time.monotonic() - begin
-    return results
-
-
-def _log(out: Path, numbers: dict[str, float]) -> None:
-    with open(out / "log.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(numbers) + "\n")
-    print("  ".join(f"{name} {value:.5g}" for name, value in numbers.items()), file=sys.stderr, flush=True)
+        results = dict(task.validate())
+        if reports is not None and isinstance(task, JudgedTask):
+            scores, samples = task.judge(results)
+            results |= scores
+            reports.samples(samples, run.step)
+    _, run.seconds = _agreed(False, run.seconds + time.monotonic() - begin)
+    return {f"validation_{name}": value for name, value in results.items()}
 
 
 @contextmanager

@@ -1,38 +1,31 @@
 """Corruption and losses of MaskVAT (paper, sections 3.2.2 and 3.2.4)."""
 
-from math import log, pi
+from math import log
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engines.contract import mask_ratio
 
-def corrupt(codes: Tensor, mask_token: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mask codes (B, K, T): per example u ~ U[0, pi/2], each position with probability cos(u), independently.
 
-    Returns the corrupted codes and the mask (B, K, T) bool. At least one position per example is masked.
-    """
-    B = codes.shape[0]
-    ratio = torch.cos(torch.rand(B, 1, 1, generator=generator) * (pi / 2))
-    noise = torch.rand(codes.shape, generator=generator)
-    first = noise.flatten(1).argmin(dim=1)  # the guard against an empty mask
+def token_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mask [K, T] of one example: u ~ U[0, pi/2], each position with probability cos(u), independently; never empty."""
+    ratio = mask_ratio(rng.random())
+    noise = rng.random(shape, dtype=np.float32)
     mask = noise < ratio
-    mask.view(B, -1)[torch.arange(B), first] = True
-    mask = mask.to(codes.device)
-    return torch.where(mask, mask_token, codes), mask
+    mask.flat[noise.argmin()] = True
+    return mask
 
 
-def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (B, K, T, V) against codes (B, K, T) over the masked positions of the batch.
+def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy of logits (B, K, T, V) against codes (B, K, T) over the masked positions of the batch.
 
     The paper writes a sum inside an expectation; the mean over masked positions keeps its scale free of T and batch.
     """
-    return F.cross_entropy(logits[mask].float(), codes[mask].long())
-
-
-def drop_rows(batch: int, probability: float, generator: torch.Generator) -> Tensor:
-    """(B,) bool: examples whose condition is replaced by [NULL] (paper: 10 %)."""
-    return torch.rand(batch, generator=generator) < probability
+    return F.cross_entropy(logits[mask].float(), codes[mask].long(), reduction=reduction)
 
 
 class AuxiliaryLosses(nn.Module):
@@ -49,30 +42,36 @@ class AuxiliaryLosses(nn.Module):
             raise ValueError(f"unknown target_norm {target_norm!r}; choose from layernorm, none")
         self.target_norm = target_norm
         self.projection = nn.Linear(audio_dim, width)
-        self.log_temperature = nn.Parameter(torch.tensor(log(1 / 0.07)))
+        self.log_temperature = nn.Parameter(torch.full((1,), log(1 / 0.07)))
+        self.register_load_state_dict_pre_hook(_one_temperature)
 
-    def forward(
-        self, sequence: Tensor, cls: Tensor, audio_features: Tensor, index: Tensor, keep: Tensor
-    ) -> dict[str, Tensor]:
-        """Encoder output (B, N, H) and [CLS] (B, H), audio features (B, A, 8, D), index (N,) int, keep (B,) bool.
+    def target(self, audio_features: Tensor) -> Tensor:
+        """Audio features (B, A, 8, D) -> (B, A, H)."""
+        return self.projection(audio_features.mean(dim=2))
 
-        Rows that are not kept (dropped conditions) count in neither term.
-        """
-        target = self.projection(audio_features.mean(dim=2))  # (B, A, H)
-        pooled = target.mean(dim=1)  # (B, H)
-        target = target.index_select(1, index)  # (B, N, H)
-        std = target.detach().flatten(0, 1).std(dim=0).mean()  # collapse shows here
+    def errors(self, sequence: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error of each example (B,): encoder output (B, N, H), target of the same length."""
         if self.target_norm == "layernorm":
             sequence, target = (F.layer_norm(x, x.shape[-1:]) for x in (sequence, target))
-        error = (sequence - target).square().mean(dim=(1, 2))  # (B,)
-        mse = (error * keep).sum() / keep.sum().clamp(min=1)
-        return {"mse": mse, "contrastive": self.contrastive(cls[keep], pooled[keep]), "target_std": std}
+        return (sequence - target).square().mean(dim=(1, 2))
 
-    def contrastive(self, a: Tensor, b: Tensor) -> Tensor:
-        """Symmetric InfoNCE (CLIP) between rows of a and b (B, H)."""
-        if len(a) < 2:
-            return a.sum() * 0
-        scale = self.log_temperature.exp().clamp(max=100)
-        logits = scale * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
-        rows = torch.arange(len(a), device=a.device)
-        return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
+
+def contrastive_loss(a: Tensor, b: Tensor, log_temperature: Tensor, keep: Tensor) -> Tensor:
+    """Symmetric InfoNCE (CLIP) between the kept rows of a and b (B, H): [CLS] and the target's mean over time.
+
+    `log_temperature` (B,) holds one number in every row, so that its gradient comes with the rows' gradients. `keep`
+    (B,) is False for rows whose condition was dropped.
+    """
+    a, b, scale = a[keep], b[keep], log_temperature.mean().exp().clamp(max=100)
+    if len(a) < 2:
+        return (a.sum() + b.sum() + scale) * 0
+    logits = scale * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+    rows = torch.arange(len(a), device=a.device)
+    return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
+
+
+def _one_temperature(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """States of before had a number without an axis there, which FSDP cannot split."""
+    name = f"{prefix}log_temperature"
+    if name in state and state[name].ndim == 0:
+        state[name] = state[name][None]

@@ -1,143 +1,78 @@
 """The task that trains MaskVAT on prepared clips (`train.prepare`): masked tokens, and for the encoder designs the
-auxiliary losses. Batches and masks are pure functions of (seed, step)."""
+auxiliary losses.
+
+`batch` is the effective one: torchrun's processes share it, and each works through its share in parts of
+`device_batch`. Neither changes what is learned: see train.order and train.negatives.
+"""
 
 import sys
-from dataclasses import dataclass, field, fields
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from engines.contract import SIZES, Grid, ModelConfig, adapter_index, condition_indices
+from engines.contract import SIZES, Grid, adapter_index, condition_indices
+from train import distributed, order
 from train.checkpoint import COMPONENTS, load, save
-from train.masking import AuxiliaryLosses, corrupt, drop_rows, masked_cross_entropy
+from train.cost import Cost, forward_flops
+from train.judge import Judge, JudgeOptions
+from train.masking import AuxiliaryLosses, contrastive_loss, masked_cross_entropy
 from train.model import MaskVAT
+from train.negatives import Cached, cached
+from train.objective import Batch, Objective, Terms
 from train.options import RecipeError, Statement, options_from
 from train.prepare import system_config
+from train.reports import Sample
+from train.samples import Clips, open_source
 
 VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 
 
 @dataclass(frozen=True)
-class MaskVATOptions(Statement):
+class MaskVATOptions(JudgeOptions, distributed.Share, Statement):
     """The [task] table of a recipe."""
 
-    data: str  # folder of prepared clips
+    data: str  # prepared clips: a folder, or the place of shards
     validation: str
     system: str  # folder with the codec and the encoders; the trained component goes there
     start: str = ""  # system folder whose maskvat to go on from (fine-tuning); default: fresh weights
     design: str = "hybrid"
     size: str = "mini"
-    batch: int = 8
+    batch: int = 8  # examples of one update, over all processes
     crop_seconds: float = 10.0  # of each clip; shorter crops train faster
     condition_dropout: float = 0.1  # paper, section 3.2.4
     mse_weight: float = 1.0
     contrastive_weight: float = 1.0
     target_norm: str = "layernorm"
     device: str = "auto"  # of PyTorch; "auto" is cuda where there is one, else cpu
+    strategy: str = "ddp"  # of several processes; "fsdp" splits the network where it does not fit
     bfloat16: bool = False  # matrix products in bfloat16; parameters, norms and losses stay float32
+    compile: bool = False  # torch.compile of the blocks
+    readers: int = 4  # threads that read shards
+    validation_count: int = 24  # clips that are validated
     round_weights: bool = False  # finished weights to the nearest fp16: a bundle in fp16 then holds them exactly
     model: dict[str, Any] = field(default_factory=dict)  # further fields of ModelConfig
 
-
-@dataclass(frozen=True)
-class Batch:
-    codes: Tensor  # (B, K, T)
-    clip: Tensor  # (B, N, Dc)
-    sync: Tensor  # (B, S, Ds)
-    audio: Tensor  # (B, A, 8, D)
-
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"unknown size {self.size!r}; choose from {', '.join(SIZES)}")
+        if self.strategy not in distributed.STRATEGIES:
+            raise ValueError(f"unknown strategy {self.strategy!r}; choose from {', '.join(distributed.STRATEGIES)}")
 
 
 def find_device(name: str) -> torch.device:
-    """The device of this name that is here. Raises RecipeError with those that are."""
+    """The device of this name that is here; "auto" gives each process of a machine its own. Raises RecipeError."""
     cards = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
     if name not in ("auto", "cpu", *cards):
         raise RecipeError(f"task.device {name!r} is not here; choose from {', '.join(('auto', 'cpu', *cards))}")
-    return torch.device("cuda" if cards else "cpu") if name == "auto" else torch.device(name)
-
-
-class PreparedClips:
-    """The arrays of a folder of prepared clips, in memory: 0.2 MB for 10 s."""
-
-    NAMES = ("codes", "clip_features", "sync_features", "audio_features")
-
-    def __init__(self, folder: Path, config: ModelConfig) -> None:
-        """Bad files are named on stderr, skipped and counted. Raises RecipeError when none is left."""
-        self.config = config
-        self.clips: list[dict[str, np.ndarray]] = []
-        paths = sorted(folder.glob("*.npz"))
-        for path in paths:
-            try:
-                self.clips.append(self.read(path))
-            except (OSError, ValueError, EOFError, BadZipFile) as error:
-                print(f"skipped {path.name}: {error}", file=sys.stderr)
-        bad = len(paths) - len(self.clips)
-        if bad:
-            print(f"{bad} of {len(paths)} prepared clips of {folder} skipped", file=sys.stderr)
-        if not self.clips:
-            advice = "make them with `python -m train.prepare` and the whole system"
-            raise RecipeError(f"no usable prepared clips (*.npz) in {folder} ({bad} skipped); {advice}")
-
-    def read(self, path: Path) -> dict[str, np.ndarray]:
-        """The arrays of one clip. Raises ValueError for those that are missing or do not fit the components."""
-        c = self.config
-        with np.load(path) as arrays:
-            missing = [n for n in self.NAMES if n not in arrays]
-            if missing:
-                raise ValueError(f"lacks {', '.join(missing)}")
-            clip = {n: arrays[n] for n in self.NAMES}
-        sizes = {"clip_features": c.clip_dim, "sync_features": c.sync_dim, "audio_features": c.audio_dim}
-        wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
-        if wrong or len(clip["codes"]) != c.n_codebooks:
-            raise ValueError(f"{', '.join(wrong or ['codes'])}: made by other components; run train.prepare again")
-        if clip["codes"].max(initial=0) >= c.codebook_size or not all(np.isfinite(clip[n]).all() for n in sizes):
-            raise ValueError("holds codes that there are not, or features that are no numbers")
-        return clip
-
-    def frequencies(self) -> Tensor:
-        """How often each code occurs [K, V]."""
-        K, V = self.config.n_codebooks, self.config.codebook_size
-        codes = np.concatenate([clip["codes"] for clip in self.clips], axis=1)
-        return torch.from_numpy(np.stack([np.bincount(codes[k], minlength=V) for k in range(K)])).float()
-
-    def crop(self, clip: dict[str, np.ndarray], start: int, n_tokens: int) -> dict[str, np.ndarray]:
-        """n_tokens from sync feature `start` on; the other streams from the nearest place in time."""
-        c = self.config
-        seconds = start * c.sync_stride / c.sync_fps
-        begin = {
-            "codes": (round(seconds * c.sample_rate / c.hop_length), n_tokens),
-            "clip_features": (round(seconds * c.clip_fps), c.n_clip(n_tokens)),
-            "sync_features": (start, c.n_sync(n_tokens)),
-            "audio_features": (round(seconds * c.audio_rate / c.audio_stride), self.n_audio(n_tokens)),
-        }
-        out = {}
-        for name, (first, length) in begin.items():
-            axis = 1 if name == "codes" else 0
-            index = np.minimum(np.arange(first, first + length), clip[name].shape[axis] - 1)
-            out[name] = clip[name].take(index, axis=axis)
-        return out
-
-    def n_audio(self, n_tokens: int) -> int:
-        c = self.config
-        return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
-
-    def batch(self, chosen: list[int], shares: list[float], n_tokens: int) -> Batch:
-        """Crops of the chosen clips; a share in [0, 1) says where each crop lies."""
-        c = self.config
-        rows = []
-        for i, share in zip(chosen, shares, strict=True):
-            clip = self.clips[i]
-            spare = max(0, clip["codes"].shape[1] - n_tokens) * c.hop_length * c.sync_fps
-            rows.append(self.crop(clip, int(share * (spare // (c.sample_rate * c.sync_stride) + 1)), n_tokens))
-        arrays = [np.stack([r[n] for r in rows]) for n in self.NAMES]
-        codes, *features = arrays
-        return Batch(torch.from_numpy(codes.astype(np.int64)), *(torch.from_numpy(f).float() for f in features))
+    if name == "auto":
+        return torch.device("cuda", distributed.local_rank()) if cards else torch.device("cpu")
+    return torch.device(name)
 
 
 def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -149,44 +84,58 @@ def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class MaskVATTask:
-    """See train.loop.Task."""
+    """See train.loop.PartsTask."""
 
     def __init__(self, options: MaskVATOptions, seed: int) -> None:
         self.options, self.seed = options, seed
-        if options.size not in SIZES:
-            raise RecipeError(f"unknown size {options.size!r}; choose from {', '.join(SIZES)}")
         self.device = find_device(options.device)
-        system = Path(options.system)
-        parts = {n: load(system, n) for n in COMPONENTS if n != "maskvat"}
-        self.config = c = system_config(parts, design=options.design, **(SIZES[options.size] | options.model))
-        self.train_clips = PreparedClips(Path(options.data), c)
-        self.validation_clips = PreparedClips(Path(options.validation), c)
-        torch.manual_seed(seed)
-        model = MaskVAT(c)
-        if options.start:
-            model.load_state_dict(self._start_weights(Path(options.start)))
-        else:
-            model.load_embeddings(parts["codec"].embedding_table())
-            model.load_frequencies(self.train_clips.frequencies())
-        self.model = model
-        self.auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
-        self.module = nn.ModuleDict({"maskvat": model})
-        if self.auxiliary is not None:
-            self.module["auxiliary"] = self.auxiliary
-        self.module.to(self.device)
-        self.steps = 0
+        self.own, self.part = options.share(options.batch)
+        parts = {n: load(options.system, n) for n in COMPONENTS if n != "maskvat"}
+        self.codec = parts["codec"]
+        sizes = SIZES[options.size] | options.model
+        self.config = c = system_config(parts, design=options.design, **sizes)
+        self.train_clips = Clips(open_source(options.data, "train", c), c, options.readers)
+        self.validation_clips = Clips(open_source(options.validation, "validation", c), c, options.readers)
         self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
         self.indices = self._indices(self.n_tokens)
+        torch.manual_seed(seed)
+        self.model = self._model()
+        auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
+        self.module = Objective(self.model, auxiliary)
+        layers = [*(self.model.encoder if c.has_memory else ()), *self.model.blocks]
+        if options.compile:
+            for layer in layers:
+                layer.compile()
+        self.network = distributed.spread(self.module, self.device, options.strategy, layers)
+        flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward: twice the products of forward
+        dtype = torch.bfloat16 if options.bfloat16 else torch.float32
+        self.cost = Cost(options.batch * self.n_tokens * c.n_codebooks, flops, self.device, dtype)
+        self.judged = self._judge()
+        self.steps = 0
+        self.ahead: dict[int, Future[list[Batch]]] = {}
+        self.reader = ThreadPoolExecutor(1)
 
     @classmethod
     def from_options(cls, options: dict[str, Any], seed: int) -> "MaskVATTask":
         return cls(options_from(MaskVATOptions, options), seed)
 
-    def _start_weights(self, folder: Path) -> dict[str, Tensor]:
-        start = load(folder, "maskvat")
+    def _model(self) -> MaskVAT:
+        """Fresh weights that start from the codec's tables and the codes' frequencies, or those to go on from."""
+        model = MaskVAT(self.config)
+        if not self.options.start:
+            model.load_embeddings(self.codec.embedding_table())
+            model.load_frequencies(self.train_clips.frequencies())
+            return model
+        start, folder = load(self.options.start, "maskvat"), self.options.start
         if start.config != self.config:
             raise RecipeError(f"the maskvat in {folder} has another configuration: {start.config}, not {self.config}")
-        return start.state_dict()
+        model.load_state_dict(start.state_dict())
+        return model
+
+    def _judge(self) -> Judge | None:
+        count = min(self.options.judge_clips, len(self.validation_clips))
+        options = replace(self.options, judge_clips=count)
+        return Judge(options, self.codec.to(self.device), self.config.sample_rate, self.device) if count else None
 
     def _indices(self, n_tokens: int) -> dict[str, Tensor]:
         c = self.config
@@ -199,55 +148,114 @@ class MaskVATTask:
     def precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16)
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        size = self.options.batch
-        chosen = torch.randint(len(self.train_clips.clips), (size,), generator=generator).tolist()
-        shares = torch.rand(size, generator=generator).tolist()
-        batch = self.train_clips.batch(chosen, shares, self.n_tokens).to(self.device)
-        corrupted, mask = corrupt(batch.codes, self.config.mask_token, generator)
-        drop = drop_rows(size, self.options.condition_dropout, generator).to(self.device)
-        with self.precision():
-            logits, condition = self.model(corrupted, batch.clip, batch.sync, self.indices, drop)
-        tokens = masked_cross_entropy(logits, batch.codes, mask)
-        numbers = {"tokens": tokens.item()}
-        total = tokens
-        self.steps = step + 1
-        if self.auxiliary is not None:
-            first = 1 if self.config.cls_in_memory else 0  # the memory may begin with [CLS]
-            sequence, cls = condition.memory[:, first:].float(), condition.cls.float()
-            terms = self.auxiliary(sequence, cls, batch.audio, self.indices["audio_index"], ~drop)
-            o = self.options
-            total = total + o.mse_weight * terms["mse"] + o.contrastive_weight * terms["contrastive"]
-            numbers |= {name: value.item() for name, value in terms.items()}
-        return total, numbers
+    # ------------------------------------------------------------ a step
+    def batches(self, step: int) -> list[Batch]:
+        """This process's share of the batch of a step, in parts."""
+        o = self.options
+        rows = order.rows(self.seed, step, o.batch, len(self.train_clips), self.own)
+        parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
+        draw = partial(self.train_clips.drawn, seed=self.seed, n_tokens=self.n_tokens, dropout=o.condition_dropout)
+        return [draw(part) for part in parts]
 
+    def _read(self, step: int) -> list[Batch]:
+        """The same, on the device; those of the next step are read meanwhile."""
+        ready = self.ahead.pop(step, None)
+        batches = ready.result() if ready else self.batches(step)
+        self.ahead = {step + 1: self.reader.submit(self.batches, step + 1)}
+        return [batch.to(self.device) for batch in batches]
+
+    def backward(self, step: int) -> dict[str, float]:
+        """Gradients of the loss of a step's batch, averaged over processes; the loss and its terms."""
+        batches = self._read(step)
+        counts = torch.stack([torch.stack([b.mask.sum(), (~b.drop).sum()]) for b in batches]).sum(dim=0)
+        n_masked, n_kept = distributed.total(counts).tolist()
+        negatives = self._negatives(batches)
+        sums: dict[str, Tensor] = {}
+        for i, batch in enumerate(batches):
+            with distributed.averaging(self.network, last=i == len(batches) - 1):
+                with self.precision():
+                    terms: Terms = self.network("terms", batch, self.indices)
+                loss, numbers = self._loss(terms, n_masked, max(1, n_kept), negatives, i)
+                (loss * distributed.world()).backward()  # of which the processes' mean is taken
+            share = 1 / (len(batches) * distributed.world())
+            for name, value in numbers.items():
+                value = value.detach() * (share if name in ("contrastive", "target_std") else 1)
+                sums[name] = sums.get(name, 0) + value
+        self.steps = step + 1
+        values = dict(zip(sums, distributed.total(torch.stack(list(sums.values()))).tolist(), strict=True))
+        return {"loss": self._weighted(values)} | values
+
+    def _negatives(self, batches: list[Batch]) -> Cached | None:
+        """The contrastive loss over the whole batch; None where one part holds it all."""
+        if not self.config.has_memory or (len(batches) == 1 and distributed.world() == 1):
+            return None
+        with torch.no_grad(), self.precision():
+            rows = [self.network("embeddings", batch, self.indices) for batch in batches]
+        return cached(rows, contrastive_loss)
+
+    def _loss(
+        self, terms: Terms, n_masked: int, n_kept: int, negatives: Cached | None, part: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a part adds to the loss of the whole batch, and the values of its terms."""
+        tokens = terms.tokens / n_masked
+        if terms.mse is None or terms.target_std is None:
+            return tokens, {"tokens": tokens}
+        mse = terms.mse / n_kept
+        contrastive = negatives.stand_in(part, terms.rows) if negatives else contrastive_loss(*terms.rows)
+        loss = self._weighted({"tokens": tokens, "mse": mse, "contrastive": contrastive})
+        value = torch.full_like(mse, negatives.value) if negatives else contrastive
+        return loss, {"tokens": tokens, "mse": mse, "contrastive": value, "target_std": terms.target_std}
+
+    def _weighted(self, terms: dict[str, Any]) -> Any:
+        if "mse" not in terms:
+            return terms["tokens"]
+        o = self.options
+        return terms["tokens"] + o.mse_weight * terms["mse"] + o.contrastive_weight * terms["contrastive"]
+
+    # ------------------------------------------------------------ validation and result
     def validate(self) -> dict[str, float]:
         """Cross-entropy and accuracy of masked tokens at fixed ratios, with and without the picture."""
         generator = torch.Generator().manual_seed(self.seed)
-        clips = self.validation_clips
-        count = min(len(clips.clips), 24)
+        count = min(len(self.validation_clips), self.options.validation_count)
         sums: dict[str, list[float]] = {"tokens": [], "accuracy": [], "tokens_null": []}
-        for first in range(0, count, self.options.batch):
-            chosen = list(range(first, min(first + self.options.batch, count)))
-            batch = clips.batch(chosen, [0.5] * len(chosen), self.n_tokens).to(self.device)
+        for first in range(0, count, self.part):
+            chosen = list(range(first, min(first + self.part, count)))
+            batch = self.validation_clips.fixed(chosen, self.n_tokens).to(self.device)
             for ratio in VALIDATION_RATIOS:
-                mask = (torch.rand(batch.codes.shape, generator=generator) < ratio).to(self.device)
-                codes = torch.where(mask, self.config.mask_token, batch.codes)
+                batch.mask.copy_(torch.rand(batch.codes.shape, generator=generator) < ratio)
                 for name, dropped in (("tokens", False), ("tokens_null", True)):
-                    drop = torch.full((len(chosen),), dropped, device=self.device)
+                    batch.drop.fill_(dropped)
                     with self.precision():
-                        logits, _ = self.model(codes, batch.clip, batch.sync, self.indices, drop)
-                    sums[name].append(masked_cross_entropy(logits, batch.codes, mask).item())
+                        logits, _ = self.network("logits", batch, self.indices)
+                    sums[name].append(masked_cross_entropy(logits, batch.codes, batch.mask).item())
                     if not dropped:
                         hits = logits.argmax(dim=-1) == batch.codes
-                        sums["accuracy"].append(hits[mask].float().mean().item())
+                        sums["accuracy"].append(hits[batch.mask].float().mean().item())
         return {name: float(np.mean(values)) for name, values in sums.items()}
+
+    def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
+        """Scores of generated validation clips with the paper's aggregate; nothing where none are asked for."""
+        if self.judged is None:
+            return {}, []
+
+        def logits(batch: Batch) -> Tensor:
+            with self.precision():
+                found: Tensor = self.network("logits", batch, self.indices)[0]
+            return found
+
+        def batches(chosen: list[int]) -> Batch:
+            return self.validation_clips.fixed(chosen, self.n_tokens).to(self.device)
+
+        scores, samples = self.judged(logits, batches, self.config.mask_token, self.seed)
+        return scores | {"aggregate": self.judged.scores.aggregate(validated["accuracy"], scores)}, samples
 
     def finish(self, out: Path) -> None:
         name = f"MaskVAT {self.config.design}, {self.options.size}"
-        provenance = self.options.provenance(name, clips=len(self.train_clips.clips), steps=self.steps)
-        state = self.model.state_dict()
+        provenance = self.options.provenance(name, clips=len(self.train_clips), steps=self.steps)
+        state = {key: distributed.whole(value) for key, value in self.model.state_dict().items()}
         if self.options.round_weights:
             state = rounded(state)
-        save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance, state)
+        if distributed.rank() == 0:
+            save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance, state)
+        if self.train_clips.bad:
+            print(f"{len(self.train_clips.bad)} prepared clips could not be used", file=sys.stderr)

@@ -1,6 +1,6 @@
 """What every task's options share: how they are read from a recipe's table, and what a recipe states about its data."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 NOT_STATED = "not stated"
@@ -33,3 +33,9 @@ def options_from(cls: type, values: dict[str, Any], table: str = "task") -> Any:
         return cls(**values)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"[{table}] {error}") from error
+
+
+def defaults_of(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass that need not be given, with what they are then."""
+    plain = {f.name: f.default for f in fields(cls) if f.default is not MISSING}
+    return plain | {f.name: f.default_factory() for f in fields(cls) if f.default_factory is not MISSING}

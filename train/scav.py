@@ -127,3 +127,12 @@ def contrastive_loss(distance: Tensor, temperature: Tensor) -> Tensor:
     logits = -distance / temperature
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def recalls(distance: Tensor) -> dict[str, float]:
+    """Shares of videos whose own sound is among the nearest 1, 5, 10 (sound_r1, ...), and of sounds (video_r1, ...)."""
+    numbers = {}
+    for name, table in (("sound", distance), ("video", distance.T)):
+        rank = (table < table.diagonal()[:, None]).sum(dim=1)
+        numbers |= {f"{name}_r{k}": (rank < k).float().mean().item() for k in (1, 5, 10)}
+    return numbers

@@ -27,7 +27,7 @@ from train.beats import RATE, BEATs, BEATsConfig, fbank
 from train.options import RecipeError, Statement, options_from
 from train.prepare import VIDEOS, clip_sound
 from train.scav import BUNDLED as SCAV_BUNDLED
-from train.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled
+from train.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
 from train.weights import read_config
 
 WINDOW = ModelConfig.window_seconds * RATE  # samples of a prepared window
@@ -204,10 +204,7 @@ class ScavTask:
         """Recall of the right sound among all clips (and of the right clip), and of the right moment of one clip."""
         pairs = [self.crop(clip, self.last_start(clip) // 2) for clip in self.validation]
         distance = distances(*self.embed(pairs))
-        numbers = {"clips": float(len(pairs))}
-        for name, table in (("sound", distance), ("video", distance.T)):
-            rank = (table < table.diagonal()[:, None]).sum(dim=1)
-            numbers |= {f"{name}_r{k}": (rank < k).float().mean().item() for k in (1, 5, 10)}
+        numbers = {"clips": float(len(pairs))} | recalls(distance)
         right = []
         for clip in self.validation:
             starts = np.linspace(0, self.last_start(clip), SHIFTS).astype(int)
