@@ -82,3 +82,23 @@ def test_what_goes_wrong_is_one_line(
     assert capsys.readouterr().err == "error: it is broken\n"
     assert adopt.main([str(tmp_path), "clip"]) == 1
     assert "needs the FILE" in capsys.readouterr().err
+
+
+def test_s3d_and_beats_from_official_files(tmp_path: Path) -> None:
+    """Files in the official layouts become components that the rest of the system can load."""
+    from golden.make_golden import read
+    from golden.make_metrics_golden import torch_state
+
+    from train.checkpoint import load
+
+    facts = read("sparsesync")[0]
+    torch.save({"model": torch_state(facts["shapes"]), "args": tmp_path}, tmp_path / "sync.pt")
+    assert (
+        adopted(tmp_path / "system", "sync_encoder", "s3d", str(tmp_path / "sync.pt"))["origin"]
+        == "SparseSync, sync.pt"
+    )
+    facts = read("beats")[0]
+    torch.save({"cfg": facts["cfg"], "model": torch_state(facts["shapes"])}, tmp_path / "beats.pt")
+    adopted(tmp_path / "system", "audio_encoder", "beats", str(tmp_path / "beats.pt"))
+    assert load(tmp_path / "system", "sync_encoder").dim == 512
+    assert load(tmp_path / "system", "audio_encoder").config.layers == 2

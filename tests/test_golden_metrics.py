@@ -78,8 +78,7 @@ def test_wav2clip_is_the_official_one(tmp_path: Path) -> None:
 
 def test_beats_is_the_official_one(tmp_path: Path) -> None:
     """10 s, so that distances of tokens also reach the logarithmic buckets; sizes come from the file."""
-    from train.beats import fbank
-    from train.metrics.networks import load_beats
+    from train.beats import BEATs, fbank
 
     predictor = {"predictor.weight": 3}  # of the fine-tuned files
     official("beats", tmp_path / "BEATs.pt", lambda state, facts: {"cfg": facts["cfg"], "model": state}, **predictor)
@@ -87,7 +86,18 @@ def test_beats_is_the_official_one(tmp_path: Path) -> None:
     audio = torch.from_numpy(signal(BEATS_SAMPLES))[None]
     with torch.no_grad():
         close((fbank(audio)[0, ::20] - 15.41663) / (2 * 6.55582), golden["fbank"], 1e-3)
-        close(load_beats(tmp_path / "BEATs.pt")(audio)[0].flatten(0, 1)[::5], golden["features"], 1e-3)
+        close(BEATs.load(tmp_path / "BEATs.pt")(audio)[0].flatten(0, 1)[::5], golden["features"], 1e-3)
+
+
+def test_another_kind_of_beats_is_refused(tmp_path: Path) -> None:
+    from train.beats import BEATs
+    from train.weights import WeightsError
+
+    official(
+        "beats", tmp_path / "b.pt", lambda state, facts: {"cfg": facts["cfg"] | {"deep_norm": False}, "model": state}
+    )
+    with pytest.raises(WeightsError, match="deep_norm False"):
+        BEATs.load(tmp_path / "b.pt")
 
 
 def test_sparsesync_and_its_s3d_are_the_official_ones(tmp_path: Path) -> None:

@@ -146,3 +146,22 @@ def test_cycle_clip_averages_unit_frames() -> None:
     assert measure(Pair(a, b, film))["CC"] == pytest.approx(1)
     assert measure(Pair(b, a, film))["CC"] == pytest.approx(0)
     assert calls == [3]  # the picture is encoded once for all systems
+
+
+@pytest.mark.slow
+def test_cycle_clip_from_files(tmp_path: Path) -> None:
+    """CLIP ViT-B/32 and Wav2CLIP at their full sizes, through the registry, against what the parts give."""
+    pytest.importorskip("open_clip")
+    from golden.make_golden import clip_state, read
+    from golden.make_metrics_golden import torch_state
+
+    torch.save(clip_state(read("clip")[0]["shapes"]), tmp_path / "ViT-B-32.pt")
+    torch.save(torch_state(read("wav2clip")[0]["shapes"]), tmp_path / "Wav2CLIP.pt")
+    film = Film(write_video(tmp_path / "clip.mp4", Picture(steady(25, 25), last=1 / 25)))
+    sound = noise(4, 1.0)
+    value = METRICS["CC"].load(tmp_path)(Pair(sound, sound, film))["CC"]
+    heard, seen = sound.results["Wav2CLIP"], film.results["CLIP"]
+    assert heard.shape == seen.shape == (1, 512) and np.linalg.norm(seen) <= 1 + 1e-6
+    assert value == pytest.approx(
+        float((heard @ seen.T)[0, 0]) / np.linalg.norm(heard) / np.linalg.norm(seen), abs=1e-6
+    )

@@ -4,6 +4,8 @@
     clip FILE or TAG        frame encoder: CLIP through open_clip, --model names the network; --licence those of its
                             weights, unless they are OpenAI's (TAG openai: MIT)
     dac FILE                codec: weights_44khz_8kbps_0.0.1.pth, or the folder or file of its safetensors layout
+    s3d FILE                sync encoder: S3D as tuned in SparseSync, 23-02-26T22-31-22.pt
+    beats FILE              audio encoder: BEATs_iter3_plus_AS2M.pt
 
 The provenance that a bundle's manifest states is written with them.
 """
@@ -20,10 +22,12 @@ from train.extras import extra
 with extra("train", __name__):
     from torch import nn
 
+    from train.beats import BEATs
     from train.checkpoint import CheckpointError, save
     from train.clip import CLIP
     from train.dac import DAC
     from train.mobilenet import MobileNetV2, MobileNetV2Config
+    from train.s3d import S3D, S3DConfig
     from train.weights import WeightsError
 
 Provenance = dict[str, Any]
@@ -67,6 +71,26 @@ def _dac(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
     }
 
 
+def _s3d(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
+    module = S3D(S3DConfig())
+    module.load_sparsesync(_needed(args))
+    return module.eval(), {
+        "name": "S3D with bridge, tuned for synchronisation in SparseSync",
+        "code_licence": "MIT (SparseSync)",
+        "data_licence": "as published with the weights",
+        "origin": f"SparseSync, {Path(_needed(args)).name}",
+    }
+
+
+def _beats(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
+    return BEATs.load(_needed(args)), {
+        "name": "BEATs",
+        "code_licence": "MIT (BEATs)",
+        "data_licence": "as published with the weights",
+        "origin": f"BEATs, {Path(_needed(args)).name}",
+    }
+
+
 def _needed(args: argparse.Namespace) -> str:
     if args.file is None:
         raise WeightsError(f"{args.source} needs the FILE of its weights; nothing is downloaded unless you name it")
@@ -77,6 +101,8 @@ SOURCES: dict[str, tuple[str, Callable[[argparse.Namespace], tuple[nn.Module, Pr
     "mobilenet_v2": ("frame_encoder", _mobilenet),
     "clip": ("frame_encoder", _clip),
     "dac": ("codec", _dac),
+    "s3d": ("sync_encoder", _s3d),
+    "beats": ("audio_encoder", _beats),
 }
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.weights import WeightsError, fold_weight_norm, load_strict, read_config, read_state
+from train.weights import WeightsError, fold_weight_norm, load_strict, read_config, read_file, read_state
 
 RATE = 16000  # Hz
 FRAME, HOP, FFT = 400, 160, 512  # samples
@@ -78,6 +78,24 @@ class BEATsConfig:
     max_distance: int = 800
 
 
+OFFICIAL = {  # name in an official file's cfg -> ours
+    "embed_dim": "embed_dim",
+    "encoder_embed_dim": "dim",
+    "encoder_layers": "layers",
+    "encoder_attention_heads": "heads",
+    "encoder_ffn_embed_dim": "ffn_dim",
+    "conv_pos": "conv_pos",
+    "conv_pos_groups": "conv_pos_groups",
+    "num_buckets": "num_buckets",
+    "max_distance": "max_distance",
+}
+BUILT = {  # what of an official cfg is not a size, but how this network is built
+    "layer_norm_first": False,
+    "deep_norm": True,
+    "gru_rel_pos": True,
+    "relative_position_embedding": True,
+    "input_patch_size": PATCH,
+}
 BUNDLED = BEATsConfig(embed_dim=64, dim=96, layers=2, heads=4, ffn_dim=384, conv_pos=32)
 
 
@@ -191,6 +209,18 @@ class BEATs(nn.Module):
     def load_official(self, path: str | Path, sha256: str | None = None) -> None:
         """Weights of an official BEATs file ({"cfg", "model"}, MIT) with this module's sizes."""
         load_strict(self, convert_official(read_state(path, sha256)), path)
+
+    @classmethod
+    def load(cls, path: str | Path, sha256: str | None = None) -> "BEATs":
+        """An official BEATs file with the sizes that its own `cfg` states, in eval mode."""
+        cfg = read_file(path).get("cfg", {})
+        if other := [f"{name} {cfg[name]}" for name, value in BUILT.items() if cfg.get(name, value) != value]:
+            raise WeightsError(
+                f"{path} is of another kind of BEATs ({', '.join(other)}); give a published one, such as BEATs_iter3_plus_AS2M.pt"
+            )
+        network = cls(BEATsConfig(**{ours: cfg[theirs] for theirs, ours in OFFICIAL.items() if theirs in cfg}))
+        network.load_official(path, sha256)
+        return network.eval()
 
 
 def convert_official(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runtime.video import FrameGrid
-from train.beats import BEATs, BEATsConfig
+from train.beats import BEATs
 from train.clip import CLIP
 from train.dac import DAC
 from train.metrics import sparsesync, vggish, wav2clip
@@ -21,7 +20,6 @@ from train.metrics.sparsesync import FRAMES, SparseSync
 from train.metrics.vggish import VGGish
 from train.metrics.wav2clip import Wav2CLIP
 from train.s3d import S3D
-from train.weights import read_config, read_file
 
 CLIP_MODEL = "ViT-B-32-quickgelu"  # in whose space Wav2CLIP's embeddings lie
 CLIP_FPS = 8
@@ -47,22 +45,9 @@ def codec_latents(path: Path, device: str) -> Callable[[Sound], Embeddings]:
     return embedding("DAC", codec.config.sample_rate, device, lambda audio: codec.vectors(codec.encode(audio))[0])
 
 
-def load_beats(path: Path) -> BEATs:
-    """An official BEATs file, its sizes read from its own `cfg`."""
-    names = {
-        "embed_dim": "embed_dim", "encoder_embed_dim": "dim", "encoder_layers": "layers",
-        "encoder_attention_heads": "heads", "encoder_ffn_embed_dim": "ffn_dim", "conv_pos": "conv_pos",
-        "conv_pos_groups": "conv_pos_groups", "num_buckets": "num_buckets", "max_distance": "max_distance",
-    }  # fmt: skip
-    cfg: dict[str, Any] = read_file(path).get("cfg", {}) if path.suffix != ".safetensors" else {}
-    network = BEATs(read_config(BEATsConfig, {ours: cfg[theirs] for theirs, ours in names.items() if theirs in cfg}))
-    network.load_official(path)
-    return network.eval()
-
-
 def novelty(path: Path, device: str) -> Callable[[Pair], dict[str, float]]:
     """NS on BEATs features, the mean over their 8 frequency bands."""
-    beats = load_beats(path).to(device)
+    beats = BEATs.load(path).to(device)
     embed = embedding("BEATs", beats.rate, device, lambda audio: beats(audio)[0].mean(dim=1))
     return lambda pair: {"NS": novelty_score(embed(pair.generated), embed(pair.reference))}
 
