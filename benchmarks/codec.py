@@ -13,25 +13,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.attacks import LEAD, attack, pre_echo, rise_time
-from benchmarks.report import command, finish, plots_folder, result, summarise, table, words
+from benchmarks.report import command, finish, plots_folder, result, table
 from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.bundle import Bundle
 from train.codec_sounds import Pool, PoolError, read_pool
 from train.extras import extra
+from train.statistics import summarise, words
 
 with extra("bench", __name__):
     import torch
 
     from train import checkpoint
     from train.codec_task import mel_distance, si_sdr
+    from train.evaluate_codec import Codec, SystemCodec
 
 RATE = 44100
 SECONDS = 2  # of each recording
@@ -45,22 +47,13 @@ PAIRS = 6  # recordings in the picture
 Roundtrip = Callable[[FloatArray], FloatArray]  # [L] -> [L] at RATE
 
 
-class Codec(Protocol):
-    """What is measured: [L] at RATE -> codes [K, T] -> [T * hop]."""
-
-    name: str
-
-    def encode(self, audio: FloatArray) -> Int32Array: ...
-    def decode(self, codes: Int32Array) -> FloatArray: ...
-
-
 class BundleCodec:
     """The codec of a bundle, through the backend that `runtime` chooses."""
 
     def __init__(self, bundle: Bundle) -> None:
         if bundle.config.sample_rate != RATE:
             raise PoolError(f"the bundle's codec runs at {bundle.config.sample_rate} Hz; this benchmark is for {RATE}")
-        self.bundle, self.name = bundle, bundle.manifest.name
+        self.bundle, self.name, self.rate = bundle, bundle.manifest.name, RATE
 
     def encode(self, audio: FloatArray) -> Int32Array:
         codes: Int32Array = self.bundle.run("codec_encoder", audio=audio[None])[0][0]
@@ -68,24 +61,6 @@ class BundleCodec:
 
     def decode(self, codes: Int32Array) -> FloatArray:
         audio: FloatArray = self.bundle.run("codec_decoder", codes=codes[None])[0][0]
-        return audio
-
-
-class SystemCodec:
-    """The codec of a training checkpoint."""
-
-    def __init__(self, folder: Path) -> None:
-        self.module: Any = checkpoint.load(folder, "codec")
-        self.name = str(folder)
-
-    @torch.inference_mode()
-    def encode(self, audio: FloatArray) -> Int32Array:
-        codes: Int32Array = self.module.encode(torch.from_numpy(audio)[None])[0].numpy()
-        return codes
-
-    @torch.inference_mode()
-    def decode(self, codes: Int32Array) -> FloatArray:
-        audio: FloatArray = self.module.decode(torch.from_numpy(codes)[None])[0].numpy()
         return audio
 
 
@@ -234,7 +209,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"\ncodes used per codebook: {', '.join(map(str, used))}")
     print(f"x realtime: encode {fast['encode_x_realtime']:.1f}, decode {fast['decode_x_realtime']:.1f}")
     if args.plots:
-        from benchmarks.plots import spectrogram_pairs
+        from train.plots import spectrogram_pairs
 
         picked = [k * len(sounds) // PAIRS for k in range(min(PAIRS, len(sounds)))]
         pairs = [(Path(names[k]).stem, sounds[k], roundtrip(sounds[k])) for k in picked]
