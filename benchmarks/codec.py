@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.attacks import LEAD, attack, pre_echo, rise_time
-from benchmarks.report import command, finish, plots_folder, result, summarise, table, words
+from benchmarks.report import command, finish, plots_folder, result, table
 from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.bundle import Bundle
 from train.codec_sounds import Pool, PoolError, read_pool
 from train.extras import extra
+from train.statistics import summarise, words
 
 with extra("bench", __name__):
     import torch
@@ -234,7 +235,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"\ncodes used per codebook: {', '.join(map(str, used))}")
     print(f"x realtime: encode {fast['encode_x_realtime']:.1f}, decode {fast['decode_x_realtime']:.1f}")
     if args.plots:
-        from benchmarks.plots import spectrogram_pairs
+        from train.plots import spectrogram_pairs
 
         picked = [k * len(sounds) // PAIRS for k in range(min(PAIRS, len(sounds)))]
         pairs = [(Path(names[k]).stem, sounds[k], roundtrip(sounds[k])) for k in picked]

@@ -1,4 +1,4 @@
-"""What every benchmark does with its numbers: intervals, tables, and the JSON of the last line."""
+"""What every benchmark does with its clips and numbers: folders, tables, and the JSON of the last line."""
 
 import json
 import sys
@@ -8,43 +8,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from benchmarks.machine import facts
 from runtime.audio import replacing
 from runtime.errors import MaskVATError, OptionError
 from train.extras import extra
 
-BOOTSTRAPS = 10_000
-BATCH = 500  # resamplings drawn at once
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
-
-
-def interval(values: ArrayLike, median: bool = False) -> list[float]:
-    """Bootstrap 95 % interval of the mean (or the median) over clips."""
-    data, rng = np.asarray(values, np.float64), np.random.default_rng(0)
-    statistic = np.median if median else np.mean
-    draws = [data[rng.integers(0, len(data), (BATCH, len(data)))] for _ in range(BOOTSTRAPS // BATCH)]
-    results = np.concatenate([statistic(draw, axis=1) for draw in draws])
-    return [float(np.quantile(results, q)) for q in (0.025, 0.975)]
-
-
-def summarise(values: ArrayLike, median: bool = False) -> dict[str, Any] | None:
-    """{"mean" or "median", "interval", "n"} of finite numbers; None where there are none."""
-    data = np.asarray(values, np.float64)
-    if not len(data):
-        return None
-    name, value = ("median", np.median(data)) if median else ("mean", np.mean(data))
-    return {name: float(value), "interval": interval(data, median), "n": len(data)}
-
-
-def words(summary: dict[str, Any] | None, form: str = "+.3f") -> str:
-    """`value [low, high]` for a table."""
-    if summary is None:
-        return "-"
-    low, high = summary["interval"]
-    return f"{summary.get('mean', summary.get('median')):{form}} [{low:{form}}, {high:{form}}]"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

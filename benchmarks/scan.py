@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import runtime
-from benchmarks.report import command, find_clips, finish, plots_folder, result, summarise, table, words
+from benchmarks.report import command, find_clips, finish, plots_folder, result, table
 from engines.contract import FloatArray
 from runtime.audio import resample
 from runtime.video import Video
 from train.extras import extra
 from train.metrics.onsets import RATE, Floats, lift_of_onsets, onset_f1
+from train.statistics import summarise, words
 
 with extra("bench", __name__):
     from benchmarks.scenes import TOLERANCE, detect, peak_rms
@@ -143,7 +144,7 @@ def draw(path: Path, what: str, values: Sequence[float], summaries: Sequence[dic
     """A picture of the scan: quality, its price, and what else changes."""
     from matplotlib.figure import Figure
 
-    from benchmarks.plots import save
+    from train.plots import save
 
     figure = Figure(figsize=(15, 8), layout="constrained")
     grid = figure.subplots(2, 3).flat

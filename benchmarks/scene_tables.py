@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import summarise, table, words
+from benchmarks.report import table
 from benchmarks.semantics import accuracy, per_class
+from train.statistics import summarise, words
 
 Rows = list[dict[str, Any]]
 SILENT_BELOW = -50.0  # dBFS of the loudest 50 ms

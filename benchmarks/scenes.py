@@ -23,13 +23,13 @@ from engines.contract import FloatArray
 from runtime.audio import resample
 from train.extras import extra
 from train.metrics.onsets import RATE, chance_f1, onset_f1, onset_strength, pick_onsets
+from train.movement import frame_difference
 
 with extra("bench", __name__):
     from benchmarks.scene_clip import SceneClip, read_clip
-    from benchmarks.sync import frame_difference
 
 if TYPE_CHECKING:
-    from benchmarks.plots import Strip
+    from train.plots import Strip
 
 TOLERANCE = 0.05  # seconds
 LOUDNESS_WINDOW = 0.05  # seconds
@@ -112,7 +112,7 @@ def measure(
 
 
 def strip(clip: SceneClip, row: dict[str, Any], made: FloatArray, name: str) -> "Strip":
-    from benchmarks.plots import Strip
+    from train.plots import Strip
 
     score = f"F1 {row['f1']:.2f} (codec {row['codec_f1']:.2f})" if clip.scored else f"peak {row['peak_rms']:.0f} dBFS"
     contacts = np.array([e.time for e in clip.events])
@@ -141,14 +141,14 @@ def run_clips(
             rows[bundled.name].append(row)
             if args.plots:
                 strips.append(strip(clip, row, made, bundled.name))
-                from benchmarks.plots import onset_strip
+                from train.plots import onset_strip
 
                 onset_strip(args.plots / f"{path.stem}-{bundled.name}.png", strips[-1])
         each = (time.perf_counter() - begin) / (n + 1)
         scores = "  ".join(f"{name} {words_of(r[-1])}" for name, r in rows.items())
         print(f"{n + 1}/{len(clips)} {clip.path.stem} {clip.kind}: {scores}  ({each:.1f} s a clip)", flush=True)
     if args.plots:
-        from benchmarks.plots import contact_sheet
+        from train.plots import contact_sheet
 
         contact_sheet(args.plots / "contact-sheet.png", strips[:SHEET])
     return rows

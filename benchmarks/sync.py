@@ -8,7 +8,6 @@ The baseline takes the peaks of plain frame difference for onsets. Means over cl
 import argparse
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runtime
-from benchmarks.report import command, find_clips, finish, plots_folder, result, summarise, words
+from benchmarks.report import command, find_clips, finish, plots_folder, result
 from runtime.audio import resample
-from runtime.video import FrameGrid, Video
+from runtime.video import Video
 from train.extras import extra
 from train.metrics.onsets import FRAME_RATE, RATE, lift_of_onsets, onset_scores, onset_strength, pick_onsets
+from train.movement import frame_difference
+from train.statistics import summarise, words
 
 with extra("bench", __name__):
     from train.prepare import clip_events, clip_sound
 
 if TYPE_CHECKING:
-    from benchmarks.plots import Strip
-
-GRID = FrameGrid(25, 112, 112)  # of the frame difference
-
-
-def frame_difference(path: Path, seconds: float) -> NDArray[np.float64]:
-    """Mean absolute difference of successive frames at 25 fps, as an envelope at 100 Hz."""
-    with Video(path) as video:
-        grey = [frame.mean(axis=2) for _, frame in video.sample([GRID])]
-    change = np.array([np.abs(b - a).mean() for a, b in pairwise(grey)] or [0.0])
-    times = (np.arange(len(change)) + 1) / GRID.fps
-    return np.interp(np.arange(round(seconds * FRAME_RATE)) / FRAME_RATE, times, change)
+    from train.plots import Strip
 
 
 def measure(
@@ -61,7 +51,7 @@ def measure(
 
 def plot(path: Path, title: str, truth: NDArray[np.float32], made: NDArray[np.float32], folder: Path) -> "Strip":
     """Write ID.png, the clip's onset strip; returned for the contact sheet."""
-    from benchmarks.plots import Strip, onset_strip
+    from train.plots import Strip, onset_strip
 
     movement = frame_difference(path, len(truth) / RATE)
     strip = Strip(f"{path.stem}: {title}", movement, clip_events(path)[:, 0], truth, made)
@@ -102,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
     if not rows:
         raise runtime.OptionError(f"none of the {len(clips)} videos of {args.clips} can be used")
     if args.plots:
-        from benchmarks.plots import contact_sheet
+        from train.plots import contact_sheet
 
         contact_sheet(args.plots / "contact-sheet.png", strips)
     values = {"clips": rows, "bundle": pipeline.bundle.manifest.name, "options": options, "seeds": args.seeds}

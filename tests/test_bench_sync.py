@@ -12,13 +12,13 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 from conftest import Bundles, Clip
 
 from benchmarks import scenes, sync
-from benchmarks.report import interval, summarise
 from benchmarks.scene_clip import read_clip
 from benchmarks.scene_tables import candidates, materials, ratio
 from benchmarks.scenes import heard, peak_rms
 from benchmarks.semantics import accuracy, features, fit, window_after
 from runtime.audio import write_wav
 from train.metrics.onsets import RATE
+from train.statistics import interval, summarise
 
 TIMES = (0.4, 1.0, 1.7)
 
