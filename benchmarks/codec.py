@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import numpy as np
@@ -33,6 +33,7 @@ with extra("bench", __name__):
 
     from train import checkpoint
     from train.codec_task import mel_distance, si_sdr
+    from train.evaluate_codec import Codec, SystemCodec
 
 RATE = 44100
 SECONDS = 2  # of each recording
@@ -46,22 +47,13 @@ PAIRS = 6  # recordings in the picture
 Roundtrip = Callable[[FloatArray], FloatArray]  # [L] -> [L] at RATE
 
 
-class Codec(Protocol):
-    """What is measured: [L] at RATE -> codes [K, T] -> [T * hop]."""
-
-    name: str
-
-    def encode(self, audio: FloatArray) -> Int32Array: ...
-    def decode(self, codes: Int32Array) -> FloatArray: ...
-
-
 class BundleCodec:
     """The codec of a bundle, through the backend that `runtime` chooses."""
 
     def __init__(self, bundle: Bundle) -> None:
         if bundle.config.sample_rate != RATE:
             raise PoolError(f"the bundle's codec runs at {bundle.config.sample_rate} Hz; this benchmark is for {RATE}")
-        self.bundle, self.name = bundle, bundle.manifest.name
+        self.bundle, self.name, self.rate = bundle, bundle.manifest.name, RATE
 
     def encode(self, audio: FloatArray) -> Int32Array:
         codes: Int32Array = self.bundle.run("codec_encoder", audio=audio[None])[0][0]
@@ -69,24 +61,6 @@ class BundleCodec:
 
     def decode(self, codes: Int32Array) -> FloatArray:
         audio: FloatArray = self.bundle.run("codec_decoder", codes=codes[None])[0][0]
-        return audio
-
-
-class SystemCodec:
-    """The codec of a training checkpoint."""
-
-    def __init__(self, folder: Path) -> None:
-        self.module: Any = checkpoint.load(folder, "codec")
-        self.name = str(folder)
-
-    @torch.inference_mode()
-    def encode(self, audio: FloatArray) -> Int32Array:
-        codes: Int32Array = self.module.encode(torch.from_numpy(audio)[None])[0].numpy()
-        return codes
-
-    @torch.inference_mode()
-    def decode(self, codes: Int32Array) -> FloatArray:
-        audio: FloatArray = self.module.decode(torch.from_numpy(codes)[None])[0].numpy()
         return audio
 
 

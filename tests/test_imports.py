@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = ("engines", "runtime", "train", "export", "benchmarks", "tests")
-SHARED = ("runtime.decode", "runtime.video", "runtime.audio")  # exist once, for training and export too
+SHARED = ("runtime.decode", "runtime.video", "runtime.audio", "runtime.mux")  # exist once, for training and export too
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,16 @@ class Strip:
     made: Floats
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A system's value in one measure, with its interval (the value twice where there is none)."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG; a reader never sees half of it."""
     with replacing(path) as part:
@@ -53,8 +63,10 @@ def draw_spectrogram(axes: Axes, audio: Floats, rate: int, top: float | None = N
     return top
 
 
-def spectrogram_pairs(path: Path, pairs: Sequence[tuple[str, Floats, Floats]], rate: int) -> None:
-    """Originals above, decoded sounds below them, on the same scale."""
+def spectrogram_pairs(
+    path: Path, pairs: Sequence[tuple[str, Floats, Floats]], rate: int, made: str = "decoded"
+) -> None:
+    """Originals above, sounds made of or for them below, on the same scale."""
     figure = Figure(figsize=(3.2 * len(pairs), 5.6), layout="constrained")
     grid = figure.subplots(2, len(pairs), squeeze=False)
     for k, (name, original, decoded) in enumerate(pairs):
@@ -62,7 +74,7 @@ def spectrogram_pairs(path: Path, pairs: Sequence[tuple[str, Floats, Floats]], r
         draw_spectrogram(grid[1][k], decoded, rate, top)
         grid[0][k].set_title(name, fontsize=10)
         grid[1][k].set_xlabel("seconds")
-    for axes, word in zip(grid[:, 0], ("original", "decoded"), strict=True):
+    for axes, word in zip(grid[:, 0], ("original", made), strict=True):
         axes.set_ylabel(f"{word}, kHz")
     save(figure, path)
 
@@ -115,4 +127,24 @@ def contact_sheet(path: Path, strips: Sequence[Strip], columns: int = 2) -> None
         rows = cell.subplots(3, 1, sharex=True)
         draw_onsets(rows, strip)
         rows[2].tick_params(labelsize=8)
+    save(figure, path)
+
+
+def bars(path: Path, panels: Sequence[tuple[str, Sequence[Bar]]]) -> None:
+    """One panel per measure, one bar per system with its interval; systems keep their colours."""
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    names = list(dict.fromkeys(bar.name for _, panel in panels for bar in panel))
+    figure = Figure(figsize=(3.4 * columns, (1.1 + 0.28 * len(names)) * lines + 0.4), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes, (title, panel) in zip(grid.flat, panels, strict=False):
+        for bar in panel:
+            row = names.index(bar.name)
+            axes.barh(row, bar.value, color=f"C{row % 10}", alpha=0.8)
+            axes.plot([bar.low, bar.high], [row, row], color="black", linewidth=1.2)
+        axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
+        axes.set_title(title, fontsize=10)
+        axes.tick_params(labelsize=8)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
     save(figure, path)

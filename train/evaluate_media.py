@@ -1,0 +1,25 @@
+"""Sounds as files that a browser plays: with their picture where there is one."""
+
+from pathlib import Path
+
+from runtime import mux
+from runtime.audio import MediaError, write_wav
+from train.metrics import Sound
+
+
+def write_playable(sound: Sound, film: Path | None, target: Path) -> Path:
+    """Write `target`.mp4, the film with this sound (AAC), or `target`.wav without a film; returns the file.
+
+    A film that does not go into an mp4 file leaves its sound alone: the picture is copied, never encoded again.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if film is not None:
+        path = target.with_name(f"{target.name}.mp4")
+        try:
+            mux.mux(film, sound.samples, sound.rate, path)
+            return path
+        except MediaError:
+            pass
+    path = target.with_name(f"{target.name}.wav")
+    write_wav(path, sound.samples, sound.rate)
+    return path
