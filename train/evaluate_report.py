@@ -1,7 +1,7 @@
 """The report: report.json, and the same as Markdown in the layout of the paper's Tables 1 and 2."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
