@@ -9,7 +9,7 @@ Exit status: 0 the result is complete; 3 the report is written, but clips were l
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,10 @@ class Evaluation:
             words = f"{folder.clips[clip].sound.name} has no counterpart in {self.reference.path}"
             self.problems.append(Problem("no reference", folder.name, clip, words))
 
-    def clips(self) -> Iterator[Clip]:
-        """The reference's clips that can be read, with every sound made for them."""
-        for name, media in self.reference.clips.items():
+    def clips(self, names: Iterable[str] | None = None) -> Iterator[Clip]:
+        """The reference's clips (or those of `names`) that can be read, with every sound made for them."""
+        for name in self.reference.clips if names is None else names:
+            media = self.reference.clips[name]
             reference, problems = read_sound(media, "reference", name)
             self.problems += problems
             if reference is None:

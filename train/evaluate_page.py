@@ -87,8 +87,9 @@ class Shown:
 
 
 def choose(names: list[str], count: int) -> frozenset[str]:
-    """`count` names, evenly spread over the list."""
-    return frozenset(names[k * len(names) // count] for k in range(min(count, len(names)))) if count else frozenset()
+    """At most `count` names, evenly spread over the list."""
+    count = min(count, len(names))
+    return frozenset(names[k * len(names) // count] for k in range(count))
 
 
 def bar_panels(report: Report, section: Section) -> list[tuple[str, list[Bar]]]:

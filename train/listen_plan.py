@@ -1,0 +1,168 @@
+"""What is listened to: items in the paper's three sections, and the order in which each listener has them.
+
+A test is a folder: test.json (the plan; only it says which system an item is of), media/ITEM.mp4, ratings.jsonl.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from runtime import mux
+from runtime.audio import MediaError, OptionError, open_media, resample
+from train.checkpoint import write_json
+from train.evaluate import Evaluation
+from train.evaluate_page import Clip
+
+PLAYED = ("h264", "vp8", "vp9", "av1")  # picture codecs that browsers play
+LOW, FULL = 16000, 44100  # Hz
+TRUTH = "reference"  # the true sound is rated too, unknown to the listener
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is asked about an item of a section, and at which sample rates it is heard."""
+
+    title: str
+    words: str
+    questions: dict[str, str]
+    rates: tuple[int, ...]
+
+
+SECTIONS = {
+    "quality": Section(
+        "Quality and relevance",
+        "Judge the sound by itself, and whether it is what should be heard here.",
+        {"quality": "How good is the sound?", "relevance": "How well does the kind of sound fit the picture?"},
+        (LOW, FULL),
+    ),
+    "alignment": Section(
+        "Alignment",
+        "Judge only when things sound, not how good they sound.",
+        {"alignment": "How well is the sound in time with the picture?"},
+        (LOW,),
+    ),
+    "overall": Section(
+        "Overall",
+        "Judge everything together.",
+        {"overall": "How good is this sound for this video, all in all?"},
+        (FULL,),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample: it is heard alone."""
+
+    id: str  # says nothing of the system
+    section: str
+    clip: str
+    system: str
+    rate: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All items of a test."""
+
+    seed: int
+    items: tuple[Item, ...]
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / "test.json", asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Plan":
+        """Raises OptionError."""
+        try:
+            values = json.loads((folder / "test.json").read_text(encoding="utf-8"))
+            return cls(values["seed"], tuple(Item(**item) for item in values["items"]))
+        except FileNotFoundError as error:
+            raise OptionError(f"{folder} holds no listening test; make one: python -m train.listen make") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(f"{folder / 'test.json'} cannot be read ({error!r}); make the test again") from error
+
+    def order(self, listener: str) -> list[Item]:
+        """A listener's items: section after section, each in a random order of the listener's own."""
+        out = []
+        for number, name in enumerate(SECTIONS):
+            items = [item for item in self.items if item.section == name]
+            rng = np.random.default_rng([self.seed, crc32(listener.encode()), number])
+            out += [items[k] for k in rng.permutation(len(items))]
+        return out
+
+
+def make_item(seed: int, section: str, clip: str, system: str, rate: int) -> Item:
+    text = json.dumps([seed, section, clip, system, rate])
+    return Item(hashlib.sha256(text.encode()).hexdigest()[:16], section, clip, system, rate)
+
+
+# ---------------------------------------------------------------- making a test
+def usable(clip: Clip, systems: Sequence[str]) -> str | None:
+    """Why a clip cannot be listened to, or None."""
+    absent = [system for system in systems if system not in clip.made]
+    if absent:
+        return f"{', '.join(absent)} has no sound for it"
+    if clip.film is None:
+        return "the reference has no picture for it"
+    with open_media(clip.film) as container:
+        codecs = [stream.codec_context.name for stream in container.streams.video[:1]]
+    if not codecs or codecs[0] not in PLAYED:
+        return f"browsers do not play its picture ({', '.join(codecs) or 'none'}); convert it to H.264 with ffmpeg"
+    return None
+
+
+def pick(evaluation: Evaluation, names: Sequence[str], count: int, seed: int) -> Iterator[Clip]:
+    """The first `count` clips, in a random order, that every system has and a browser plays; others are told."""
+    order = [names[k] for k in np.random.default_rng(seed).permutation(len(names))]
+    taken = 0
+    for clip in evaluation.clips(order):
+        reason = usable(clip, evaluation.rows)
+        if reason is not None:
+            print(f"not taken: {clip.name}: {reason}", flush=True)
+            continue
+        yield clip
+        taken += 1
+        if taken == count:
+            return
+
+
+def write_item(folder: Path, item: Item, clip: Clip) -> None:
+    """media/ID.mp4: the picture with the item's sound, with nothing above half the item's rate."""
+    sound = clip.reference if item.system == TRUTH else clip.made[item.system]
+    samples = sound.at(FULL) if item.rate == FULL else resample(sound.at(item.rate), item.rate, FULL)
+    assert clip.film is not None  # `usable`
+    mux.mux(clip.film, samples, FULL, folder / "media" / f"{item.id}.mp4")
+
+
+def make(folder: Path, evaluation: Evaluation, sparse: Sequence[str], count: int, seed: int) -> Plan:
+    """Write a test of `count` clips per section; alignment is asked about clips of `sparse` only.
+
+    Raises OptionError where a section would be empty, or the folder holds a test already.
+    """
+    if (folder / "test.json").exists():
+        raise OptionError(f"{folder} holds a test already; choose another folder, or delete it with its ratings")
+    (folder / "media").mkdir(parents=True, exist_ok=True)
+    items: list[Item] = []
+    for name, section in SECTIONS.items():
+        names = sorted(set(sparse) if name == "alignment" else evaluation.reference.clips)
+        before = len(items)
+        for clip in pick(evaluation, names, count, seed):
+            try:
+                for system in (TRUTH, *evaluation.rows):
+                    for rate in section.rates:
+                        item = make_item(seed, name, clip.name, system, rate)
+                        write_item(folder, item, clip)
+                        items.append(item)
+            except MediaError as error:
+                raise OptionError(f"{clip.name} cannot be written for a browser: {error}") from error
+        if len(items) == before:
+            raise OptionError(f"no clip can be used in the section {section.title!r}; see the lines above")
+    plan = Plan(seed, tuple(items))
+    plan.save(folder)
+    return plan

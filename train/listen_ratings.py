@@ -1,0 +1,157 @@
+"""Ratings in a file, one JSON object a line, and mean opinion scores of them in the layout of the paper's Table 3."""
+
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runtime.audio import OptionError
+from train.evaluate_report import number
+from train.listen_plan import FULL, LOW, SECTIONS, Item, Plan
+from train.statistics import summarise
+
+LONGEST_NAME = 80
+COLUMNS = (  # (question, rate, head)
+    ("quality", LOW, "Quality 16 kHz"),
+    ("quality", FULL, "Quality 44.1 kHz"),
+    ("relevance", LOW, "Relevance 16 kHz"),
+    ("relevance", FULL, "Relevance 44.1 kHz"),
+    ("alignment", LOW, "Alignment 16 kHz"),
+    ("overall", FULL, "Overall"),
+)
+GROUPS = {"all listeners": None, "experts": True, "others": False}  # name -> expert
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What one listener says of one item: 1 to 5 for each of its section's questions."""
+
+    listener: str
+    expert: bool
+    item: str
+    ratings: dict[str, int]
+
+
+class Ratings:
+    """The file ratings.jsonl of a test. Thread-safe; a rating is on the disk when `add` returns."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.path, self.plan = folder / "ratings.jsonl", plan
+        self.items = {item.id: item for item in plan.items}
+        self.damaged = 0  # lines that are no rating, as after a power cut
+        self.known: dict[tuple[str, str], Rating] = {}  # by listener and item
+        self._lock = threading.Lock()
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+                self._read(line)
+
+    def _read(self, line: str) -> None:
+        try:
+            values = json.loads(line)
+            rating = self.check({key: values[key] for key in ("listener", "expert", "item", "ratings")})
+        except (ValueError, KeyError, TypeError):
+            self.damaged += 1
+            return
+        self.known.setdefault((rating.listener, rating.item), rating)
+
+    def check(self, values: Any) -> Rating:
+        """A rating from JSON. Raises OptionError that says what is wrong."""
+        if not isinstance(values, dict) or set(values) != {"listener", "expert", "item", "ratings"}:
+            raise OptionError("a rating has listener, expert, item and ratings")
+        listener = check_listener(values["listener"])
+        if not isinstance(values["expert"], bool):
+            raise OptionError("expert must be true or false")
+        item = self.items.get(values["item"]) if isinstance(values["item"], str) else None
+        if item is None:
+            raise OptionError(f"the test has no item {values['item']!r}")
+        ratings, questions = values["ratings"], SECTIONS[item.section].questions
+        if not isinstance(ratings, dict) or set(ratings) != set(questions):
+            raise OptionError(f"rate {' and '.join(questions)}")
+        if any(type(value) is not int or not 1 <= value <= 5 for value in ratings.values()):
+            raise OptionError("a rating is a whole number from 1 to 5")
+        return Rating(listener, values["expert"], item.id, ratings)
+
+    def add(self, rating: Rating) -> None:
+        """Keep a rating; the first of a listener for an item stands."""
+        with self._lock:
+            key = (rating.listener, rating.item)
+            if key in self.known:
+                return
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            with open(self.path, "a+b") as file:
+                if file.tell() and not self._ends_well(file):
+                    file.write(b"\n")
+                file.write(json.dumps(asdict(rating) | {"time": now}).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self.known[key] = rating
+
+    @staticmethod
+    def _ends_well(file: Any) -> bool:
+        """Whether the last line is whole; one that was cut off must not swallow the next."""
+        file.seek(-1, os.SEEK_END)
+        return bool(file.read(1) == b"\n")
+
+    def next_item(self, listener: str) -> tuple[Item | None, int]:
+        """The listener's next item, None at the end, and how many are done."""
+        order = self.plan.order(listener)
+        todo = [item for item in order if (listener, item.id) not in self.known]
+        return (todo[0] if todo else None), len(order) - len(todo)
+
+
+def check_listener(name: Any) -> str:
+    """A listener's name, without spaces around it. Raises OptionError."""
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise OptionError(f"give a name of 1 to {LONGEST_NAME} characters")
+    return name.strip()
+
+
+# ---------------------------------------------------------------- mean opinion scores
+def scores(ratings: Ratings) -> dict[str, Any]:
+    """Per group of listeners, system and column: {"mean", "interval", "n"}."""
+    out: dict[str, Any] = {}
+    for group, expert in GROUPS.items():
+        chosen = [r for r in ratings.known.values() if expert is None or r.expert == expert]
+        listeners = sorted({r.listener for r in chosen})
+        systems: dict[str, dict[str, Any]] = {}
+        for system in dict.fromkeys(item.system for item in ratings.plan.items):
+            systems[system] = {}
+            for question, rate, head in COLUMNS:
+                values = [r.ratings[question] for r in chosen if _asks(ratings.items[r.item], system, question, rate)]
+                systems[system][head] = summarise(values)
+        out[group] = {"listeners": len(listeners), "ratings": len(chosen), "systems": systems}
+    return out
+
+
+def _asks(item: Item, system: str, question: str, rate: int) -> bool:
+    return item.system == system and item.rate == rate and question in SECTIONS[item.section].questions
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+    """A table per group of listeners, as the paper's Table 3."""
+    lines = [
+        "# Mean opinion scores",
+        "",
+        "1 bad to 5 excellent; in brackets 95 % intervals of a bootstrap over ratings.",
+        "",
+    ]
+    for group, values in found.items():
+        if not values["ratings"]:
+            continue
+        lines += [f"## {group}: {values['listeners']} listeners, {values['ratings']} samples rated", ""]
+        heads = [head for _, _, head in COLUMNS]
+        lines += ["| | " + " | ".join(heads) + " |", "|---|" + "--:|" * len(heads)]
+        for system, row in values["systems"].items():
+            lines.append(f"| {system} | " + " | ".join(_cell(row[head]) for head in heads) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(summary: dict[str, Any] | None) -> str:
+    if summary is None:
+        return "–"
+    low, high = summary["interval"]
+    return f"{number(summary['mean'])} [{number(low)}, {number(high)}]"
