@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from conftest import Bundles
-from corpus import NAMES, RATE, hits, low_pass, write_reference, write_system
+from eval_corpus import NAMES, RATE, hits, low_pass, write_reference, write_system
 from media import Picture, Sound, steady, write_video
 from tiny_system import tiny_components
 from tiny_system import write_system as write_components
