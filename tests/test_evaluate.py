@@ -1,5 +1,6 @@
 """train.evaluate: known answers, bad input, and what the report holds."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -25,7 +26,7 @@ from train.evaluate_files import clip_name, fit, read_list, scan, scan_systems
 from train.evaluate_page import Clip, choose
 from train.evaluate_report import Report, Section, as_json, as_markdown
 from train.evaluate_scores import Loaded, Tally, columns, measure
-from train.metrics import METRICS, Metric, Pair
+from train.metrics import METRICS, Metric, Pair, Weights
 from train.metrics import Sound as MeasuredSound
 from train.metrics.onsets import RATE as ONSET_RATE
 from train.metrics.onsets import onset_scores
@@ -175,6 +176,7 @@ def test_errors_are_one_line_and_leave_no_report(
     (tmp_path / "empty").mkdir()
     (tmp_path / "none.txt").write_text("# nothing\n")
     (tmp_path / "foreign.txt").write_text("gnu\n")
+    (tmp_path / "reference.txt").write_text("ape\n")
     write_system(tmp_path / "foreign", {"gnu": hits(0)})
     same, reference = str(corpus / "same"), ["--reference", str(corpus / "reference")]
     for arguments, words in (
@@ -190,6 +192,7 @@ def test_errors_are_one_line_and_leave_no_report(
         ([same, *reference, "--subset", str(tmp_path / "none.txt")], "is empty"),
         ([same, *reference, "--subset", str(tmp_path / "foreign.txt")], "none of the 1 names"),
         ([same, *reference, "--subset", str(tmp_path / "absent.txt")], "cannot read the list"),
+        ([same, *reference, "--subset", str(tmp_path / "reference.txt")], "two test sets are called reference"),
         ([same, *reference, "--codec", str(tmp_path)], "neither a system folder"),
         ([same, *reference, "--show", "-1"], "--show is -1"),
     ):
@@ -251,6 +254,24 @@ def test_a_measure_that_fails_or_has_nothing_to_say_spoils_no_other() -> None:
         assert measured.failures == ["bad failed: too quiet"]
         tally.add(clip, measured)
     assert tally.row(columns(measures)) == {"good": {"value": 2.0, "low": 2.0, "high": 2.0, "clips": 3}}
+
+
+def test_weights_are_found_hashed_and_measures_of_the_picture_see_it(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(files: list[Path], device: str) -> Any:
+        return lambda pair: {"FILM": float(pair.film is not None) + len(files[0].read_bytes())}
+
+    needs = Weights("net.pt", "https://example.org", "MIT")
+    monkeypatch.setitem(METRICS, "FILM", Metric("FILM", "", "clip", {"FILM": "higher"}, make, (needs,), video=True))
+    (tmp_path / "net.pt").write_bytes(b"12")
+    options = ("--metrics", "FILM", "--weights", str(tmp_path))
+    report = run(corpus, tmp_path / "out", "same", options=options)
+    assert report["systems"]["same"]["FILM"] == {"value": 3.0, "low": 3.0, "high": 3.0, "clips": 3}
+    assert report["measured_with"]["net.pt"] == f"sha256 {hashlib.sha256(b'12').hexdigest()}"
+    sounds = ["--reference", str(corpus / "same"), "--out", str(tmp_path / "b"), "--show", "0", *options]
+    assert evaluate.main([str(corpus / "late"), *sounds]) == 0  # a reference without pictures: no such column
+    assert json.loads((tmp_path / "b" / "report.json").read_text())["systems"]["late"] == {}
 
 
 def test_interval_of_a_distance_holds_it_and_shrinks_with_more_clips() -> None:

@@ -137,8 +137,8 @@ def read_subsets(paths: Sequence[Path], reference: Folder, problems: list[Proble
             raise OptionError(
                 f"none of the {len(names)} names in {path} is a clip of {reference.path} ({names[0]!r} first)"
             )
-        if path.stem in subsets:
-            raise OptionError(f"two lists of --subset are called {path.stem}; rename one")
+        if path.stem in (*subsets, reference.path.resolve().name):
+            raise OptionError(f"two test sets are called {path.stem}; rename the list {path}")
         words = f"{path} names it, and {reference.path} has no such clip"
         problems += [Problem("not in the reference", path.stem, n, words) for n in names if n not in known]
         subsets[path.stem] = known
