@@ -85,7 +85,7 @@ def test_known_answers(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_subset_is_a_test_set_of_its_own(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "sparse.txt").write_text("# loud ones\nape.mp4\nfox,12,x\n")
+    (tmp_path / "sparse.txt").write_text("# loud ones\nape.mp4\nfox,x,y\n")
     report = run(corpus, tmp_path / "out", "late", status=3, options=("--subset", str(tmp_path / "sparse.txt")))
     subset = report["subsets"]["sparse"]
     assert subset["clips"] == 1 and subset["systems"]["late"]["onset_f1"]["clips"] == 1
@@ -191,7 +191,7 @@ def test_errors_are_one_line_and_leave_no_report(
         ([same, *reference, "--metrics", "FDD"], "FDD is left out: it needs"),
         ([same, *reference, "--subset", str(tmp_path / "none.txt")], "is empty"),
         ([same, *reference, "--subset", str(tmp_path / "foreign.txt")], "none of the 1 names"),
-        ([same, *reference, "--subset", str(tmp_path / "absent.txt")], "cannot read the list"),
+        ([same, *reference, "--subset", str(tmp_path / "absent.txt")], "cannot be read"),
         ([same, *reference, "--subset", str(tmp_path / "reference.txt")], "two test sets are called reference"),
         ([same, *reference, "--codec", str(tmp_path)], "neither a system folder"),
         ([same, *reference, "--show", "-1"], "--show is -1"),
@@ -206,8 +206,11 @@ def test_errors_are_one_line_and_leave_no_report(
 def test_names(tmp_path: Path) -> None:
     assert clip_name(Path("0nib7bMm8BA_15000_25000.mp4")) == clip_name(Path("0nib7bMm8BA_000015.wav"))
     assert clip_name(Path("-a_b-c_d-e__30000_40000.mp4")) == "-a_b-c_d-e__000030"
-    assert clip_name(Path("drum_1000_2000.mp4")) == "drum_1000_2000"
+    assert clip_name(Path("drum_1000_2000.mp4")) == "drum_1000_2000" and clip_name(Path("v1.5.wav")) == "v1.5"
     (tmp_path / "list.csv").write_text('"vid/0nib7bMm8BA_15000_25000.mp4",1\n\nv1.5,x\nv1.5\n')
+    (tmp_path / "classes.txt").write_text("barking\ty\nrain\tn\n")
+    with pytest.raises(OptionError, match="names classes"):
+        read_list(tmp_path / "classes.txt")
     assert read_list(tmp_path / "list.csv") == ["0nib7bMm8BA_000015", "v1.5"]
     assert [f.name for f in scan_systems([f"x={write_system(tmp_path / 'y', {'a': hits(0)})}"])] == ["x"]
 
@@ -277,6 +280,7 @@ def test_weights_are_found_hashed_and_measures_of_the_picture_see_it(
 def test_interval_of_a_distance_holds_it_and_shrinks_with_more_clips() -> None:
     rng = np.random.default_rng(0)
     loaded = Loaded(METRICS["FDM"], lambda sound: sound.samples[:60].reshape(20, 3).astype(np.float64))
+    assert not Tally().too_few()
     widths = []
     for count in (8, 80):
         tally = Tally()
@@ -286,6 +290,10 @@ def test_interval_of_a_distance_holds_it_and_shrinks_with_more_clips() -> None:
         row = tally.row(columns([loaded]))["FDM"]
         assert row["value"] == pytest.approx(3 * 0.3**2, rel=0.2) and row["low"] <= row["value"] <= row["high"]
         widths.append(row["high"] - row["low"])
+        assert not tally.too_few()
+    lone = Tally()
+    lone.add("a", measure([Loaded(METRICS["FDM"], lambda sound: np.eye(3))], Pair(a, b)))
+    assert lone.too_few() == ["FDM of 3 vectors of 3 numbers"]
     assert 0 < widths[1] < 0.6 * widths[0]
 
 

@@ -173,7 +173,8 @@ def tally(args: argparse.Namespace, evaluation: Evaluation, measures: Sequence[L
     if export is not None:
         print("\n".join(export.words()))
     order = columns(measures)
-    return [Section(t, len(sets[t]), {n: one.row(order) for n, one in tallies[t].items()}) for t in sets]
+    doubts = {t: [f"{n}: {words}" for n, one in tallies[t].items() for words in one.too_few()] for t in sets}
+    return [Section(t, len(sets[t]), {n: one.row(order) for n, one in tallies[t].items()}, doubts[t]) for t in sets]
 
 
 def run(args: argparse.Namespace) -> Report:

@@ -1,24 +1,23 @@
 """Folders of sounds or videos, and which of their files show the same clip.
 
-A clip is named by its file, without the suffix. VGGSound's two namings, ID_000030 and ID_30000_40000, are one name. A
+A clip is named by its file, without the suffix. VGGSound's namings, ID_000030 and ID_30000_40000, are one name. A
 WAV or FLAC file beside a video of the same name is that video's sound.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtime.audio import MediaError, OptionError, open_media, read_audio
 from runtime.video import Video
-from train.metrics.inputs import Sound
-from train.prepare import VIDEOS, clip_sound
+from train import lists
+from train.features import VIDEOS, clip_sound
+from train.metrics import Sound
 
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
 RATE = 44100  # every sound is read at this rate once, and resampled from it for what needs another
 SLACK = 0.1  # seconds by which durations may differ, because codecs add some silence
 SHORTEST = 1.0  # seconds that both sounds must have
-MILLISECONDS = re.compile(r"(.{11})_(\d+)000_(\d+)000")
 
 LEFT_OUT = {  # kinds of problems that cost a clip: the result is not complete
     "missing": "no file for a clip of the reference",
@@ -69,8 +68,14 @@ class Folder:
 
 def clip_name(path: Path) -> str:
     """The name that files of one clip share."""
-    found = MILLISECONDS.fullmatch(path.stem)
-    return f"{found[1]}_{int(found[2]):06d}" if found else path.stem
+    return joined(*lists.parse_name(path.stem))
+
+
+def joined(video: str, start: float | None) -> str:
+    """VGGSound's shorter naming, ID_000030, where a start (s) is known."""
+    if start is None:
+        return video
+    return f"{video}_{start:06.0f}" if start == round(start) else f"{video}_{start:.3f}"
 
 
 def scan(path: Path, name: str) -> Folder:
@@ -116,19 +121,11 @@ def scan_systems(arguments: Iterable[str]) -> list[Folder]:
 
 
 def read_list(path: Path) -> list[str]:
-    """Clip names of a list: one a line, with or without suffix; of CSV lines the first column. # begins a comment."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(
-            f"cannot read the list {path} ({error}); give a text file with a clip's name on each line"
-        ) from error
-    entries = [line.partition("#")[0].split(",")[0].strip().strip('"') for line in lines]
-    known = (*SOUNDS, *VIDEOS)
-    names = [clip_name(Path(e) if e.lower().endswith(known) else Path(f"{e}.wav")) for e in entries if e]
-    if not names:
-        raise OptionError(f"the list {path} is empty; write a clip's name on each line")
-    return list(dict.fromkeys(names))
+    """Clip names of a list in any form that train.lists reads. Raises SourceError; OptionError for a list of classes."""
+    chosen = lists.read_list(path)
+    if chosen.labels:
+        raise OptionError(f"the list {path} names classes; give one of clips, a name on each line")
+    return sorted(joined(video, start) for video, start in chosen.cuts)
 
 
 def read_sound(media: Media, where: str, clip: str) -> tuple[Sound | None, list[Problem]]:

@@ -29,6 +29,7 @@ class Section:
     name: str
     clips: int
     rows: dict[str, Row]
+    doubts: list[str] = field(default_factory=list)  # distances of too few vectors
 
 
 @dataclass
@@ -61,6 +62,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "clips": whole.clips,
         "systems": whole.rows,
         "subsets": {section.name: {"clips": section.clips, "systems": section.rows} for section in subsets},
+        "doubts": {section.name: section.doubts for section in report.sections},
         "better": report.columns,
         "left_out": report.left_out,
         "counts": dict(Counter(p.kind for p in report.problems)),
@@ -111,10 +113,11 @@ def section_words(report: Report, section: Section) -> list[str]:
     if others:
         lines += ["", "Measures without weights, and others.", "", *table(report, section, others)]
     counts = {n: sorted({entry["clips"] for entry in row.values()}) for n, row in section.rows.items()}
+    doubts = [f"Means little, for it needs more clips: {'; '.join(section.doubts)}."] if section.doubts else []
     words = [
         f"{name} {'–'.join(str(k) for k in (have[0], have[-1])[: len(have)])}" for name, have in counts.items() if have
     ]
-    return [*lines, "", f"Clips per value: {'; '.join(words)}." if words else "No clip could be scored.", ""]
+    return [*lines, "", f"Clips per value: {'; '.join(words)}." if words else "No clip could be scored.", *doubts, ""]
 
 
 def problem_words(report: Report) -> list[str]:

@@ -129,6 +129,14 @@ class Tally:
             found[name] = dict(zip(("value", "low", "high"), numbers, strict=True)) | {"clips": self.clips[name]}
         return found
 
+    def too_few(self) -> list[str]:
+        """Columns whose distance means little, with the numbers why."""
+        return [
+            f"{name} of {sums.all.n:.0f} vectors of {len(sums.all.total)} numbers"
+            for name, (sums, _) in self.sums.items()
+            if sums.all.too_few
+        ]
+
 
 def frechet_with_interval(generated: Sums, reference: Sums) -> tuple[float, float | None, float | None]:
     """The distance, and quantiles of it over the samples, moved by what samples are too large by on the average.
