@@ -121,7 +121,7 @@ def scan_systems(arguments: Iterable[str]) -> list[Folder]:
 
 
 def read_list(path: Path) -> list[str]:
-    """Clip names of a list in any form that train.lists reads. Raises SourceError; OptionError for a list of classes."""
+    """Clip names of a list in any form that train.lists reads. Raises SourceError; OptionError for one of classes."""
     chosen = lists.read_list(path)
     if chosen.labels:
         raise OptionError(f"the list {path} names classes; give one of clips, a name on each line")
