@@ -59,23 +59,25 @@ def listen(block: str, folder: Path) -> None:
     """Serve the test, take it as one listener, and end it with Ctrl-C."""
     command = [sys.executable, *block.split()[1:], "--port", "0"]
     with subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[1]
-        while True:
-            address = url + "next?" + urllib.parse.urlencode({"listener": "ann"})
-            item = json.load(urllib.request.urlopen(address, timeout=20))["item"]
-            if item is None:
-                break
-            rating = {
-                "listener": "ann",
-                "expert": True,
-                "item": item["id"],
-                "ratings": dict.fromkeys(item["questions"], 3),
-            }
-            urllib.request.urlopen(url + "rate", json.dumps(rating).encode(), timeout=20).close()
-        process.send_signal(signal.SIGINT)
-        assert "ratings in" in process.stdout.read()
+        try:
+            assert process.stdout is not None
+            rate_everything(process.stdout.readline().split()[1])
+            process.send_signal(signal.SIGINT)
+            assert "ratings in" in process.stdout.read()
+        finally:
+            process.kill()  # where something failed; one that has ended is left alone
     assert process.returncode == 0
+
+
+def rate_everything(url: str) -> None:
+    while True:
+        address = url + "next?" + urllib.parse.urlencode({"listener": "ann"})
+        item = json.load(urllib.request.urlopen(address, timeout=20))["item"]
+        if item is None:
+            return
+        ratings = dict.fromkeys(item["questions"], 3)
+        rating = {"listener": "ann", "expert": True, "item": item["id"], "ratings": ratings}
+        urllib.request.urlopen(url + "rate", json.dumps(rating).encode(), timeout=20).close()
 
 
 @pytest.mark.slow

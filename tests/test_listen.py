@@ -22,9 +22,11 @@ from media import Picture, Sound, steady, write_video
 
 from runtime.audio import OptionError, read_audio
 from train import listen
-from train.listen_plan import SECTIONS, Plan
+from train.evaluate_page import Clip
+from train.listen_plan import SECTIONS, Plan, usable
 from train.listen_ratings import Rating, Ratings, as_markdown, scores
 from train.listen_server import ListeningServer
+from train.metrics import Sound as MeasuredSound
 
 pytestmark = pytest.mark.torch
 SECONDS = 1.6
@@ -113,12 +115,17 @@ def test_clips_that_cannot_be_used_are_told(corpus: Path, tmp_path: Path, capsys
     reference = Path(shutil.copytree(corpus / "reference", tmp_path / "reference"))
     track = Sound(hits(0, SECONDS)[None], RATE, "pcm_s16le")
     write_video(reference / "ape.mov", Picture(steady(40, 25), codec="mpeg4", tick=Fraction(1, 1000)), track)
+    (reference / "cat.mov").write_bytes(b"no video")
     systems = [str(corpus / "noise"), "--reference", str(reference), "--sparse", str(corpus / "sparse.txt")]
     assert listen.main(["make", str(tmp_path / "test"), *systems, "--clips", "3"]) == 0
     told = capsys.readouterr().out
     assert "not taken: ape: browsers do not play its picture (mpeg4)" in told
-    assert "not taken: cat: noise has no sound for it" in told
+    assert "not taken: cat: " in told and "not a video" in told
     assert {item.clip for item in Plan.load(tmp_path / "test").items} == {"bee"}
+    truth = MeasuredSound(hits(0), RATE)
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    assert "no picture" in str(usable(Clip("x", truth, None, {}), []))
+    assert "not a video" in str(usable(Clip("x", truth, tmp_path / "film.mp4", {}), []))
 
 
 def test_errors_are_one_line(corpus: Path, untaken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ clips with sparse events, overall. Ratings from 1 to 5 are kept in TEST/ratings.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ def run_make(args: argparse.Namespace) -> None:
 
 def run_serve(args: argparse.Namespace) -> None:
     with ListeningServer(args.test, args.host, args.port) as server:
+        for number in (signal.SIGINT, signal.SIGTERM):  # in the background of a shell Ctrl-C would be ignored
+            signal.signal(number, signal.default_int_handler)
         print(f"open {server.url} in a browser; Ctrl-C ends", flush=True)
         try:
             server.serve_forever()

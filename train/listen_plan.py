@@ -110,8 +110,11 @@ def usable(clip: Clip, systems: Sequence[str]) -> str | None:
         return f"{', '.join(absent)} has no sound for it"
     if clip.film is None:
         return "the reference has no picture for it"
-    with open_media(clip.film) as container:
-        codecs = [stream.codec_context.name for stream in container.streams.video[:1]]
+    try:
+        with open_media(clip.film) as container:
+            codecs = [stream.codec_context.name for stream in container.streams.video[:1]]
+    except MediaError as error:
+        return str(error)
     if not codecs or codecs[0] not in PLAYED:
         return f"browsers do not play its picture ({', '.join(codecs) or 'none'}); convert it to H.264 with ffmpeg"
     return None
@@ -121,10 +124,11 @@ def pick(evaluation: Evaluation, names: Sequence[str], count: int, seed: int) ->
     """The first `count` clips, in a random order, that every system has and a browser plays; others are told."""
     order = [names[k] for k in np.random.default_rng(seed).permutation(len(names))]
     taken = 0
-    for clip in evaluation.clips(order):
-        reason = usable(clip, evaluation.rows)
-        if reason is not None:
-            print(f"not taken: {clip.name}: {reason}", flush=True)
+    for name in order:
+        clip = next(evaluation.clips([name]), None)
+        reason = evaluation.problems[-1].words if clip is None else usable(clip, evaluation.rows)
+        if clip is None or reason is not None:
+            print(f"not taken: {name}: {reason}", flush=True)
             continue
         yield clip
         taken += 1
