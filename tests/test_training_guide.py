@@ -53,7 +53,7 @@ def tiny(command: str) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *words[1:]]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c.split()[4:])[:60])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.split("--out ")[1].split()[0])
 def test_the_guides_command_runs(corpus: Path, command: str) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(tiny(command), cwd=corpus, env=environment, capture_output=True, text=True)
