@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--price", type=float, help="of an hour of the machine's share that one process has")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
-    return command(run, parser.parse_args(argv), CheckpointError)
+    return command(run, parser.parse_args(argv), CheckpointError, ImportError)
 
 
 if __name__ == "__main__":

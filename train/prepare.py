@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return STOPPED
-    except (MediaError, OptionError, ShardError, WeightsError, CheckpointError, OSError, ModuleNotFoundError) as error:
+    except (MediaError, OptionError, ShardError, WeightsError, CheckpointError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

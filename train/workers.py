@@ -7,6 +7,8 @@ again after its process died (a decoder that crashed, too little memory): then i
 import contextlib
 import multiprocessing
 import queue
+import re
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -151,8 +153,10 @@ def _on_ray(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> I
         import ray
     if not ray.is_initialized():  # its workers stay for the next tasks, with what they have loaded
         try:
+            if found := re.fullmatch(r"([^/]+):(\d+)", workers.ray):  # Ray itself would try for minutes
+                socket.create_connection((found[1], int(found[2])), timeout=10).close()
             ray.init(address=workers.ray, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             advice = "start one with `ray start --head`"
             raise OSError(f"no Ray cluster answers at {workers.ray} ({error}); {advice}") from error
     remote = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus, max_retries=0)(_attempt)
