@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import command, finish, interval, result, table
+from benchmarks.report import command, finish, result, table
 from runtime.errors import OptionError
 from train.extras import extra
+from train.statistics import interval
 
 with extra("train", __name__):
     import torch
