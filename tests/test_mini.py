@@ -24,7 +24,7 @@ def test_parity_was_measured_and_is_within_the_limits() -> None:
 def test_it_is_the_papers_codegram() -> None:
     config = Manifest.load(MINI).config
     assert (config.window_tokens, config.n_codebooks, config.codebook_size) == (862, 9, 1024)
-    assert (config.sample_rate, config.hop_length, config.design) == (44100, 512, "hybrid")
+    assert (config.sample_rate, config.hop_length, config.design) == (44100, 512, "adaln_b")
 
 
 def test_every_weight_states_origin_and_free_licences() -> None:

