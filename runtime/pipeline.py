@@ -209,11 +209,12 @@ class _Run:
         for row, candidate in enumerate(batch):
             codes[row, :, :known] = self.chains[candidate][:, window.start :]
         feeds = {k: _tile(v, len(batch)) if k in ("memory", "adaln") else v for k, v in step_feeds.items()}
+        bound = self.bundle["step"].bind(feeds)  # all but codes and u stay the same in every step
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
             with self.timer("step"):
-                tokens, logp = self.bundle.run("step", codes=codes, u=u, **feeds)
-            return tokens.astype(np.int32, copy=False), logp.astype(np.float32, copy=False)
+                out = bound.run({"codes": codes, "u": u})
+            return out["tokens"], out["logp"]
 
         def noise(n: int) -> tuple[FloatArray, FloatArray]:
             def draw(stream: int) -> FloatArray:
