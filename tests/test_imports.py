@@ -33,6 +33,7 @@ RULES = {
     "benchmarks": Rule(("benchmarks", "engines", "runtime", "train", "export")),
 }
 LAZY = {  # backends, inside functions of one file only
+    "engines/cuda.py": frozenset({"cuda"}),
     "engines/ort.py": frozenset({"onnxruntime"}),
     "engines/trt.py": frozenset({"tensorrt", "tensorrt_rtx", "cuda"}),
 }
