@@ -35,6 +35,7 @@ RULES = {
 LAZY = {  # backends, inside functions of one file only
     "engines/cuda.py": frozenset({"cuda"}),
     "engines/ort.py": frozenset({"onnxruntime"}),
+    "engines/plan_build.py": frozenset({"tensorrt", "tensorrt_rtx", "cuda"}),
     "engines/trt.py": frozenset({"tensorrt", "tensorrt_rtx", "cuda"}),
 }
 
