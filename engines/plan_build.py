@@ -4,8 +4,11 @@ Both have the same API and take precision from the graph alone. TensorRT builds 
 builds for a list of compute capabilities on any machine, and finishes the work on the user's card.
 """
 
+import logging
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from engines.base import BackendUnavailable
 from engines.contract import Graph, TensorSpec
 from engines.profiles import Profile
 
+log = logging.getLogger(__name__)
 FLAVOURS = {"rtx": "tensorrt_rtx", "trt": "tensorrt"}  # flavour -> its module
 INSTALL = {
     "rtx": "pip install '.[rtx]'",
@@ -77,14 +81,15 @@ def build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iter
 
     Raises BackendUnavailable with the library's own words, or where the network is not the contract's.
     """
-    logger, errors = _logger(module)
+    logger = logger_of(module)
+    logger.errors.clear()
     builder = module.Builder(logger)
     typed = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # the only kind where it is absent
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = module.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):  # from the file: external data lies beside it
         said = [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        raise BackendUnavailable(f"{module.__name__} cannot read {onnx.name}: {'; '.join(said or errors)}")
+        raise BackendUnavailable(f"{module.__name__} cannot read {onnx.name}: {'; '.join(said) or logger.explain()}")
     check_network(network, graph)
     config = builder.create_builder_config()
     config.clear_flag(module.BuilderFlag.TF32)  # it would round the sums that the sampler compares
@@ -95,26 +100,32 @@ def build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iter
     _set_targets(module, config, list(targets))
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BackendUnavailable(
-            f"{module.__name__} cannot build {onnx.name}: {'; '.join(errors) or 'no reason given'}"
-        )
+        raise BackendUnavailable(f"{module.__name__} cannot build {onnx.name}: {logger.explain()}")
     return bytes(plan)
 
 
-def _logger(module: Any) -> tuple[Any, list[str]]:
-    """A logger that keeps errors, and where it keeps them: the library gives its reasons nowhere else."""
-    errors: list[str] = []
-    severe = (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR)
+@cache
+def logger_of(module: Any) -> Any:
+    """One for the process: the library keeps the first that it is given. Its errors explain what returned None."""
 
     class Logger(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
+            self.errors: deque[str] = deque(maxlen=4)
 
         def log(self, severity: Any, message: str) -> None:
-            if severity in severe:
-                errors.append(message.strip())
+            if severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message.strip())
+            else:
+                log.debug("%s", message)
 
-    return Logger(), errors
+        def explain(self) -> str:
+            """The errors since the last call, and none any more."""
+            text = "; ".join(self.errors) or "no reason given"
+            self.errors.clear()
+            return text
+
+    return Logger()
 
 
 def _set_targets(module: Any, config: Any, targets: list[str]) -> None:
