@@ -79,8 +79,10 @@ class _Network:
     def read(cls, model: ModelProto) -> "_Network":
         """Nodes and constants; float16 weights behind a Cast, and constants written as nodes, are constants then."""
         constants = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
-        nodes, stored = [], set()
-        for node in model.graph.node:
+        nodes, renamed = _float_inputs(model)
+        stored = set()
+        for original in model.graph.node:
+            node = NodeProto.FromString(original.SerializeToString())
             if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
                 raise ExportError(
                     f"{model.graph.name}: {node.op_type} holds a graph of its own, which is not supported"
@@ -91,7 +93,9 @@ class _Network:
                 constants[node.output[0]] = constants[node.input[0]].astype(np.float32)
                 stored.add(node.input[0])
             else:
-                nodes.append(NodeProto.FromString(node.SerializeToString()))
+                for k, name in enumerate(node.input):
+                    node.input[k] = renamed.get(name, name)
+                nodes.append(node)
         for name in stored - {name for node in nodes for name in node.input}:
             del constants[name]
         network = cls(nodes, constants, outputs=frozenset(v.name for v in model.graph.output))
@@ -124,6 +128,14 @@ class _Network:
         constants = [numpy_helper.from_array(v, n) for n, v in self.constants.items() if n in used]
         graph = helper.make_graph(self.nodes, like.graph.name, like.graph.input, like.graph.output, constants)
         return helper.make_model(graph, opset_imports=like.opset_import, ir_version=IR_VERSION)
+
+
+def _float_inputs(model: ModelProto) -> tuple[list[NodeProto], dict[str, str]]:
+    """Casts of uint8 inputs, and their new names: TensorRT casts uint8, and does nothing else with it."""
+    names = [v.name for v in model.graph.input if v.type.tensor_type.elem_type == TensorProto.UINT8]
+    renamed = {name: f"{name}.float" for name in names}
+    casts = [helper.make_node("Cast", [old], [new], name=f"{new}.cast", to=FLOAT) for old, new in renamed.items()]
+    return casts, renamed
 
 
 # ---------------------------------------------------------------- which nodes stay float32

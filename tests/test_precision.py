@@ -214,6 +214,8 @@ def test_the_step_draws_the_same_tokens(precision: str, limit: float, tmp_path: 
     wide = opened(typed(source("step"), "fp32"), graph, tmp_path)
     narrow = opened(rounded(typed(source("step"), precision)), graph, tmp_path)
     feeds, shape = feeds_for(graph, config), (1, config.n_codebooks, TOKENS)
+    if "index" in feeds:  # draw at every position, in order
+        feeds["index"] = np.ascontiguousarray(np.broadcast_to(np.arange(TOKENS, dtype=np.int32), shape))
     counts = np.zeros(2, np.int64)
 
     def step(codes: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
