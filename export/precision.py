@@ -58,11 +58,11 @@ def typed(model: ModelProto, precision: str) -> ModelProto:
         wide = _float32_nodes(network, element, dtype)
         products = [node for node in network.nodes if node.op_type in PRODUCTS]
         possible = sum(_allowed(node, element) for node in products)
-        if 2 * possible < len(products) or len(wide) == len(network.nodes):
-            raise ExportError(
-                f"only {possible} of {len(products)} products can run in {precision}: "
-                f"ONNX has no others of that type at opset {OPSET}"
-            )
+        if 2 * possible < len(products):
+            share = f"{possible} of {len(products)} products"
+            raise ExportError(f"only {share} can run in {precision}: at opset {OPSET} ONNX has no others of that type")
+        if len(wide) == len(network.nodes):
+            raise ExportError(f"nothing in it can run in {precision}")
         _Writer(network, element, dtype, wide).rewrite()
     return network.model(model)
 
