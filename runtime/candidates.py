@@ -135,11 +135,12 @@ class Candidates:
         feeds["guidance"] = np.array(s.guidance, np.float32)
         if not span.guided:  # no null rows, nothing to pay for
             feeds |= {k: v[:0] for k, v in feeds.items() if k.startswith("null_")}
+        bound = self.work.bundle["step"].bind(feeds)  # all but codes and u stay the same in every step of the span
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
             with timer("step"):
-                tokens, logp = self.work.bundle.run("step", codes=codes, u=u, **feeds)
-            return tokens.astype(np.int32, copy=False), logp.astype(np.float32, copy=False)
+                out = bound.run({"codes": codes, "u": u})
+            return out["tokens"], out["logp"]
 
         def noise(n: int) -> tuple[FloatArray, FloatArray]:
             def draw(stream: int) -> FloatArray:

@@ -196,7 +196,7 @@ def run(args: argparse.Namespace) -> None:
     """The whole command; raises MaskVATError."""
     if not 0 <= args.threads <= 1024:
         raise OptionError(f"threads is {args.threads}; it must be from 0 to 1024")
-    options = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
+    options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
     sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
     outputs = plan_outputs(args)
     pipeline = load(getattr(args, "engines", None), args.backend, args.threads)

@@ -125,14 +125,14 @@ def test_a_batch_that_fails_after_some_were_dropped(
     pipeline: Pipeline, two_windows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (whole,), spy = pipeline.generate(two_windows, BUDGET), Spy(pipeline, "step")
-    run = spy.run
+    execute = spy.execute
 
-    def small(feeds: Feeds) -> Feeds:
-        if len(feeds["codes"]) == 3:
+    def small(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        if len(varying["codes"]) == 3:
             raise EngineError("out of memory")
-        return run(feeds)
+        return execute(fixed, varying, sizes)
 
-    monkeypatch.setattr(spy, "run", small)
+    monkeypatch.setattr(spy, "execute", small)
     (take,) = pipeline.generate(two_windows, BUDGET)
     assert take.codes.tobytes() == whole.codes.tobytes() and len(take.report["warnings"]) == 1
 

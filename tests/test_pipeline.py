@@ -30,7 +30,7 @@ FOUR = replace(QUICK, candidates=4, takes=4)
 MASK = 1024
 
 
-class Spy:
+class Spy(Engine):
     """An engine that keeps what it was fed, and may change what it returns."""
 
     def __init__(self, pipeline: Pipeline, name: str, change: Callable[[Feeds], Feeds] = lambda out: out) -> None:
@@ -39,9 +39,9 @@ class Spy:
         self.feeds: list[Feeds] = []
         pipeline.bundle._engines[name] = self
 
-    def run(self, feeds: Feeds) -> Feeds:
-        self.feeds.append({k: np.copy(v) for k, v in feeds.items()})
-        return self.change(self.engine.run(feeds))
+    def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        self.feeds.append({k: np.copy(v) for k, v in (fixed | varying).items()})
+        return self.change(self.engine.execute(fixed, varying, sizes))
 
 
 @pytest.fixture
@@ -243,18 +243,18 @@ def test_a_batch_that_fails_is_tried_again_in_halves(
     """An engine that holds two rows, and fails in the middle of a window when it is given more."""
     whole, spy = codes_of(pipeline.generate(long_clip, FOUR)), Spy(pipeline, "step")
     sizes: list[int] = []
-    run, take_steps = spy.run, Candidates._advance
+    execute, take_steps = spy.execute, Candidates._advance
 
-    def small(feeds: Feeds) -> Feeds:
-        if len(feeds["codes"]) > 2 and (feeds["codes"] != MASK).any():
+    def small(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        if len(varying["codes"]) > 2 and (varying["codes"] != MASK).any():
             raise EngineError("out of memory")
-        return run(feeds)
+        return execute(fixed, varying, sizes)
 
     def counted(self: Candidates, scene: Scene, span: Span, batch: list[int], rows: Rows) -> None:
         sizes.append(len(batch))
         take_steps(self, scene, span, batch, rows)
 
-    monkeypatch.setattr(spy, "run", small)
+    monkeypatch.setattr(spy, "execute", small)
     monkeypatch.setattr(Candidates, "_advance", counted)
     seen: list[Progress] = []
     takes = pipeline.generate(long_clip, FOUR, seen.append)
@@ -270,12 +270,12 @@ def test_a_batch_that_fails_is_tried_again_in_halves(
 def test_an_engine_that_fails_for_one_row_is_an_error(
     pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(feeds: Feeds) -> Feeds:
-        calls.append(len(feeds["codes"]))
+    def broken(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        calls.append(len(varying["codes"]))
         raise EngineError("out of memory")
 
     calls: list[int] = []
-    monkeypatch.setattr(Spy(pipeline, "step"), "run", broken)
+    monkeypatch.setattr(Spy(pipeline, "step"), "execute", broken)
     with pytest.raises(EngineError, match="out of memory"):
         pipeline.generate(long_clip, FOUR)
     assert calls == [4, 2, 1]
