@@ -17,13 +17,13 @@ from runtime.audio import resample
 from runtime.bundle import Bundle
 from runtime.decode import decode
 from runtime.errors import Cancelled, MediaError
+from runtime.features import Encoders
 from runtime.ranking import scav_distance
 from runtime.rng import CONFIDENCE, TOKENS, uniforms
 from runtime.sampling import Progress, SamplingConfig, Take
 from runtime.video import Video
 from runtime.windows import Window, total_samples, windows
 
-FRAME_BATCH = 16  # frames encoded at once
 CODEC_CHUNK = 256  # token frames decoded at once (export.md: exact with context, a third of the memory)
 STEP_MEMORY = 2 * 2**30  # bytes that the candidates of one batch may take in `step`
 
@@ -145,9 +145,10 @@ class _Run:
     # ------------------------------------------------------------ one window
     def _window(self, window: Window) -> None:
         self.finished = self.at_work = 0
-        self._tell("video", window.number)
-        clip_features = self._clip_features(window)
-        step_feeds = self._condition(window, clip_features)
+        encoders = Encoders(self.bundle, self.timer, lambda: self._tell("video", window.number))
+        clip_features = encoders.clip_features(window.clip_frames)
+        sync_features = encoders.sync_features(window.sync_frames) if self.config.uses_sync else None
+        step_feeds = self._condition(window, clip_features, sync_features)
         while self.finished < self.sampling.candidates:
             size = min(self._batch_size(window.length), self.largest)
             batch = range(self.sampling.candidates)[self.finished :][:size]
@@ -164,24 +165,13 @@ class _Run:
                 self._score(window, batch, clip_features)
             self.finished, self.at_work = batch.stop, 0
 
-    def _clip_features(self, window: Window) -> FloatArray:
-        parts = []
-        for i in range(0, len(window.clip_frames), FRAME_BATCH):
-            self._tell("video", window.number)
-            with self.timer("frame_encoder"):
-                parts.append(self.bundle.run("frame_encoder", frames=window.clip_frames[i : i + FRAME_BATCH])[0])
-        features: FloatArray = np.concatenate(parts).astype(np.float32, copy=False)[None]
-        return features  # [1, N, Dc]
-
-    def _condition(self, window: Window, clip_features: FloatArray) -> Feeds:
+    def _condition(self, window: Window, clip_features: FloatArray, sync_features: FloatArray | None) -> Feeds:
         """All that `step` needs beside codes and uniforms, for one candidate."""
         config = self.config
         feeds: Feeds = {"clip_features": clip_features}
-        n_sync = 0
-        if config.uses_sync:
-            with self.timer("sync_encoder"):
-                feeds["sync_features"] = self.bundle.run("sync_encoder", frames=window.sync_frames[None])[0]
-            n_sync = feeds["sync_features"].shape[1]
+        if sync_features is not None:
+            feeds["sync_features"] = sync_features
+        n_sync = 0 if sync_features is None else sync_features.shape[1]
         indices: Feeds = dict(condition_indices(config, window.length, clip_features.shape[1], n_sync))
         step_feeds: Feeds = {}
         if "frame_index" in indices:
