@@ -15,12 +15,11 @@ from engines.contract import FloatArray, Int32Array, condition_indices
 from runtime.bundle import Bundle
 from runtime.candidates import Candidates, Scene
 from runtime.errors import MediaError
+from runtime.features import Encoders
 from runtime.sampling import Progress, SamplingConfig, Take
 from runtime.video import Video
 from runtime.windows import Window, total_samples, windows
 from runtime.work import Work
-
-FRAME_BATCH = 16  # frames encoded at once
 
 
 def load(bundle: str | Path | None = None, backend: str = "auto", threads: int = 0) -> "Pipeline":
@@ -93,28 +92,18 @@ class _Run(Work):
 
     # ------------------------------------------------------------ one window
     def _scene(self, window: Window) -> Scene:
-        self.tell("video", window.number)
-        clip_features = self._clip_features(window)
-        return Scene(window, clip_features, self._condition(window, clip_features))
+        encoders = Encoders(self.bundle, self.timer, lambda: self.tell("video", window.number))
+        clip_features = encoders.clip_features(window.clip_frames)
+        sync_features = encoders.sync_features(window.sync_frames) if self.config.uses_sync else None
+        return Scene(window, clip_features, self._condition(window, clip_features, sync_features))
 
-    def _clip_features(self, window: Window) -> FloatArray:
-        parts = []
-        for i in range(0, len(window.clip_frames), FRAME_BATCH):
-            self.tell("video", window.number)
-            with self.timer("frame_encoder"):
-                parts.append(self.bundle.run("frame_encoder", frames=window.clip_frames[i : i + FRAME_BATCH])[0])
-        features: FloatArray = np.concatenate(parts).astype(np.float32, copy=False)[None]
-        return features  # [1, N, Dc]
-
-    def _condition(self, window: Window, clip_features: FloatArray) -> Feeds:
+    def _condition(self, window: Window, clip_features: FloatArray, sync_features: FloatArray | None) -> Feeds:
         """All that `step` needs beside codes, uniforms and guidance, for one candidate."""
         config = self.config
         feeds: Feeds = {"clip_features": clip_features}
-        n_sync = 0
-        if config.uses_sync:
-            with self.timer("sync_encoder"):
-                feeds["sync_features"] = self.bundle.run("sync_encoder", frames=window.sync_frames[None])[0]
-            n_sync = feeds["sync_features"].shape[1]
+        if sync_features is not None:
+            feeds["sync_features"] = sync_features
+        n_sync = 0 if sync_features is None else sync_features.shape[1]
         indices: Feeds = dict(condition_indices(config, window.length, clip_features.shape[1], n_sync))
         step_feeds: Feeds = {}
         if "frame_index" in indices:
