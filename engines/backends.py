@@ -1,53 +1,90 @@
 """Which backends there are, which of them may work here, and how to open a graph on one.
 
-A new backend (TensorRT's place) is one entry of BACKENDS: why it cannot be used here, if so; the precisions it may run,
-the preferred one first; and what opens a graph.
+A new backend is one entry of BACKENDS: why it cannot be used here, if so; the precisions it may run, the preferred one
+first; and what opens a graph.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines import ort
+from engines import ort, plans, trt, typed
 from engines.base import BackendUnavailable, Engine
 from engines.contract import Graph
+from engines.manifest import Manifest
+
+TYPED = ("fp16", "bf16", "fp32")  # TensorRT's precisions, the preferred one first
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Where a graph comes from, and what was noted for the user while it was opened."""
+
+    folder: Path  # the bundle
+    manifest: Manifest
+    file: str  # of the manifest
+    threads: int = 0  # of the CPU; 0 leaves the choice to the backend
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Backend:
-    unavailable: Callable[[], str | None]  # None where it is installed, else the reason and what to install
-    precisions: tuple[str, ...]
-    open: Callable[[Path, Graph, int], Engine]  # file, graph, threads
+    unavailable: Callable[[], str | None]  # None where it is installed, else the reason and what to do
+    precisions: tuple[str, ...]  # of the bundle's files
+    open: Callable[[Graph, Opening], Engine]
+    accelerated: bool = True  # `auto` takes it only where the bundle's self-test passes
 
 
-def _ort(name: str, precisions: tuple[str, ...]) -> Backend:
-    def unavailable() -> str | None:
-        return ort.available()[name]
+def _ort(name: str, precisions: tuple[str, ...], accelerated: bool = True) -> Backend:
+    def open_(graph: Graph, opening: Opening) -> Engine:
+        return ort.OrtEngine(opening.folder / opening.file, graph, name, opening.threads)
 
-    return Backend(unavailable, precisions, lambda path, graph, threads: ort.OrtEngine(path, graph, name, threads))
+    return Backend(lambda: ort.available()[name], precisions, open_, accelerated)
+
+
+def _trt(flavour: str) -> Backend:
+    """Runs the strongly typed graphs beside the bundle; where there are none, the bundle's own in float32."""
+
+    def open_(graph: Graph, opening: Opening) -> Engine:
+        path, precision, notes = typed.find(opening.folder, opening.manifest, graph.name, TYPED)
+        opening.notes.extend(notes)
+        if path is None:
+            path, precision = opening.folder / opening.file, "fp32"
+            command = f"python -m export.tensorrt {opening.folder}"
+            opening.notes.append(
+                f"there are no graphs in half precision, TensorRT runs float32; `{command}` writes them"
+            )
+        kinds = trt.targets() if flavour == "rtx" else ()
+        options = plans.PlanOptions(opening.manifest.config, precision, targets=kinds)
+        return trt.TrtEngine(graph, flavour, lambda: plans.find(flavour, path, graph, options), precision)
+
+    return Backend(lambda: trt.unavailable(flavour), ("fp32", "fp16"), open_)
 
 
 BACKENDS = {  # in the order that `auto` tries them; int8 graphs are for CPUs only
+    "tensorrt": _trt("trt"),
+    "tensorrt-rtx": _trt("rtx"),
     "cuda": _ort("cuda", ("fp16", "fp32")),
-    "cpu": _ort("cpu", ("int8", "fp16", "fp32")),
+    "cpu": _ort("cpu", ("int8", "fp16", "fp32"), accelerated=False),
 }
 
 
 def availability() -> dict[str, str | None]:
-    """Backend -> None where it is installed, else the reason and what to install."""
+    """Backend -> None where it is installed and finds its card, else the reason and what to do."""
     return {name: backend.unavailable() for name, backend in BACKENDS.items()}
 
 
 def choose(backend: str) -> list[str]:
-    """Backends to try, in order: the one asked for, or for `auto` those installed. Raises BackendUnavailable."""
-    have = availability()
+    """Backends to try, in order: the one asked for, or for `auto` those available. Raises BackendUnavailable."""
     if backend == "auto":
+        have = availability()
         usable = [name for name, reason in have.items() if reason is None]
         if not usable:
             raise BackendUnavailable(f"no backend is available: {have['cpu']}")
         return usable
-    if backend not in have:
+    if backend not in BACKENDS:
         raise BackendUnavailable(f"unknown backend {backend!r}; choose from auto, {', '.join(BACKENDS)}")
-    if have[backend] is not None:
-        raise BackendUnavailable(f"backend {backend!r} is not available: {have[backend]}")
+    reason = BACKENDS[backend].unavailable()
+    if reason is not None:
+        raise BackendUnavailable(f"backend {backend!r} is not available: {reason}")
     return [backend]

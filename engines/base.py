@@ -42,6 +42,9 @@ class Engine(ABC):
         """Run the graph once. Raises ContractError, EngineError, BackendUnavailable."""
         return self.bind({}).run(feeds)
 
+    def close(self) -> None:  # noqa: B027
+        """Give back what is held beyond memory of this process; the engine is not used afterwards."""
+
     @abstractmethod
     def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
         """Run on checked inputs; `sizes` says what each axis letter of them stands for.

@@ -1,17 +1,33 @@
-"""ONNX Runtime behind the engine interface: CPU everywhere, CUDA where `onnxruntime-gpu` is installed."""
+"""ONNX Runtime behind the engine interface: CPU everywhere, CUDA where `onnxruntime-gpu` is installed.
 
+On a card, a bound graph runs through I/O binding: its fixed inputs are copied there once for a clip, all others and the
+outputs have buffers that are used again, and the step is captured as a CUDA graph.
+"""
+
+import logging
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
+from engines.cuda import LOST
+
+log = logging.getLogger(__name__)
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # TF32 would round the sums that the sampler compares
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 INSTALL = {"cpu": "pip install '.[cpu]'", "cuda": "pip uninstall onnxruntime, then pip install '.[gpu]'"}
+
+CAPTURED = ("step",)  # graphs that run with the same shapes again and again: as CUDA graphs
+SLOTS = 4  # kinds of shapes whose buffers are kept
+NO_CUDA_GRAPH = -1
+ADVICE = "if memory is short, fewer --candidates or shorter clips need less"
 
 
 def available() -> dict[str, str | None]:
@@ -39,38 +55,50 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
 
 
-class OrtEngine(Engine):
-    """One ONNX graph in an ONNX Runtime session. Thread-safe, as sessions are."""
+@dataclass
+class _Slot:
+    """Buffers on the device for one kind of shapes. A captured CUDA graph reads and writes these very buffers."""
 
-    def __init__(self, path: Path, graph: Graph, backend: str, threads: int = 0) -> None:
-        """`threads` 0 leaves the choice to ONNX Runtime. Raises BackendUnavailable."""
+    binding: Any
+    cuda_graph: int  # a number of its own: another slot's graph knows other buffers
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+    resident: Feeds = field(default_factory=dict)  # the fixed inputs that lie there
+
+
+class OrtEngine(Engine):
+    """One ONNX graph in an ONNX Runtime session. Threads run at once, but take turns with buffers on a device."""
+
+    def __init__(self, path: Path, graph: Graph, backend: str, threads: int = 0, device: str | None = None) -> None:
+        """`threads` 0 leaves the choice to ONNX Runtime; `device` is where a bound graph keeps its buffers, by default
+        "cuda" for that backend and none for the CPU. Raises BackendUnavailable.
+        """
         reason = available()[backend]
         if reason is not None:
             raise BackendUnavailable(f"backend {backend!r} is not available: {reason}")
-        import onnxruntime as ort
-
-        if backend == "cuda" and hasattr(ort, "preload_dlls"):
-            ort.preload_dlls(directory="")  # CUDA and cuDNN from the gpu extra's own packages
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        with _LOCK:  # `cache` alone lets two threads in
-            _share_memory()
-        options.add_session_config_entry("session.use_env_allocators", "1")
-        options.log_severity_level = 3  # errors only: they come back as exceptions
-        # idle threads must not spin: the host's own work between two runs needs the cores
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            provider = (PROVIDERS[backend], PROVIDER_OPTIONS[backend])
-            self._session: Any = ort.InferenceSession(str(path), options, providers=[provider])
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
-            raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {error}") from error
-        used = self._session.get_providers()[0]
-        if used != PROVIDERS[backend]:  # it falls back to the CPU with a log line only
-            raise BackendUnavailable(f"backend {backend!r} does not work here: onnxruntime fell back to {used}")
         self.graph = graph
-        self.backend = f"onnxruntime/{used}"
+        self.backend = f"onnxruntime/{PROVIDERS[backend]}"
+        self._path, self._name, self._threads = path, backend, threads
+        self._device = device or ("cuda" if backend == "cuda" else None)
+        self._lock = Lock()
+        self._lost: str | None = None
+        self._slots: dict[tuple[tuple[str, tuple[int, ...]], ...], _Slot] = {}
+        self._made = 0  # slots so far
+        self._captures = backend == "cuda" and graph.name in CAPTURED
+        self._session = self._open()
         self._check_signature()
+
+    def _open(self) -> Any:
+        if self._captures:
+            try:
+                return _session(self._path, self._name, self._threads, {"enable_cuda_graph": "1"})
+            except BackendUnavailable as error:
+                self._without_cuda_graph(error)
+        return _session(self._path, self._name, self._threads, {})
+
+    def _without_cuda_graph(self, error: Exception) -> None:
+        log.warning("%s runs without a CUDA graph, which costs time only: %s", self.graph.name, error)
+        self._captures = False
 
     def _check_signature(self) -> None:
         for specs, nodes in (
@@ -82,10 +110,112 @@ class OrtEngine(Engine):
                 raise BackendUnavailable(f"graph {self.graph.name}: the file has {have}, the contract {names}")
 
     def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
-        names = [s.name for s in self.graph.outputs]
+        """Raises EngineError, and BackendUnavailable where the card is lost."""
+        if self._lost is not None:
+            raise BackendUnavailable(f"{self.backend} cannot run {self.graph.name} any more: {self._lost}; {LOST}")
         try:
-            values = self._session.run(names, fixed | varying)
-        except Exception as error:  # as above: no base class of their own
-            advice = "if memory is short, fewer --candidates or shorter clips need less"
-            raise EngineError(f"{self.backend} failed in {self.graph.name}: {error}; {advice}") from error
-        return dict(zip(names, values, strict=True))
+            known = all(a in sizes for s in self.graph.outputs for a in s.axes if isinstance(a, str))
+            if self._device is None or not fixed or not known:  # buffers need to know how large the outputs are
+                return self._run(fixed | varying)
+            with self._lock:
+                return self._run_bound(fixed, varying, sizes)
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            text = str(error)
+            if "CUDA failure" in text and not _short_of_memory(error):
+                self._lost = text
+                raise BackendUnavailable(f"{self.backend} failed in {self.graph.name}: {error}; {LOST}") from error
+            raise EngineError(f"{self.backend} failed in {self.graph.name}: {error}; {ADVICE}") from error
+
+    def _run(self, feeds: Feeds) -> Feeds:
+        names = [s.name for s in self.graph.outputs]
+        options = _run_options(NO_CUDA_GRAPH) if self._captures else None
+        return dict(zip(names, self._session.run(names, feeds, options), strict=True))
+
+    # ------------------------------------------------------------ I/O binding
+    def _run_bound(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        try:
+            return self._run_slot(fixed, varying, sizes)
+        except Exception as error:
+            self._slots.clear()  # a smaller batch starts from nothing
+            if not self._captures or _short_of_memory(error):
+                raise
+            self._without_cuda_graph(error)
+        self._session = self._open()
+        return self._run_slot(fixed, varying, sizes)
+
+    def _run_slot(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        inputs = fixed | varying
+        slot = self._slot(inputs, sizes)
+        changed = varying if slot.resident is fixed else inputs
+        slot.resident = {}  # until all went well
+        for name, value in changed.items():
+            slot.inputs[name].update_inplace(np.asarray(value, order="C"))  # it reads bytes, whatever the strides
+        self._session.run_with_iobinding(slot.binding, _run_options(slot.cuda_graph if self._captures else None))
+        outputs = {name: value.numpy().copy() for name, value in slot.outputs.items()}  # on the CPU these are views
+        slot.resident = fixed
+        return outputs
+
+    def _slot(self, inputs: Feeds, sizes: dict[str, int]) -> _Slot:
+        """The buffers for these shapes, made where there are none."""
+        key = tuple(sorted((name, value.shape) for name, value in inputs.items()))
+        if key not in self._slots:
+            while len(self._slots) >= SLOTS:
+                del self._slots[next(iter(self._slots))]
+            self._made += 1
+            self._slots[key] = self._new_slot(inputs, sizes)
+        return self._slots[key]
+
+    def _new_slot(self, inputs: Feeds, sizes: dict[str, int]) -> _Slot:
+        from onnxruntime import OrtValue
+
+        def buffer(shape: tuple[int, ...], dtype: str) -> Any:
+            return OrtValue.ortvalue_from_shape_and_type(shape, np.dtype(dtype).type, self._device, 0)
+
+        binding = self._session.io_binding()
+        slot = _Slot(binding, self._made, {n: buffer(v.shape, v.dtype.str) for n, v in inputs.items()}, {})
+        for name, value in slot.inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for spec in self.graph.outputs:
+            shape = tuple(a if isinstance(a, int) else sizes[a] for a in spec.axes)
+            slot.outputs[spec.name] = buffer(shape, spec.dtype)
+            binding.bind_ortvalue_output(spec.name, slot.outputs[spec.name])
+        return slot
+
+
+def _short_of_memory(error: Exception) -> bool:
+    return any(words in str(error) for words in ("out of memory", "Failed to allocate"))
+
+
+def _run_options(cuda_graph: int | None) -> Any:
+    """`cuda_graph` is the number of the graph to capture or launch; None: the session has no CUDA graphs."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    if cuda_graph is not None:
+        options.add_run_config_entry("gpu_graph_id", str(cuda_graph))
+    return options
+
+
+def _session(path: Path, backend: str, threads: int, provider_options: dict[str, str]) -> Any:
+    """A session on this backend and no other. Raises BackendUnavailable."""
+    import onnxruntime as ort
+
+    if backend == "cuda" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls(directory="")  # CUDA and cuDNN from the gpu extra's own packages
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    with _LOCK:  # `cache` alone lets two threads in
+        _share_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.log_severity_level = 3  # errors only: they come back as exceptions
+    # idle threads must not spin: the host's own work between two runs needs the cores
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        provider = (PROVIDERS[backend], PROVIDER_OPTIONS[backend] | provider_options)
+        session = ort.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # as above: no base class of their own
+        raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {error}") from error
+    used = session.get_providers()[0]
+    if used != PROVIDERS[backend]:  # it falls back to the CPU with a log line only
+        raise BackendUnavailable(f"backend {backend!r} does not work here: onnxruntime fell back to {used}")
+    return session

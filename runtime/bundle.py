@@ -1,12 +1,14 @@
 """A verified bundle and its engines, loaded when first used."""
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
-from engines.backends import BACKENDS, choose
-from engines.base import Array, BackendUnavailable, Engine
+from engines.backends import BACKENDS, Opening, choose
+from engines.base import Array, BackendUnavailable, ContractError, Engine, EngineError
 from engines.contract import Graph, ModelConfig, graphs
 from engines.manifest import MINI, Manifest, ManifestError
+from engines.selftest import compare, summarise
 
 NEEDED = ("frame_encoder", "sync_encoder", "condition", "step", "codec_decoder")  # by every generation
 
@@ -14,8 +16,9 @@ NEEDED = ("frame_encoder", "sync_encoder", "condition", "step", "codec_decoder")
 class Bundle:
     """`bundle[name]` is the engine of a graph. Thread-safe; files are verified once, here.
 
-    The engines that every generation needs are opened here too, so that a backend that does not work is found now:
-    `auto` then takes the next one and says so in `warnings`. The others are opened when first used.
+    The engines that every generation needs are opened here too, so that a backend that does not work is found now.
+    `auto` takes the first backend that works: on a card it must pass the bundle's self-test. Those that are installed
+    and were passed over are told in `warnings`. The other engines are opened when first used.
     """
 
     def __init__(self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0) -> None:
@@ -29,22 +32,43 @@ class Bundle:
         self._lock = threading.Lock()
         names = choose(backend)
         for self.backend in names:
+            told = len(self.warnings)
             try:
                 for graph in NEEDED:
                     self[graph]
+                if backend == "auto" and BACKENDS[self.backend].accelerated:
+                    self.prove()
                 return
-            except BackendUnavailable as error:
+            except (BackendUnavailable, EngineError, ContractError, ManifestError) as error:
+                self.close()
                 if self.backend == names[-1]:
                     raise
-                self._engines.clear()
-                self.warnings.append(f"backend {self.backend!r} does not work here, the next one is used: {error}")
+                self.warnings[told:] = [f"backend {self.backend!r} does not work here, the next one is used: {error}"]
+
+    def self_test(self, names: Iterable[str]) -> dict[str, str | None]:
+        """File that runs a graph -> None where it gives what the manifest says, else what differs."""
+        engines = {self.file_for(name): self[name] for name in names}
+        return compare(self.manifest.self_test, summarise(engines, self.config))
+
+    def prove(self) -> None:
+        """Run the self-test of what every generation needs. Raises BackendUnavailable where a result differs."""
+        verdicts = self.self_test(NEEDED)
+        failed = [f"{file}: {problem}" for file, problem in verdicts.items() if problem is not None]
+        if failed:
+            raise BackendUnavailable(f"the bundle's self-test failed on {self.backend}: {'; '.join(failed)}")
+
+    def close(self) -> None:
+        """Give back what the engines hold; they are opened again when used."""
+        with self._lock:
+            while self._engines:
+                self._engines.popitem()[1].close()
 
     @property
     def config(self) -> ModelConfig:
         return self.manifest.config
 
     def file_for(self, graph: str) -> str:
-        """The file that this backend runs: its preferred precision among those the bundle has."""
+        """The bundle's file that this backend runs, or a form of it: the preferred precision among those there are."""
         have = {f.precision: name for name, f in reversed(self.manifest.files.items()) if f.graph == graph}
         for precision in BACKENDS[self.backend].precisions:
             if precision in have:
@@ -57,8 +81,8 @@ class Bundle:
     def __getitem__(self, graph: str) -> Engine:
         with self._lock:
             if graph not in self._engines:
-                path = self.folder / self.file_for(graph)
-                self._engines[graph] = BACKENDS[self.backend].open(path, self._graphs[graph], self.threads)
+                opening = Opening(self.folder, self.manifest, self.file_for(graph), self.threads, self.warnings)
+                self._engines[graph] = BACKENDS[self.backend].open(self._graphs[graph], opening)
             return self._engines[graph]
 
     def run(self, graph: str, **feeds: Array) -> tuple[Array, ...]:

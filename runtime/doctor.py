@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from engines.backends import availability
+from engines.backends import BACKENDS
 from engines.contract import graphs
 from engines.manifest import MINI
-from engines.selftest import compare, summarise
 from runtime.bundle import Bundle
-from runtime.errors import MaskVATError
+from runtime.errors import BackendUnavailable, ContractError, EngineError, ManifestError, MaskVATError
 from runtime.infer import guarded
 
-PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
+PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "cuda-bindings")
 
 
 def package_version(name: str) -> str:
@@ -25,26 +24,39 @@ def package_version(name: str) -> str:
         return "not installed"
 
 
+def verdict(folder: Path, name: str) -> str:
+    """Whether a backend runs the bundle here, in words."""
+    reason = BACKENDS[name].unavailable()
+    if reason is not None:
+        return reason
+    try:
+        bundle = Bundle(folder, name)
+        try:
+            bundle.prove()
+        finally:
+            bundle.close()
+    except (BackendUnavailable, ContractError, EngineError, ManifestError) as error:
+        return f"does not work here: {error}"
+    return "works"
+
+
 def examine(folder: Path, backend: str) -> None:
     """Print the examination; raises MaskVATError where the bundle does not work."""
     print(f"python {platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
-        print(f"  {name:16} {package_version(name)}")
-    print("backends")
-    for name, reason in availability().items():
-        print(f"  {name:16} {'installed' if reason is None else reason}")
+        print(f"  {name:18} {package_version(name)}")
     bundle = Bundle(folder, backend)
     print(f"bundle {bundle.manifest.name} in {bundle.folder}: every file is what the manifest says")
-    for warning in bundle.warnings:
-        print(f"warning: {warning}")
-    print(f"testing it on backend {bundle.backend}")
-    expected = bundle.manifest.self_test
-    if not expected:
+    if not bundle.manifest.self_test:
         raise MaskVATError("the manifest holds no self-test; write the bundle again with `python -m export`")
-    engines = {bundle.file_for(graph): bundle[graph] for graph in graphs(bundle.config)}
-    verdicts = compare(expected, summarise(engines, bundle.config))
-    for file, problem in verdicts.items():
-        print(f"  {file:20} {engines[file].backend:36} {'ok' if problem is None else problem}")
+    print("backends, the preferred one first")
+    for name in BACKENDS:
+        print(f"  {name:18} {'taken' if name == bundle.backend else verdict(folder, name)}")
+    print(f"testing it on backend {bundle.backend}")
+    verdicts = bundle.self_test(graphs(bundle.config))
+    for graph in graphs(bundle.config):
+        file = bundle.file_for(graph)
+        print(f"  {file:20} {bundle[graph].backend:36} {verdicts[file] or 'ok'}")
     for weights in bundle.manifest.weights:
         if not weights.trained:
             print(f"  note: {weights.role} is untrained")

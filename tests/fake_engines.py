@@ -16,10 +16,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.base import Feeds
 from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, TensorSpec, graphs
 from engines.manifest import BundleFile, Manifest, Weights, sha256
 from engines.ort import OrtEngine, available
-from engines.selftest import summarise
+from engines.selftest import feeds_for, summarise
 
 NEEDS_ORT = pytest.mark.skipif(available()["cpu"] is not None, reason="needs onnxruntime: pip install '.[cpu,test]'")
 LEVEL = 0.1  # of the fake codec's sound
@@ -258,6 +259,20 @@ def write_bundle(folder: Path, fake: FakeBundle) -> Path:
 def self_test(folder: Path, config: ModelConfig) -> dict[str, Any]:
     signatures = graphs(config)
     return summarise({f"{n}.onnx": OrtEngine(folder / f"{n}.onnx", g, "cpu", 1) for n, g in signatures.items()}, config)
+
+
+def step_feeds(seed: int, batch: int = 1, length: int = 64) -> tuple[Feeds, Feeds]:
+    """Fixed and varying inputs of the small hybrid's `step`, other ones for each seed."""
+    rng, config = np.random.default_rng(seed), small_config()
+    feeds = feeds_for(graphs(config)["step"], config)
+    feeds["frame_index"] = np.arange(length, dtype=np.int32) % feeds["adaln"].shape[1]
+    for name in ("adaln", "memory"):
+        feeds[name] = rng.random((batch, *feeds[name].shape[1:]), np.float32)
+    varying = {
+        "codes": rng.integers(0, 1025, (batch, 9, length)).astype(np.int32),
+        "u": rng.random((batch, 9, length), np.float32),
+    }
+    return {k: v for k, v in feeds.items() if k not in varying}, varying
 
 
 def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

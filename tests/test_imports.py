@@ -33,8 +33,9 @@ RULES = {
     "benchmarks": Rule(("benchmarks", "engines", "runtime", "train", "export")),
 }
 LAZY = {  # backends, inside functions of one file only
+    "engines/cuda.py": frozenset({"cuda"}),
     "engines/ort.py": frozenset({"onnxruntime"}),
-    "engines/trt.py": frozenset({"tensorrt", "tensorrt_rtx", "cuda"}),
+    "engines/plan_build.py": frozenset({"tensorrt", "tensorrt_rtx", "cuda"}),
 }
 
 
@@ -138,7 +139,7 @@ import importlib
 for name in sys.argv[1:]:
     importlib.import_module(name)
 after = state()
-heavy = ["torch", "onnxruntime", "onnx", "tensorrt", "transformers", "train", "export", "tests"]
+heavy = ["torch", "onnxruntime", "onnx", "cuda", "tensorrt", "tensorrt_rtx", "transformers", "train", "export", "tests"]
 changed = [k for k in before if before[k] != after[k]]
 print(json.dumps({"loaded": [n for n in heavy if n in sys.modules], "changed": changed}))
 """

@@ -184,7 +184,9 @@ def test_absent_provider(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(BackendUnavailable, match=r"unknown backend 'tpu'; choose from auto, cuda, cpu"):
+    with pytest.raises(
+        BackendUnavailable, match=r"unknown backend 'tpu'; choose from auto, tensorrt, tensorrt-rtx, cuda, cpu"
+    ):
         backends.choose("tpu")
 
 

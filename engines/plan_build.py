@@ -1,0 +1,168 @@
+"""Building a TensorRT plan from a strongly typed ONNX file: one code path for TensorRT and TensorRT-RTX.
+
+Both have the same API and take precision from the graph alone. TensorRT builds for the card that is here. TensorRT-RTX
+builds for a list of compute capabilities on any machine, and finishes the work on the user's card.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from engines.base import BackendUnavailable
+from engines.contract import Graph, TensorSpec
+from engines.profiles import Profile
+
+log = logging.getLogger(__name__)
+FLAVOURS = {"rtx": "tensorrt_rtx", "trt": "tensorrt"}  # flavour -> its module
+INSTALL = {
+    "rtx": "pip install '.[rtx]'",
+    "trt": "pip install '.[trt]' with NVIDIA's own package index (docs/TENSORRT.md)",
+}
+TARGETS = ("sm80", "sm86", "sm89", "sm120")  # Ampere, Ada, Blackwell; TensorRT-RTX knows no sm90 and sm100
+DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "UINT8": "uint8"}  # others have NumPy's names
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a TensorRT plan depends on beside its library."""
+
+    name: str
+    compute_capability: str  # e.g. "9.0"
+    driver: str
+
+
+def library(flavour: str) -> Any:
+    """The module behind a flavour. Raises BackendUnavailable with what to install."""
+    if flavour not in FLAVOURS:
+        raise BackendUnavailable(f"unknown kind of TensorRT {flavour!r}; choose from {', '.join(FLAVOURS)}")
+    try:
+        if flavour == "rtx":
+            import tensorrt_rtx as module
+        else:
+            import tensorrt as module
+    except (ImportError, OSError) as error:  # OSError: a library that it needs cannot be loaded
+        words = f"{FLAVOURS[flavour]} cannot be imported ({error}); {INSTALL[flavour]}"
+        raise BackendUnavailable(words) from error
+    return module
+
+
+def card(device: int = 0) -> Card:
+    """The card that CUDA calls number `device`. Raises BackendUnavailable."""
+    try:
+        from cuda.bindings import runtime as cudart
+    except ImportError as error:
+        raise BackendUnavailable(f"cuda-bindings cannot be imported ({error}); pip install '.[rtx]'") from error
+    good = cudart.cudaError_t.cudaSuccess
+    status, count = cudart.cudaGetDeviceCount()
+    if status != good or count <= device:
+        raise BackendUnavailable(f"no NVIDIA card {device} here: {status.name}; install or update NVIDIA's driver")
+    status, found = cudart.cudaGetDeviceProperties(device)
+    if status != good:
+        raise BackendUnavailable(f"NVIDIA card {device} does not answer: {status.name}")
+    name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
+    return Card(name, f"{found.major}.{found.minor}", _driver(cudart))
+
+
+def _driver(cudart: Any) -> str:
+    """The kernel module's version where it can be read, else the CUDA version that the driver supports."""
+    kernel = Path("/proc/driver/nvidia/version")
+    if kernel.is_file():
+        return kernel.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip()
+    return f"CUDA {cudart.cudaDriverGetVersion()[1]}"
+
+
+# ---------------------------------------------------------------- building
+def build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iterable[str] = ()) -> bytes:
+    """The serialised plan. `targets` are TensorRT-RTX's compute capabilities; none: the card that is here.
+
+    Raises BackendUnavailable with the library's own words, or where the network is not the contract's.
+    """
+    logger = logger_of(module)
+    logger.errors.clear()
+    builder = module.Builder(logger)
+    typed = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # the only kind where it is absent
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = module.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx)):  # from the file: external data lies beside it
+        said = [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        raise BackendUnavailable(f"{module.__name__} cannot read {onnx.name}: {'; '.join(said) or logger.explain()}")
+    check_network(network, graph)
+    config = builder.create_builder_config()
+    config.clear_flag(module.BuilderFlag.TF32)  # it would round the sums that the sampler compares
+    shapes = builder.create_optimization_profile()
+    for name, (smallest, usual, largest) in profile.items():
+        shapes.set_shape(name, smallest, usual, largest)
+    config.add_optimization_profile(shapes)
+    _set_targets(module, config, list(targets))
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BackendUnavailable(f"{module.__name__} cannot build {onnx.name}: {logger.explain()}")
+    return bytes(plan)
+
+
+@cache
+def logger_of(module: Any) -> Any:
+    """One for the process: the library keeps the first that it is given. Its errors explain what returned None."""
+
+    class Logger(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self.errors: deque[str] = deque(maxlen=4)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message.strip())
+            else:
+                log.debug("%s", message)
+
+        def explain(self) -> str:
+            """The errors since the last call, and none any more."""
+            text = "; ".join(self.errors) or "no reason given"
+            self.errors.clear()
+            return text
+
+    return Logger()
+
+
+def _set_targets(module: Any, config: Any, targets: list[str]) -> None:
+    if not targets:
+        return
+    known = module.ComputeCapability
+    unknown = [t for t in targets if not hasattr(known, t.upper())]
+    if unknown:
+        have = sorted(n.lower() for n in dir(known) if n.startswith("SM"))
+        raise BackendUnavailable(f"{module.__name__} has no target {', '.join(unknown)}; choose from {', '.join(have)}")
+    config.num_compute_capabilities = len(targets)
+    for i, target in enumerate(targets):
+        config.set_compute_capability(getattr(known, target.upper()), i)
+
+
+# ---------------------------------------------------------------- against the contract
+def check_network(network: Any, graph: Graph) -> None:
+    """Inputs and outputs of a parsed network, or of an engine's, are the contract's. Raises BackendUnavailable."""
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    for specs, tensors in ((graph.inputs, inputs), (graph.outputs, outputs)):
+        have = {t.name: (DTYPES.get(t.dtype.name, t.dtype.name.lower()), tuple(t.shape)) for t in tensors}
+        problem = difference(specs, have)
+        if problem:
+            raise BackendUnavailable(f"graph {graph.name}: the contract and the network differ: {problem}")
+
+
+def difference(specs: tuple[TensorSpec, ...], have: dict[str, tuple[str, tuple[int, ...]]]) -> str:
+    """What differs between the contract's tensors and name -> (dtype, shape with -1 for any length); "" for nothing."""
+    wanted = {s.name for s in specs}
+    if wanted != set(have):
+        return f"missing {sorted(wanted - set(have))}, unexpected {sorted(set(have) - wanted)}"
+    for spec in specs:
+        dtype, shape = have[spec.name]
+        fits = len(shape) == len(spec.axes) and all(
+            isinstance(axis, str) or size in (axis, -1) for axis, size in zip(spec.axes, shape, strict=True)
+        )
+        if dtype != spec.dtype or not fits:
+            return f"{spec}, not {dtype} {list(shape)}"
+    return ""

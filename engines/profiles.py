@@ -1,0 +1,61 @@
+"""Shape profiles of TensorRT, from the contract: for every axis letter the smallest, usual and largest length."""
+
+from engines.contract import Graph, ModelConfig, condition_indices
+
+Range = tuple[int, int, int]  # smallest, the one to be fastest at, largest
+Shape = tuple[int, ...]
+Profile = dict[str, tuple[Shape, Shape, Shape]]  # input -> smallest, usual and largest shape
+
+CODEC_TOKENS = 256  # a chunk of the codec decoder (runtime.pipeline), which may be longer than a short window
+CANDIDATES = 10  # the paper's: the largest batch that a plan takes unless asked for another
+PER_CANDIDATE = {
+    "codes",
+    "audio",
+    "audio_features",
+}  # graphs with one of these inputs run on several candidates at once
+
+
+def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> dict[str, Range]:
+    """Axis letter -> range. Lengths end at the window, or at what the codec is given of a longer clip.
+
+    The clip is there once, so graphs that see only the clip take a batch of one: memory is reserved for the largest
+    shapes, and ten clips' frames would be gigabytes of it.
+    """
+    if candidates < 1:
+        raise ValueError(f"candidates must be at least 1, got {candidates}")
+    c = config
+    tokens = c.window_tokens
+    n, s, y = c.n_clip(tokens), c.n_sync(tokens), c.n_sync_frames(tokens)
+    pairs = len(condition_indices(c, tokens, n, s).get("clip_index", (0,)))
+    rate = c.audio_rate if graph.name == "audio_encoder" else c.sample_rate
+    samples = -(-tokens * c.hop_length * rate // c.sample_rate)
+    shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.ranking)
+    steps = -(-tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
+    longest = tokens if graph.name == "step" else max(tokens, CODEC_TOKENS + 2 * c.codec_context)
+    batch = candidates if PER_CANDIDATE & {spec.name for spec in graph.inputs} else 1
+    return {
+        "B": (1, 1, batch),
+        "T": (1, tokens, longest),
+        "N": (1, n, n),
+        "M": (2, n + 1, n + 1),
+        "S": (1, s, s),
+        "Y": (c.sync_stride, y, y),
+        "F": (1, pairs, n + s),  # two rising sequences have at most so many distinct pairs
+        "R": (0, 1, 1),  # without guidance there are no null rows
+        "L": (min(shortest, samples), samples, max(shortest, samples)),
+        "A": (1, steps, steps + 1),
+    }
+
+
+def profile(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> Profile:
+    """Input -> (smallest, usual, largest) shape, for the inputs that have an axis of any length."""
+    found = ranges(config, graph, candidates)
+
+    def shape(axes: tuple[str | int, ...], which: int) -> Shape:
+        return tuple(axis if isinstance(axis, int) else found[axis][which] for axis in axes)
+
+    return {
+        spec.name: (shape(spec.axes, 0), shape(spec.axes, 1), shape(spec.axes, 2))
+        for spec in graph.inputs
+        if any(isinstance(axis, str) for axis in spec.axes)
+    }

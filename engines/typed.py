@@ -1,0 +1,81 @@
+"""Strongly typed graphs beside a bundle's own: `BUNDLE/typed/`, written by `python -m export.tensorrt`.
+
+    typed/typed.json   {"files": {"step.fp16.onnx": {"graph": "step", "precision": "fp16", "source": sha256 of the
+                       bundle's file that it was derived from, "sha256": {"step.fp16.onnx": ...}}}}
+
+They are no part of the bundle: it is whole without them, and one that was derived from another file is not used.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from engines.manifest import Manifest, sha256, write_atomically
+
+FOLDER, INDEX = "typed", "typed.json"
+
+
+@dataclass(frozen=True)
+class TypedFile:
+    """One strongly typed graph."""
+
+    graph: str
+    precision: str
+    source: str  # sha256 of the bundle's file
+    sha256: dict[str, str]  # of the file and of the weights beside it, by name
+
+
+def source_file(manifest: Manifest, graph: str) -> str:
+    """The bundle's file of a graph that a typed one is derived from: the most exact that is not quantised."""
+    have = {f.precision: name for name, f in manifest.files.items() if f.graph == graph}
+    found = next((have[p] for p in ("fp32", "fp16") if p in have), None)
+    if found is None:
+        raise KeyError(f"the bundle {manifest.name} has {graph} in {', '.join(have) or 'no precision'} only")
+    return found
+
+
+def read(bundle: Path) -> dict[str, TypedFile]:
+    """What the index lists, unverified; empty where there is none or it cannot be read."""
+    try:
+        values = json.loads((bundle / FOLDER / INDEX).read_text(encoding="utf-8"))
+        return {str(name): TypedFile(**entry) for name, entry in values["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def write(bundle: Path, files: dict[str, TypedFile]) -> None:
+    values = {"files": {name: asdict(entry) for name, entry in files.items()}}
+    write_atomically(bundle / FOLDER / INDEX, json.dumps(values, indent=1) + "\n")
+
+
+def find(
+    bundle: Path, manifest: Manifest, graph: str, precisions: tuple[str, ...]
+) -> tuple[Path | None, str, list[str]]:
+    """The typed file of a graph in the first of `precisions` that is there and whole.
+
+    Returns (path, precision, notes): None and "" where there is none; notes say what was passed over and why.
+    """
+    notes: list[str] = []
+    entries = {e.precision: (n, e) for n, e in read(bundle).items() if e.graph == graph}
+    for precision in precisions:
+        if precision in entries:
+            name, entry = entries[precision]
+            problem = _problem(bundle / FOLDER, name, entry, manifest.files[source_file(manifest, graph)].sha256)
+            if not problem:
+                return bundle / FOLDER / name, precision, notes
+            notes.append(f"{FOLDER}/{name} is not used: {problem}; write it again with `python -m export.tensorrt`")
+    return None, "", notes
+
+
+def _problem(folder: Path, name: str, entry: TypedFile, source: str) -> str:
+    if entry.source != source:
+        return "it was derived from another file than the bundle's"
+    if name not in entry.sha256 or any(Path(n).name != n for n in entry.sha256):
+        return "the index is no list of files beside it"
+    for file, digest in entry.sha256.items():
+        path = folder / file
+        if not path.is_file():
+            return f"{file} is missing"
+        if sha256(path) != digest:
+            return f"{file} was altered"
+    return ""

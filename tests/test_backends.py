@@ -1,0 +1,234 @@
+"""Which backend runs a bundle, what is said about the others, and whole clips on TensorRT's fake."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_cuda import Error, FakeCuda
+from fake_engines import NEEDS_ORT, rewrite_manifest
+
+import runtime
+from engines import backends
+from engines.backends import BACKENDS, Backend, Opening
+from engines.base import BackendUnavailable, Engine, EngineError, Feeds
+from engines.contract import Graph
+from engines.ort import OrtEngine
+from engines.typed import TypedFile, write
+from runtime import SamplingConfig, doctor, infer
+from runtime.bundle import NEEDED, Bundle
+
+pytest.importorskip("onnxruntime")
+from fake_tensorrt import FakeTensorRT, find, install
+
+pytestmark = NEEDS_ORT
+QUICK = SamplingConfig(steps=3, seed=1)
+Bundles = Callable[..., Path]
+Clip = Callable[..., Path]
+
+
+class Altered(Engine):
+    """A backend's engine whose results are the CPU's, changed."""
+
+    def __init__(self, inner: Engine, change: Callable[[str, Feeds], Feeds]) -> None:
+        self.inner, self.graph, self.change, self.backend = inner, inner.graph, change, "altered"
+        self.closed = False
+
+    def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        return self.change(self.graph.name, self.inner.execute(fixed, varying, sizes))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def same(name: str, outputs: Feeds) -> Feeds:
+    return outputs
+
+
+def louder(name: str, outputs: Feeds) -> Feeds:
+    return {k: v * np.float32(1.1) for k, v in outputs.items()} if name == "codec_decoder" else outputs
+
+
+def out_of_memory(name: str, outputs: Feeds) -> Feeds:
+    raise EngineError("out of memory")
+
+
+@pytest.fixture(autouse=True)
+def no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has: only the CPU."""
+    for name in BACKENDS:
+        if name != "cpu":
+            monkeypatch.setitem(BACKENDS, name, replace(BACKENDS[name], unavailable=lambda: "no card here; buy one"))
+
+
+@pytest.fixture
+def works(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Altered]]:
+    """works(name, change): the backend is available and gives the CPU's results, changed."""
+
+    def make(name: str, change: Callable[[str, Feeds], Feeds] = same) -> list[Altered]:
+        made: list[Altered] = []
+
+        def open_(graph: Graph, opening: Opening) -> Engine:
+            made.append(Altered(OrtEngine(opening.folder / opening.file, graph, "cpu", 1), change))
+            return made[-1]
+
+        monkeypatch.setitem(BACKENDS, name, Backend(lambda: None, ("fp32",), open_))
+        return made
+
+    return make
+
+
+# ---------------------------------------------------------------- auto
+def test_auto_takes_the_first_that_passes_the_self_test(bundles: Bundles, works: Callable[..., object]) -> None:
+    works("tensorrt-rtx")
+    works("cuda")
+    bundle = Bundle(bundles(), threads=1)
+    assert (bundle.backend, bundle.warnings) == ("tensorrt-rtx", [])
+
+
+@pytest.mark.parametrize("change", [louder, out_of_memory])
+def test_auto_passes_over_what_does_not_work_and_says_why(
+    bundles: Bundles, works: Callable[..., list[Altered]], change: Callable[[str, Feeds], Feeds]
+) -> None:
+    made = works("tensorrt", change)
+    works("cuda")
+    bundle = Bundle(bundles(), threads=1)
+    assert bundle.backend == "cuda"
+    (warning,) = bundle.warnings
+    assert warning.startswith("backend 'tensorrt' does not work here, the next one is used: ")
+    if change is louder:
+        assert (
+            "self-test failed on tensorrt: codec_decoder.onnx: audio: mean 0." in warning and "; expected 0." in warning
+        )
+    assert len(made) == len(NEEDED) and all(e.closed for e in made)
+    works("cuda", change)
+    assert Bundle(bundles(), threads=1).backend == "cpu"
+
+
+def test_a_card_is_not_taken_on_trust(own_bundle: Path, works: Callable[..., object]) -> None:
+    """Without a self-test nothing can be proven: the CPU, unless the user asks for the card."""
+    rewrite_manifest(own_bundle, lambda m: m.update(self_test={}))
+    works("cuda")
+    bundle = Bundle(own_bundle, threads=1)
+    assert bundle.backend == "cpu" and "the manifest has no summary of this file" in bundle.warnings[0]
+    assert Bundle(own_bundle, "cuda").backend == "cuda"
+
+
+def test_the_cpu_is_not_tested_at_every_start(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the reference needs no test")
+
+    monkeypatch.setattr(Bundle, "self_test", refuse)
+    assert Bundle(bundles(), threads=1).backend == "cpu"
+
+
+def test_a_bundle_without_a_precision_that_a_card_runs(own_bundle: Path, works: Callable[..., object]) -> None:
+    rewrite_manifest(own_bundle, lambda m: m["files"]["step.onnx"].update(precision="int8"))
+    works("cuda")
+    bundle = Bundle(own_bundle, threads=1)
+    assert bundle.backend == "cpu" and "has step in int8, and backend 'cuda' runs fp32" in bundle.warnings[0]
+
+
+def test_the_report_says_which_and_why(bundles: Bundles, clip: Clip, works: Callable[..., object]) -> None:
+    works("tensorrt", louder)
+    report = runtime.load(bundles(), threads=1).generate(clip(), QUICK)[0].report
+    assert report["backend"] == "cpu" and "self-test failed on tensorrt" in report["warnings"][0]
+
+
+# ---------------------------------------------------------------- command line
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx", "cuda"])
+def test_asking_for_what_is_not_here(
+    bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = tmp_path / "x.wav"
+    arguments = [str(clip()), "-o", str(out), "--engines", str(bundles()), "--backend", name]
+    assert infer.main(arguments) == 1
+    assert capsys.readouterr().err == f"error: backend '{name}' is not available: no card here; buy one\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_doctor_says_why_others_are_passed_over(
+    bundles: Bundles, works: Callable[..., object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    works("tensorrt", louder)
+    works("cuda")
+    assert doctor.main(["--engines", str(bundles())]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert (
+        "does not work here: the bundle's self-test failed on tensorrt: codec_decoder.onnx: audio" in lines["tensorrt"]
+    )
+    assert lines["tensorrt-rtx"].split(maxsplit=1)[1] == "no card here; buy one"
+    assert lines["cuda"].split()[1] == "taken" and lines["cpu"].split()[1] == "works"
+    assert lines["step.onnx"].split()[1:] == ["altered", "ok"]
+
+
+# ---------------------------------------------------------------- whole clips on TensorRT
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
+    monkeypatch.setitem(BACKENDS, "tensorrt", backends._trt("trt"))
+    monkeypatch.setattr("engines.plans.find", find)
+    return install(monkeypatch, FakeTensorRT(FakeCuda()))
+
+
+def test_a_clip_on_tensorrt_is_the_cpus(own_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
+    pipeline = runtime.load(own_bundle)
+    assert pipeline.bundle.backend == "tensorrt" and pipeline.bundle["step"].backend == "tensorrt/fp32"
+    three = replace(QUICK, candidates=3, takes=3)
+    takes = pipeline.generate(clip(), three)
+    reference = runtime.load(own_bundle, "cpu", threads=1).generate(clip(), three)
+    for one, other in zip(takes, reference, strict=True):
+        assert one.audio.tobytes() == other.audio.tobytes() and one.score == other.score
+    assert "python -m export.tensorrt" in takes[0].report["warnings"][0]
+    pipeline.bundle.close()
+    assert tensorrt.cuda.nothing_left()
+
+
+def test_short_memory_means_smaller_batches(own_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
+    four = replace(QUICK, candidates=4, takes=4)
+    pipeline = runtime.load(own_bundle, "tensorrt")
+    whole = [t.audio.tobytes() for t in pipeline.generate(clip(), four)]
+    pipeline.bundle.close()
+    one = runtime.load(own_bundle, "tensorrt")
+    one.generate(clip(), replace(QUICK, candidates=2))
+    tensorrt.cuda.memory = tensorrt.cuda.used  # enough for two
+    takes = one.generate(clip(), four)
+    assert [t.audio.tobytes() for t in takes] == whole
+    assert any("smaller batches were used" in w for w in takes[0].report["warnings"])
+
+
+def test_a_card_that_disappears_in_the_middle(
+    own_bundle: Path, clip: Clip, tensorrt: FakeTensorRT, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lose(progress: runtime.Progress) -> None:
+        tensorrt.cuda.lost = progress.step == 2
+
+    pipeline = runtime.load(own_bundle, "tensorrt")
+    with pytest.raises(
+        BackendUnavailable, match=r"tensorrt/fp32 failed in \w+: cudaErrorDevicesUnavailable .*nvidia-smi"
+    ):
+        pipeline.generate(clip(), replace(QUICK, candidates=2), lose)
+    tensorrt.cuda.lost, tensorrt.cuda.failing["cudaStreamSynchronize"] = False, Error.cudaErrorLaunchFailure
+    arguments = [str(clip()), "-o", str(tmp_path / "x.wav"), "--engines", str(own_bundle), "--backend", "tensorrt"]
+    assert infer.main([*arguments, "--progress", "none"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: tensorrt/fp32 failed in ") and "cudaErrorLaunchFailure" in error
+    assert not (tmp_path / "x.wav").exists()
+
+
+def test_typed_graphs_are_taken_where_they_are(own_bundle: Path, tensorrt: FakeTensorRT) -> None:
+    bundle = Bundle(own_bundle, "cpu")
+    files = {}
+    for graph in NEEDED:
+        name, source = f"{graph}.fp16.onnx", bundle.file_for(graph)
+        (own_bundle / "typed").mkdir(exist_ok=True)
+        (own_bundle / "typed" / name).write_bytes((own_bundle / source).read_bytes())
+        digest = bundle.manifest.files[source].sha256
+        files[name] = TypedFile(graph, "fp16", digest, {name: digest})
+    write(own_bundle, files)
+    half = Bundle(own_bundle)
+    assert (half.backend, half["step"].backend, half.warnings) == ("tensorrt", "tensorrt/fp16", [])
+    (own_bundle / "typed" / "step.fp16.onnx").write_bytes(b"altered")
+    mixed = Bundle(own_bundle)
+    assert (mixed["step"].backend, mixed["condition"].backend) == ("tensorrt/fp32", "tensorrt/fp16")
+    assert "typed/step.fp16.onnx is not used: step.fp16.onnx was altered" in mixed.warnings[0]
