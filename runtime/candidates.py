@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import Array, EngineError, Feeds
+from engines.base import Array, Bound, EngineError, Feeds
 from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.decode import Plan, Rows, advance
@@ -70,6 +70,7 @@ class Candidates:
         self._plan = Plan(self.config.mask_token, s.steps, s.diversity, s.schedule)
         self._largest = s.candidates  # batch that the engines can hold, as far as is known
         self._done = self._total = 0  # steps of this window, over candidates
+        self._bounds: dict[tuple[int, bool], Bound] = {}  # of this window: batch size, guided
 
     def extend(self, scene: Scene) -> None:
         """Decode a window for everyone that goes on, and score it where there is a choice.
@@ -79,6 +80,7 @@ class Candidates:
         known = self.chains[self.running[0]].shape[1] - scene.window.start
         rows = {i: self._begin(scene.window, i) for i in self.running}
         plan = spans(self.sampling)
+        self._bounds.clear()
         self._done, self._total = 0, sum(len(s.steps) * min(s.candidates, len(rows)) for s in plan)
         for span in plan:
             self._steps(scene, span, rows)
@@ -113,6 +115,7 @@ class Candidates:
                 if len(batch) == 1:
                     raise
                 self._largest = len(batch) // 2
+                self._bounds.clear()  # what they keep is memory, too
                 self.work.warnings.append(
                     "the engines failed with so many candidates at once; smaller batches were used"
                 )
@@ -129,13 +132,19 @@ class Candidates:
         per_token = 4 * (logits + rows * (16 * c.hidden_size + 2 * c.n_heads * length))
         return max(1, STEP_MEMORY // (per_token * length))
 
+    def _bind(self, scene: Scene, size: int, guided: bool) -> Bound:
+        """`step` with all that stays the same in this window: every batch of a size shares it."""
+        if (size, guided) not in self._bounds:
+            feeds = {k: _tile(v, size) if k in ("memory", "adaln") else v for k, v in scene.feeds.items()}
+            feeds["guidance"] = np.array(self.sampling.guidance, np.float32)
+            if not guided:  # no null rows, nothing to pay for
+                feeds |= {k: v[:0] for k, v in feeds.items() if k.startswith("null_")}
+            self._bounds[size, guided] = self.work.bundle["step"].bind(feeds)
+        return self._bounds[size, guided]
+
     def _advance(self, scene: Scene, span: Span, batch: list[int], rows: Rows) -> None:
         s, timer, window = self.sampling, self.work.timer, scene.window
-        feeds = {k: _tile(v, len(batch)) if k in ("memory", "adaln") else v for k, v in scene.feeds.items()}
-        feeds["guidance"] = np.array(s.guidance, np.float32)
-        if not span.guided:  # no null rows, nothing to pay for
-            feeds |= {k: v[:0] for k, v in feeds.items() if k.startswith("null_")}
-        bound = self.work.bundle["step"].bind(feeds)  # all but codes and u stay the same in every step of the span
+        bound = self._bind(scene, len(batch), span.guided)
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
             with timer("step"):
