@@ -77,11 +77,12 @@ def test_the_units(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- installing
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_commands(tmp_path: Path, clip: Callable[..., Path]) -> None:
     """From a folder of wheels to an installed, examined, upgraded and rolled back program, without an index."""
     (collect,) = blocks("A folder of wheels")
     collected = subprocess.run(
-        ["bash", "-ec", collect.replace(".[cpu]", f"{ROOT}[cpu]").replace("python3", sys.executable)],
+        ["bash", "-ec", collect.replace(".[cpu]", f"{ROOT}[cpu]").replace("python3 -m", f"{sys.executable} -m")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -94,7 +95,7 @@ def test_the_commands(tmp_path: Path, clip: Callable[..., Path]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))} | {"PIP_NO_INDEX": "1"}
 
     def run(command: str) -> str:
-        command = command.replace(BASE, str(base)).replace("python3", sys.executable)
+        command = command.replace(BASE, str(base)).replace("python3 -m", f"{sys.executable} -m")
         done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
