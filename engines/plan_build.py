@@ -88,7 +88,7 @@ def build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iter
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = module.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):  # from the file: external data lies beside it
-        said = [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        said = [" ".join(str(parser.get_error(i)).split()) for i in range(parser.num_errors)]
         raise BackendUnavailable(f"{module.__name__} cannot read {onnx.name}: {'; '.join(said) or logger.explain()}")
     check_network(network, graph)
     config = builder.create_builder_config()
@@ -115,7 +115,7 @@ def logger_of(module: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message.strip())
+                self.errors.append(" ".join(message.split()))
             else:
                 log.debug("%s", message)
 

@@ -26,7 +26,9 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
     c = config
     tokens = c.window_tokens
     n, s, y = c.n_clip(tokens), c.n_sync(tokens), c.n_sync_frames(tokens)
-    pairs = len(condition_indices(c, tokens, n, s).get("clip_index", (0,)))
+    indices = condition_indices(c, tokens, n, s)
+    pairs = len(indices.get("clip_index", (0,)))
+    frames = int(indices["frame_index"].max()) + 1 if "frame_index" in indices else 1
     rate = c.audio_rate if graph.name == "audio_encoder" else c.sample_rate
     samples = -(-tokens * c.hop_length * rate // c.sample_rate)
     shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.ranking)
@@ -40,8 +42,11 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
         "M": (2, n + 1, n + 1),
         "S": (1, s, s),
         "Y": (c.sync_stride, y, y),
-        "F": (1, pairs, n + s),  # two rising sequences have at most so many distinct pairs
-        "R": (0, 1, 1),  # without guidance there are no null rows
+        "P": (1, tokens, tokens),
+        "C": (1, pairs, n + s),  # two rising sequences have at most so many distinct pairs
+        "F": (1, frames, n + s + 1),
+        "G": (1, 2, 2),  # without guidance nothing is computed for [NULL]
+        "R": (0, 1, 1),  # as G, in rows
         "L": (min(shortest, samples), samples, max(shortest, samples)),
         "A": (1, steps, steps + 1),
     }

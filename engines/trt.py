@@ -17,10 +17,9 @@ from engines.contract import Graph
 from engines.cuda import OutOfMemory
 from engines.plan_build import DTYPES, FLAVOURS, TARGETS, card, difference, library, logger_of
 from engines.plans import Plan
-from engines.trt_session import Loaded, Session
+from engines.trt_session import ADVICE, Loaded, Session
 
 log = logging.getLogger(__name__)
-ADVICE = "fewer --candidates, or other programs closed, leave more memory"
 
 
 def unavailable(flavour: str) -> str | None:

@@ -58,11 +58,11 @@ def typed(model: ModelProto, precision: str) -> ModelProto:
         wide = _float32_nodes(network, element, dtype)
         products = [node for node in network.nodes if node.op_type in PRODUCTS]
         possible = sum(_allowed(node, element) for node in products)
-        if 2 * possible < len(products) or len(wide) == len(network.nodes):
-            raise ExportError(
-                f"only {possible} of {len(products)} products can run in {precision}: "
-                f"ONNX has no others of that type at opset {OPSET}"
-            )
+        if 2 * possible < len(products):
+            share = f"{possible} of {len(products)} products"
+            raise ExportError(f"only {share} can run in {precision}: at opset {OPSET} ONNX has no others of that type")
+        if len(wide) == len(network.nodes):
+            raise ExportError(f"nothing in it can run in {precision}")
         _Writer(network, element, dtype, wide).rewrite()
     return network.model(model)
 
@@ -79,8 +79,10 @@ class _Network:
     def read(cls, model: ModelProto) -> "_Network":
         """Nodes and constants; float16 weights behind a Cast, and constants written as nodes, are constants then."""
         constants = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
-        nodes, stored = [], set()
-        for node in model.graph.node:
+        nodes, renamed = _float_inputs(model)
+        stored = set()
+        for original in model.graph.node:
+            node = NodeProto.FromString(original.SerializeToString())
             if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
                 raise ExportError(
                     f"{model.graph.name}: {node.op_type} holds a graph of its own, which is not supported"
@@ -91,7 +93,9 @@ class _Network:
                 constants[node.output[0]] = constants[node.input[0]].astype(np.float32)
                 stored.add(node.input[0])
             else:
-                nodes.append(NodeProto.FromString(node.SerializeToString()))
+                for k, name in enumerate(node.input):
+                    node.input[k] = renamed.get(name, name)
+                nodes.append(node)
         for name in stored - {name for node in nodes for name in node.input}:
             del constants[name]
         network = cls(nodes, constants, outputs=frozenset(v.name for v in model.graph.output))
@@ -124,6 +128,14 @@ class _Network:
         constants = [numpy_helper.from_array(v, n) for n, v in self.constants.items() if n in used]
         graph = helper.make_graph(self.nodes, like.graph.name, like.graph.input, like.graph.output, constants)
         return helper.make_model(graph, opset_imports=like.opset_import, ir_version=IR_VERSION)
+
+
+def _float_inputs(model: ModelProto) -> tuple[list[NodeProto], dict[str, str]]:
+    """Casts of uint8 inputs, and their new names: TensorRT casts uint8, and does nothing else with it."""
+    names = [v.name for v in model.graph.input if v.type.tensor_type.elem_type == TensorProto.UINT8]
+    renamed = {name: f"{name}.float" for name in names}
+    casts = [helper.make_node("Cast", [old], [new], name=f"{new}.cast", to=FLOAT) for old, new in renamed.items()]
+    return casts, renamed
 
 
 # ---------------------------------------------------------------- which nodes stay float32

@@ -109,6 +109,17 @@ def test_weights_that_are_stored_in_half_are_used_without_a_cast() -> None:
     assert "Cast" not in run_in(wide) and wide.graph.initializer[0].data_type == TensorProto.FLOAT
 
 
+def test_frames_are_cast_before_anything_else() -> None:
+    """TensorRT does nothing with uint8 but that."""
+    model = small(
+        lambda op: op("MatMul", op.cast(op("Transpose", "x", perm=[1, 0]), TensorProto.FLOAT), WEIGHT), (8, 8)
+    )
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    for precision in ("fp32", "fp16"):
+        first, second = typed(model, precision).graph.node[:2]
+        assert (first.op_type, list(first.input), second.op_type) == ("Cast", ["x"], "Transpose")
+
+
 def test_an_output_may_also_be_read_by_a_narrow_node() -> None:
     def body(op: Builder) -> str:
         op.nodes.append(helper.make_node("MatMul", ["x", op.constant(WEIGHT)], ["both"]))
@@ -128,6 +139,8 @@ def test_refusals() -> None:
     convolution = small(lambda op: op("Conv", "x", np.ones((8, 8, 1), np.float32)), ("B", 8, "T"))
     with pytest.raises(ExportError, match="only 0 of 1 products can run in bf16"):
         typed(convolution, "bf16")
+    with pytest.raises(ExportError, match="nothing in it can run in fp16"):
+        typed(small(lambda op: op("Exp", "x")), "fp16")
     branch = helper.make_graph([], "branch", [], [])
     model.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=branch))
     with pytest.raises(ExportError, match="If holds a graph of its own"):
@@ -214,6 +227,8 @@ def test_the_step_draws_the_same_tokens(precision: str, limit: float, tmp_path: 
     wide = opened(typed(source("step"), "fp32"), graph, tmp_path)
     narrow = opened(rounded(typed(source("step"), precision)), graph, tmp_path)
     feeds, shape = feeds_for(graph, config), (1, config.n_codebooks, TOKENS)
+    if "index" in feeds:  # draw at every position, in order
+        feeds["index"] = np.ascontiguousarray(np.broadcast_to(np.arange(TOKENS, dtype=np.int32), shape))
     counts = np.zeros(2, np.int64)
 
     def step(codes: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
