@@ -15,13 +15,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from train.average import Average
 from train.distributed import largest, whole, world
+from train.options import COUNT, NATURAL, POSITIVE, Ranges, check
 from train.reports import Reports, Sample
 from train.state import Run, TrainingError, load_state, save_state
 
@@ -93,13 +94,17 @@ class LoopConfig:
     minutes: float | None = None  # time budget; the decay then follows the share of it that is used
     ema: float | None = None  # share of the averaged weights that stays at a step, say 0.999; they are then the result
 
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("steps", "save_every", "keep_states", "log_every", "validate_every", "judge_every"), COUNT),
+        **dict.fromkeys(("learning_rate", "clip_norm", "minutes"), POSITIVE),
+        **dict.fromkeys(("final_learning_rate", "warmup_steps", "power", "weight_decay", "seed"), NATURAL),
+    }
+
     def __post_init__(self) -> None:
+        check(self)
         object.__setattr__(self, "betas", tuple(self.betas))  # TOML and JSON have lists
-        for name in ("steps", "save_every", "keep_states", "log_every", "validate_every", "judge_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ValueError(f"minutes must be positive, not {self.minutes}; leave it out for no time budget")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers from 0 to below 1, not {list(self.betas)}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema must lie between 0 and 1, not {self.ema}; leave it out for the last step's weights")
 
