@@ -1,7 +1,7 @@
 """The candidates of one clip: decoded side by side, and those that SCAV ranks low dropped on the way if asked for.
 
-A candidate's noise has its own address (runtime.rng), so one that stays has the tokens that it would have without the
-others: nothing but the work depends on who was dropped.
+A candidate's noise has its own address (runtime.rng), so one that stays has the tokens that it would have had if nobody
+was dropped, but for the engines' rounding in batches of another size.
 """
 
 from dataclasses import dataclass
