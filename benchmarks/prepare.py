@@ -46,7 +46,8 @@ def official() -> dict[str, nn.Module]:
     from train.s3d import S3D, S3DConfig
 
     torch.manual_seed(0)
-    parts = {"codec": DAC(DACConfig()), "frame_encoder": CLIP(), "sync_encoder": S3D(S3DConfig())}
+    clip = CLIP()  # first, for it is the one that may be missing: open_clip needs a torchvision that fits torch
+    parts = {"codec": DAC(DACConfig()), "frame_encoder": clip, "sync_encoder": S3D(S3DConfig())}
     return {name: part.eval() for name, part in (parts | {"audio_encoder": BEATs(BEATsConfig())}).items()}
 
 

@@ -1,15 +1,17 @@
 """`python -m benchmarks.scan CLIPS --what guidance`: what one sampling option buys, and what it costs.
 
 Every value makes sounds for the same clips and seeds, the other options at their defaults: onset F1 within 50 ms of the
-true track, lift over chance at 100 ms, seconds per clip (whole calls), diversity (share of tokens that differ
-between two seeds), loudness against the track, and how often a silent clip stays silent. Means over clips with a
-bootstrap 95 % interval; paired: against the default's sounds of the same clips. The last line is one JSON object.
+true track, lift over chance at 100 ms, seconds and processor seconds per clip (whole calls), diversity (share of tokens
+that differ between two seeds), entropy and distinct (bits of a codebook's tokens in a clip, and different codewords per
+token), same_tokens (share of tokens equal to the default's with the same noise), loudness against the track, and how
+often a silent clip stays silent. Means over clips with a bootstrap 95 % interval; paired: against the default's sounds
+of the same clips. The last line is one JSON object.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,8 +21,9 @@ import numpy as np
 
 import runtime
 from benchmarks.report import command, find_clips, finish, plots_folder, result, table
-from engines.contract import FloatArray
+from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
+from runtime.decode import SCHEDULES
 from runtime.video import Video
 from train.extras import extra
 from train.metrics.onsets import RATE, Floats, lift_of_onsets, onset_f1
@@ -33,20 +36,28 @@ with extra("bench", __name__):
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-VALUES: dict[str, tuple[float, ...]] = {  # the paper's ranges
+Value = float | str
+VALUES: dict[str, tuple[Value, ...]] = {  # the paper's ranges, and of what it does not have
     "guidance": (0, 1, 2, 3, 4, 8, 16),
     "diversity": (0, 1, 2, 4, 8, 16),
     "steps": (4, 8, 16, 32, 64, 128),
     "candidates": (1, 2, 4, 8, 16),
+    "guidance_from": (0, 0.25, 0.5, 0.75),
+    "guidance_until": (0.25, 0.5, 0.75, 1),
+    "schedule": tuple(SCHEDULES),
 }
-WHOLE = ("steps", "candidates")  # options that are whole numbers
+KINDS: dict[str, Callable[[str], Value]] = {"steps": int, "candidates": int, "schedule": str}  # all others: float
 SILENT_TRACK, SILENT_SOUND = -60.0, -50.0  # dBFS of the loudest 50 ms, below which it counts as silent
 FIGURES = {  # name -> how a table shows it
     "f1": ".3f",
     "lift": "+.3f",
     "paired_f1": "+.3f",
     "seconds": ".2f",
+    "cpu_seconds": ".2f",
     "diversity": ".3f",
+    "entropy": ".2f",
+    "distinct": ".3f",
+    "same_tokens": ".3f",
     "loudness": "+.1f",
     "stays_silent": ".2f",
 }
@@ -87,18 +98,35 @@ def level(audio: FloatArray) -> float:
     return float(10 * np.log10(np.square(audio, dtype=np.float64).mean() + 1e-10))
 
 
-def measure(truth: Truth, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int) -> dict[str, float]:
-    """One clip at one value, mean over seeds. What a silent track has no answer to is absent."""
-    begin = time.perf_counter()
+def token_statistics(codes: Int32Array) -> dict[str, float]:
+    """How codes [seeds, K, T] use their codebooks, mean over seeds and codebooks; diversity between the seeds."""
+    counts = [np.unique(row, return_counts=True)[1] for take in codes for row in take]
+    shares = [n / codes.shape[-1] for n in counts]
+    return {
+        "diversity": float(np.mean([(a != b).mean() for a, b in combinations(codes, 2)])),
+        "entropy": float(np.mean([-(p * np.log2(p)).sum() for p in shares])) + 0.0,  # no -0
+        "distinct": float(np.mean([len(n) for n in counts])) / codes.shape[-1],
+    }
+
+
+def measure(
+    truth: Truth, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int
+) -> tuple[dict[str, float], Int32Array]:
+    """One clip at one value, mean over seeds, and its codes. What a silent track has no answer to is absent."""
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     takes = [pipeline.generate(truth.path, runtime.SamplingConfig(seed=s, **options))[0] for s in range(seeds)]
-    row = {"seconds": (time.perf_counter() - begin) / seeds}
-    pairs = list(combinations(takes, 2))
-    row["diversity"] = float(np.mean([(a.codes != b.codes).mean() for a, b in pairs]))
+    row = {"seconds": (time.perf_counter() - begin) / seeds, "cpu_seconds": (time.process_time() - begin_cpu) / seeds}
+    codes = np.stack([take.codes for take in takes])
+    return row | token_statistics(codes) | against(truth, takes), codes
+
+
+def against(truth: Truth, takes: list[runtime.Take]) -> dict[str, float]:
+    """How takes sound beside the true track."""
     if truth.silent:
         loudest = [peak_rms(take.audio, take.sample_rate) for take in takes]
-        return row | {"stays_silent": float(np.mean([peak < SILENT_SOUND for peak in loudest]))}
+        return {"stays_silent": float(np.mean([peak < SILENT_SOUND for peak in loudest]))}
     sounds = [resample(take.audio, take.sample_rate, RATE) for take in takes]
-    row["loudness"] = float(np.mean([level(sound) for sound in sounds])) - level(truth.audio)
+    row = {"loudness": float(np.mean([level(sound) for sound in sounds])) - level(truth.audio)}
     if len(truth.onsets):
         found, seconds = [np.asarray(detect(sound)) for sound in sounds], len(truth.audio) / RATE
         row["f1"] = float(np.mean([onset_f1(truth.onsets, times, TOLERANCE).f1 for times in found]))
@@ -107,14 +135,19 @@ def measure(truth: Truth, pipeline: runtime.Pipeline, options: dict[str, Any], s
 
 
 def scan(
-    truths: list[Truth], pipeline: runtime.Pipeline, settings: list[dict[str, Any]], seeds: int
+    truths: list[Truth], pipeline: runtime.Pipeline, settings: list[dict[str, Any]], default: int | None, seeds: int
 ) -> list[list[dict[str, float]]]:
-    """Rows of every setting, clip by clip: what slows the machine down for a while slows all of them."""
+    """Rows of every setting, clip by clip: what slows the machine down for a while slows all of them.
+
+    `default` is the number of the setting that tokens are compared with.
+    """
     rows: list[list[dict[str, float]]] = [[] for _ in settings]
     pipeline.generate(truths[0].path, runtime.SamplingConfig(steps=1))  # warm-up
     for n, truth in enumerate(truths):
-        for row, options in zip(rows, settings, strict=True):
-            row.append(measure(truth, pipeline, options, seeds))
+        found = [measure(truth, pipeline, options, seeds) for options in settings]
+        for row, (figures, codes) in zip(rows, found, strict=True):
+            same = {} if default is None else {"same_tokens": float((codes == found[default][1]).mean())}
+            row.append(figures | same)
         scores = "  ".join(f"{r[-1]['f1']:.2f}" if "f1" in r[-1] else "-" for r in rows)
         print(f"{n + 1}/{len(truths)} {truth.path.name}: F1 {scores}", flush=True)
     return rows
@@ -140,7 +173,7 @@ def draw_figure(axes: "Axes", x: Sequence[float], summaries: Sequence[dict[str, 
     axes.errorbar([at for at, _ in known], means, bars, marker="o", capsize=3, label=name)
 
 
-def draw(path: Path, what: str, values: Sequence[float], summaries: Sequence[dict[str, Any]]) -> None:
+def draw(path: Path, what: str, values: Sequence[Value], summaries: Sequence[dict[str, Any]]) -> None:
     """A picture of the scan: quality, its price, and what else changes."""
     from matplotlib.figure import Figure
 
@@ -148,17 +181,17 @@ def draw(path: Path, what: str, values: Sequence[float], summaries: Sequence[dic
 
     figure = Figure(figsize=(15, 8), layout="constrained")
     grid = figure.subplots(2, 3).flat
-    places, labels = list(range(len(values))), [f"{v:g}" for v in values]
-    panels = (("f1", "lift"), ("seconds",), ("diversity",), ("loudness",), ("stays_silent",))
-    units = ("onset F1 and lift", "seconds per clip", "share of tokens that differ", "dB above the track", "share")
+    places, labels = list(range(len(values))), [spelled(v) for v in values]
+    panels = (("f1", "lift"), ("seconds",), ("diversity", "distinct", "same_tokens"), ("loudness",), ("stays_silent",))
+    units = ("onset F1 and lift", "seconds per clip", "share of tokens", "dB above the track", "share")
     for axes, names, unit in zip(grid, panels, units, strict=False):
         for name in names:
             draw_figure(axes, places, summaries, name)
         axes.set(xlabel=what, ylabel=unit, title=", ".join(names).replace("_", " "))
         axes.set_xticks(places, labels)
         axes.grid(alpha=0.3)
-    axes = grid[0]
-    axes.legend(*axes.get_legend_handles_labels())
+    for axes in (grid[0], grid[2]):
+        axes.legend(*axes.get_legend_handles_labels())
     price = figure.axes[5]
     seconds = [s["seconds"]["mean"] for s in summaries]
     draw_figure(price, seconds, summaries, "f1")
@@ -171,15 +204,19 @@ def draw(path: Path, what: str, values: Sequence[float], summaries: Sequence[dic
 
 
 # ---------------------------------------------------------------- the command
-def read_values(what: str, text: str | None) -> list[float]:
+def spelled(value: Value) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def read_values(what: str, text: str | None) -> list[Value]:
     """The values of --values, in order and once each. Raises OptionError."""
     if text is None:
         return list(VALUES[what])
-    kind = int if what in WHOLE else float
+    kind = KINDS.get(what, float)
     try:
         return sorted({kind(part) for part in text.split(",")})
     except ValueError as error:
-        name = "whole numbers" if what in WHOLE else "numbers"
+        name = "whole numbers" if kind is int else "numbers"
         raise runtime.OptionError(f"--values {text!r}: give {name} with commas between them, as 1,2,4") from error
 
 
@@ -194,11 +231,11 @@ def run(args: argparse.Namespace) -> None:
     plots_folder(args.plots)
     truths = read_truths(args.clips, args.limit)
     pipeline = runtime.load(args.engines, args.backend)
-    rows = scan(truths, pipeline, settings, args.seeds)
-    default = rows[values.index(options[args.what])] if options[args.what] in values else None
-    summaries = [summary(r, default) for r in rows]
+    default = values.index(options[args.what]) if options[args.what] in values else None
+    rows = scan(truths, pipeline, settings, default, args.seeds)
+    summaries = [summary(r, None if default is None else rows[default]) for r in rows]
     pairs = zip(values, summaries, strict=True)
-    cells = [[f"{value:g}", *(words(s[name], form) for name, form in FIGURES.items())] for value, s in pairs]
+    cells = [[spelled(value), *(words(s[name], form) for name, form in FIGURES.items())] for value, s in pairs]
     print(table([args.what, *FIGURES], cells))
     if args.plots:
         draw(args.plots / f"scan-{args.what}.png", args.what, values, summaries)
@@ -220,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--engines", type=Path, help="bundle (default: the shipped one)")
     add("--backend", default="auto", help="backend (default: auto)")
     for name in VALUES:
-        add(f"--{name}", type=int if name in WHOLE else float, help=f"{name} while another option is scanned")
+        add(f"--{name.replace('_', '-')}", type=KINDS.get(name, float), help=f"{name} while another option is scanned")
     add("--seeds", type=int, default=2, help="sounds per clip and value (default: 2)")
     add("--limit", type=int, default=16, help="at most so many clips (default: 16)")
     add("--out", type=Path, help="also write the JSON to this file")

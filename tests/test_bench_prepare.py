@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
+import torchvision_stub  # noqa: E402
 from corpus import video  # noqa: E402
 from tiny_system import tiny_components, write_system  # noqa: E402
 
@@ -31,6 +32,33 @@ def test_figures_of_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert cost[name] == pytest.approx(sum(s[spent] for s in values["stages"].values()) * prepare.VGGSOUND / 3600)
     assert cost["gigabytes"] == pytest.approx(values["bytes_per_clip"] * prepare.VGGSOUND / 1e9)
     assert values["bytes_per_clip"] > 9 * 862 * 2  # the codes alone
+
+
+@pytest.mark.slow
+def test_the_official_sizes(tmp_path: Path) -> None:
+    """Random weights in the paper's sizes; a torchvision that fits torch is used, another one is made importable."""
+    torchvision_stub.install()
+    pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
+    video(tmp_path / "videos" / "0.mkv")
+    out = tmp_path / "prepare.json"
+    assert prepare.main([str(tmp_path / "videos"), "--official", "--limit", "1", "--out", str(out)]) == 0
+    values = json.loads(out.read_text())
+    assert values["official"] and values["clips"] == 1
+    assert list(values["stages"])[1:5] == ["codec", "frame_encoder", "sync_encoder", "audio_encoder"]
+    codes, clip, sync = 9 * 862 * 2, 80 * 512 * 2, 32 * 512 * 2
+    assert values["bytes_per_clip"] > codes + clip + sync
+
+
+def test_official_without_a_fitting_torchvision_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(name: str) -> None:
+        raise ImportError(f"{name} is installed but does not import; install torch and torchvision from the same index")
+
+    monkeypatch.setattr("train.clip.import_library", fail)
+    assert prepare.main([str(tmp_path), "--official"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: open_clip is installed but does not import") and told.count("\n") == 1
 
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

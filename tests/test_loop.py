@@ -62,6 +62,26 @@ def config(**changes):
     return LoopConfig(**dict(steps=12, warmup_steps=3, save_every=5, log_every=4, validate_every=6) | changes)
 
 
+class Judged(Regression):
+    """Its scores are given, one for each judgement."""
+
+    def __init__(self, scores, at=None):
+        super().__init__(at)
+        self.scores, self.judged = list(scores), []
+        self.saved = {}
+
+    def judge(self, validated):
+        self.judged.append({n: v.clone() for n, v in self.module.state_dict().items()})
+        return {"aggregate": self.scores[len(self.judged) - 1]}, []
+
+    def finish(self, out):
+        self.saved = {n: v.clone() for n, v in self.module.state_dict().items()}
+
+
+def equal(a, b):
+    return all(torch.equal(a[n], b[n]) for n in a)
+
+
 # ---------------------------------------------------------------- loop
 def test_schedule():
     c = LoopConfig(steps=103_000)
@@ -112,6 +132,38 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path, bad):
     fresh = Regression()
     assert load_state(tmp_path, fresh.module, torch.optim.AdamW(fresh.module.parameters())).step == 5
     assert all(p.isfinite().all() for p in fresh.module.parameters())
+
+
+@pytest.mark.parametrize("ema", [None, 0.5])
+@pytest.mark.parametrize("result", ["last", "best"])
+def test_the_best_weights_are_kept_and_may_be_the_result(tmp_path, result, ema):
+    task = Judged([0.3, 0.9, 0.9, 0.1])
+    run_loop(task, config(judge_every=3, result=result, ema=ema), tmp_path)
+    (best,) = (tmp_path / "best").iterdir()
+    assert best.name == "000000006"  # of equal scores the first
+    assert json.loads((best / "state.json").read_text())["score"] == 0.9
+    assert not equal(task.judged[1], task.judged[3])
+    assert equal(task.saved, task.judged[1] if result == "best" else task.judged[3])
+    assert task.steps == (6 if result == "best" else 12)
+
+
+def test_a_run_that_goes_on_keeps_its_best(tmp_path):
+    first = Judged([0.8], {4: lambda: float("nan")})
+    with pytest.raises(TrainingError):
+        run_loop(first, config(judge_every=3, save_every=2), tmp_path)
+    (tmp_path / "best" / ".000000003").mkdir()  # as kill -9 leaves it
+    second = Judged([0.5, 0.8, 0.7])
+    run_loop(second, config(judge_every=3, save_every=2, result="best"), tmp_path)
+    assert equal(second.saved, first.judged[0]) and second.steps == 3
+
+
+def test_without_a_judge_the_last_weights_are_the_result(tmp_path, capsys):
+    task = Regression()
+    run_loop(task, config(result="best"), tmp_path)
+    assert task.finished and task.steps == 12 and not (tmp_path / "best").exists()
+    assert "the last are saved" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown result 'first'; choose from last, best"):
+        config(result="first")
 
 
 def test_two_states_are_kept_and_the_log_is_json(tmp_path):

@@ -46,8 +46,11 @@ def test_a_scan_of_steps(clips: Path, bundles, tmp_path: Path, capsys) -> None:
         numbers = entry["summary"]
         assert [row["clip"] for row in entry["clips"]] == ["a.mp4", "b.mp4"]
         assert numbers["f1"]["n"] == numbers["loudness"]["n"] == numbers["stays_silent"]["n"] == 1
-        assert numbers["seconds"]["n"] == numbers["diversity"]["n"] == 2 and numbers["seconds"]["mean"] > 0
+        assert numbers["seconds"]["n"] == numbers["diversity"]["n"] == numbers["cpu_seconds"]["n"] == 2
+        assert numbers["seconds"]["mean"] > 0 and numbers["cpu_seconds"]["mean"] > 0
         assert 0 < numbers["diversity"]["mean"] <= 1 and numbers["stays_silent"]["mean"] == 0  # the fake never is
+    same = [entry["summary"]["same_tokens"]["mean"] for entry in found["values"]]
+    assert same[0] == 1 > same[1]
     assert found["values"][0]["summary"]["paired_f1"]["mean"] == 0
     a, b = (entry["summary"]["f1"]["mean"] for entry in found["values"])
     assert found["values"][1]["summary"]["paired_f1"]["mean"] == pytest.approx(b - a)
@@ -55,8 +58,20 @@ def test_a_scan_of_steps(clips: Path, bundles, tmp_path: Path, capsys) -> None:
     assert (tmp_path / "plots" / "scan-steps.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize("what", ["guidance", "diversity", "candidates"])
-def test_the_option_reaches_the_sampler(clips: Path, bundles, monkeypatch, capsys, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "values", "default"),
+    [
+        ("guidance", (1, 3), True),  # and whether the default is among them
+        ("diversity", (1, 3), False),
+        ("candidates", (1, 3), True),
+        ("guidance_until", (0.5, 1), True),
+        ("guidance_from", (0.5, 1), False),
+        ("schedule", ("cosine", "linear"), True),
+    ],
+)
+def test_the_option_reaches_the_sampler(
+    clips: Path, bundles, monkeypatch, capsys, what: str, values: tuple, default: bool
+) -> None:
     seen = []
 
     class Spied(runtime.SamplingConfig):
@@ -65,10 +80,12 @@ def test_the_option_reaches_the_sampler(clips: Path, bundles, monkeypatch, capsy
             seen.append((getattr(self, what), self.steps, self.seed))
 
     monkeypatch.setattr(runtime, "SamplingConfig", Spied)
-    found = run(clips, bundles(), "--what", what, "--values", "1,3", "--steps", "2", "--limit", "9", capsys=capsys)
-    assert {(1, 2, 0), (1, 2, 1), (3, 2, 0), (3, 2, 1)} <= set(seen)
-    default = {"guidance": True, "diversity": False, "candidates": True}[what]  # whether the default is among them
-    assert (found["values"][0]["summary"]["paired_f1"] is not None) == default
+    words = ",".join(map(str, values))
+    found = run(clips, bundles(), "--what", what, "--values", words, "--steps", "2", "--limit", "9", capsys=capsys)
+    assert {(value, 2, seed) for value in values for seed in (0, 1)} <= set(seen)
+    assert [entry["value"] for entry in found["values"]] == list(values)
+    for figure in ("paired_f1", "same_tokens"):
+        assert (found["values"][0]["summary"][figure] is not None) == default
 
 
 def test_figures_of_known_sounds(clips: Path) -> None:
@@ -80,15 +97,27 @@ def test_figures_of_known_sounds(clips: Path) -> None:
             codes = np.full((2, 4), sampling.seed * (path.stem == "b"), np.int32)
             return [runtime.Take(audio, RATE, 0, None, codes, 3, {})]
 
-    loud, silent = (scan.measure(truth, Perfect(), {}, 2) for truth in scan.read_truths(clips, 9))
+    (loud, codes), (silent, _) = (scan.measure(truth, Perfect(), {}, 2) for truth in scan.read_truths(clips, 9))
+    assert codes.shape == (2, 2, 4)
     assert loud["f1"] == pytest.approx(1) and loud["lift"] > 0.3 and loud["diversity"] == 0
     assert loud["loudness"] == pytest.approx(-6.02, abs=0.01) and "stays_silent" not in loud
     assert silent["stays_silent"] == 1 and silent["diversity"] == 1 and "f1" not in silent and "loudness" not in silent
 
 
+def test_token_statistics() -> None:
+    """Four codewords once each are 2 bits, one codeword is none; two seeds differ in two of eight tokens."""
+    codes = np.array([[[5, 6, 7, 8], [1, 1, 1, 1]], [[5, 6, 8, 7], [1, 1, 1, 1]]], np.int32)
+    assert scan.token_statistics(codes) == {"diversity": 0.25, "entropy": 1.0, "distinct": (4 + 1) / 2 / 4}
+
+
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
+        (["--what", "schedule", "--values", "cosine,cosinus"], "schedule is 'cosinus'; choose from cosine, linear"),
+        (
+            ["--what", "guidance_until", "--guidance-from", "0.6"],
+            "guidance_until is 0.25; it must be a number from 0.6",
+        ),
         (["--what", "steps", "--values", "1,x"], "whole numbers with commas"),
         (["--what", "guidance", "--values", "0,200"], "guidance is 200"),
         (["--what", "steps", "--seeds", "1"], "must be 2 or more"),

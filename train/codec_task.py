@@ -8,7 +8,7 @@ may be trained on them meanwhile.
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from train import checkpoint
 from train.codec_sounds import Crops, FloatArray, describe, read_pool
 from train.discriminators import Discriminators
 from train.framecodec import FrameCodec, FrameCodecConfig
-from train.options import RecipeError, Statement, options_from
+from train.options import COUNT, NATURAL, SHARE, Ranges, RecipeError, Statement, options_from
 
 LOG_FLOOR = 1e-5  # of mel magnitudes: a sound below it counts as silence
 SCALES = {128: 20, 512: 80, 2048: 80}  # FFT size -> mel bands; each costs as much as the network, so few
@@ -29,6 +29,12 @@ REVIVE_EVERY = 10  # steps between looks at the codebooks' use
 
 @dataclass(frozen=True)
 class CodecOptions(Statement):
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("batch", "frames", "judged_frames", "validation_sounds", "threads"), COUNT),
+        **dict.fromkeys(("mel_weight", "complex_weight", "wave_weight", "generator_weight"), NATURAL),
+        **dict.fromkeys(("feature_weight", "codebook_weight", "commitment_weight", "revive_steps"), NATURAL),
+        **dict.fromkeys(("quantizer_dropout", "revive_below"), SHARE),
+    }
     sounds: str = "../shared/sounds"  # folder with sounds.csv
     system: str = ""  # folder the codec is saved in; default: the run's own
     start: str = ""  # system folder whose codec to go on from; default: fresh weights
@@ -50,6 +56,11 @@ class CodecOptions(Statement):
     validation_sounds: int = 40
     bfloat16: bool = True  # autocast of the network's matrix products
     threads: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adversarial and self.judged_frames > self.frames:
+            raise ValueError(f"judged_frames {self.judged_frames} must not exceed the crop's frames {self.frames}")
 
 
 # ---------------------------------------------------------------- spectra

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from train.options import RecipeError
+from train.options import NATURAL, Ranges, RecipeError
 
 T = TypeVar("T")
 STRATEGIES = ("ddp", "fsdp")
@@ -99,6 +99,7 @@ def collected(value: T) -> list[T]:
 class Share:
     """How a batch is computed; the result does not depend on it."""
 
+    RANGES: ClassVar[Ranges] = {"device_batch": NATURAL}
     device_batch: int = 0  # examples computed at once; 0: the process's whole share. The rest is accumulated
 
     def share(self, batch: int) -> tuple[slice, int]:

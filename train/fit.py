@@ -34,7 +34,7 @@ TASKS = {  # name -> factory(options: dict, seed: int) -> Task
 }
 CHANGEABLE = {  # in a run that goes on: length, reports, what tames divergence, where things lie, what is stated
     *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every", "judge_every")),
-    *(f"loop.{key}" for key in ("keep_states", "tensorboard")),
+    *(f"loop.{key}" for key in ("keep_states", "result", "tensorboard")),
     *(f"loop.{key}" for key in ("learning_rate", "final_learning_rate", "clip_norm")),
     *(f"task.{key}" for key in ("sounds", "clips", "data", "frames", "system", "start", "device")),
     *(f"task.{key}" for key in ("validation", "validation_data", "validation_clips", "validation_frames")),
@@ -98,19 +98,29 @@ def keep_recipe(out: Path, recipe: dict[str, Any], defaults: dict[str, Any] | No
     path = out / "recipe.json"
     recipe = json.loads(json.dumps(recipe))  # as it will be read again
     if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        kept["task"] = json.loads(json.dumps(defaults or {})) | kept.get("task", {})
+        kept = _kept_recipe(path)
+        kept["task"] = json.loads(json.dumps(defaults or {})) | kept["task"]
         changed = {
             f"{table}.{key}"
             for table in recipe
-            for key in recipe[table].keys() | kept.get(table, {}).keys()
-            if recipe[table].get(key) != kept.get(table, {}).get(key)
+            for key in recipe[table].keys() | kept[table].keys()
+            if recipe[table].get(key) != kept[table].get(key)
         }
         changed = sorted(changed - CHANGEABLE)
         if changed:
             raise RecipeError(f"{out} holds a run with other values of {', '.join(changed)}; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(path, recipe)
+
+
+def _kept_recipe(path: Path) -> dict[str, dict[str, Any]]:
+    """What a run was started with. Raises RecipeError where the file was damaged."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {"task": dict(kept["task"]), "loop": dict(kept["loop"])}
+    except (ValueError, KeyError, TypeError) as error:
+        advice = "delete it to go on with this recipe (it is not compared then), or choose another --out"
+        raise RecipeError(f"{path} is damaged ({error!r}); {advice}") from error
 
 
 def get_parser() -> argparse.ArgumentParser:

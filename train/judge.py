@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from runtime.decode import decode
 from train.distributed import collected, rank, world
 from train.metrics import METRICS, MissingWeights, Moments, Pair, Sound, frechet_distance_of
 from train.objective import Batch
+from train.options import COUNT, NATURAL, Ranges
 from train.reports import Sample
 
 NOISE = 3  # stream of random numbers, beside those of train.order
@@ -30,6 +31,13 @@ Logits = Callable[[Batch], Tensor]
 class JudgeOptions:
     """Fields of a recipe's [task] table."""
 
+    RANGES: ClassVar[Ranges] = {
+        "judge_clips": NATURAL,
+        "judge_batch": COUNT,
+        "judge_steps": COUNT,
+        "judge_guidance": NATURAL,
+        "judge_diversity": NATURAL,
+    }
     judge_clips: int = 0  # validation clips that are generated every loop.judge_every steps; 0: none
     judge_batch: int = 8
     judge_steps: int = 32

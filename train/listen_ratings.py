@@ -11,7 +11,7 @@ from typing import Any
 from runtime.audio import OptionError
 from train.evaluate_report import number
 from train.listen_plan import FULL, LOW, SECTIONS, Item, Plan
-from train.statistics import summarise
+from train.statistics import crossed_interval
 
 LONGEST_NAME = 80
 COLUMNS = (  # (question, rate, head)
@@ -111,7 +111,7 @@ def check_listener(name: Any) -> str:
 
 # ---------------------------------------------------------------- mean opinion scores
 def scores(ratings: Ratings) -> dict[str, Any]:
-    """Per group of listeners, system and column: {"mean", "interval", "n"}."""
+    """Per group of listeners, system and column: {"mean", "interval", "n"}, the interval over listeners and samples."""
     out: dict[str, Any] = {}
     for group, expert in GROUPS.items():
         chosen = [r for r in ratings.known.values() if expert is None or r.expert == expert]
@@ -120,10 +120,19 @@ def scores(ratings: Ratings) -> dict[str, Any]:
         for system in dict.fromkeys(item.system for item in ratings.plan.items):
             systems[system] = {}
             for question, rate, head in COLUMNS:
-                values = [r.ratings[question] for r in chosen if _asks(ratings.items[r.item], system, question, rate)]
-                systems[system][head] = summarise(values)
+                asked = [r for r in chosen if _asks(ratings.items[r.item], system, question, rate)]
+                systems[system][head] = _summary(asked, question)
         out[group] = {"listeners": len(listeners), "ratings": len(chosen), "systems": systems}
     return out
+
+
+def _summary(asked: list[Rating], question: str) -> dict[str, Any] | None:
+    """One listener's ratings are alike, and so are those of one sample: neither are independent."""
+    if not asked:
+        return None
+    values = [r.ratings[question] for r in asked]
+    interval = crossed_interval(values, [r.listener for r in asked], [r.item for r in asked])
+    return {"mean": sum(values) / len(values), "interval": interval, "n": len(values)}
 
 
 def _asks(item: Item, system: str, question: str, rate: int) -> bool:
@@ -135,7 +144,7 @@ def as_markdown(found: dict[str, Any]) -> str:
     lines = [
         "# Mean opinion scores",
         "",
-        "1 bad to 5 excellent; in brackets 95 % intervals of a bootstrap over ratings.",
+        "1 bad to 5 excellent; in brackets 95 % intervals of a bootstrap over listeners and over samples.",
         "",
     ]
     for group, values in found.items():

@@ -7,6 +7,7 @@ are the defaults.
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -15,17 +16,19 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from train.average import Average
-from train.distributed import largest, whole, world
+from train.distributed import largest, rank, whole, world
+from train.options import COUNT, NATURAL, POSITIVE, Ranges, check
 from train.reports import Reports, Sample
-from train.state import Run, TrainingError, load_state, save_state
+from train.state import Run, TrainingError, load_best, load_state, save_best, save_state
 
 EXPLODED, PATIENCE = 100, 50  # a loss above so many medians, for so many steps, is divergence
+RESULTS = ("last", "best")
 RECENT, ENOUGH = 1000, 100  # losses that the median is of, at most and at least
 ADVICE = "lower learning_rate or clip_norm (--set loop.learning_rate=...); the run then goes on from its last state"
 
@@ -62,7 +65,10 @@ class JudgedTask(Protocol):
     """A task that can also be validated by what it makes."""
 
     def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
-        """Scores of generated samples, given validate's numbers, and some of the samples."""
+        """Scores of generated samples, given validate's numbers, and some of the samples.
+
+        By "aggregate", higher is better, the loop tells which weights are the best so far.
+        """
         ...
 
 
@@ -86,6 +92,7 @@ class LoopConfig:
     seed: int = 0
     save_every: int = 1000  # steps
     keep_states: int = 2  # the newest ones
+    result: str = "last"  # which weights become the component: the last, or the best by what the task judges
     log_every: int = 50
     validate_every: int = 1000
     judge_every: int = 10_000  # validation by generated samples as well, where a task has it
@@ -93,13 +100,19 @@ class LoopConfig:
     minutes: float | None = None  # time budget; the decay then follows the share of it that is used
     ema: float | None = None  # share of the averaged weights that stays at a step, say 0.999; they are then the result
 
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("steps", "save_every", "keep_states", "log_every", "validate_every", "judge_every"), COUNT),
+        **dict.fromkeys(("learning_rate", "clip_norm", "minutes"), POSITIVE),
+        **dict.fromkeys(("final_learning_rate", "warmup_steps", "power", "weight_decay", "seed"), NATURAL),
+    }
+
     def __post_init__(self) -> None:
+        check(self)
         object.__setattr__(self, "betas", tuple(self.betas))  # TOML and JSON have lists
-        for name in ("steps", "save_every", "keep_states", "log_every", "validate_every", "judge_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ValueError(f"minutes must be positive, not {self.minutes}; leave it out for no time budget")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers from 0 to below 1, not {list(self.betas)}")
+        if self.result not in RESULTS:
+            raise ValueError(f"unknown result {self.result!r}; choose from {', '.join(RESULTS)}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema must lie between 0 and 1, not {self.ema}; leave it out for the last step's weights")
 
@@ -178,10 +191,20 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
             if done or stopped or due:
                 save_state(out, run, task.module, optimizer, average, config.keep_states)
     if done:
-        task.steps = run.step
         with average.applied(task.module) if average else nullcontext():
-            task.finish(out)
+            _finish(task, config, run, out)
     return {"finished": done, "step": run.step, "seconds": run.seconds} | results
+
+
+def _finish(task: Task, config: LoopConfig, run: Run, out: Path) -> None:
+    """Save the component: what the module holds, or the best weights in its place."""
+    task.steps = run.step
+    if config.result == "best":
+        best = load_best(out, task.module)
+        if best is None and rank() == 0:
+            print("nothing was judged, so no weights are known to be the best: the last are saved", file=sys.stderr)
+        task.steps = run.step if best is None else best
+    task.finish(out)
 
 
 def one_step(task: Task, config: LoopConfig, run: Run, optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -226,7 +249,7 @@ def _diverged(what: str, value: float, step: int) -> str:
 
 
 def _validate(task: Task, config: LoopConfig, run: Run, reports: Reports | None) -> dict[str, float]:
-    """Numbers of `task.validate`; with `reports` also of `task.judge`, whose samples go there."""
+    """Numbers of `task.validate`; with `reports` also of `task.judge`, whose samples go there. The best are kept."""
     begin = time.monotonic()
     task.module.eval()
     torch.manual_seed(config.seed)
@@ -236,6 +259,8 @@ def _validate(task: Task, config: LoopConfig, run: Run, reports: Reports | None)
             scores, samples = task.judge(results)
             results |= scores
             reports.samples(samples, run.step)
+            if "aggregate" in scores:
+                save_best(reports.out, run, task.module, scores["aggregate"])
     _, run.seconds = _agreed(False, run.seconds + time.monotonic() - begin)
     return {f"validation_{name}": value for name, value in results.items()}
 

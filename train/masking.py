@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from engines.contract import mask_ratio
 
+TARGET_NORMS = ("layernorm", "none")
+
 
 def token_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Mask [K, T] of one example: u ~ U[0, pi/2], each position with probability cos(u), independently; never empty."""
@@ -38,8 +40,8 @@ class AuxiliaryLosses(nn.Module):
 
     def __init__(self, audio_dim: int, width: int, target_norm: str = "layernorm") -> None:
         super().__init__()
-        if target_norm not in ("layernorm", "none"):
-            raise ValueError(f"unknown target_norm {target_norm!r}; choose from layernorm, none")
+        if target_norm not in TARGET_NORMS:
+            raise ValueError(f"unknown target_norm {target_norm!r}; choose from {', '.join(TARGET_NORMS)}")
         self.target_norm = target_norm
         self.projection = nn.Linear(audio_dim, width)
         self.log_temperature = nn.Parameter(torch.full((1,), log(1 / 0.07)))

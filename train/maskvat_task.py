@@ -10,22 +10,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engines.contract import SIZES, Grid, adapter_index, condition_indices
+from engines.contract import DESIGNS, SIZES, Grid, adapter_index, condition_indices
 from train import distributed, order
 from train.checkpoint import COMPONENTS, load, save
 from train.cost import Cost, forward_flops
 from train.judge import Judge, JudgeOptions
-from train.masking import AuxiliaryLosses, contrastive_loss, masked_cross_entropy
+from train.masking import TARGET_NORMS, AuxiliaryLosses, contrastive_loss, masked_cross_entropy
 from train.model import MaskVAT
 from train.negatives import Cached, cached
 from train.objective import Batch, Objective, Terms
-from train.options import RecipeError, Statement, options_from
+from train.options import COUNT, NATURAL, POSITIVE, SHARE, Ranges, RecipeError, Statement, options_from
 from train.prepare import system_config
 from train.reports import Sample
 from train.samples import Clips, open_source
@@ -37,6 +37,12 @@ VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 class MaskVATOptions(JudgeOptions, distributed.Share, Statement):
     """The [task] table of a recipe."""
 
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("batch", "readers", "validation_count"), COUNT),
+        **dict.fromkeys(("mse_weight", "contrastive_weight"), NATURAL),
+        "crop_seconds": POSITIVE,
+        "condition_dropout": SHARE,
+    }
     data: str  # prepared clips: a folder, or the place of shards
     validation: str
     system: str  # folder with the codec and the encoders; the trained component goes there
@@ -59,6 +65,11 @@ class MaskVATOptions(JudgeOptions, distributed.Share, Statement):
     model: dict[str, Any] = field(default_factory=dict)  # further fields of ModelConfig
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.design not in DESIGNS:
+            raise ValueError(f"unknown design {self.design!r}; choose from {', '.join(DESIGNS)}")
+        if self.target_norm not in TARGET_NORMS:
+            raise ValueError(f"unknown target_norm {self.target_norm!r}; choose from {', '.join(TARGET_NORMS)}")
         if self.size not in SIZES:
             raise ValueError(f"unknown size {self.size!r}; choose from {', '.join(SIZES)}")
         if self.strategy not in distributed.STRATEGIES:
@@ -93,7 +104,10 @@ class MaskVATTask:
         parts = {n: load(options.system, n) for n in COMPONENTS if n != "maskvat"}
         self.codec = parts["codec"]
         sizes = SIZES[options.size] | options.model
-        self.config = c = system_config(parts, design=options.design, **sizes)
+        try:
+            self.config = c = system_config(parts, design=options.design, **sizes)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise RecipeError(f"[task] model and the components of {options.system} do not fit: {error}") from error
         self.train_clips = Clips(open_source(options.data, "train", c), c, options.readers)
         self.validation_clips = Clips(open_source(options.validation, "validation", c), c, options.readers)
         self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))

@@ -6,7 +6,7 @@ clip in it is a negative, whatever the number of processes and the size of the p
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from train.checkpoint import load, save
 from train.maskvat_task import find_device
 from train.negatives import cached
 from train.objective import Batch
-from train.options import RecipeError, Statement, options_from
+from train.options import COUNT, SHARE, Ranges, RecipeError, Statement, options_from
 from train.prepare import USED, system_config
 from train.samples import Clips, open_source
 from train.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
@@ -29,6 +29,10 @@ POOLINGS = ("sequence", "mean")
 class ScavPreparedOptions(distributed.Share, Statement):
     """The [task] table of a recipe."""
 
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("batch", "dim", "layers", "heads", "readers", "validation_count"), COUNT),
+        "dropout": SHARE,
+    }
     data: str  # prepared clips: a folder, or the place of shards
     validation: str
     system: str  # folder with the encoders that made them; the trained component goes there
@@ -44,6 +48,9 @@ class ScavPreparedOptions(distributed.Share, Statement):
     validation_count: int = 535
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling is {self.pooling!r}; choose from {', '.join(POOLINGS)}")
 

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -24,7 +24,7 @@ from runtime.video import Video
 from train import checkpoint
 from train.beats import BUNDLED as BEATS_BUNDLED
 from train.beats import RATE, BEATs, BEATsConfig, fbank
-from train.options import RecipeError, Statement, options_from
+from train.options import COUNT, NATURAL, POSITIVE, Ranges, RecipeError, Statement, options_from
 from train.prepare import VIDEOS, clip_sound
 from train.scav import BUNDLED as SCAV_BUNDLED
 from train.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
@@ -38,6 +38,11 @@ POOLINGS = ("sequence", "mean")
 
 @dataclass(frozen=True)
 class ScavOptions(Statement):
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("clip_fps", "batch", "crops_per_clip", "threads"), COUNT),
+        "seconds": POSITIVE,
+        "gain_db": NATURAL,
+    }
     data: str = "prepared/train"  # folder with ID.npz
     clips: str = "clips/train"  # folder with ID.mp4, and ID.flac or ID.wav where the sound is apart
     validation_data: str = "prepared/val"
@@ -53,6 +58,7 @@ class ScavOptions(Statement):
     threads: int = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling is {self.pooling!r}; choose from {', '.join(POOLINGS)}")
         if self.batch % self.crops_per_clip:

@@ -1,10 +1,13 @@
 """Where a run stands, on disk: DIR/state/STEP/, written as a whole or not at all, by the first process for all.
 
+DIR/best/STEP/ are the weights alone that were judged best so far, and their score.
+
 A state holds whole tensors, however many processes the network was split among, so a run may go on with another number
 of them.
 """
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -56,26 +59,63 @@ def save_state(
     barrier()
 
 
-def _write(root: Path, run: Run, tensors: dict[str, Tensor]) -> None:
+def save_best(out: Path, run: Run, module: nn.Module, score: float) -> None:
+    """Keep the module's weights in out/best/STEP/, if those that are there have a lower score. All processes call it.
+
+    Raises TrainingError where they cannot be written; older ones are then as they were.
+    """
+    kept = _states(out, "best")
+    better = not kept or score > _score(kept[-1])
+    barrier()  # before the first process changes what the others look at
+    if not better:
+        return
+    tensors = {f"module.{name}": whole(value) for name, value in module.state_dict().items()}
+    if rank() == 0:
+        _write(out / "best", run, tensors, score=score)
+        for old in kept:
+            if int(old.name) != run.step:
+                shutil.rmtree(old, ignore_errors=True)
+    barrier()
+
+
+def _score(folder: Path) -> float:
+    """Of the weights in out/best/STEP/; those that cannot be read are worse than any."""
+    try:
+        return float(json.loads((folder / "state.json").read_text(encoding="utf-8"))["score"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -math.inf
+
+
+def load_best(out: Path, module: nn.Module) -> int | None:
+    """Load the best weights of out/ into the module. Returns their step; None, and nothing is loaded, without any."""
+    for folder in reversed(_states(out, "best")):
+        own = module.state_dict()
+        stored = _part(load_file(str(folder / "tensors.safetensors")), "module")
+        module.load_state_dict({name: placed(value, own[name]) for name, value in stored.items()}, strict=True)
+        return int(folder.name)
+    return None
+
+
+def _write(root: Path, run: Run, tensors: dict[str, Tensor], **numbers: float) -> None:
     temporary, final = root / f".{run.step:09d}", root / f"{run.step:09d}"
     for folder in (final, *root.glob(".[0-9]*")):  # half-written ones of runs that were killed, too
         shutil.rmtree(folder, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         write_tensors(temporary / "tensors.safetensors", tensors)
-        write_json(temporary / "state.json", asdict(run))
+        write_json(temporary / "state.json", asdict(run) | numbers)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        kept = _states(root.parent)
-        rest = f"the state of step {int(kept[-1].name)} is whole" if kept else "there is none before it"
+        kept = _states(root.parent, root.name)
+        rest = f"the {root.name} of step {int(kept[-1].name)} is whole" if kept else "there is none before it"
         size = sum(value.nbytes for value in tensors.values()) / 1e9
         advice = f"make room ({size:.2g} GB a state) and run the same command again"
         raise TrainingError(f"cannot write {final} ({error}); {rest}; {advice}") from error
     temporary.rename(final)
 
 
-def _states(out: Path) -> list[Path]:
-    return sorted(p for p in (out / "state").glob("[0-9]*") if (p / "state.json").exists())
+def _states(out: Path, name: str = "state") -> list[Path]:
+    return sorted(p for p in (out / name).glob("[0-9]*") if (p / "state.json").exists())
 
 
 def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> Run:

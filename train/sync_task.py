@@ -11,7 +11,7 @@ make the plainer task possible.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from train import checkpoint
-from train.options import Statement, options_from
+from train.options import COUNT, NATURAL, POSITIVE, SHARE, Range, Ranges, Statement, options_from
 from train.s3d import BUNDLED, S3D, S3DConfig
 from train.sync_clips import Floats, Take, Targets, distort, read_clips, recolour
 
@@ -30,6 +30,13 @@ MOMENTUM = 0.03  # of BatchNorm while training: the official 1e-3 needs more ste
 
 @dataclass(frozen=True)
 class SyncOptions(Statement):
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("batch", "validation_count", "threads"), COUNT),
+        **dict.fromkeys(("strength_weight", "material_weight", "level_weight", "place_weight", "distractors"), NATURAL),
+        "crop": Range(4),  # a cut leaves a quarter of it
+        "cuts": SHARE,
+        "positive_weight": POSITIVE,
+    }
     frames: str = "frames/train"  # folder with ID.frames.npy
     clips: str = "clips/train"  # folder with ID.json
     validation_frames: str = "frames/val"
