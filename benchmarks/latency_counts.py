@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engines.contract import ModelConfig, condition_indices
-from runtime.decode import masked_after
+from runtime.decode import Plan
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def total(products: Sequence[Product]) -> float:
 
 def masked_shares(steps: int, tokens: int) -> list[float]:
     """Share of `tokens` that is masked before each step of a clip's first window."""
-    shares, now = [], tokens
+    plan, shares, now = Plan(0, steps, 0.0), [], tokens
     for n in range(steps):
         if not now:
             break
         shares.append(now / tokens)
-        now = masked_after(n, steps, tokens, now)
+        now = plan.masked_after(n, tokens, now)
     return shares

@@ -5,7 +5,6 @@ step given (the other step only answers, the reference's tokens are kept), and f
 changes what comes after it.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 import runtime
 from benchmarks.latency_systems import Subject, precisions, view
 from engines.contract import FloatArray, Int32Array
-from runtime.decode import decode
+from runtime import candidates
+from runtime import decode as loop
 
 Moment = tuple[Int32Array, Int32Array, FloatArray]  # codes that a step was given, its tokens, their log-probabilities
 Wrap = Callable[[Any], Any]
@@ -25,19 +25,16 @@ Wrap = Callable[[Any], Any]
 @contextmanager
 def wrapped_steps(wrap: Wrap) -> Iterator[None]:
     """While it is open, the runtime's loop runs wrap(step) in place of its step function."""
+    advance = loop.advance
 
-    def loop(step_fn: Any, *arguments: Any, **options: Any) -> Any:
-        return decode(wrap(step_fn), *arguments, **options)
+    def wrapped(rows: loop.Rows, step_fn: Any, *rest: Any) -> None:
+        advance(rows, wrap(step_fn), *rest)
 
-    users = [m for n, m in sys.modules.items() if n.startswith("runtime.") and getattr(m, "decode", None) is decode]
-    users = [m for m in users if m.__name__ != decode.__module__]
-    for module in users:
-        module.decode = loop  # type: ignore[attr-defined]
+    candidates.advance = wrapped  # type: ignore[assignment]
     try:
         yield
     finally:
-        for module in users:
-            module.decode = decode  # type: ignore[attr-defined]
+        candidates.advance = advance
 
 
 def recording(moments: list[Moment]) -> Wrap:
@@ -83,14 +80,14 @@ class Reference:
             raise runtime.OptionError(f"{subject.name} has no fp32 or fp16 step to compare with; export it with one")
         self.precision, self.clip, self.sampling, self.folder = have[0], clip, sampling, folder
         self.moments: list[Moment] = []
-        pipeline = runtime.load(view(subject, self.precision, folder), "cpu")
+        pipeline = runtime.load(view(subject, "cpu", self.precision, folder), "cpu")
         self.mask_token = pipeline.config.mask_token
         with wrapped_steps(recording(self.moments)):
             self.codes = pipeline.generate(clip, sampling)[0].codes
 
     def agreement(self, subject: Subject, backend: str, precision: str) -> dict[str, Any]:
         """Shares of equal tokens of one backend and precision."""
-        pipeline = runtime.load(view(subject, precision, self.folder), backend)
+        pipeline = runtime.load(view(subject, backend, precision, self.folder), backend)
         equal: list[tuple[int, int]] = []
         with wrapped_steps(forced(self.moments, self.mask_token, equal)):
             pipeline.generate(self.clip, self.sampling)

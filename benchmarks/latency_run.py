@@ -110,7 +110,7 @@ class Session:
     # ------------------------------------------------------------ points
     def point(self, subject: Subject, backend: str, precision: str, load: Load) -> None:
         """One process: cold, then warm."""
-        order = runtime_order(subject.name, view(subject, precision, self.folder), backend, self.args.threads)
+        order = runtime_order(subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads)
         request = self.request(load, mux=True)
         with Worker(order) as worker:
             cold = worker.ask(request)
@@ -155,7 +155,9 @@ class Session:
             at = {"size": subject.name, "steps": load.steps, "candidates": 1, "clip_seconds": load.clip_seconds}
             orders: list[tuple[Values, Answer]] = []
             for backend, precision in ours:
-                order = runtime_order(subject.name, view(subject, precision, self.folder), backend, self.args.threads)
+                order = runtime_order(
+                    subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads
+                )
                 orders.append((at | {"backend": backend, "precision": precision, "ours": True}, order))
             for name, changes in modes.items():
                 if self.args.baselines == "eager" and changes["kind"] != EAGER:
@@ -218,7 +220,7 @@ class Session:
                       if (p["size"], p["backend"], p["precision"]) == (subject.name, backend, precision)]  # fmt: skip
             asked = sorted({(p["steps"], p["candidates"]) for p in points})
             options = [{"steps": s, "candidates": c, "guidance": self.args.guidance} for s, c in asked]
-            bundle = view(subject, precision, self.folder)
+            bundle = view(subject, backend, precision, self.folder)
             found = onset_scores(bundle, backend, self.args.clips, self.args.clips_limit, options)
             scores = dict(zip(asked, found, strict=True))
             for p in points:
@@ -247,9 +249,13 @@ class Session:
 
 
 def computed_on(backend: str, precision: str) -> tuple[bool, str]:
-    """Whether a backend is a card, and what a step of this precision is computed in there."""
+    """Whether a backend is a card, and what a step of this precision is computed in there.
+
+    ONNX Runtime computes weights that are stored as fp16 in fp32, on CPUs and on cards.
+    """
     card = backend != "cpu" and not backend.startswith("torch cpu")
-    return card, precision if card or precision == "int8" else "fp32"
+    stored = backend in ("cpu", "cuda") and precision != "int8"
+    return card, "fp32" if stored else precision
 
 
 def stage_shares(

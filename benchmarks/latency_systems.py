@@ -187,29 +187,60 @@ def random_subject(size: str, cache: Path) -> Subject:
 
 
 # ---------------------------------------------------------------- precisions
+def typed(subject: Subject) -> dict[str, Any]:
+    """The strongly typed graphs beside the bundle, which TensorRT runs: file -> entry of their index."""
+    path = subject.bundle / "typed" / "typed.json"
+    if not path.is_file():
+        return {}
+    entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["files"]
+    return entries
+
+
 def precisions(subject: Subject, backend: str) -> list[str]:
-    """Precisions of the step that the bundle has and the backend runs, the one that the runtime takes first."""
-    have = {entry["precision"] for entry in subject.manifest["files"].values() if entry["graph"] == "step"}
+    """Precisions of the step that there are for a backend, the one that the runtime takes first."""
+    files = subject.manifest["files"].values()
+    have = {entry["precision"] for entry in files if entry["graph"] == "step"}
+    if backend.startswith("tensorrt"):
+        have = {entry["precision"] for entry in typed(subject).values() if entry["graph"] == "step"}
+        return [p for p in ("fp16", "bf16") if p in have] + ["fp32"]
     return [p for p in BACKENDS[backend].precisions if p in have]
 
 
-def view(subject: Subject, precision: str, folder: Path) -> Path:
+def view(subject: Subject, backend: str, precision: str, folder: Path) -> Path:
     """The bundle with one precision only, where a graph has it: files are linked, not copied."""
-    values = subject.manifest
+    values, name = subject.manifest, f"{subject.name}-{backend}-{precision}"
     files: dict[str, dict[str, Any]] = values["files"]
-    has = {entry["graph"] for entry in files.values() if entry["precision"] == precision}
-    keep = {n for n, e in files.items() if e["graph"] and (e["precision"] == precision or e["graph"] not in has)}
-    keep |= {n for n, e in files.items() if not e["graph"] and n.removesuffix(".data") in keep}
+    if backend.startswith("tensorrt"):  # the choice is among the typed graphs, which need the files they come from
+        keep = set(files)
+    else:
+        has = {entry["graph"] for entry in files.values() if entry["precision"] == precision}
+        keep = {n for n, e in files.items() if e["graph"] and (e["precision"] == precision or e["graph"] not in has)}
+        keep |= {n for n, e in files.items() if not e["graph"] and n.removesuffix(".data") in keep}
     where = hashlib.sha256(str(subject.bundle.resolve()).encode()).hexdigest()[:8]  # names need not be unique
-    out = folder / f"{subject.name}-{precision}-{where}"
+    out = folder / f"{name}-{where}"
     if not out.is_dir():
         out.mkdir(parents=True)
-        for name in sorted(keep):
-            link(subject.bundle / name, out / name)
+        for file in sorted(keep):
+            link(subject.bundle / file, out / file)
         for table in ("files", "self_test"):
             values[table] = {n: e for n, e in values.get(table, {}).items() if n in keep}
         write_atomically(out / MANIFEST, json.dumps(values, indent=1) + "\n")
+        if backend.startswith("tensorrt"):
+            link_typed(subject, precision, out / "typed")
     return out
+
+
+def link_typed(subject: Subject, precision: str, folder: Path) -> None:
+    """The typed graphs of one precision, and fp32 ones for graphs that lack it."""
+    entries = typed(subject)
+    has = {e["graph"] for e in entries.values() if e["precision"] == precision}
+    keep = {n: e for n, e in entries.items()
+            if e["precision"] == precision or (e["precision"] == "fp32" and e["graph"] not in has)}  # fmt: skip
+    if keep:
+        folder.mkdir()
+        for file in {file for entry in keep.values() for file in entry["sha256"]}:
+            link(subject.bundle / "typed" / file, folder / file)
+        write_atomically(folder / "typed.json", json.dumps({"files": keep}, indent=1) + "\n")
 
 
 def link(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """What an engine is: a loaded graph that runs on NumPy arrays, checked against the contract on both sides."""
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +28,47 @@ class EngineError(MaskVATError):
     """A backend failed while it ran a graph: out of memory, for example."""
 
 
-class Engine(Protocol):
-    """A loaded, runnable graph. `run` may be called from several threads."""
+class Engine(ABC):
+    """A loaded, runnable graph. `run` and what `bind` returns may be called from several threads."""
 
     graph: Graph
     backend: str  # e.g. "onnxruntime/CPUExecutionProvider": what really runs it
 
-    def run(self, feeds: Feeds) -> Feeds: ...
+    def bind(self, fixed: Feeds) -> "Bound":
+        """The graph with some inputs fixed. Raises ContractError where one does not fit."""
+        return Bound(self, fixed)
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Run the graph once. Raises ContractError, EngineError, BackendUnavailable."""
+        return self.bind({}).run(feeds)
+
+    @abstractmethod
+    def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        """Run on checked inputs; `sizes` says what each axis letter of them stands for.
+
+        `fixed` is the same object whenever the same Bound calls: a backend may keep on the card what it holds. The
+        arrays returned are the caller's. Called by Bound only, which checks what comes back.
+        """
+
+
+class Bound:
+    """A graph whose fixed inputs are checked once and stay where the backend wants them, for a whole clip say."""
+
+    def __init__(self, engine: Engine, fixed: Feeds) -> None:
+        """`fixed` must not be altered while this is used."""
+        graph = engine.graph
+        self._engine, self._fixed, self._sizes = engine, dict(fixed), dict[str, int]()
+        known = tuple(s for s in graph.inputs if s.name in fixed)
+        check_tensors(graph, known, self._fixed, self._sizes)
+        self._varying = tuple(s for s in graph.inputs if s.name not in fixed)
+
+    def run(self, varying: Feeds) -> Feeds:
+        """Run the graph with the inputs that are not fixed. Raises as Engine.run."""
+        graph, sizes = self._engine.graph, dict(self._sizes)
+        check_tensors(graph, self._varying, varying, sizes)
+        outputs = self._engine.execute(self._fixed, varying, sizes)
+        check_tensors(graph, graph.outputs, outputs, sizes)
+        return outputs
 
 
 def check_tensors(graph: Graph, specs: tuple[TensorSpec, ...], values: Feeds, sizes: dict[str, int]) -> None:

@@ -71,6 +71,7 @@ class ModelConfig:
     sync_dim: int = 512
     sync_stride: int = 8  # input frames per feature: 8 (bridge) or 4 (mixed_4d)
     sync_offset: int = 2  # input frame at the centre of feature 0
+    sync_context: int = 0  # input frames on each side that make encoding in pieces exact; 0: not known, never in pieces
     # audio encoder (BEATs' role) and SCAV
     audio_rate: int = 16000  # Hz
     audio_stride: int = 2560  # samples at audio_rate per step: 16 frames of 10 ms
@@ -96,6 +97,7 @@ class ModelConfig:
             raise ValueError(f"heads are {self.hidden_size // self.n_heads} wide; rotary positions need an even width")
         if not 0 <= self.overlap_seconds < self.window_seconds:
             raise ValueError(f"windows of {self.window_seconds} s cannot overlap by {self.overlap_seconds} s")
+        exact_div(self.sync_context, self.sync_stride)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
@@ -148,10 +150,6 @@ class ModelConfig:
     @property
     def window_tokens(self) -> int:
         return self.n_tokens(self.window_seconds * self.sample_rate)
-
-    @property
-    def overlap_tokens(self) -> int:
-        return self.n_tokens(self.overlap_seconds * self.sample_rate)
 
     def n_clip(self, n_tokens: int) -> int:
         """N, frames at `clip_fps` for T tokens: 80 for 862 at 8 fps."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from engines.base import BackendUnavailable, EngineError, Feeds, check_tensors
+from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -39,7 +39,7 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
 
 
-class OrtEngine:
+class OrtEngine(Engine):
     """One ONNX graph in an ONNX Runtime session. Thread-safe, as sessions are."""
 
     def __init__(self, path: Path, graph: Graph, backend: str, threads: int = 0) -> None:
@@ -81,16 +81,11 @@ class OrtEngine:
             if sorted(names) != sorted(have):
                 raise BackendUnavailable(f"graph {self.graph.name}: the file has {have}, the contract {names}")
 
-    def run(self, feeds: Feeds) -> Feeds:
-        """Run the graph. Raises ContractError where a tensor does not fit the contract."""
-        sizes: dict[str, int] = {}
-        check_tensors(self.graph, self.graph.inputs, feeds, sizes)
+    def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
         names = [s.name for s in self.graph.outputs]
         try:
-            values = self._session.run(names, feeds)
+            values = self._session.run(names, fixed | varying)
         except Exception as error:  # as above: no base class of their own
             advice = "if memory is short, fewer --candidates or shorter clips need less"
             raise EngineError(f"{self.backend} failed in {self.graph.name}: {error}; {advice}") from error
-        outputs = dict(zip(names, values, strict=True))
-        check_tensors(self.graph, self.graph.outputs, outputs, sizes)
-        return outputs
+        return dict(zip(names, values, strict=True))

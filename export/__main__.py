@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
@@ -158,7 +158,8 @@ def place(folder: Path, options: Options) -> None:
 
 def build(options: Options, components: dict[str, nn.Module], folder: Path) -> dict[str, Parity]:
     """Write graphs and manifest into `folder`, verify them, and print the table."""
-    config = components["maskvat"].config
+    # how far the sync encoder looks is no matter of training, so no checkpoint needs to know it
+    config = replace(components["maskvat"].config, sync_context=components["sync_encoder"].context)
     table = graphs(config)
     files = write_graphs(options, graph_modules(components, fold=True), table, folder)
     log.info("verifying")

@@ -5,7 +5,9 @@ log-probability of the sampled token plus annealed Gumbel noise; counts are exac
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import floor
+from typing import Self
 
 import numpy as np
 
@@ -16,16 +18,99 @@ StepFn = Callable[[Int32Array, FloatArray], tuple[Int32Array, FloatArray]]
 LogitsFn = Callable[[Int32Array, bool], tuple[FloatArray, FloatArray | None]]
 NoiseFn = Callable[[int], tuple[FloatArray, FloatArray]]
 
+# share of tokens still masked at progress u in [0, 1]: the paper's, and others of MaskGIT (arXiv 2202.04200)
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": mask_ratio,
+    "linear": lambda u: 1 - u,
+    "square": lambda u: 1 - u**2,
+    "cubic": lambda u: 1 - u**3,
+}
 
-def masked_after(step: int, steps: int, at_start: int, now: int) -> int:
-    """How many of a row's `at_start` masked tokens stay masked after `step` (from 0), when `now` are masked.
 
-    floor(cos(pi/2 (n+1)/N) M0), but every step reveals at least one token and the last reveals all.
+@dataclass(frozen=True)
+class Plan:
+    """How the loop goes from masked to decided, the same for every row."""
+
+    mask_token: int
+    steps: int
+    diversity: float  # scale of the Gumbel noise on the confidence, times 1 - (n + 1) / steps
+    schedule: str = "cosine"  # one of SCHEDULES
+
+    def masked_after(self, step: int, at_start: int, now: int) -> int:
+        """How many of a row's `at_start` masked tokens stay masked after `step` (from 0), when `now` are masked.
+
+        floor(ratio((n + 1) / N) M0), but every step reveals at least one token and the last reveals all.
+        """
+        if step == self.steps - 1:
+            return 0
+        target = floor(SCHEDULES[self.schedule]((step + 1) / self.steps) * at_start)
+        return min(max(target, 1), max(now - 1, 0))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the decoding of some rows stands; a step works on it in place."""
+
+    codes: Int32Array  # [B, K, T]
+    at_start: Int32Array  # [B], how many tokens were masked
+    tokens: Int32Array  # [B, K, T], what the last step would put everywhere; before the first step the codes themselves
+
+    @classmethod
+    def begin(cls, codes: Int32Array, mask_token: int) -> Self:
+        """Positions that hold `mask_token` are to be filled; all others are known. `codes` is copied."""
+        at_start = (codes == mask_token).sum(axis=(1, 2)).astype(np.int32)
+        return cls(codes.copy(), at_start, codes.copy())
+
+    @classmethod
+    def join(cls, parts: "list[Rows]") -> "Rows":
+        """The rows of all parts, copied."""
+        codes, at_start, tokens = ([getattr(p, name) for p in parts] for name in ("codes", "at_start", "tokens"))
+        return cls(np.concatenate(codes), np.concatenate(at_start), np.concatenate(tokens))
+
+    def __getitem__(self, row: int) -> "Rows":
+        """One row, as a view."""
+        one = slice(row, row + 1)
+        return type(self)(self.codes[one], self.at_start[one], self.tokens[one])
+
+    def preview(self, mask_token: int) -> Int32Array:
+        """codes [B, K, T] as if decoding ended here: what is masked takes the last step's tokens, at no cost."""
+        return np.where(self.codes == mask_token, self.tokens, self.codes)
+
+
+def advance(
+    rows: Rows,
+    step_fn: StepFn,
+    noise_fn: NoiseFn,
+    plan: Plan,
+    span: range,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Do the steps of `span`, which follow those that `rows` has seen.
+
+    step_fn(codes, u) -> tokens and their log-probabilities, each [B, K, T]; noise_fn(step) -> two uniforms [B, K, T],
+    for the tokens and for the Gumbel noise. Each row follows its own schedule, so a row's result does not depend on
+    its batch. `on_step(n)` is called after step n; raising stops. Where nothing is masked any more, it ends early.
     """
-    if step == steps - 1:
-        return 0
-    target = floor(mask_ratio((step + 1) / steps) * at_start)
-    return min(max(target, 1), max(now - 1, 0))
+    flat = rows.codes.reshape(len(rows.codes), -1)  # a view: [B, K * T]
+    for n in span:
+        if not (flat == plan.mask_token).any():
+            break  # more steps than masked tokens: the rest has nothing to decide
+        u, gumbel_u = noise_fn(n)
+        tokens, logp = step_fn(rows.codes, u)
+        rows.tokens[...] = tokens
+        scale = np.float32(plan.diversity * (1 - (n + 1) / plan.steps))
+        confidence = logp + scale * gumbel(gumbel_u) if scale else logp
+        for row, (token, score) in enumerate(
+            zip(tokens.reshape(flat.shape), confidence.reshape(flat.shape), strict=True)
+        ):
+            masked = np.flatnonzero(flat[row] == plan.mask_token)  # decided tokens never return: infinite confidence
+            reveal = len(masked) - plan.masked_after(n, int(rows.at_start[row]), len(masked))
+            if reveal > 0:
+                order = np.argsort(-score[masked], kind="stable")  # ties: the earlier position first
+                chosen = masked[order[:reveal]]
+                flat[row, chosen] = token[chosen]
+        if on_step is not None:
+            on_step(n)
 
 
 def decode(
@@ -38,35 +123,10 @@ def decode(
     diversity: float,
     on_step: Callable[[int], None] | None = None,
 ) -> Int32Array:
-    """Fill the positions of codes [B, K, T] that hold `mask_token`; all others are known and stay as they are.
-
-    step_fn(codes, u) -> tokens and their log-probabilities, each [B, K, T]; noise_fn(step) -> two uniforms [B, K, T],
-    for the tokens and for the Gumbel noise, whose scale is diversity * (1 - (n + 1) / steps). Each row follows its own
-    schedule, so a row's result does not depend on its batch. `on_step(n)` is called after step n; raising stops.
-    Where nothing is masked any more, it ends early.
-    """
-    codes = codes.copy()
-    rows = codes.reshape(len(codes), -1)  # a view: [B, K * T]
-    at_start = (rows == mask_token).sum(axis=1)
-    for n in range(steps):
-        if not (rows == mask_token).any():
-            break  # more steps than masked tokens: the rest has nothing to decide
-        u, gumbel_u = noise_fn(n)
-        tokens, logp = step_fn(codes, u)
-        scale = np.float32(diversity * (1 - (n + 1) / steps))
-        confidence = logp + scale * gumbel(gumbel_u) if scale else logp
-        for row, (token, score) in enumerate(
-            zip(tokens.reshape(rows.shape), confidence.reshape(rows.shape), strict=True)
-        ):
-            masked = np.flatnonzero(rows[row] == mask_token)  # decided tokens never return: infinite confidence
-            reveal = len(masked) - masked_after(n, steps, int(at_start[row]), len(masked))
-            if reveal > 0:
-                order = np.argsort(-score[masked], kind="stable")  # ties: the earlier position first
-                chosen = masked[order[:reveal]]
-                rows[row, chosen] = token[chosen]
-        if on_step is not None:
-            on_step(n)
-    return codes
+    """Fill the positions of codes [B, K, T] that hold `mask_token`, in all steps of the paper's plan: see `advance`."""
+    rows = Rows.begin(codes, mask_token)
+    advance(rows, step_fn, noise_fn, Plan(mask_token, steps, diversity), range(steps), on_step)
+    return rows.codes
 
 
 # ---------------------------------------------------------------- the plain reference of the fused step

@@ -19,11 +19,12 @@ from engines.backends import BACKENDS
 from engines.contract import FloatArray
 from engines.manifest import write_atomically
 from runtime.audio import resample, write_wav
+from runtime.decode import SCHEDULES
 from runtime.errors import MaskVATError, MediaError, OptionError
 from runtime.mux import check_container, mux
 from runtime.pipeline import load
 from runtime.progress import PROGRESS, reporter
-from runtime.sampling import Progress, SamplingConfig, Take
+from runtime.sampling import Progress, SamplingConfig, Take, read_budget
 
 log = logging.getLogger(__name__)
 DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}
@@ -51,6 +52,14 @@ def get_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=DEFAULTS["seed"], help="0 to 2^64 - 1; the same seed gives the same sound")
     add("--candidates", type=int, default=DEFAULTS["candidates"], help="sounds to choose among by SCAV, 1 to 256")
     add("--takes", type=int, default=DEFAULTS["takes"], help="best candidates to write, 1 to --candidates")
+    add("--budget", metavar="N,N", default=argparse.SUPPRESS,
+        help="candidates that SCAV keeps on the way: of 10, 4,1 drops six after a third of the steps and three after "
+        "two thirds; the last number is --takes or more (default: all are kept)")  # fmt: skip
+    add("--schedule", choices=list(SCHEDULES), default=DEFAULTS["schedule"], help="how the share of masks falls")
+    add("--guidance-from", type=float, default=DEFAULTS["guidance_from"],
+        help="share of the steps before guidance begins, 0 to 1; steps without it cost half")  # fmt: skip
+    add("--guidance-until", type=float, default=DEFAULTS["guidance_until"],
+        help="share of the steps after which guidance ends, --guidance-from to 1")  # fmt: skip
     add("--rate", type=int, choices=(44100, 48000), default=44100, help="sample rate of the WAV in Hz")
     add("--mux", nargs="?", type=Path, const=Path(), metavar="VIDEO", default=argparse.SUPPRESS,
         help="also write the video with the best sound, picture untouched (default: CLIP.sound.SUFFIX); "
@@ -187,7 +196,8 @@ def run(args: argparse.Namespace) -> None:
     """The whole command; raises MaskVATError."""
     if not 0 <= args.threads <= 1024:
         raise OptionError(f"threads is {args.threads}; it must be from 0 to 1024")
-    sampling = SamplingConfig(**{name: getattr(args, name) for name in DEFAULTS})
+    options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
+    sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
     outputs = plan_outputs(args)
     pipeline = load(getattr(args, "engines", None), args.backend, args.threads)
     log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)

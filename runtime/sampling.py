@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from engines.contract import FloatArray, Int32Array
+from runtime.decode import SCHEDULES
 from runtime.errors import OptionError
 from runtime.rng import MAX_SEED
 
@@ -19,6 +21,11 @@ class SamplingConfig:
     seed: int = 0  # 0 to 2^64 - 1
     candidates: int = 1  # how many to choose among, 1 to 256
     takes: int = 1  # how many of them to return, best first
+    # ways to do less; the paper's sampler knows none of them
+    schedule: str = "cosine"  # how the share of masked tokens falls: a name of runtime.decode.SCHEDULES
+    guidance_from: float = 0.0  # share of the steps before guidance begins, 0 to 1; steps without it cost half
+    guidance_until: float = 1.0  # share of the steps after which it ends
+    budget: tuple[int, ...] = ()  # candidates kept at each of so many moments on the way: (4, 1) of 10
 
     def __post_init__(self) -> None:
         def check(name: str, low: float, high: float, kind: type = int) -> None:
@@ -34,6 +41,30 @@ class SamplingConfig:
         check("seed", 0, MAX_SEED)
         check("candidates", 1, 256)
         check("takes", 1, self.candidates)
+        check("guidance_from", 0, 1, float)
+        check("guidance_until", self.guidance_from, 1, float)
+        if self.schedule not in SCHEDULES:
+            raise OptionError(f"schedule is {self.schedule!r}; choose from {', '.join(SCHEDULES)}")
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        numbers = self.budget if isinstance(self.budget, tuple) else (None,)
+        falling = all(type(n) is int for n in numbers) and all(a > b for a, b in pairwise((self.candidates, *numbers)))
+        if not falling or (numbers and numbers[-1] < self.takes):
+            raise OptionError(
+                f"budget is {self.budget!r}; it must be falling whole numbers as (4, 1), below candidates "
+                f"({self.candidates}), the last one at least takes ({self.takes})"
+            )
+        if len(numbers) >= self.steps:
+            raise OptionError(f"budget has {len(numbers)} numbers; with {self.steps} steps there is room for fewer")
+
+
+def read_budget(text: str) -> tuple[int, ...]:
+    """A budget in the words of a command line: "4,1", or nothing. Raises OptionError."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        raise OptionError(f"budget is {text!r}; give falling whole numbers with commas between them, as 4,1") from error
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ SMALL: dict[str, Any] = {
     "sync_resize": 32,
     "sync_size": 32,
     "sync_dim": 6,
+    "sync_context": 8,  # the least that holds one frame on each side, at every stride
     "audio_dim": 4,
     "scav_dim": 4,
     "hidden_size": 8,
@@ -86,6 +87,13 @@ class Builder:
         return self("Cast", x, to=dtype)
 
 
+def with_neighbours(op: Builder, x: str) -> str:
+    """x[t] + (x[t - 1] - x[t + 1]) / 2 along axis 1, zeros outside."""
+    before = op("Pad", op.slice(x, 1, 0, -1), [1, 0], 0.0, [1])
+    after = op("Pad", op.slice(x, 1, 1), [0, 1], 0.0, [1])
+    return op("Add", x, op("Mul", op("Sub", before, after), 0.5))
+
+
 Body = Callable[[Builder, ModelConfig, Graph], dict[str, str]]  # -> output's name: value's name
 
 
@@ -96,10 +104,10 @@ def frame_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
 
 
 def sync_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """The mean colour of every `sync_stride`-th frame, repeated: Y / stride rows."""
-    frames = op.slice("frames", 1, c.sync_stride - 1, stride=c.sync_stride)
-    mean = op("ReduceMean", op.cast(frames, TensorProto.FLOAT), [2, 3], keepdims=0)  # [B, S, 3]
-    return {"sync_features": op("Gather", op("Div", mean, 255.0), np.arange(c.sync_dim) % 3, axis=2)}
+    """The mean colour of every `sync_stride`-th frame and a little of its neighbours', repeated: Y / stride rows."""
+    mean = op("ReduceMean", op.cast("frames", TensorProto.FLOAT), [2, 3], keepdims=0)  # [B, Y, 3]
+    rows = op.slice(with_neighbours(op, mean), 1, c.sync_stride - 1, stride=c.sync_stride)  # [B, S, 3]
+    return {"sync_features": op("Gather", op("Div", rows, 255.0), np.arange(c.sync_dim) % 3, axis=2)}
 
 
 def condition(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
@@ -148,9 +156,7 @@ def codec_decoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
     """A decaying sequence per frame, scaled by the frame's codes and a little by its neighbours': CONTEXT is 1."""
     total = op.cast(op("ReduceSum", "codes", [1], keepdims=0), TensorProto.FLOAT)  # [B, T]
     level = op("Mul", total, LEVEL / (2 * c.n_codebooks * c.codebook_size))
-    before = op("Pad", op.slice(level, 1, 0, -1), [0, 1, 0, 0], 0.0)
-    after = op("Pad", op.slice(level, 1, 1), [0, 0, 0, 1], 0.0)
-    level = op("Add", level, op("Mul", op("Sub", before, after), 0.5))
+    level = with_neighbours(op, level)
     time = op.cast(op("Range", np.array(0), np.array(c.hop_length), np.array(1)), TensorProto.FLOAT)
     decay = op("Exp", op("Mul", time, -8.0 / c.hop_length))
     audio = op("Mul", op("Unsqueeze", level, [2]), decay)  # [B, T, hop]

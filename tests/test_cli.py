@@ -186,7 +186,7 @@ def test_help_shows_defaults_and_ranges(capsys: pytest.CaptureFixture[str]) -> N
     text = " ".join(capsys.readouterr().out.split())
     for flag in (
         "-o --engines --backend --steps --guidance --diversity --seed --candidates --takes --rate --mux --report "
-        "--overwrite --progress --debug"
+        "--overwrite --progress --debug --budget --schedule --guidance-from --guidance-until"
     ).split():
         assert flag in text
     assert text.startswith("usage: python -m runtime.infer clip [options]") and "give the clip first" in text
@@ -259,6 +259,9 @@ OPTIONS = {
     "--seed -1": "seed is -1",
     "--candidates 0": "candidates is 0",
     "--takes 2": "takes is 2; it must be a whole number from 1 to 1",
+    "--candidates 4 --budget 4,1": "budget is (4, 1); it must be falling whole numbers as (4, 1), below candidates (4)",
+    "--candidates 4 --budget two": "budget is 'two'; give falling whole numbers with commas between them, as 4,1",
+    "--guidance-from 0.5 --guidance-until 0.2": "guidance_until is 0.2; it must be a number from 0.5 to 1",
     "--threads -1": "threads is -1",
     "--threads 100000": "threads is 100000",
     "-o clip.mp3": "clip.mp3 is not a .wav file; for a video with sound use --mux",

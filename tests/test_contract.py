@@ -29,7 +29,7 @@ def test_the_papers_sizes() -> None:
     assert (C.sample_rate, C.hop_length, C.n_codebooks, C.codebook_size) == (44100, 512, 9, 1024)
     assert C.mask_token == 1024
     assert C.window_tokens == 862  # 10 s
-    assert C.overlap_tokens == 173  # 2 s
+    assert C.n_tokens(C.overlap_seconds * C.sample_rate) == 173  # 2 s
     assert (C.n_clip(862), C.n_sync(862), C.n_sync_frames(862)) == (80, 32, 256)
     assert replace(C, sync_stride=4).n_sync(862) == 63
     assert (C.sync_stride, C.clip_fps, C.sync_fps) == (8, 8, 25)
@@ -68,6 +68,11 @@ def test_config_round_trip_and_errors() -> None:
         ModelConfig.from_dict({"design": "big"})
     with pytest.raises(ValueError, match="unknown length adapter 'x'; choose from repeat, centre"):
         replace(C, length_adapter="x")
+    with pytest.raises(ValueError, match="10 is not a multiple of 8"):
+        replace(C, sync_context=10)
+    old = C.to_dict()
+    del old["sync_context"]  # as bundles before it have it
+    assert ModelConfig.from_dict(old).sync_context == 0
 
 
 # ---------------------------------------------------------------- length adapter

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime.decode import decode, guide, masked_after, sample, step_from_logits
+from runtime.decode import SCHEDULES, Plan, Rows, advance, decode, guide, sample, step_from_logits
 from runtime.rng import uniforms
 
 V = 16  # codebook of these tests; MASK is V
@@ -72,6 +72,10 @@ def cases(draw: Callable) -> Case:
         steps=draw(st.integers(1, 60)),
         diversity=draw(st.sampled_from([0.0, 0.5, 8.0, 1000.0])),
     )
+
+
+def masked_after(step: int, steps: int, at_start: int, now: int) -> int:
+    return Plan(V, steps, 0.0).masked_after(step, at_start, now)
 
 
 CASE = Case(seeds=(1, 2), known=(0.0, 0.3), K=3, T=20, steps=8, diversity=2.0)
@@ -193,6 +197,49 @@ def test_ties_go_by_position_in_long_rows_too() -> None:
     order = [*range(0, 1000, 3), *range(1, 1000, 3), *range(2, 1000, 3)]
     masked, noise = np.full((1, 1, 1000), V, np.int32), np.zeros((1, 1, 1000), np.float32)
     decode(step, masked, lambda n: (noise, noise), mask_token=V, steps=20, diversity=0)
+
+
+# ---------------------------------------------------------------- in parts
+@given(cases(), st.integers(0, 60), st.sampled_from(list(SCHEDULES)))
+@bounded
+def test_spans_in_turn_are_the_whole_loop(case: Case, cut: int, schedule: str) -> None:
+    plan, cut = Plan(V, case.steps, case.diversity, schedule), min(cut, case.steps)
+    whole, parts = Rows.begin(case.codes(), V), Rows.begin(case.codes(), V)
+    advance(whole, network, case.noise, plan, range(case.steps))
+    advance(parts, network, case.noise, plan, range(cut))
+    parts = Rows.join([parts[row] for row in range(len(case.seeds))])  # as candidates go from batch to batch
+    advance(parts, network, case.noise, plan, range(cut, case.steps))
+    assert V not in whole.codes and np.array_equal(parts.codes, whole.codes)
+    assert schedule != "cosine" or np.array_equal(whole.codes, case.run())
+
+
+def test_a_preview_ends_with_the_last_steps_tokens() -> None:
+    shown: list[Codes] = []
+
+    def step(codes: Codes, u: np.ndarray) -> tuple[Codes, np.ndarray]:
+        out = network(codes, u)
+        shown.append(out[0].copy())
+        return out
+
+    rows, plan = Rows.begin(CASE.codes(), V), Plan(V, CASE.steps, CASE.diversity)
+    advance(rows, step, CASE.noise, plan, range(3))
+    masked, preview = rows.codes == V, rows.preview(V)
+    assert len(shown) == 3 and masked.any() and not masked.all()
+    assert np.array_equal(preview[~masked], rows.codes[~masked]) and np.array_equal(preview[masked], shown[2][masked])
+    advance(rows, step, CASE.noise, plan, range(3, CASE.steps))
+    assert np.array_equal(rows.preview(V), rows.codes) and np.array_equal(rows.codes, CASE.run())
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_fall_from_all_to_none(name: str) -> None:
+    ratios = [SCHEDULES[name](u) for u in np.linspace(0, 1, 33)]
+    assert ratios[0] == 1 and ratios[-1] == pytest.approx(0, abs=1e-12)
+    assert all(a > b for a, b in pairwise(ratios))
+
+
+def test_the_linear_schedules_counts() -> None:
+    plan, now = Plan(V, 4, 0.0, "linear"), 100
+    assert [now := plan.masked_after(n, 100, now) for n in range(4)] == [75, 50, 25, 0]
 
 
 # ---------------------------------------------------------------- options

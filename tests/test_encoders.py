@@ -16,6 +16,7 @@ from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from engines.contract import ModelConfig, interpolation_matrix  # noqa: E402
+from runtime import features  # noqa: E402
 from train import beats, checkpoint, mobilenet, s3d  # noqa: E402
 from train.beats import BEATs, BEATsConfig  # noqa: E402
 from train.dac import DAC, DACConfig, reach  # noqa: E402
@@ -130,6 +131,31 @@ def test_s3d_gives_the_contracts_number_of_features(feature: str, frame_dim: int
         with torch.no_grad():
             out = module(pixels(1, config.n_sync_frames(n_tokens), 32, 32, 3))
         assert out.shape == (1, config.n_sync(n_tokens), module.dim)
+
+
+@pytest.mark.parametrize(
+    ("feature", "frame_dim", "context"), [("bridge", 0, 48), ("mixed_4d", 0, 24), ("mixed_4d", 6, 10)]
+)
+def test_s3d_knows_how_far_it_looks(feature: str, frame_dim: int, context: int, monkeypatch) -> None:
+    """In pieces with its context it gives what it gives at once, with a stride less it does not."""
+    module = S3D(S3DConfig(0.125, feature, 32, 32, frame_dim)).double()
+    assert module.context == context
+    frames = pixels(1, 160, 32, 32, 3)
+    settle(module, frames)
+    monkeypatch.setattr(features, "SYNC_PIECE", 48)
+
+    def encode(context: int) -> torch.Tensor:
+        config = ModelConfig(sync_stride=module.stride, sync_context=context)
+        parts = []
+        for begin, end, left, right in features.pieces(config, 160):
+            parts.append(module(frames[:, left:right])[:, (begin - left) // module.stride :])
+            parts[-1] = parts[-1][:, : (end - begin) // module.stride]
+        return torch.cat(parts, dim=1)
+
+    with torch.no_grad():
+        whole = module(frames)
+        torch.testing.assert_close(encode(context), whole, rtol=1e-9, atol=1e-9)
+        assert (encode(context - module.stride) - whole).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("feature", s3d.FEATURES)

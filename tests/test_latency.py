@@ -246,7 +246,7 @@ def test_a_view_holds_one_precision(own_bundle: Path, tmp_path: Path) -> None:
     subject = Subject("own", own_bundle)
     assert precisions(subject, "cpu") == ["int8", "fp32"]
     for precision, file in (("int8", "step.int8.onnx"), ("fp32", "step.onnx")):
-        manifest = Manifest.load(view(subject, precision, tmp_path))
+        manifest = Manifest.load(view(subject, "cpu", precision, tmp_path))
         assert [n for n, f in manifest.files.items() if f.graph == "step"] == [file]
         assert len(manifest.files) == len(values["files"]) - 1
 

@@ -16,8 +16,10 @@ from media import Picture, steady, write_video
 import runtime
 from engines.base import Engine, EngineError, Feeds
 from engines.contract import DESIGNS
-from runtime import Cancelled, MediaError, OptionError, Pipeline, Progress, SamplingConfig, Take
+from runtime import Cancelled, MediaError, OptionError, Pipeline, Progress, SamplingConfig, Take, candidates, work
 from runtime import pipeline as module
+from runtime.candidates import Candidates, Scene, Span
+from runtime.decode import Rows
 from runtime.rng import TOKENS, uniforms
 from runtime.video import Video
 from runtime.windows import Window, windows
@@ -28,7 +30,7 @@ FOUR = replace(QUICK, candidates=4, takes=4)
 MASK = 1024
 
 
-class Spy:
+class Spy(Engine):
     """An engine that keeps what it was fed, and may change what it returns."""
 
     def __init__(self, pipeline: Pipeline, name: str, change: Callable[[Feeds], Feeds] = lambda out: out) -> None:
@@ -37,9 +39,9 @@ class Spy:
         self.feeds: list[Feeds] = []
         pipeline.bundle._engines[name] = self
 
-    def run(self, feeds: Feeds) -> Feeds:
-        self.feeds.append({k: np.copy(v) for k, v in feeds.items()})
-        return self.change(self.engine.run(feeds))
+    def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        self.feeds.append({k: np.copy(v) for k, v in (fixed | varying).items()})
+        return self.change(self.engine.execute(fixed, varying, sizes))
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_windows_continue_from_known_tokens_without_a_seam(
 def test_chunked_decoding_equals_whole_decoding(
     pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CODEC_CHUNK", 37)
+    monkeypatch.setattr(work, "CODEC_CHUNK", 37)
     (take,) = pipeline.generate(long_clip, QUICK)
     (whole,) = pipeline.bundle.run("codec_decoder", codes=take.codes[None])
     assert np.array_equal(take.audio, whole[0, : len(take.audio)])
@@ -151,7 +153,8 @@ def test_same_seed_same_bytes(bundles: Callable[..., Path], long_clip: Path) -> 
         assert (a.candidate, a.score, a.audio.tobytes()) == (b.candidate, b.score, b.audio.tobytes())
 
 
-CHANGES = {"seed": 2, "steps": 5, "guidance": 1.5, "diversity": 100.0}
+CHANGES = {"seed": 2, "steps": 5, "guidance": 1.5, "diversity": 100.0, "schedule": "linear"}
+CHANGES |= {"guidance_from": 0.5, "guidance_until": 0.5}
 
 
 @pytest.mark.parametrize("option", [*CHANGES, "no guidance", "no diversity"])
@@ -198,11 +201,13 @@ def test_guidance_zero_pays_for_no_null_rows(pipeline: Pipeline, clip: Callable[
         ("seed", [-1, 2**64, 0.5]),
         ("candidates", [0, 257]),
         ("takes", [0, 2]),
+        ("guidance_from", [-0.1, 1.1, float("nan"), None]),
+        ("guidance_until", [-0.1, 1.1]),
     ],
 )
 def test_options_outside_their_range(option: str, values: list[object]) -> None:
     for value in values:
-        with pytest.raises(OptionError, match=rf"{option} is .*; it must be a .*number from \d+ to \d+"):
+        with pytest.raises(OptionError, match=rf"{option} is .*; it must be a .*number from \d+(\.\d)? to \d+"):
             SamplingConfig(**{option: value})
 
 
@@ -227,7 +232,7 @@ def test_smaller_batches_give_the_same_candidates(
     pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, spy = codes_of(pipeline.generate(long_clip, FOUR)), Spy(pipeline, "step")
-    monkeypatch.setattr(module, "STEP_MEMORY", 1)
+    monkeypatch.setattr(candidates, "STEP_MEMORY", 1)
     assert codes_of(pipeline.generate(long_clip, FOUR)) == whole
     assert {len(f["codes"]) for f in spy.feeds} == {1}
 
@@ -238,19 +243,19 @@ def test_a_batch_that_fails_is_tried_again_in_halves(
     """An engine that holds two rows, and fails in the middle of a window when it is given more."""
     whole, spy = codes_of(pipeline.generate(long_clip, FOUR)), Spy(pipeline, "step")
     sizes: list[int] = []
-    run, sample = spy.run, module._Run._sample
+    execute, take_steps = spy.execute, Candidates._advance
 
-    def small(feeds: Feeds) -> Feeds:
-        if len(feeds["codes"]) > 2 and (feeds["codes"] != MASK).any():
+    def small(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        if len(varying["codes"]) > 2 and (varying["codes"] != MASK).any():
             raise EngineError("out of memory")
-        return run(feeds)
+        return execute(fixed, varying, sizes)
 
-    def counted(self: module._Run, window: Window, batch: range, step_feeds: Feeds) -> None:
+    def counted(self: Candidates, scene: Scene, span: Span, batch: list[int], rows: Rows) -> None:
         sizes.append(len(batch))
-        sample(self, window, batch, step_feeds)
+        take_steps(self, scene, span, batch, rows)
 
-    monkeypatch.setattr(spy, "run", small)
-    monkeypatch.setattr(module._Run, "_sample", counted)
+    monkeypatch.setattr(spy, "execute", small)
+    monkeypatch.setattr(Candidates, "_advance", counted)
     seen: list[Progress] = []
     takes = pipeline.generate(long_clip, FOUR, seen.append)
     assert codes_of(takes) == whole
@@ -265,12 +270,12 @@ def test_a_batch_that_fails_is_tried_again_in_halves(
 def test_an_engine_that_fails_for_one_row_is_an_error(
     pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(feeds: Feeds) -> Feeds:
-        calls.append(len(feeds["codes"]))
+    def broken(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        calls.append(len(varying["codes"]))
         raise EngineError("out of memory")
 
     calls: list[int] = []
-    monkeypatch.setattr(Spy(pipeline, "step"), "run", broken)
+    monkeypatch.setattr(Spy(pipeline, "step"), "execute", broken)
     with pytest.raises(EngineError, match="out of memory"):
         pipeline.generate(long_clip, FOUR)
     assert calls == [4, 2, 1]
@@ -300,7 +305,7 @@ def test_progress_only_grows(
     pipeline: Pipeline, long_clip: Path, batches: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if batches == "four batches":
-        monkeypatch.setattr(module, "STEP_MEMORY", 1)
+        monkeypatch.setattr(candidates, "STEP_MEMORY", 1)
     seen: list[Progress] = []
     pipeline.generate(long_clip, FOUR, seen.append)
     fractions = [p.fraction for p in seen]
@@ -389,7 +394,9 @@ def test_threads_share_nothing(bundles: Callable[..., Path], long_clip: Path) ->
 def test_report(pipeline: Pipeline, long_clip: Path) -> None:
     take = pipeline.generate(long_clip, FOUR)[0]
     report = json.loads(json.dumps(take.report))
-    assert report["sampling"] == {"steps": 4, "guidance": 3.0, "diversity": 8.0, "seed": 1, "candidates": 4, "takes": 4}
+    plain = {"steps": 4, "guidance": 3.0, "diversity": 8.0, "seed": 1, "candidates": 4, "takes": 4}
+    plain |= {"schedule": "cosine", "guidance_from": 0.0, "guidance_until": 1.0, "budget": []}  # the paper's sampler
+    assert report["sampling"] == plain and report["dropped"] == []
     assert (report["windows"], report["samples"], report["sample_rate"]) == (4, 202860, 44100)
     assert (report["bundle"], report["backend"], report["clip"]) == ("fake", "cpu", str(long_clip))
     assert report["engines"]["step"]["file"] == "step.onnx" and len(report["engines"]["step"]["sha256"]) == 64
@@ -404,7 +411,7 @@ def test_scores_that_are_not_numbers_are_null(
     pipeline: Pipeline, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distances = iter([0.5, np.nan, 0.25, np.inf] * 2)  # the clip has two windows
-    monkeypatch.setattr(module, "scav_distance", lambda *_: next(distances))
+    monkeypatch.setattr(candidates, "scav_distance", lambda *_: next(distances))
     takes = pipeline.generate(clip(), FOUR)
     report = json.loads(json.dumps(takes[0].report, allow_nan=False))
     assert report["scores"] == [0.5, None, 0.25, None]

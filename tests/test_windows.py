@@ -63,13 +63,16 @@ def check(config: ModelConfig, seconds: Fraction) -> None:
     video = FakeVideo(seconds)
     made = list(windows(config, video))
     total, full = config.n_tokens(total_samples(config, video)), config.window_tokens
+    least = (
+        config.n_tokens(config.overlap_seconds * config.sample_rate) - 1
+    )  # it starts at the token nearest to a second
     assert [w.number for w in made] == list(range(len(made)))
     assert made[0].start == 0
     assert made[-1].start + made[-1].length == total
     for before, after in pairwise(made):
         assert before.length == full
         overlap = before.start + before.length - after.start
-        assert overlap >= config.overlap_tokens - 1  # a window starts at the token nearest to a whole second
+        assert overlap >= least
         assert after.start > before.start
     assert made[-1].length == total if total <= full else made[-1].length > full - config.n_tokens(config.sample_rate)
     for w in made:

@@ -136,6 +136,18 @@ def _layers(config: S3DConfig) -> tuple[list[nn.Module], int]:
     return layers, previous
 
 
+def _in_time(layer: nn.Module) -> tuple[int, int, int]:
+    """Kernel, stride and padding of a layer of the trunk, in time."""
+    if isinstance(layer, SepConv):
+        return layer.conv_t.kernel_size[0], layer.conv_t.stride[0], int(layer.conv_t.padding[0])
+    if isinstance(layer, nn.MaxPool3d):
+        kernel, stride, padding = (
+            x if isinstance(x, int) else x[0] for x in (layer.kernel_size, layer.stride, layer.padding)
+        )
+        return kernel, stride, padding
+    return (3, 1, 1) if isinstance(layer, Mixed) else (1, 1, 0)
+
+
 class S3D(nn.Module):
     """frames uint8 [B, Y, size, size, 3] -> features [B, S, dim]; feature j is centred on frame offset + stride * j.
 
@@ -171,6 +183,20 @@ class S3D(nn.Module):
     def grid(self) -> int:
         """Places along a side of the picture."""
         return -(-self.size // 16) if self.config.feature == "mixed_4d" else -(-self.size // 32)
+
+    @property
+    def context(self) -> int:
+        """Frames on each side, a multiple of the stride, that make encoding in pieces equal to encoding at once.
+
+        Nothing is pooled over all of time: 10 for a feature per frame, 24 for mixed_4d and 48 for bridge.
+        """
+        before = after = 0  # frames that feature j needs, counted from frame stride * j
+        step = 1
+        for kernel, stride, padding in map(_in_time, self.base):
+            before += padding * step
+            after += (kernel - 1 - padding) * step
+            step *= stride
+        return -(-max(before, after - step + 1) // step) * step
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> "S3D":

@@ -1,0 +1,189 @@
+"""`python -m export.triton BUNDLE REPO/`: a bundle as a model repository of NVIDIA Triton, one model per graph.
+
+    REPO/maskvat_step/config.pbtxt      names, types and shapes from engines.contract
+                     /1/model.onnx      the bundle's file, or model.plan where a TensorRT plan is given
+        /manifest.json                  the bundle's, for where everything comes from
+
+The loop over steps stays with the client (runtime.decode); the server runs graphs. REPO is either whole or not there.
+Of Triton's rules that shape the configs: a model batches requests only if every tensor begins with the batch, and a
+scalar is written as [1], which its ONNX Runtime backend takes for a scalar and its TensorRT backend does not.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engines.backends import BACKENDS
+from engines.base import MaskVATError
+from engines.contract import CONTRACT_VERSION, Graph, TensorSpec, graphs
+from engines.manifest import MANIFEST, Manifest, sha256
+from export import ExportError
+
+PREFIX = "maskvat_"  # a server's models share one space of names
+VERSION = "1"
+TYPES = {"int32": "TYPE_INT32", "float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
+KINDS = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}  # where Triton puts a model's instances
+
+
+@dataclass(frozen=True)
+class Options:
+    """One model repository. Raises ExportError."""
+
+    bundle: Path
+    repo: Path
+    kind: str = "auto"
+    instances: int = 1  # of each model, on every card
+    max_batch: int = 16  # requests that Triton may join, for models that can
+    plans: dict[str, Path] = field(default_factory=dict)  # graph -> TensorRT plan; all others run in ONNX Runtime
+
+    def __post_init__(self) -> None:
+        for name, value in (("instances", self.instances), ("max-batch", self.max_batch)):
+            if value < 1:
+                raise ExportError(f"--{name} is {value}; it must be 1 or more")
+
+
+# ---------------------------------------------------------------- configs
+def batched(graph: Graph) -> bool:
+    """Whether the batch is the first axis of every tensor, so that Triton may join requests."""
+    return all(spec.axes[:1] == ("B",) and "B" not in spec.axes[1:] for spec in graph.inputs + graph.outputs)
+
+
+def dims(spec: TensorSpec, batch: bool) -> list[int]:
+    """A tensor's shape as Triton writes it: -1 for any length, no batch where Triton adds it, [1] for a scalar."""
+    axes = spec.axes[1:] if batch else spec.axes
+    return [axis if isinstance(axis, int) else -1 for axis in axes] or [1]
+
+
+def config(graph: Graph, options: Options, origin: dict[str, str]) -> str:
+    """config.pbtxt of one graph. `origin` is kept as parameters, which the backends ignore."""
+    batch = batched(graph)
+    plan = graph.name in options.plans
+    lines = [
+        f'name: "{PREFIX}{graph.name}"',
+        'platform: "tensorrt_plan"' if plan else 'backend: "onnxruntime"',
+        f'default_model_filename: "{model_file(graph, options)}"',
+        f"max_batch_size: {options.max_batch if batch else 0}",
+    ]
+    for word, specs in (("input", graph.inputs), ("output", graph.outputs)):
+        for spec in specs:
+            lines.append(f'{word} {{ name: "{spec.name}" data_type: {TYPES[spec.dtype]} dims: {dims(spec, batch)} }}')
+    lines.append(f"instance_group {{ kind: {KINDS[options.kind]} count: {options.instances} }}")
+    for key, value in origin.items():
+        lines.append(f'parameters {{ key: "{PREFIX}{key}" value {{ string_value: {json.dumps(value)} }} }}')
+    return "\n".join(lines) + "\n"
+
+
+def model_file(graph: Graph, options: Options) -> str:
+    return "model.plan" if graph.name in options.plans else "model.onnx"
+
+
+# ---------------------------------------------------------------- files
+def file_for(graph: str, manifest: Manifest, kind: str) -> str:
+    """The bundle's file of a graph in the precision that a machine of this kind prefers."""
+    have = {f.precision: name for name, f in reversed(manifest.files.items()) if f.graph == graph}
+    wanted = BACKENDS["cpu" if kind == "cpu" else "cuda"].precisions
+    for precision in wanted:
+        if precision in have:
+            return have[precision]
+    raise ExportError(f"the bundle has {graph} in {', '.join(have)} only; export it in one of {', '.join(wanted)}")
+
+
+def check_plans(options: Options, table: dict[str, Graph]) -> None:
+    """Every plan must exist and be of a graph that Triton's TensorRT backend can serve."""
+    for name, path in options.plans.items():
+        if name not in table:
+            raise ExportError(f"--plan {name}={path}: no such graph; choose from {', '.join(table)}")
+        if not path.is_file():
+            raise ExportError(f"--plan {name}={path}: there is no such file; `python -m export.tensorrt` builds plans")
+        scalars = [spec.name for spec in table[name].inputs + table[name].outputs if not spec.axes]
+        if scalars:
+            raise ExportError(
+                f"--plan {name}={path}: Triton's TensorRT backend takes no scalars, and {name} has {scalars[0]}; "
+                "leave this graph to ONNX Runtime"
+            )
+
+
+def write_model(folder: Path, graph: Graph, options: Options, manifest: Manifest) -> None:
+    """The folder of one model: its config and its version."""
+    place = folder / f"{PREFIX}{graph.name}"
+    (place / VERSION).mkdir(parents=True)
+    model = place / VERSION / model_file(graph, options)
+    if graph.name in options.plans:
+        shutil.copyfile(options.plans[graph.name], model)
+        precision, source = "plan", options.plans[graph.name].name
+    else:
+        source = file_for(graph.name, manifest, options.kind)
+        precision = manifest.files[source].precision
+        shutil.copyfile(options.bundle / source, model)
+        for name, entry in manifest.files.items():  # weights beside the graph, which names them
+            if not entry.graph and name.startswith(f"{source}."):
+                shutil.copyfile(options.bundle / name, model.with_name(name))
+    origin = {"bundle": manifest.name, "contract_version": str(CONTRACT_VERSION), "file": source}
+    origin |= {"precision": precision, "sha256": sha256(model)}
+    (place / "config.pbtxt").write_text(config(graph, options, origin), encoding="utf-8")
+
+
+def build(options: Options) -> list[str]:
+    """Write the repository; returns the names of its models. Raises ExportError, ManifestError, OSError."""
+    repo = options.repo
+    if repo.exists():
+        raise ExportError(f"{repo} exists; choose another folder, or remove it first")
+    manifest = Manifest.load(options.bundle)
+    table = graphs(manifest.config)
+    check_plans(options, table)
+    repo.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{repo.name}.part-", dir=repo.parent))
+    try:
+        folder.chmod(0o755)  # mkdtemp makes it private, and a server is another user
+        for graph in table.values():
+            write_model(folder, graph, options, manifest)
+        shutil.copyfile(options.bundle / MANIFEST, folder / MANIFEST)
+        os.replace(folder, repo)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [f"{PREFIX}{name}" for name in table]
+
+
+# ---------------------------------------------------------------- the command
+def read_plans(words: list[str]) -> dict[str, Path]:
+    plans = {}
+    for word in words:
+        graph, equals, path = word.partition("=")
+        if not equals:
+            raise ExportError(f"--plan {word}: give GRAPH=FILE, as codec_decoder=codec_decoder.plan")
+        plans[graph] = Path(path)
+    return plans
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m export.triton", description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("bundle", type=Path, help="folder of the bundle")
+    add("repo", type=Path, help="folder of the model repository, made by this command")
+    add(
+        "--kind",
+        choices=list(KINDS),
+        default="auto",
+        help="where instances run (default: auto, a card where there is one)",
+    )
+    add("--instances", type=int, default=1, help="instances of each model, on every card (default: 1)")
+    add("--max-batch", type=int, default=16, help="requests that may be joined, where a graph allows it (default: 16)")
+    add("--plan", action="append", default=[], metavar="GRAPH=FILE", help="serve this TensorRT plan; may be repeated")
+    args = parser.parse_args(argv)
+    try:
+        options = Options(args.bundle, args.repo, args.kind, args.instances, args.max_batch, read_plans(args.plan))
+        models = build(options)
+    except (MaskVATError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(models)} models written to {args.repo}: {', '.join(models)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

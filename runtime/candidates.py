@@ -1,0 +1,186 @@
+"""The candidates of one clip: decoded side by side, and those that SCAV ranks low dropped on the way if asked for.
+
+A candidate's noise has its own address (runtime.rng), so one that stays has the tokens that it would have without the
+others: nothing but the work depends on who was dropped.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from engines.base import Array, EngineError, Feeds
+from engines.contract import FloatArray, Int32Array
+from runtime.audio import resample
+from runtime.decode import Plan, Rows, advance
+from runtime.ranking import scav_distance
+from runtime.rng import CONFIDENCE, TOKENS, uniforms
+from runtime.sampling import SamplingConfig
+from runtime.windows import Window
+from runtime.work import Work
+
+STEP_MEMORY = 2 * 2**30  # bytes that the candidates of one batch may take in `step`
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A window and what is seen in it."""
+
+    window: Window
+    clip_features: FloatArray  # [1, N, Dc]
+    feeds: Feeds  # all that `step` needs beside codes and uniforms, for one candidate and with null rows
+
+
+@dataclass(frozen=True)
+class Span:
+    """Steps that are alike, how many candidates take them, and how many go on after them."""
+
+    steps: range
+    guided: bool
+    candidates: int
+    keep: int
+
+
+def spans(sampling: SamplingConfig) -> list[Span]:
+    """The steps of a window, cut where guidance begins and ends and where candidates are dropped.
+
+    A budget of n numbers cuts the steps into n + 1 parts as equal as can be; after part k its k-th number is kept.
+    """
+    s, parts = sampling, len(sampling.budget) + 1
+    keep = {s.steps * k // parts: n for k, n in enumerate(s.budget, 1)}
+    guided = range(round(s.guidance_from * s.steps), round(s.guidance_until * s.steps)) if s.guidance else range(0)
+    running, out = s.candidates, []
+    for begin, end in pairwise(sorted({0, guided.start, guided.stop, *keep, s.steps})):
+        out.append(Span(range(begin, end), begin in guided, running, keep.get(end, running)))
+        running = out[-1].keep
+    return out
+
+
+class Candidates:
+    """Chains of codes that grow window by window, their scores, and which candidates still go on."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.config, self.sampling = work, work.config, work.sampling
+        s = self.sampling
+        self.running = list(range(s.candidates))
+        self.chains = [np.zeros((self.config.n_codebooks, 0), np.int32) for _ in self.running]
+        self.scores = np.zeros(s.candidates)  # SCAV distances, added up over windows; nan for those dropped
+        self.dropped: list[dict[str, Any]] = []  # in order: candidate, steps it took, and its preview's distance
+        self._plan = Plan(self.config.mask_token, s.steps, s.diversity, s.schedule)
+        self._largest = s.candidates  # batch that the engines can hold, as far as is known
+        self._done = self._total = 0  # steps of this window, over candidates
+
+    def extend(self, scene: Scene) -> None:
+        """Decode a window for everyone that goes on, and score it where there is a choice.
+
+        The budget's candidates are dropped in the first window: who is left is ranked by the distances of all windows.
+        """
+        known = self.chains[self.running[0]].shape[1] - scene.window.start
+        rows = {i: self._begin(scene.window, i) for i in self.running}
+        plan = spans(self.sampling)
+        self._done, self._total = 0, sum(len(s.steps) * min(s.candidates, len(rows)) for s in plan)
+        for span in plan:
+            self._steps(scene, span, rows)
+            if span.keep < len(self.running):
+                self._drop(scene, span, rows)
+        for i in self.running:
+            self.chains[i] = np.concatenate([self.chains[i], rows[i].codes[0, :, known:]], axis=1)
+            if self.sampling.candidates > 1:
+                self.scores[i] += self._distance(scene, rows[i].codes[0])
+
+    def order(self) -> Array:
+        """The candidates that went on to the end, the best first; equals in their own order."""
+        running = np.array(self.running)
+        return running[np.argsort(self.scores[running], kind="stable")]
+
+    def _begin(self, window: Window, candidate: int) -> Rows:
+        codes = np.full((1, self.config.n_codebooks, window.length), self.config.mask_token, np.int32)
+        known = self.chains[candidate][:, window.start :]
+        codes[0, :, : known.shape[1]] = known
+        return Rows.begin(codes, self.config.mask_token)
+
+    # ------------------------------------------------------------ steps
+    def _steps(self, scene: Scene, span: Span, rows: dict[int, Rows]) -> None:
+        """Take a span of steps with everyone that goes on, in as few batches as memory allows."""
+        waiting = list(self.running)
+        while waiting:
+            batch = waiting[: min(self._batch_size(scene.window.length), self._largest)]
+            joined = Rows.join([rows[i] for i in batch])
+            try:
+                self._advance(scene, span, batch, joined)
+            except EngineError:  # `rows` are as they were before the span
+                if len(batch) == 1:
+                    raise
+                self._largest = len(batch) // 2
+                self.work.warnings.append(
+                    "the engines failed with so many candidates at once; smaller batches were used"
+                )
+                continue
+            rows.update((i, joined[n]) for n, i in enumerate(batch))
+            self._done += len(batch) * len(span.steps)
+            del waiting[: len(batch)]
+
+    def _batch_size(self, length: int) -> int:
+        """Candidates in one batch. A constant of clip and bundle: the same options give the same bytes everywhere."""
+        c = self.config
+        rows = 2 if self.sampling.guidance else 1
+        logits = 3 * c.n_codebooks * c.codebook_size  # logits, exponentials, cumulative sums
+        per_token = 4 * (logits + rows * (16 * c.hidden_size + 2 * c.n_heads * length))
+        return max(1, STEP_MEMORY // (per_token * length))
+
+    def _advance(self, scene: Scene, span: Span, batch: list[int], rows: Rows) -> None:
+        s, timer, window = self.sampling, self.work.timer, scene.window
+        feeds = {k: _tile(v, len(batch)) if k in ("memory", "adaln") else v for k, v in scene.feeds.items()}
+        feeds["guidance"] = np.array(s.guidance, np.float32)
+        if not span.guided:  # no null rows, nothing to pay for
+            feeds |= {k: v[:0] for k, v in feeds.items() if k.startswith("null_")}
+        bound = self.work.bundle["step"].bind(feeds)  # all but codes and u stay the same in every step of the span
+
+        def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
+            with timer("step"):
+                out = bound.run({"codes": codes, "u": u})
+            return out["tokens"], out["logp"]
+
+        def noise(n: int) -> tuple[FloatArray, FloatArray]:
+            def draw(stream: int) -> FloatArray:
+                shape = rows.codes.shape[1:]
+                return np.stack([uniforms(s.seed, i, window.number, n, stream, shape) for i in batch])
+
+            return draw(TOKENS), draw(CONFIDENCE)
+
+        def on_step(n: int) -> None:
+            self.work.share = (self._done + len(batch) * (n + 1 - span.steps.start)) / self._total
+            self.work.tell("sample", window.number, n + 1)
+
+        with timer("sample"):  # the engine and the host's share
+            advance(rows, step, noise, self._plan, span.steps, on_step)
+
+    # ------------------------------------------------------------ ranking
+    def _drop(self, scene: Scene, span: Span, rows: dict[int, Rows]) -> None:
+        """Keep those whose previews are nearest to the picture."""
+        previews = {i: self._distance(scene, rows[i].preview(self.config.mask_token)[0]) for i in self.running}
+        order = np.argsort([previews[i] for i in self.running], kind="stable")
+        kept = sorted(self.running[n] for n in order[: span.keep])
+        for i in set(self.running) - set(kept):
+            self.scores[i] = np.nan
+        self.dropped += [
+            {"candidate": i, "steps": span.steps.stop, "preview": float(d) if np.isfinite(d) else None}
+            for i, d in previews.items()
+            if i not in kept
+        ]
+        self.running = kept
+
+    def _distance(self, scene: Scene, codes: Int32Array) -> float:
+        """SCAV distance of codes [K, T] of this window."""
+        window, steps = scene.window.number, self.sampling.steps
+        self.work.tell("select", window, steps)
+        audio = self.work.sound(codes, window)
+        with self.work.timer("select"):
+            audio = resample(audio, self.config.sample_rate, self.config.audio_rate)
+            return scav_distance(self.work.bundle, scene.clip_features, audio)
+
+
+def _tile(value: Array, rows: int) -> Array:
+    """[1, ...] -> [rows, ...]: every candidate has the clip's condition."""
+    return np.repeat(value, rows, axis=0)

@@ -1,0 +1,53 @@
+"""What is seen in a window, encoded in parts: memory then depends on the part and not on the window's length."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+
+from engines.contract import FloatArray, ModelConfig
+from runtime.bundle import Bundle
+from runtime.windows import Frames
+
+FRAME_BATCH = 16  # frames that the frame encoder gets at once
+SYNC_PIECE = 64  # frames that the sync encoder gets at once, its context not counted
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The two encoders of pictures. `timer(stage)` counts an engine's time; `between()` may stop before each part."""
+
+    bundle: Bundle
+    timer: Callable[[str], AbstractContextManager[None]]
+    between: Callable[[], None]
+
+    def clip_features(self, frames: Frames) -> FloatArray:
+        """frames uint8 [N, size, size, 3] -> features [1, N, Dc]."""
+        parts = [self._run("frame_encoder", frames[i : i + FRAME_BATCH]) for i in range(0, len(frames), FRAME_BATCH)]
+        return np.concatenate(parts)[None]
+
+    def sync_features(self, frames: Frames) -> FloatArray:
+        """frames uint8 [Y, size, size, 3], Y a multiple of the encoder's stride -> features [1, S, Ds]."""
+        stride, parts = self.bundle.config.sync_stride, []
+        for begin, end, left, right in pieces(self.bundle.config, len(frames)):
+            features = self._run("sync_encoder", frames[None, left:right])
+            parts.append(features[:, (begin - left) // stride : (end - left) // stride])
+        return np.concatenate(parts, axis=1)
+
+    def _run(self, graph: str, frames: Frames) -> FloatArray:
+        self.between()
+        with self.timer(graph):
+            features: FloatArray = self.bundle.run(graph, frames=frames)[0].astype(np.float32, copy=False)
+        return features
+
+
+def pieces(config: ModelConfig, n: int) -> Iterator[tuple[int, int, int, int]]:
+    """(begin, end, left, right): frames [left, right) give the features of [begin, end) as all n frames would.
+
+    Without `sync_context` one piece: nothing says how far the encoder looks.
+    """
+    size = SYNC_PIECE - SYNC_PIECE % config.sync_stride if config.sync_context else n
+    for begin in range(0, n, size):
+        end = min(begin + size, n)
+        yield begin, end, max(0, begin - config.sync_context), min(n, end + config.sync_context)
