@@ -47,6 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--no-quality", action="store_true", help="without token agreement")
     add("--clips", type=Path, help="folder of clips with true sound, for onset F1 (slow)")
     add("--clips-limit", type=int, default=8, help="at most so many of them (default: 8)")
+    add("--profile", action="store_true", help="also: a step's time by operator, on the CPU")
     add("--bars", action="store_true", help="also: whole process, import and load, a 10-minute clip, installed size")
     add("--cache", type=Path, default=None, help="folder for systems made here (default: the user's cache folder)")
     add("--out", type=Path, help="also write the JSON to this file")
@@ -121,7 +122,7 @@ def measure(session: Session, cache: Path) -> None:
         name = subject.name
         if twin is not None and twin.system is not None:
             session.gflop[name] = window_gflop(twin.system, twin.config, 2 if args.guidance else 1)
-        for measured in {subject, twin or subject}:
+        for measured in dict.fromkeys((subject, twin or subject)):
             session.floors(measured)
         if not args.no_points:
             session.points(subject, loads_of(args, first=name == "mini" or subject.trained))
@@ -130,6 +131,9 @@ def measure(session: Session, cache: Path) -> None:
         if not args.no_quality and not args.no_points:
             session.quality(subject)
         session.shares(subject.config, name)
+        if args.profile:
+            for profiled in dict.fromkeys((subject, twin or subject)):
+                session.profiles(profiled)
         if args.bars:
             session.values["bars"] = bars(subject.bundle, session.folder, args.repeat)
     if args.clips is None:

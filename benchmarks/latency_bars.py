@@ -19,6 +19,7 @@ from benchmarks.latency_points import Load, Worker, runtime_order
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("engines", "runtime", "train", "export", "benchmarks")  # the packages that are installed
 LEAN = ("numpy", "av", "onnxruntime")  # the extra `cpu`
+INSTALLED = (".py", ".toml", ".html")  # what the wheel has of them, beside the bundle
 LONG, SHORT = 600, 10  # seconds
 
 
@@ -84,8 +85,8 @@ def installed_megabytes() -> dict[str, float]:
         paths = [Path(str(file.locate())) for file in package.files or []]
         sizes[name] = sum(p.stat().st_size for p in paths if p.is_file()) / 1e6
         queue += requirements(package)
-    ours = [p for n in OURS for p in (ROOT / n).rglob("*") if p.is_file() and p.suffix != ".pyc"]
-    sizes["maskvat"] = sum(p.stat().st_size for p in ours if "mini" not in p.relative_to(ROOT).parts[1:-1]) / 1e6
+    ours = [p for n in OURS for p in (ROOT / n).rglob("*") if p.suffix in INSTALLED]
+    sizes["maskvat"] = sum(p.stat().st_size for p in ours) / 1e6
     return sizes
 
 

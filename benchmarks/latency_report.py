@@ -88,6 +88,17 @@ def floor_table(floors: Sequence[Values]) -> str:
     return markdown(["size", "step", "product", "times", "shape", "computed in", "GFLOP/s", "fastest"], rows)
 
 
+def profiles_table(profiles: Sequence[Values]) -> str:
+    """The operators that take a hundredth of a step or more."""
+    rows = [
+        [p["size"], p["precision"], o["operator"], str(o["calls"]), f"{o['milliseconds']:.1f}", f"{o['share']:.1%}"]
+        for p in profiles
+        for o in p["operators"]
+        if o["share"] >= 0.01
+    ]
+    return markdown(["size", "precision", "operator", "calls", "ms", "share"], rows)
+
+
 def machine_lines(values: Values) -> str:
     m = values["machine"]
     lines = [f"{values['date']}, {m['cpu']}, {m['cores']} cores, {m['system']}, Python {m['python']}"]
@@ -124,6 +135,7 @@ def document(values: Values) -> str:
         ("Against PyTorch, in pairs", "pairs", pairs_table),
         ("Baselines", "baselines", baselines_table),
         ("Floor of a step", "floors", floor_table),
+        ("A step on the CPU by operator", "profiles", profiles_table),
     )
     for title, name, make in tables:
         if values.get(name):

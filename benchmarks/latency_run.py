@@ -61,7 +61,7 @@ class Session:
     folder: Path
     backends: list[str]
     values: Values = field(
-        default_factory=lambda: {k: [] for k in ("results", "baselines", "pairs", "floors", "notes")}
+        default_factory=lambda: {k: [] for k in ("results", "baselines", "pairs", "floors", "profiles", "notes")}
     )
     gflop: dict[str, Values] = field(default_factory=dict)  # of the stages, by size
 
@@ -233,6 +233,16 @@ class Session:
                 self.onsets(subject)
         except MaskVATError as error:
             self.note(f"quality of {subject.name} is incomplete: {error}")
+
+    def profiles(self, subject: Subject) -> None:
+        """A step's operators on the CPU, at every precision."""
+        from benchmarks.latency_profile import step_profile
+
+        for backend, precision in self.ways(subject):
+            if backend == "cpu":
+                bundle = view(subject, backend, precision, self.folder)
+                rows = step_profile(bundle, self.clip(10), self.args.guidance, self.args.threads, self.folder)
+                self.values["profiles"].append({"size": subject.name, "precision": precision, "operators": rows})
 
     # ------------------------------------------------------------ shares
     def shares(self, config: ModelConfig, size: str) -> None:

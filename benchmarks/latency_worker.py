@@ -48,8 +48,10 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
     begin = time.perf_counter()
     import runtime
 
+    imported = time.perf_counter() - begin
     pipeline = runtime.load(order["engines"], order["backend"], order["threads"])
-    loaded = {"load_seconds": time.perf_counter() - begin, "backend": pipeline.bundle.backend}
+    loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
+    loaded |= {"backend": pipeline.bundle.backend}
     loaded |= {"bundle": pipeline.bundle.manifest.name, "step_file": pipeline.bundle.file_for("step")}
 
     def make(request: Answer) -> Answer:
@@ -79,6 +81,7 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
     from benchmarks.latency_torch import Mode, TorchSystem
     from runtime.sampling import SamplingConfig
 
+    imported = time.perf_counter() - begin
     if order["threads"]:
         torch.set_num_threads(order["threads"])
     mode = Mode(
@@ -88,7 +91,8 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
         sample_on_host=order["sample_on_host"],
     )
     system = TorchSystem(Path(order["system"]), mode)
-    loaded = {"load_seconds": time.perf_counter() - begin, "backend": f"torch {order['device']}"}
+    loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
+    loaded |= {"backend": f"torch {order['device']}"}
 
     def make(request: Answer) -> Answer:
         sampling = SamplingConfig(**request["sampling"])
