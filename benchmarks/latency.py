@@ -1,183 +1,177 @@
-"""`python -m benchmarks.latency`: where the time of one clip goes, as users run it.
+"""`python -m benchmarks.latency`: where the time of a clip goes, against PyTorch and against what the machine could do.
 
-Each point is a process of its own (so that peak memory is that point's), which imports `runtime`, loads the bundle,
-makes one clip cold and then `--repeat` clips warm. Prints a card, a table per stage (medians of the warm runs), and as
-the last line one JSON object. Not timed: writing the file. No threshold here decides a test.
+Every point is a process of its own, which imports `runtime`, loads the bundle, makes one clip cold and then --repeat
+clips warm. The default takes a few minutes on two cores: the shipped bundle along each axis of the grid, and pairs with
+PyTorch. docs/BENCHMARKS.md says how to read it. Prints Markdown tables, and as the last line one JSON object.
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
-from typing import Any
 
-from benchmarks.machine import facts
-
-STAGES = ("video", "frame_encoder", "sync_encoder", "condition", "step", "host", "codec", "select")
-
-
-def make_clip(path: Path, seconds: float) -> None:
-    """A moving square at 25 fps, 640 x 360, so that the benchmark needs no file of anyone's."""
-    import av
-    import numpy as np
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "23"})
-        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-        noise = np.random.Generator(np.random.Philox(0)).integers(0, 60, (360, 640, 3)).astype(np.uint8)
-        for n in range(round(seconds * 25)):
-            image = noise.copy()
-            x = (n * 7) % 560
-            image[140:220, x : x + 80] = 230
-            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+from benchmarks.latency_points import GRIDS, Load, grid
+from benchmarks.latency_report import compare, comparison_document, document, read_result
+from benchmarks.latency_run import Session, card_in_torch
+from benchmarks.latency_systems import RANDOM, Subject, default_cache, exported, named, random_subject
+from benchmarks.report import command, finish, plots_folder, result
+from engines.backends import BACKENDS, availability, choose
+from engines.manifest import MINI, Manifest
+from runtime.errors import MaskVATError, OptionError
 
 
-def peak_megabytes() -> float:
-    """Peak resident memory of this process."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 1024)
-
-
-def measure(args: argparse.Namespace) -> None:
-    """One process: prints its numbers as JSON."""
-    begin = time.perf_counter()
-    import runtime
-
-    pipeline = runtime.load(args.engines, args.backend, args.threads)
-    load_seconds = time.perf_counter() - begin
-    sampling = runtime.SamplingConfig(steps=args.steps, candidates=args.candidates, guidance=args.guidance)
-    reports: list[dict[str, Any]] = []
-    for _ in range(args.repeat + 1):
-        reports.append(pipeline.generate(args.clip, sampling)[0].report)
-    numbers = [r["seconds"] | {"total": r["total_seconds"]} for r in reports]
-    out = {"load_seconds": load_seconds, "cold": numbers[0], "warm": numbers[1:], "peak_mb": peak_megabytes()}
-    files = {g: e["file"] for g, e in reports[0]["engines"].items()}
-    out |= {"backend": pipeline.bundle.backend, "bundle": pipeline.bundle.manifest.name, "files": files}
-    out |= {"card": card(pipeline.bundle.manifest, files)}
-    out |= {"seconds_of_sound": reports[0]["samples"] / reports[0]["sample_rate"]}
-    print(json.dumps(out))
-
-
-def card(manifest: Any, files: dict[str, str]) -> dict[str, Any]:
-    """What the architecture and the files imply, from the manifest."""
-    c, used = manifest.config, set(files.values())
-    return {
-        "design": c.design,
-        "transformer": f"width {c.hidden_size}, {c.n_blocks} blocks, {c.n_heads} heads",
-        "tokens": f"{c.n_codebooks} x {c.window_tokens} a window of {c.window_seconds} s, {c.codebook_size} codewords",
-        "files": {f: {"precision": e.precision, "bytes": e.bytes} for f, e in manifest.files.items() if f in used},
-        "parity_of_step": manifest.parity.get("step"),
-    }
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--sizes", nargs="+", choices=RANDOM, help="mini is the shipped bundle; small and base get random weights, "
+        "made and exported here (default: mini, unless bundles are given)")  # fmt: skip
+    add("--engines", nargs="+", default=[], metavar="[NAME=]DIR", help="bundles to measure")
+    add("--system", nargs="+", default=[], metavar="[NAME=]DIR",
+        help="system folders: exported here, and the baselines use their weights")  # fmt: skip
+    add("--grid", choices=GRIDS, default="default", help="which points (default: default)")
+    add("--quick", action="store_const", dest="grid", const="quick", help="the same as --grid quick")
+    add("--steps", type=int, nargs="+", help="these step counts, in place of a grid")
+    add("--candidates", type=int, nargs="+", help="these candidate counts, in place of a grid")
+    add("--seconds", type=int, nargs="+", help="clips of these lengths, in place of a grid")
+    add("--backend", nargs="+", help=f"of {', '.join(BACKENDS)} (default: all that are installed)")
+    add("--precision", help="only this precision of the step (default: all that a bundle has)")
+    add("--threads", type=int, default=0, help="CPU threads (default: the backend's choice)")
+    add("--clip", type=Path, help="video to use in place of clips that are made here")
+    add("--guidance", type=float, default=3.0, help="guidance (default: 3)")
+    add("--repeat", type=int, default=3, help="warm runs of each point, and pairs (default: 3)")
+    add("--limit", type=float, default=90, help="seconds after which a point repeats no more (default: 90)")
+    add("--pair-steps", type=int, help="steps of the pairs with PyTorch (default: 32 for mini, 8 for others)")
+    add("--no-points", action="store_true", help="only the pairs")
+    add("--baselines", choices=("all", "eager", "none"), default="all", help="PyTorch, also compiled (default: all)")
+    add("--no-quality", action="store_true", help="without token agreement")
+    add("--clips", type=Path, help="folder of clips with true sound, for onset F1 (slow)")
+    add("--clips-limit", type=int, default=8, help="at most so many of them (default: 8)")
+    add("--profile", action="store_true", help="also: a step's time by operator, on the CPU")
+    add("--bars", action="store_true", help="also: whole process, import and load, a 10-minute clip, installed size")
+    add("--cache", type=Path, default=None, help="folder for systems made here (default: the user's cache folder)")
+    add("--out", type=Path, help="also write the JSON to this file")
+    add("--tables", type=Path, help="also write the tables to this Markdown file")
+    add("--plots", type=Path, help="folder for latency-*.png")
+    add("--compare", type=Path, nargs=2, metavar="JSON", help="measure nothing: ratios of two results")
+    return parser
 
 
-def quantile(values: list[float], q: float) -> float:
-    """Nearest-rank quantile."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+def loads_of(args: argparse.Namespace, first: bool) -> list[Load]:
+    """The points of one size. Raises OptionError for what the runtime would refuse."""
+    if args.steps or args.candidates or args.seconds:
+        triples = [(s, c, t) for t in args.seconds or [10] for c in args.candidates or [1] for s in args.steps or [32]]
+        loads = [Load(*triple) for triple in triples]
+    else:
+        loads = grid(args.grid, first)
+    for load in loads:
+        load.sampling(args.guidance)
+        if load.clip_seconds < 1:
+            raise OptionError(f"--seconds {load.clip_seconds}: clips are of 1 second or more")
+    if args.clip is not None:  # its length is what it is
+        loads = list(dict.fromkeys(Load(load.steps, load.candidates) for load in loads))
+    return loads
 
 
-def point(run: dict[str, Any], steps: int, candidates: int) -> dict[str, Any]:
-    """One row of the results."""
-    totals = [w["total"] for w in run["warm"]]
-    stages = {s: statistics.median(w.get(s, 0.0) for w in run["warm"]) for s in STAGES}
-    return {
-        "bundle": run["bundle"],
-        "backend": run["backend"],
-        "step_file": run["files"]["step"],
-        "steps": steps,
-        "candidates": candidates,
-        "clip_seconds": run["seconds_of_sound"],
-        "seconds": statistics.median(totals),
-        "p95": quantile(totals, 0.95),
-        "cold_seconds": run["cold"]["total"],
-        "load_seconds": run["load_seconds"],
-        "first_clip_seconds": run["load_seconds"] + run["cold"]["total"],
-        "peak_mb": run["peak_mb"],
-        "stages": stages,
-        "host_share_of_step": stages["host"] / max(stages["host"] + stages["step"], 1e-9),
-    }
+def check(args: argparse.Namespace) -> None:
+    """Refuse now what would be refused in an hour."""
+    if args.repeat < 1:
+        raise OptionError(f"--repeat is {args.repeat}; it must be 1 or more")
+    if args.clip is not None and not args.clip.is_file():
+        raise OptionError(f"--clip {args.clip}: there is no such file")
+    if args.clips is not None and not args.clips.is_dir():
+        raise OptionError(f"--clips {args.clips}: there is no such folder")
+    loads_of(args, True)
+    plots_folder(args.plots)
 
 
-def table(p: dict[str, Any]) -> str:
-    """Stages of one point."""
-    lines = [
-        f"\n{p['steps']} steps, {p['candidates']} candidates, {p['clip_seconds']:.1f} s clip: "
-        f"median {p['seconds']:.2f} s, p95 {p['p95']:.2f} s, peak {p['peak_mb']:.0f} MB; "
-        f"import + load {p['load_seconds']:.2f} s, and with a first clip {p['first_clip_seconds']:.2f} s",
-        f"{'stage':15} {'seconds':>8} {'share':>7}",
-    ]
-    for name, seconds in p["stages"].items():
-        lines.append(f"{name:15} {seconds:8.3f} {seconds / p['seconds']:7.1%}")
-    lines.append(f"host's share of a step: {p['host_share_of_step']:.1%}")
-    return "\n".join(lines)
+def subjects(session: Session, cache: Path) -> list[tuple[Subject, Subject | None]]:
+    """What is measured, and with which weights PyTorch is: the shipped bundle's pairs use random ones of its size."""
+    args = session.args
+    found: list[tuple[Subject, Subject | None]] = []
+    for name, folder in named(args.system, "--system").items():
+        subject = Subject(name, exported(folder, name, cache), folder)
+        found.append((subject, subject))
+    for name, folder in named(args.engines, "--engines").items():
+        Manifest.load(folder)
+        found.append((Subject(name, folder), None))
+        session.note(f"no baselines for {name}: --system, the folder that it was exported from, gives them")
+    for size in args.sizes or ([] if found else ["mini"]):
+        twin = None
+        if size != "mini" or args.baselines != "none":
+            try:
+                twin = random_subject(size, cache)
+            except OptionError as error:
+                session.note(str(error))
+        if size == "mini":
+            found.append((Subject("mini", MINI), twin))
+        elif twin is not None:
+            found.append((twin, twin))
+    return found
+
+
+def measure(session: Session, cache: Path) -> None:
+    """Everything, size by size."""
+    from benchmarks.latency_bars import bars
+    from benchmarks.latency_floor import machine_floor
+    from benchmarks.latency_networks import window_gflop
+
+    args = session.args
+    session.values["machine_floor"] = machine_floor(args.threads, card_in_torch() and session.backends != ["cpu"])
+    for subject, twin in subjects(session, cache):
+        name = subject.name
+        if twin is not None and twin.system is not None:
+            session.gflop[name] = window_gflop(twin.system, twin.config, 2 if args.guidance else 1)
+        for measured in dict.fromkeys((subject, twin or subject)):
+            session.floors(measured)
+        if not args.no_points:
+            session.points(subject, loads_of(args, first=name == "mini" or subject.trained))
+        if twin is not None and args.baselines != "none":
+            session.pairs(twin, Load(args.pair_steps or (32 if name == "mini" else 8)))
+        if not args.no_quality and not args.no_points:
+            session.quality(subject)
+        session.shares(subject.config, name)
+        if args.profile:
+            for profiled in dict.fromkeys((subject, twin or subject)):
+                session.profiles(profiled)
+        if args.bars:
+            session.values["bars"] = bars(subject.bundle, session.folder, args.repeat)
+    if args.clips is None:
+        session.note("no onset F1: --clips names a folder of clips with true sound")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.compare:
+        found = compare(*(read_result(path) for path in args.compare))
+        print(comparison_document(found))
+        finish(found, args.out)
+        return
+    check(args)
+    backends = args.backend or [name for name, reason in availability().items() if reason is None]
+    for name in backends:
+        choose(name)  # raises for one that cannot be used
+    cache = args.cache or default_cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="run-", dir=cache) as folder:
+        session = Session(args, Path(folder), backends)
+        measure(session, cache)
+    settings = {"threads": args.threads, "guidance": args.guidance, "repeat": args.repeat, "grid": args.grid}
+    values = result("latency", {"settings": settings} | session.values)
+    if not values["results"] and not values["pairs"]:
+        raise MaskVATError("nothing could be measured; the notes above say why")
+    text = document(values)
+    print(text)
+    if args.tables is not None:
+        args.tables.write_text(text, encoding="utf-8")
+    if args.plots is not None:
+        from benchmarks.latency_plots import draw
+
+        draw(args.plots, values)
+    finish(values, args.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--engines", type=Path, help="bundle (default: the shipped one)")
-    add("--backend", default="auto", help="backend (default: auto)")
-    add("--threads", type=int, default=0, help="CPU threads (default: the backend's choice)")
-    add("--clip", type=Path, help="video to use (default: one of 10 s made here)")
-    add("--steps", type=int, nargs="+", default=[32], help="step counts (default: 32)")
-    add("--candidates", type=int, nargs="+", default=[1], help="candidate counts (default: 1)")
-    add("--guidance", type=float, default=3.0, help="guidance (default: 3)")
-    add("--repeat", type=int, default=3, help="warm runs of each point (default: 3)")
-    add("--out", type=Path, help="also write the JSON to this file")
-    add("--measure", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.measure:
-        args.steps, args.candidates = args.steps[0], args.candidates[0]
-        measure(args)
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        if args.clip is None:
-            args.clip = Path(folder) / "clip.mp4"
-            make_clip(args.clip, 10)
-        runs = {(s, c): run_process(args, s, c) for s in args.steps for c in args.candidates}
-    points = [point(run, *at) for at, run in runs.items()]
-    machine = facts()
-    print(f"machine  {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}")
-    print("versions " + ", ".join(f"{k} {v}" for k, v in machine["packages"].items()))
-    threads = args.threads or "the backend's choice of"
-    print(f"bundle   {points[0]['bundle']} on {points[0]['backend']}, {threads} threads")
-    described = next(iter(runs.values()))["card"]
-    for name, value in described.items():
-        if name != "files":
-            print(f"{name:14} {value}")
-    for name, entry in described["files"].items():
-        print(f"  {name:22} {entry['precision']:6} {entry['bytes'] / 1e6:7.2f} MB")
-    for p in points:
-        print(table(p))
-    result: dict[str, Any] = {"benchmark": "latency", "date": date.today().isoformat(), "machine": machine}
-    result |= {"threads": args.threads, "card": described, "results": points}
-    if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
-    return 0
-
-
-def run_process(args: argparse.Namespace, steps: int, candidates: int) -> dict[str, Any]:
-    """Measure one point in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.latency", "--measure", "--clip", str(args.clip)]
-    command += ["--steps", str(steps), "--candidates", str(candidates), "--guidance", str(args.guidance)]
-    command += ["--repeat", str(args.repeat), "--backend", args.backend, "--threads", str(args.threads)]
-    if args.engines is not None:
-        command += ["--engines", str(args.engines)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    run: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return run
+    return command(run, get_parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "torch")
+PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "torch")
 
 
 def cpu_name() -> str:
@@ -19,8 +20,18 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def card_name() -> str | None:
+    """The first NVIDIA card with its memory and driver; None where there is none."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{told} (name, memory, driver)"
+
+
 def facts() -> dict[str, Any]:
-    """Processor, cores, system, Python and package versions."""
+    """Processor, cores, system, Python and package versions, and the card where there is one."""
     packages = {}
     for name in PACKAGES:
         try:
@@ -30,4 +41,6 @@ def facts() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     system = f"{platform.system()} {platform.machine()}"
     python = platform.python_version()
-    return {"cpu": cpu_name(), "cores": cores, "system": system, "python": python, "packages": packages}
+    found = {"cpu": cpu_name(), "cores": cores, "system": system, "python": python, "packages": packages}
+    card = card_name()
+    return found if card is None else found | {"card": card}

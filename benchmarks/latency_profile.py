@@ -1,0 +1,64 @@
+"""Where a step's time goes on the CPU, by kind of operator: ONNX Runtime's own profile of the runtime's own inputs."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import runtime
+from engines.base import Feeds
+
+RUNS = 3
+
+
+def first_feeds(pipeline: runtime.Pipeline, clip: Path, guidance: float) -> Feeds:
+    """What the runtime gives `step` in the first step of a clip, when all is masked."""
+    engine, seen = pipeline.bundle["step"], []
+    execute = engine.execute
+
+    def recording(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        seen.append(fixed | varying)
+        return execute(fixed, varying, sizes)
+
+    engine.execute = recording  # type: ignore[method-assign]
+    try:
+        pipeline.generate(clip, runtime.SamplingConfig(steps=1, guidance=guidance))
+    finally:
+        engine.execute = execute  # type: ignore[method-assign]
+    return seen[0]
+
+
+def by_operator(events: Sequence[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
+    """Milliseconds and calls of one run per kind of operator, the longest first, from the last `runs` runs' events."""
+    nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    time: dict[str, float] = defaultdict(float)
+    calls: dict[str, int] = defaultdict(int)
+    kept = nodes[len(nodes) // (runs + 1) :]  # the first run is not counted
+    for event in kept:
+        name = event["args"]["op_name"]
+        time[name] += event["dur"] / 1000 / runs
+        calls[name] += 1
+    whole = sum(time.values())
+    ordered = sorted(time, key=lambda name: -time[name])
+    return [
+        {"operator": n, "milliseconds": time[n], "share": time[n] / whole, "calls": calls[n] // runs} for n in ordered
+    ]
+
+
+def step_profile(bundle: Path, clip: Path, guidance: float, threads: int, folder: Path) -> list[dict[str, Any]]:
+    """Profile one step of a bundle's first file for the CPU; ONNX Runtime's log goes to `folder`."""
+    import onnxruntime as ort
+
+    pipeline = runtime.load(bundle, "cpu", threads)
+    feeds = first_feeds(pipeline, clip, guidance)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    path = pipeline.bundle.folder / pipeline.bundle.file_for("step")
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for _ in range(RUNS + 1):
+        session.run(None, feeds)
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return by_operator(events, RUNS)

@@ -1,0 +1,200 @@
+"""How `benchmarks.latency` shows what it measured: Markdown tables, pictures, and two results side by side."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.latency_points import STAGES
+from runtime.errors import OptionError
+
+Values = dict[str, Any]
+CHANGED = 0.10  # a ratio further from 1 than this is flagged
+KEY = ("size", "backend", "precision", "steps", "candidates", "clip_seconds")  # what a point is
+COMPARED = ("seconds", "p95", "peak_mb", "load_seconds", "first_clip_seconds")
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, words to the left and numbers to the right."""
+    numbers = [all(row[k][:1] in "-+0123456789" for row in rows) for k in range(len(header))]
+    rule = ["--:" if number else "---" for number in numbers]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [list(header), rule, *map(list, rows)])
+
+
+def shown(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def described(point: Values) -> list[str]:
+    return [str(point[k]) for k in KEY]
+
+
+# ---------------------------------------------------------------- tables
+def points_table(points: Sequence[Values]) -> str:
+    """Seconds, memory and quality."""
+    rows = []
+    for p in points:
+        agreement, f1 = p.get("agreement") or {}, p.get("onset_f1")
+        quality = [shown(agreement.get(k), ".4f") for k in ("tokens_equal_given", "tokens_equal_free")]
+        quality.append(shown(f1["mean"] if f1 else None, ".3f"))
+        times = [f"{p[k]:.2f}" for k in ("seconds", "p95", "load_seconds", "first_clip_seconds")]
+        rows.append([*described(p), *times, f"{p['peak_mb']:.0f}", *quality])
+    header = ["size", "backend", "precision", "steps", "candidates", "clip s", "seconds", "p95", "import + load"]
+    header += ["with a first clip", "peak MB", "tokens equal, codes given", "free-running", "onset F1"]
+    return markdown(header, rows)
+
+
+def stages_table(points: Sequence[Values]) -> str:
+    """Where the time goes, and what share of the machine's rate of matrix products each stage reaches."""
+    rows = []
+    for p in points:
+        shares = p.get("shares") or {}
+        cells = []
+        for stage in STAGES:
+            share = f" ({shares[stage]:.0%})" if stage in shares else ""
+            cells.append(f"{p['stages'][stage]:.3f}{share}")
+        rows.append([*described(p), *cells])
+    return markdown(["size", "backend", "precision", "steps", "candidates", "clip s", *STAGES], rows)
+
+
+def baselines_table(baselines: Sequence[Values]) -> str:
+    rows = []
+    for b in baselines:
+        times = [f"{b[k]:.2f}" for k in ("seconds", "p95", "first_clip_seconds")]
+        rows.append([*described(b), *times, f"{b['peak_mb']:.0f}", shown(b.get("tokens_equal"), ".4f")])
+    header = ["size", "baseline", "precision", "steps", "candidates", "clip s", "seconds", "p95", "with a first clip"]
+    return markdown([*header, "peak MB", "tokens equal to ours in fp32"], rows)
+
+
+def pairs_table(pairs: Sequence[Values]) -> str:
+    rows = [
+        [p["size"], str(p["steps"]), f"{p['ours']['backend']} {p['ours']['precision']}", f"{p['ours']['seconds']:.2f}",
+         f"{p['theirs']['backend']} {p['theirs']['precision']}", f"{p['theirs']['seconds']:.2f}",
+         f"{p['ratio']:.2f} [{p['lowest']:.2f}, {p['highest']:.2f}]", str(p["pairs"])]
+        for p in pairs
+    ]  # fmt: skip
+    return markdown(["size", "steps", "ours", "seconds", "baseline", "seconds", "times as fast", "pairs"], rows)
+
+
+def floor_table(floors: Sequence[Values]) -> str:
+    """Every matrix product of a step at its shape, and the rate measured for it."""
+    rows = []
+    for floor in floors:
+        for r in floor["products"]:
+            shape = f"{r['batch']} x [{r['m']}, {r['k']}] x [{r['k']}, {r['n']}]"
+            row = [floor["size"], floor["precision"], r["name"], str(r["count"]), shape, r["precision"]]
+            rows.append([*row, f"{r['gflops']:.0f}", r["library"]])
+        rows.append([floor["size"], floor["precision"], "a whole step", "", "", "", f"{floor['gflops']:.0f}", ""])
+    return markdown(["size", "step", "product", "times", "shape", "computed in", "GFLOP/s", "fastest"], rows)
+
+
+def profiles_table(profiles: Sequence[Values]) -> str:
+    """The operators that take a hundredth of a step or more."""
+    rows = [
+        [p["size"], p["precision"], o["operator"], str(o["calls"]), f"{o['milliseconds']:.1f}", f"{o['share']:.1%}"]
+        for p in profiles
+        for o in p["operators"]
+        if o["share"] >= 0.01
+    ]
+    return markdown(["size", "precision", "operator", "calls", "ms", "share"], rows)
+
+
+def machine_lines(values: Values) -> str:
+    m = values["machine"]
+    lines = [f"{values['date']}, {m['cpu']}, {m['cores']} cores, {m['system']}, Python {m['python']}"]
+    lines.append(", ".join(f"{k} {v}" for k, v in m["packages"].items()))
+    if m.get("card"):
+        lines.append(m["card"])
+    if "machine_floor" in values:
+        floor = values["machine_floor"]
+        rates = ", ".join(f"{k} {v:.0f} GFLOP/s" for k, v in floor["gflops"].items())
+        rates += "".join(f", card {k} {v / 1000:.0f} TFLOP/s" for k, v in floor.get("card_gflops", {}).items())
+        lines.append(f"square matrix products: {rates}; copying {floor['bandwidth_gb_per_second']:.1f} GB/s")
+    return "  \n".join(lines)
+
+
+def bars_lines(bars: Values) -> str:
+    whole = ", ".join(f"{w['seconds']:.2f} s at {w['steps']} steps" for w in bars["whole_process"])
+    memory, sizes = bars["long_clip_memory"], bars["installed_mb"]
+    above = f"{memory['above_mb']:+.0f} MB for {memory['long_seconds']} s"
+    packages = ", ".join(f"{k} {v:.1f}" for k, v in sizes["packages"].items())
+    return "\n".join((
+        f"- whole process, 10 s clip: {whole}",
+        f"- import and load: {bars['import_and_load']['seconds']:.2f} s",
+        f"- peak memory: {memory['short_mb']:.0f} MB for 10 s, {above}",
+        f"- installed, without the bundle: {sizes['total']:.1f} MB ({packages})",
+    ))  # fmt: skip
+
+
+def document(values: Values) -> str:
+    """All tables, with the machine first."""
+    parts = ["# Latency", machine_lines(values), *values["notes"]]
+    tables = (
+        ("Points", "results", points_table),
+        ("Stages: seconds (share of the rate of matrix products)", "results", stages_table),
+        ("Against PyTorch, in pairs", "pairs", pairs_table),
+        ("Baselines", "baselines", baselines_table),
+        ("Floor of a step", "floors", floor_table),
+        ("A step on the CPU by operator", "profiles", profiles_table),
+    )
+    for title, name, make in tables:
+        if values.get(name):
+            parts += [f"## {title}", make(values[name])]
+    if values.get("bars"):
+        parts += ["## Whole process, memory, size", bars_lines(values["bars"])]
+    return "\n\n".join(parts) + "\n"
+
+
+# ---------------------------------------------------------------- two results
+def read_result(path: Path) -> Values:
+    """A result of this benchmark. Raises OptionError."""
+    try:
+        values: Values = json.loads(path.read_text(encoding="utf-8"))
+        if values["benchmark"] != "latency" or not all(set(KEY) <= set(p) for p in values["results"]):
+            raise ValueError("no result of benchmarks.latency with " + ", ".join(KEY))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(f"{path} cannot be compared ({error}); give files that --out wrote") from error
+    return values
+
+
+def point_key(point: Values) -> tuple[Any, ...]:
+    return tuple(round(v) if isinstance(v := point[k], float) else v for k in KEY)
+
+
+def compare(before: Values, after: Values) -> Values:
+    """Ratios after / before of every point that both have; `changed` where one moves by more than CHANGED."""
+    rows = []
+    for table in ("results", "baselines"):
+        old = {point_key(p): p for p in before.get(table, [])}
+        for point in after.get(table, []):
+            if (was := old.get(point_key(point))) is None:
+                continue
+            ratios = {k: point[k] / was[k] for k in COMPARED if point.get(k) and was.get(k)}
+            changed = [k for k, ratio in ratios.items() if abs(ratio - 1) > CHANGED]
+            rows.append({k: point[k] for k in KEY} | {"table": table, "ratios": ratios, "changed": changed})
+    rates = [v.get("machine_floor", {}).get("gflops", {}).get("fp32") for v in (before, after)]
+    machines = [v["machine"] for v in (before, after)]
+    return {
+        "benchmark": "latency-compare",
+        "same_machine": machines[0] == machines[1],
+        "fp32_rate_ratio": rates[1] / rates[0] if all(rates) else None,
+        "points": rows,
+        "only_before": [
+            list(k) for k in map(point_key, before["results"]) if k not in map(point_key, after["results"])
+        ],
+        "only_after": [list(k) for k in map(point_key, after["results"]) if k not in map(point_key, before["results"])],
+    }
+
+
+def comparison_document(found: Values) -> str:
+    rows = [
+        [*described(r), *(shown(r["ratios"].get(k)) for k in COMPARED), ", ".join(r["changed"]) or "no"]
+        for r in found["points"]
+    ]
+    header = ["size", "backend", "precision", "steps", "candidates", "clip s", *COMPARED, "changed by over 10 %"]
+    machine = "the same machine and versions" if found["same_machine"] else "ANOTHER MACHINE OR OTHER VERSIONS"
+    rate = found["fp32_rate_ratio"]
+    lines = [f"Ratios, the second file over the first; {machine}; fp32 rate of matrix products {shown(rate)}."]
+    alone = [f"{len(found[k])} points are in the {w} file only" for k, w in
+             (("only_before", "first"), ("only_after", "second")) if found[k]]  # fmt: skip
+    return "\n\n".join([*lines, *alone, markdown(header, rows) if rows else "No point is in both files."])

@@ -1,0 +1,282 @@
+"""What `benchmarks.latency` does in which order: floors, points, pairs with PyTorch, quality, shares."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import latency_floor
+from benchmarks.latency_clip import make_clip
+from benchmarks.latency_counts import step_products
+from benchmarks.latency_points import (
+    Answer,
+    Load,
+    Worker,
+    WorkerError,
+    alternate,
+    figures,
+    ratios,
+    runtime_order,
+    torch_order,
+)
+from benchmarks.latency_systems import Subject, precisions, view
+from benchmarks.latency_worker import COMPILED, EAGER
+from engines.contract import ModelConfig
+from runtime.errors import MaskVATError
+from runtime.sampling import SamplingConfig
+
+Values = dict[str, Any]
+# PyTorch as a baseline, by device: name -> what differs from eager fp32 on the CPU
+TORCH: dict[str, dict[str, Values]] = {
+    "cpu": {"eager": {"kind": EAGER}, "compile": {"kind": COMPILED}},
+    "cuda": {
+        "eager": {"kind": EAGER},
+        "compile": {"kind": COMPILED},
+        "compile fp16": {"kind": COMPILED, "dtype": "float16"},
+        "compile fp16, sampled on the card": {"kind": COMPILED, "dtype": "float16", "sample_on_host": False},
+    },
+}
+
+
+def card_in_torch() -> bool:
+    """Whether PyTorch is here and sees an NVIDIA card."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
+
+
+@dataclass
+class Session:
+    """One call of the command: its options, its scratch folder, and what has been measured so far."""
+
+    args: argparse.Namespace
+    folder: Path
+    backends: list[str]
+    values: Values = field(
+        default_factory=lambda: {k: [] for k in ("results", "baselines", "pairs", "floors", "profiles", "notes")}
+    )
+    gflop: dict[str, Values] = field(default_factory=dict)  # of the stages, by size
+
+    def note(self, text: str) -> None:
+        """What was left out, and why: shown at once, and kept with the result."""
+        if text not in self.values["notes"]:
+            print(f"note: {text}", file=sys.stderr, flush=True)
+            self.values["notes"].append(text)
+
+    def clip(self, seconds: int) -> Path:
+        if self.args.clip is not None:
+            return Path(self.args.clip)
+        path = self.folder / f"clip{seconds}.mp4"
+        if not path.exists():
+            make_clip(path, seconds)
+        return path
+
+    def request(self, load: Load, mux: bool = False) -> Answer:
+        asked: Answer = {"clip": str(self.clip(load.clip_seconds)), "sampling": load.sampling(self.args.guidance)}
+        return asked | ({"mux": str(self.folder / "muxed.mp4")} if mux else {})
+
+    def ways(self, subject: Subject) -> Iterator[tuple[str, str]]:
+        """Backend and precision, those asked for and found."""
+        for backend in self.backends:
+            found = [p for p in precisions(subject, backend) if self.args.precision in (None, p)]
+            if not found:
+                self.note(f"{subject.name} has no step for backend {backend} (--precision {self.args.precision})")
+            yield from ((backend, p) for p in found)
+
+    # ------------------------------------------------------------ floors
+    def floors(self, subject: Subject) -> None:
+        """The rate of the step's matrix products, at each precision that is computed in."""
+        rows = 2 if self.args.guidance else 1
+        products = step_products(subject.config, subject.config.window_tokens, rows)
+        for backend, precision in self.ways(subject):
+            card, computed = computed_on(backend, precision)
+            what = {"size": subject.name, "device": "card" if card else "cpu", "precision": computed}
+            if any(what.items() <= floor.items() for floor in self.values["floors"]):
+                continue
+            if card and not card_in_torch():
+                self.note(f"no floor for backend {backend}: it is measured through PyTorch, which sees no card here")
+                continue
+            measured = latency_floor.measure(products, computed, self.args.threads, card)
+            self.values["floors"].append(what | {"products": measured, "gflops": latency_floor.rate(measured)})
+
+    # ------------------------------------------------------------ points
+    def point(self, subject: Subject, backend: str, precision: str, load: Load) -> None:
+        """One process: cold, then warm."""
+        order = runtime_order(subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads)
+        request = self.request(load, mux=True)
+        with Worker(order) as worker:
+            cold = worker.ask(request)
+            (warm,) = alternate([worker], [request], self.args.repeat, self.args.limit)
+            measured = figures(worker.loaded, cold, warm)
+        what = {"size": subject.name, "backend": backend, "precision": precision, "steps": load.steps}
+        what |= {"candidates": load.candidates, "clip_seconds": load.clip_seconds, "trained": subject.trained}
+        if self.args.clip is not None:
+            what["clip_seconds"] = round(measured["sound_seconds"], 1)
+        self.values["results"].append(what | measured)
+        print(f"{subject.name} {backend} {precision} {load}: {measured['seconds']:.2f} s", file=sys.stderr, flush=True)
+
+    def points(self, subject: Subject, loads: list[Load]) -> None:
+        for (backend, precision), load in product(list(self.ways(subject)), loads):
+            try:
+                self.point(subject, backend, precision, load)
+            except WorkerError as error:
+                self.note(f"{load} on {backend} is left out: {error}")
+
+    # ------------------------------------------------------------ pairs
+    def opened(self, stack: ExitStack, orders: list[tuple[Values, Answer]], request: Answer) -> list[Values]:
+        """Start the processes and let each make its first clip; one that fails is noted and left out."""
+        members = []
+        for n, (what, order) in enumerate(orders):
+            codes = self.folder / f"codes{n}.npy"
+            try:
+                worker = stack.enter_context(Worker(order))
+                cold = worker.ask(request | {"codes": str(codes)})
+            except WorkerError as error:
+                self.note(f"left out of the pairs: {error}")
+                continue
+            members.append({"what": what, "worker": worker, "cold": cold, "codes": np.load(codes)})
+        return members
+
+    def pairs(self, subject: Subject, load: Load) -> None:
+        """Our precisions and PyTorch's modes, alternating clip by clip; a group per device."""
+        assert subject.system is not None
+        for device, modes in TORCH.items():
+            ours = [(b, p) for b, p in self.ways(subject) if (b == "cpu") == (device == "cpu")]
+            if not ours or (device == "cuda" and not card_in_torch()):
+                continue
+            at = {"size": subject.name, "steps": load.steps, "candidates": 1, "clip_seconds": load.clip_seconds}
+            orders: list[tuple[Values, Answer]] = []
+            for backend, precision in ours:
+                order = runtime_order(
+                    subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads
+                )
+                orders.append((at | {"backend": backend, "precision": precision, "ours": True}, order))
+            for name, changes in modes.items():
+                if self.args.baselines == "eager" and changes["kind"] != EAGER:
+                    continue
+                order = torch_order(subject.name, subject.system, self.args.threads, **{"device": device} | changes)
+                precision = {"float16": "fp16"}.get(order["dtype"], "fp32")
+                orders.append(
+                    (at | {"backend": f"torch {device} {name}", "precision": precision, "ours": False}, order)
+                )
+            self._group(orders, load)
+
+    def _group(self, orders: list[tuple[Values, Answer]], load: Load) -> None:
+        request = self.request(load)
+        with ExitStack() as stack:
+            members = self.opened(stack, orders, request)
+            workers = [m["worker"] for m in members]
+            answers = alternate(workers, [request] * len(workers), self.args.repeat, self.args.limit * len(workers))
+        exact = next((m["codes"] for m in members if m["what"]["ours"] and m["what"]["precision"] != "int8"), None)
+        entries = []
+        for member, warm in zip(members, answers, strict=True):
+            entry = member["what"] | figures(member["worker"].loaded, member["cold"], warm)
+            entry["tokens_equal"] = None if exact is None else float((member["codes"] == exact).mean())
+            entries.append(entry)
+        self.values["baselines"] += entries
+        for i, j in product(range(len(entries)), repeat=2):
+            if entries[i]["ours"] and not entries[j]["ours"]:
+                names = ("backend", "precision", "seconds", "peak_mb")
+                sides = [{k: entries[n][k] for k in names} for n in (i, j)]
+                row = {"size": entries[i]["size"], "steps": load.steps, "ours": sides[0], "theirs": sides[1]}
+                self.values["pairs"].append(row | ratios(answers[i], answers[j]))
+
+    # ------------------------------------------------------------ quality
+    def agreement(self, subject: Subject) -> None:
+        """Token agreement with fp32 on the CPU beside every point that is not fp32 on the CPU itself."""
+        from benchmarks.latency_quality import Reference
+
+        points = [p for p in self.values["results"] if p["size"] == subject.name]
+        for steps in sorted({p["steps"] for p in points}):
+            sampling = SamplingConfig(steps=steps, guidance=self.args.guidance)
+            reference: Reference | None = None
+            known: dict[tuple[str, str], Values] = {}
+            for p in points:
+                way = (p["backend"], p["precision"])
+                if p["steps"] != steps or way in (("cpu", "fp32"), ("cpu", "fp16")):  # a CPU computes both in fp32
+                    continue
+                if way not in known:
+                    reference = reference or Reference(subject, self.clip(10), sampling, self.folder)
+                    known[way] = reference.agreement(subject, *way)
+                p["agreement"] = known[way]
+
+    def onsets(self, subject: Subject) -> None:
+        """Onset F1 of trained bundles, for every pair of steps and candidates."""
+        from benchmarks.latency_quality import onset_scores
+
+        if not subject.trained:
+            self.note(f"no onset F1 of {subject.name}: its weights are random")
+            return
+        for backend, precision in self.ways(subject):
+            points = [p for p in self.values["results"]
+                      if (p["size"], p["backend"], p["precision"]) == (subject.name, backend, precision)]  # fmt: skip
+            asked = sorted({(p["steps"], p["candidates"]) for p in points})
+            options = [{"steps": s, "candidates": c, "guidance": self.args.guidance} for s, c in asked]
+            bundle = view(subject, backend, precision, self.folder)
+            found = onset_scores(bundle, backend, self.args.clips, self.args.clips_limit, options)
+            scores = dict(zip(asked, found, strict=True))
+            for p in points:
+                p["onset_f1"] = scores[p["steps"], p["candidates"]]
+
+    def quality(self, subject: Subject) -> None:
+        try:
+            self.agreement(subject)
+            if self.args.clips is not None:
+                self.onsets(subject)
+        except MaskVATError as error:
+            self.note(f"quality of {subject.name} is incomplete: {error}")
+
+    def profiles(self, subject: Subject) -> None:
+        """A step's operators on the CPU, at every precision."""
+        from benchmarks.latency_profile import step_profile
+
+        for backend, precision in self.ways(subject):
+            if backend == "cpu":
+                bundle = view(subject, backend, precision, self.folder)
+                rows = step_profile(bundle, self.clip(10), self.args.guidance, self.args.threads, self.folder)
+                self.values["profiles"].append({"size": subject.name, "precision": precision, "operators": rows})
+
+    # ------------------------------------------------------------ shares
+    def shares(self, config: ModelConfig, size: str) -> None:
+        """Each stage's share of the rate of matrix products, for points of whole windows and one candidate."""
+        floors = {(f["size"], f["device"], f["precision"]): f["products"] for f in self.values["floors"]}
+        for p in [*self.values["results"], *self.values["baselines"]]:
+            if p["size"] != size or p["candidates"] != 1 or p["sound_seconds"] < config.window_seconds - 0.1:
+                continue
+            card, computed = computed_on(p["backend"], p["precision"])
+            rows = floors.get((size, "card" if card else "cpu", computed))
+            machine = self.values["machine_floor"]
+            peak = machine.get("card_gflops", {}).get("fp32") if card else machine["gflops"]["fp32"]
+            p["shares"] = stage_shares(p, config, rows, self.gflop.get(size, {}), peak)
+
+
+def computed_on(backend: str, precision: str) -> tuple[bool, str]:
+    """Whether a backend is a card, and what a step of this precision is computed in there.
+
+    ONNX Runtime computes weights that are stored as fp16 in fp32, on CPUs and on cards.
+    """
+    card = backend != "cpu" and not backend.startswith("torch cpu")
+    stored = backend in ("cpu", "cuda") and precision != "int8"
+    return card, "fp32" if stored else precision
+
+
+def stage_shares(
+    point: Values, config: ModelConfig, rows: list[Values] | None, gflop: Values, peak: float | None
+) -> dict[str, float]:
+    """Least seconds of a stage's products over its seconds: the step's at their own shapes and precision, others' at
+    the rate of square fp32 products."""
+    stages, count, found = point["stages"], point["windows"], {}
+    if rows and stages["step"]:
+        found["step"] = latency_floor.clip_floor(rows, config, point["steps"])["seconds"] * count / stages["step"]
+    for stage, work in gflop.items():
+        if peak and stages.get(stage):
+            found[stage] = work * count / peak / stages[stage]
+    return found
