@@ -13,6 +13,7 @@ import numpy as np
 
 from engines.base import Array, EngineError, Feeds
 from engines.contract import FloatArray, Int32Array, condition_indices
+from engines.feeds import positions, without_null
 from runtime.audio import resample
 from runtime.bundle import Bundle
 from runtime.decode import decode
@@ -174,7 +175,7 @@ class _Run:
         return features  # [1, N, Dc]
 
     def _condition(self, window: Window, clip_features: FloatArray) -> Feeds:
-        """All that `step` needs beside codes and uniforms, for one candidate."""
+        """All that `step` needs beside codes, positions and uniforms: the same for every candidate."""
         config = self.config
         feeds: Feeds = {"clip_features": clip_features}
         n_sync = 0
@@ -183,15 +184,12 @@ class _Run:
                 feeds["sync_features"] = self.bundle.run("sync_encoder", frames=window.sync_frames[None])[0]
             n_sync = feeds["sync_features"].shape[1]
         indices: Feeds = dict(condition_indices(config, window.length, clip_features.shape[1], n_sync))
-        step_feeds: Feeds = {}
+        step_feeds: Feeds = {"guidance": np.array(self.sampling.guidance, np.float32)}
         if "frame_index" in indices:
             step_feeds["frame_index"] = indices.pop("frame_index")
         with self.timer("condition"):
-            conditions = self.bundle["condition"].run(feeds | indices)
-        if not self.sampling.guidance:  # no null rows, nothing to pay for
-            conditions = {k: v[:0] if k.startswith("null_") else v for k, v in conditions.items()}
-        guidance = np.array(self.sampling.guidance, np.float32)
-        return step_feeds | conditions | {"guidance": guidance}
+            step_feeds |= self.bundle["condition"].run(feeds | indices)
+        return step_feeds if self.sampling.guidance else without_null(step_feeds)
 
     def _batch_size(self, length: int) -> int:
         """Candidates in one batch. A constant of clip and bundle: the same options give the same bytes everywhere."""
@@ -208,12 +206,17 @@ class _Run:
         known = self.chains[batch[0]].shape[1] - window.start
         for row, candidate in enumerate(batch):
             codes[row, :, :known] = self.chains[candidate][:, window.start :]
-        feeds = {k: _tile(v, len(batch)) if k in ("memory", "adaln") else v for k, v in step_feeds.items()}
+        every = self.bundle.backend != "cpu"  # cards replay what they recorded, which has one shape
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
+            index = positions(codes == config.mask_token, every)
+            u = np.take_along_axis(u, index, axis=-1)
             with self.timer("step"):
-                tokens, logp = self.bundle.run("step", codes=codes, u=u, **feeds)
-            return tokens.astype(np.int32, copy=False), logp.astype(np.float32, copy=False)
+                drawn = self.bundle.run("step", codes=codes, index=index, u=u, **step_feeds)
+            tokens, logp = codes.copy(), np.zeros(codes.shape, np.float32)
+            for whole, part in zip((tokens, logp), drawn, strict=True):
+                np.put_along_axis(whole, index, part, axis=-1)
+            return tokens, logp
 
         def noise(n: int) -> tuple[FloatArray, FloatArray]:
             def draw(stream: int) -> FloatArray:
@@ -293,8 +296,3 @@ def program_version() -> str:
         return version("maskvat")
     except PackageNotFoundError:
         return "source"
-
-
-def _tile(value: Array, rows: int) -> Array:
-    """[1, ...] -> [rows, ...]: every candidate has the clip's condition."""
-    return np.repeat(value, rows, axis=0)
