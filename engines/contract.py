@@ -1,8 +1,9 @@
 """The seam between the trained network and everything that runs it: names, dtypes, axes and sizes, typed once.
 
-The exporter, the backends, the fakes of the tests and the docs all read this file. It needs nothing but the
-standard library and NumPy. Axis letters: B batch (candidates), K codebooks, T token frames, N frames at `clip_fps`,
-Y frames at `sync_fps`, S sync features, F condition frames, R null rows (0 or 1), L samples, A audio-encoder steps.
+The exporter, the backends, the fakes of the tests and the docs all read this file. Axis letters: B batch (candidates),
+K codebooks, T token frames, P positions to draw, N frames at `clip_fps`, Y frames at `sync_fps`, S sync features,
+C pairs of clip and sync features, F condition frames and a row of [NULL], M rows of the memory, G groups (the clip, and
+[NULL] where there is guidance), L samples, A audio-encoder steps.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-CONTRACT_VERSION = 1  # rises when a graph's signature or meaning changes
+CONTRACT_VERSION = 2  # rises when a graph's signature or meaning changes
 OPSET, IR_VERSION = 20, 10
 
 Design = Literal["adaln_a", "adaln_b", "seq2seq", "hybrid"]
@@ -109,7 +110,6 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    # which conditioning a design uses (paper, figure 2)
     @property
     def has_memory(self) -> bool:
         """Cross-attention to an encoder over [CLS] and [clip ; sync]."""
@@ -124,7 +124,6 @@ class ModelConfig:
     def uses_sync(self) -> bool:
         return self.design != "adaln_a"
 
-    # grids in time
     @property
     def token_grid(self) -> Grid:
         return Grid(self.sample_rate, self.hop_length, self.hop_length // 2)
@@ -142,7 +141,6 @@ class ModelConfig:
     def mask_token(self) -> int:
         return self.codebook_size  # the id just past the codebook
 
-    # lengths
     def n_tokens(self, n_samples: int) -> int:
         """T = ceil(samples / hop): 862 for 10 s."""
         return -(-n_samples // self.hop_length)
@@ -195,24 +193,25 @@ def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode
 def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: int) -> dict[str, Int32Array]:
     """The integer gathers of one window, by input name of `condition` and `step`.
 
-    frame_index [T]: token -> condition frame. AdaLN-B joins two streams of different rates: its condition frames are
-    the distinct (clip, sync) pairs, given by clip_index [F] and sync_index [F]; adapting after the AdaLN projection
-    is then exactly adapting before it. memory_index [N]: clip frame -> sync feature of the encoder's input.
+    frame_index [2, T]: token -> row of the modulation. Group 0 takes the condition frames; group 1 takes the last row,
+    which all frames of [NULL] share. AdaLN-B joins two streams of different rates: its condition frames are the
+    distinct (clip, sync) pairs, given by clip_index [C] and sync_index [C]; adapting after the AdaLN projection is then
+    exactly adapting before it. memory_index [N]: clip frame -> sync feature of the encoder's input.
     """
     mode = config.length_adapter
+    streams = {"clip": (config.clip_grid, n_clip), "sync": (config.sync_grid, n_sync)}
     out: dict[str, Int32Array] = {}
     if config.has_memory:
         out["memory_index"] = adapter_index(config.sync_grid, config.clip_grid, n_sync, n_clip, mode)
-    if config.design == "adaln_b":
-        clip = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
-        sync = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
-        pairs, frame = np.unique(np.stack([clip, sync]), axis=1, return_inverse=True)
-        out["clip_index"], out["sync_index"] = (np.ascontiguousarray(p, dtype=np.int32) for p in pairs)
-        out["frame_index"] = frame.reshape(-1).astype(np.int32)
-    elif config.adaln_streams == ("clip",):
-        out["frame_index"] = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
-    elif config.adaln_streams == ("sync",):
-        out["frame_index"] = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
+    if config.adaln_streams:
+        chosen = [streams[name] for name in config.adaln_streams]
+        rows = np.stack([adapter_index(grid, config.token_grid, n, n_tokens, mode) for grid, n in chosen])
+        index, n_frames = rows[0], chosen[0][1]
+        if len(chosen) == 2:
+            pairs, frame = np.unique(rows, axis=1, return_inverse=True)
+            out["clip_index"], out["sync_index"] = (np.ascontiguousarray(p) for p in pairs)
+            index, n_frames = frame.reshape(-1).astype(np.int32), pairs.shape[1]
+        out["frame_index"] = np.stack([index, np.full_like(index, n_frames)])
     return out
 
 
@@ -242,7 +241,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Graph:
-    """One exported function: `run(inputs) -> outputs`, batch first."""
+    """One exported function: `run(inputs) -> outputs`."""
 
     name: str
     inputs: tuple[TensorSpec, ...]
@@ -250,43 +249,44 @@ class Graph:
 
 
 def graphs(config: ModelConfig) -> dict[str, Graph]:
-    """Every graph of a bundle of this configuration, by name."""
+    """Every graph of a bundle of this configuration, by name.
+
+    `condition` is of one clip, whose candidates share it. `modulation` holds, for each block, shift, 1 + scale and gate
+    of self-attention and of the MLP, then shift and 1 + scale of the last norm. `step` draws at token frames `index`.
+    """
     c, f32, i32 = config, "float32", "int32"
+
+    def drawn(name: str, dtype: str) -> TensorSpec:
+        return TensorSpec(name, dtype, ("B", c.n_codebooks, "P"))
+
     clip_features = TensorSpec("clip_features", f32, ("B", "N", c.clip_dim))
     sync_features = TensorSpec("sync_features", f32, ("B", "S", c.sync_dim))
     codes = TensorSpec("codes", i32, ("B", c.n_codebooks, "T"))
     audio_features = TensorSpec("audio_features", f32, ("B", "A", c.audio_bands, c.audio_dim))
 
-    condition_in: tuple[TensorSpec, ...] = (clip_features,) + ((sync_features,) if c.uses_sync else ())
-    condition_out: tuple[TensorSpec, ...] = ()
-    null_out: tuple[TensorSpec, ...] = ()
-    step_in: tuple[TensorSpec, ...] = ()
+    features = (clip_features, sync_features) if c.uses_sync else (clip_features,)
+    condition_in = tuple(TensorSpec(t.name, f32, (1, *t.axes[1:])) for t in features)
+    condition_out, step_in = tuple[TensorSpec, ...](), tuple[TensorSpec, ...]()
     if c.has_memory:
         memory = "M" if c.cls_in_memory else "N"  # [CLS] adds a row
+        axes = (c.n_blocks, c.n_heads, memory, c.hidden_size // c.n_heads)
         condition_in += (TensorSpec("memory_index", i32, ("N",)),)
-        condition_out += (TensorSpec("memory", f32, ("B", memory, c.hidden_size)),)
-        null_out += (TensorSpec("null_memory", f32, (1, memory, c.hidden_size)),)
+        condition_out += tuple(TensorSpec(name, f32, (2, *axes)) for name in ("keys", "values"))
+        step_in += tuple(TensorSpec(name, f32, ("G", *axes)) for name in ("keys", "values"))
     if c.adaln_streams:
-        frames = {"adaln_a": "N", "hybrid": "S"}.get(c.design, "F")
-        if frames == "F":
-            condition_in += (TensorSpec("clip_index", i32, ("F",)), TensorSpec("sync_index", i32, ("F",)))
-        condition_out += (TensorSpec("adaln", f32, ("B", frames, c.hidden_size)),)
-        null_out += (TensorSpec("null_adaln", f32, (1, frames, c.hidden_size)),)
-        step_in += (TensorSpec("frame_index", i32, ("T",)),)
-    # the null rows of `step` may be absent (R = 0): then guidance has no effect and costs nothing
-    step_in += condition_out + tuple(TensorSpec(t.name, t.dtype, ("R", *t.axes[1:])) for t in null_out)
-
-    def tokens(name: str, dtype: str) -> TensorSpec:
-        return TensorSpec(name, dtype, codes.axes)
-
+        if c.design == "adaln_b":
+            condition_in += (TensorSpec("clip_index", i32, ("C",)), TensorSpec("sync_index", i32, ("C",)))
+        modulation = TensorSpec("modulation", f32, (6 * c.n_blocks + 2, "F", c.hidden_size))
+        condition_out += (modulation,)
+        step_in += (TensorSpec("frame_index", i32, ("G", "T")), modulation)
     all_graphs = (
         Graph("frame_encoder", (TensorSpec("frames", "uint8", ("N", c.clip_size, c.clip_size, 3)),),
               (TensorSpec("features", f32, ("N", c.clip_dim)),)),
         Graph("sync_encoder", (TensorSpec("frames", "uint8", ("B", "Y", c.sync_size, c.sync_size, 3)),),
               (sync_features,)),
-        Graph("condition", condition_in, condition_out + null_out),
-        Graph("step", (codes, tokens("u", f32), TensorSpec("guidance", f32, ()), *step_in),
-              (tokens("tokens", i32), tokens("logp", f32))),
+        Graph("condition", condition_in, condition_out),
+        Graph("step", (codes, drawn("index", i32), drawn("u", f32), TensorSpec("guidance", f32, ()), *step_in),
+              (drawn("tokens", i32), drawn("logp", f32))),
         Graph("codec_decoder", (codes,), (TensorSpec("audio", f32, ("B", "L")),)),
         Graph("codec_encoder", (TensorSpec("audio", f32, ("B", "L")),), (codes,)),
         Graph("audio_encoder", (TensorSpec("audio", f32, ("B", "L")),), (audio_features,)),

@@ -6,6 +6,7 @@ import numpy as np
 
 from engines.base import Engine, Feeds
 from engines.contract import Graph, ModelConfig, condition_indices, interpolation_matrix
+from engines.feeds import positions
 
 TOKENS = 64  # length of the self-test in token frames
 SAMPLES = 16000  # of the audio encoder's input
@@ -16,11 +17,14 @@ Summary = dict[str, dict[str, list[float]]]
 def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
     """Fixed inputs of one graph: noise of the right kind and consistent lengths, from a seeded generator."""
     n_clip, n_sync = config.n_clip(TOKENS), config.n_sync(TOKENS)
-    sizes = {"B": 1, "R": 1, "K": config.n_codebooks, "T": TOKENS, "N": n_clip, "S": n_sync}
+    sizes = {"B": 1, "G": 2, "T": TOKENS, "P": TOKENS // 2, "N": n_clip, "S": n_sync}
     sizes |= {"M": n_clip + 1, "Y": config.n_sync_frames(TOKENS), "L": SAMPLES, "A": 6}
     fixed: Feeds = dict(condition_indices(config, TOKENS, n_clip, n_sync))
+    if "frame_index" in fixed:
+        sizes["F"] = int(fixed["frame_index"].max()) + 1  # the last row is that of [NULL]
     if "clip_index" in fixed:
-        sizes["F"] = len(fixed["clip_index"])
+        sizes["C"] = len(fixed["clip_index"])
+    fixed["index"] = positions(np.indices((1, config.n_codebooks, TOKENS)).sum(axis=0) % 2 == 0)  # every second one
     fixed["guidance"] = np.array(2.0, np.float32)
     fixed["interpolation"] = interpolation_matrix(sizes["A"], n_clip)
     rng = np.random.Generator(np.random.Philox(key=np.array([len(graph.name), 0], np.uint64)))
@@ -38,6 +42,8 @@ def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
             out[spec.name] = rng.integers(0, 256, shape).astype(np.uint8)
         else:
             out[spec.name] = rng.standard_normal(shape).astype(np.float32) * np.float32(0.1)
+            if spec.name == "modulation":
+                out[spec.name][1::3] += 1  # the scales
     return out
 
 

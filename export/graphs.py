@@ -5,129 +5,19 @@ graph's outputs in order; a test compares them. The designs differ in what they 
 `condition` and `step`.
 """
 
-from math import gcd
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engines.contract import ModelConfig
 from export import ExportError
+from export.step import STEPS
 from train.model import Condition, MaskVAT
-
-GROUP = 32  # tokens per group of the two-level search: 32 x 32 = 1024
-BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
-
-
-# ---------------------------------------------------------------- sampling
-class Sampler(nn.Module):
-    """Draws one token per row of logits from one uniform, by inverting the cumulative distribution.
-
-    In two levels, first among groups of tokens, then inside the chosen group. Cumulative sums are products with a
-    triangular matrix: every backend runs them fast, and the uniforms come from outside, so a seed means the same
-    everywhere. Float32 throughout.
-    """
-
-    def __init__(self, codebook_size: int) -> None:
-        super().__init__()
-        self.width = gcd(codebook_size, GROUP)
-        self.groups = codebook_size // self.width
-        self.register_buffer("group_triangle", torch.ones(self.groups, self.groups).triu(), persistent=False)
-        self.register_buffer("token_triangle", torch.ones(self.width, self.width).triu(), persistent=False)
-
-    def forward(self, logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """logits [..., V], u [...] in [0, 1) -> tokens int32 [...] and their log-probabilities [...].
-
-        Token v is drawn where cdf[v - 1] <= u < cdf[v], so one of probability 0 never is: the bounds on `rest` keep
-        that true when the sums of the two levels round differently.
-        """
-        z = logits.float()
-        z = (z - z.amax(dim=-1, keepdim=True)).unflatten(-1, (self.groups, self.width))  # (..., groups, width)
-        sums = z.exp().sum(dim=-1)  # (..., groups)
-        cdf = sums @ self.group_triangle  # inclusive
-        total = cdf[..., -1:]  # (..., 1)
-        threshold = u.float().unsqueeze(-1) * total
-        group = (cdf <= threshold).sum(dim=-1, keepdim=True).clamp(max=self.groups - 1)  # (..., 1)
-        before = (cdf - sums).gather(-1, group)
-        chosen = z.gather(-2, group.unsqueeze(-1).expand(*group.shape, self.width)).squeeze(-2)  # (..., width)
-        inner = chosen.exp() @ self.token_triangle
-        rest = torch.minimum((threshold - before).clamp(min=0), inner[..., -1:] * BELOW_ONE)
-        token = (inner <= rest).sum(dim=-1, keepdim=True).clamp(max=self.width - 1)
-        logp = chosen.gather(-1, token) - total.log()
-        return (group * self.width + token).squeeze(-1).to(torch.int32), logp.squeeze(-1)
-
-
-# ---------------------------------------------------------------- step
-class Step(nn.Module):
-    """Network, guidance and sampling of one unmasking step.
-
-    The condition and R null rows (0 or 1) make 1 + R groups that share what does not depend on the condition: the token
-    embeddings, and in `seq2seq` the first self-attention. Guidance acts on the hidden state before the head, which
-    equals guidance on the logits because the head is linear ((1 + g) - g = 1 for its bias), at half the cost.
-    """
-
-    def __init__(self, model: MaskVAT) -> None:
-        super().__init__()
-        self.model = model
-        self.sampler = Sampler(model.config.codebook_size)
-
-    @staticmethod
-    def groups(condition: Tensor, null: Tensor) -> Tensor:
-        """[B, N, H] and [R, N, H] -> [1 + R, B, N, H]."""
-        return torch.cat([condition[None], null[:, None].expand(-1, condition.shape[0], -1, -1)])
-
-    def memory_positions(self, memory: Tensor) -> Tensor:
-        with_cls = self.model.config.cls_in_memory
-        return self.model.memory_positions(memory.shape[-2] - int(with_cls), with_cls)
-
-    def draw(self, codes: Tensor, u: Tensor, guidance: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
-        c = self.model.config
-        h = self.model.hidden(codes, condition)  # (1 + R, B, T, H)
-        conditional, null = h[0], h[-1]  # the same where R = 0: guidance then does nothing
-        logits = self.model.head(conditional + guidance * (conditional - null))  # (B, T, K * V)
-        tokens, logp = self.sampler(logits.unflatten(-1, (c.n_codebooks, c.codebook_size)), u.transpose(-1, -2))
-        return tokens.transpose(-1, -2), logp.transpose(-1, -2)  # (B, K, T)
-
-
-class AdaLNStep(Step):
-    def forward(
-        self, codes: Tensor, u: Tensor, guidance: Tensor, frame_index: Tensor, adaln: Tensor, null_adaln: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        condition = Condition(adaln=self.groups(adaln, null_adaln), frame_index=frame_index)
-        return self.draw(codes, u, guidance, condition)
-
-
-class Seq2SeqStep(Step):
-    def forward(
-        self, codes: Tensor, u: Tensor, guidance: Tensor, memory: Tensor, null_memory: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        condition = Condition(self.groups(memory, null_memory), self.memory_positions(memory))
-        return self.draw(codes, u, guidance, condition)
-
-
-class HybridStep(Step):
-    def forward(
-        self,
-        codes: Tensor,
-        u: Tensor,
-        guidance: Tensor,
-        frame_index: Tensor,
-        memory: Tensor,
-        adaln: Tensor,
-        null_memory: Tensor,
-        null_adaln: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        condition = Condition(
-            memory=self.groups(memory, null_memory),
-            memory_positions=self.memory_positions(memory),
-            adaln=self.groups(adaln, null_adaln),
-            frame_index=frame_index,
-        )
-        return self.draw(codes, u, guidance, condition)
 
 
 # ---------------------------------------------------------------- condition
 class ConditionGraph(nn.Module):
-    """What the network needs of the video, once per clip: the features' condition and one row of [NULL]."""
+    """All of `step` that does not depend on codes, once per clip, for the clip and for [NULL]."""
 
     def __init__(self, model: MaskVAT) -> None:
         super().__init__()
@@ -136,8 +26,28 @@ class ConditionGraph(nn.Module):
     def both(self, clip: Tensor, sync: Tensor | None, **indices: Tensor) -> tuple[Tensor, ...]:
         condition = self.model.condition(clip, sync, indices)
         null = self.model.null_condition(clip.shape[1], 0 if sync is None else sync.shape[1], indices)
-        found = (condition.memory, condition.adaln, null.memory, null.adaln)
-        return tuple(x for x in found if x is not None)
+        out: tuple[Tensor, ...] = ()
+        if condition.memory is not None:
+            out += self.memories(torch.cat([condition.memory, null.memory]), condition.memory_positions)
+        if condition.adaln is not None:
+            out += (self.modulation(condition, null),)
+        return out
+
+    def memories(self, memory: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """[2, N, H] -> rotated keys and values of every block, each [2, blocks, heads, N, D]."""
+        found = [block.cross_attention.keys_values(memory, positions) for block in self.model.blocks]
+        keys, values = (torch.stack(x, dim=1) for x in zip(*found, strict=True))
+        return keys, values
+
+    def modulation(self, condition: Condition, null: Condition) -> Tensor:
+        """[1, F, H] twice -> [parts, F + 1, H]; all frames of [NULL] are the same, and it takes one row."""
+        rows = F.silu(torch.cat([condition.adaln[0], null.adaln[0, :1]]))
+        layers = [block.modulation for block in self.model.blocks] + [self.model.norm_modulation]
+        width = self.model.config.hidden_size
+        parts = torch.cat([layer(rows).unflatten(-1, (-1, width)) for layer in layers], dim=1)  # (F + 1, parts, H)
+        one = torch.zeros(parts.shape[1], 1)
+        one[1::3] = 1  # shift, scale, gate, shift, scale, gate, ...: the scale's 1 is added here
+        return (parts + one).transpose(0, 1)
 
 
 class ClipCondition(ConditionGraph):
@@ -201,7 +111,6 @@ class ScavAudio(Component):
         return self.component.audio(audio_features)
 
 
-STEPS = {"adaln_a": AdaLNStep, "adaln_b": AdaLNStep, "seq2seq": Seq2SeqStep, "hybrid": HybridStep}
 CONDITIONS = {"adaln_a": ClipCondition, "adaln_b": PairCondition, "seq2seq": MemoryCondition, "hybrid": MemoryCondition}
 COMPONENTS: dict[str, tuple[str, type[Component]]] = {  # graph -> the component that it wraps
     "frame_encoder": ("frame_encoder", FrameEncoder),

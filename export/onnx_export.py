@@ -19,7 +19,7 @@ from engines.contract import IR_VERSION, OPSET, Graph, TensorSpec
 from export import ExportError
 
 # sizes of the example inputs: none is 0 or 1, which torch.export would take for constants
-EXAMPLE = {"B": 3, "T": 11, "N": 5, "M": 6, "S": 7, "F": 13, "R": 2, "L": 32000, "Y": 24, "A": 4}
+EXAMPLE = {"B": 3, "T": 11, "P": 9, "N": 5, "M": 6, "S": 7, "C": 13, "F": 14, "G": 2, "L": 32000, "Y": 24, "A": 4}
 HALF_LIMIT = 256  # elements: smaller weights stay float32
 # elements: larger constants (Fourier bases, filter banks) stay computed. They cost no bytes then, and are not taken for
 # weights: what is left with HALF_LIMIT elements are the network's own parameters, transposed or not
@@ -38,7 +38,7 @@ def example(spec: TensorSpec) -> torch.Tensor:
 def export_graph(module: nn.Module, graph: Graph) -> ModelProto:
     """The float32 graph. Raises ExportError where the module's outputs are not the contract's."""
     letters = sorted({a for spec in graph.inputs for a in spec.axes if isinstance(a, str)})
-    dims = {letter: torch.export.Dim(letter, min=0 if letter == "R" else 1) for letter in letters}
+    dims = {letter: torch.export.Dim(letter, min=1) for letter in letters}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter talks of axes that share a name, which is the point of letters
         program = torch.onnx.export(

@@ -1,7 +1,8 @@
 """`step` with int8 weights for CPUs, about twice as fast: dynamic quantisation, one scale per output channel.
 
-Only products with a weight are quantised. The sampler's triangular matrices are not weights: they sum probabilities,
-and stay float32, as do the products of attention, which have no constant side.
+Only products with a weight matrix are quantised. The sampler's triangular matrices are not weights: they sum
+probabilities, and stay float32, as do the products of attention, which have no constant side, and the head, which has a
+matrix for each codebook (ONNX Runtime quantises no such stack).
 """
 
 import logging
@@ -26,13 +27,13 @@ def is_triangle(values: np.ndarray) -> bool:
 
 
 def unquantised_nodes(model: ModelProto) -> list[str]:
-    """Products that stay float32: those without a float32 weight on their right side, and cumulative sums."""
+    """Products that stay float32: those without a float32 weight matrix on their right side, and cumulative sums."""
     weights = {w.name: w for w in model.graph.initializer}
     keep = []
     for node in model.graph.node:
         if node.op_type in KINDS:
             weight = weights.get(node.input[1])
-            if weight is None or is_triangle(numpy_helper.to_array(weight)):
+            if weight is None or len(weight.dims) != 2 or is_triangle(numpy_helper.to_array(weight)):
                 keep.append(node.name)
     return keep
 

@@ -14,10 +14,11 @@ from torch import nn
 
 from engines.base import Array, Engine, Feeds
 from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, condition_indices, graphs, interpolation_matrix
+from engines.feeds import positions, without_null
 from engines.manifest import BundleFile
 from engines.ort import OrtEngine
 from runtime.decode import LogitsFn, decode, step_from_logits
-from train.model import Condition, MaskVAT
+from train.model import MaskVAT
 
 SEED = 20240715
 GUIDANCE, DIVERSITY = 3.0, 8.0
@@ -82,9 +83,9 @@ def sizes(config: ModelConfig, graph: str, trial: Trial) -> dict[str, int]:
     n, s = config.n_clip(tokens), config.n_sync(tokens)
     pairs = condition_indices(config, tokens, n, s).get("clip_index", ())
     rate = config.audio_rate if graph == "audio_encoder" else config.sample_rate
-    letters = {"B": trial.batch, "T": tokens, "N": n, "S": s, "Y": config.n_sync_frames(tokens), "F": len(pairs)}
+    letters = {"B": trial.batch, "T": tokens, "N": n, "S": s, "Y": config.n_sync_frames(tokens), "C": len(pairs)}
     steps = max(1, round(seconds * config.audio_rate / config.audio_stride))
-    return letters | {"R": int(trial.null), "L": round(seconds * rate), "A": steps}
+    return letters | {"L": round(seconds * rate), "A": steps}
 
 
 def sound(rng: np.random.Generator, batch: int, samples: int) -> FloatArray:
@@ -168,32 +169,35 @@ def graph_parity(module: nn.Module, engine: Engine, config: ModelConfig, trials:
 
 # ---------------------------------------------------------------- step
 def condition_feeds(modules: dict[str, nn.Module], config: ModelConfig, trial: Trial) -> Feeds:
-    """What `step` gets of a video: torch's `condition`, its null rows dropped where the trial has none."""
+    """What `step` gets of a video: torch's `condition`, without [NULL] where the trial has none."""
     graph, letters = graphs(config)["condition"], sizes(config, "condition", trial)
     feeds = run_torch(modules["condition"], graph, random_inputs(config, graph, letters))
-    feeds = {k: v[: letters["R"]] if k.startswith("null_") else v for k, v in feeds.items()}
     indices = condition_indices(config, letters["T"], letters["N"], letters["S"])
-    return feeds | ({"frame_index": indices["frame_index"]} if "frame_index" in indices else {})
+    if "frame_index" in indices:
+        feeds["frame_index"] = indices["frame_index"]
+    return feeds if trial.null else without_null(feeds)
 
 
-def logits_reference(model: MaskVAT, feeds: Feeds) -> LogitsFn:
-    """codes -> conditional and null logits, each [B, K, T, V], from two plain passes of the network."""
-    tensors = {k: torch.from_numpy(v) for k, v in feeds.items()}
+def logits_reference(model: MaskVAT, trial: Trial) -> LogitsFn:
+    """codes -> conditional and null logits, each [B, K, T, V], from two plain passes of the network.
 
-    def logits(codes: torch.Tensor, prefix: str) -> FloatArray:
-        condition = Condition(adaln=tensors.get(prefix + "adaln"), frame_index=tensors.get("frame_index"))
-        memory = tensors.get(prefix + "memory")
-        if memory is not None:
-            with_cls = model.config.cls_in_memory
-            condition.memory = memory
-            condition.memory_positions = model.memory_positions(memory.shape[-2] - int(with_cls), with_cls)
-        with torch.no_grad():
-            return np.asarray(model.logits(model.hidden(codes, condition)).numpy())
+    The same video as that of `condition_feeds`, but by the way that training takes.
+    """
+    config = model.config
+    graph, letters = graphs(config)["condition"], sizes(config, "condition", trial)
+    features = {k: torch.from_numpy(v) for k, v in random_inputs(config, graph, letters).items()}
+    arrays = condition_indices(config, letters["T"], letters["N"], letters["S"])
+    indices = {k: torch.from_numpy(v if k != "frame_index" else v[0]) for k, v in arrays.items()}
+    with torch.no_grad():
+        condition = model.condition(features["clip_features"], features.get("sync_features"), indices)
+        null = model.null_condition(letters["N"], letters["S"], indices)
 
     def both(codes: Int32Array, with_null: bool) -> tuple[FloatArray, FloatArray | None]:
         given = torch.from_numpy(codes)
-        has_null = any(k.startswith("null_") and len(v) for k, v in feeds.items())
-        return logits(given, ""), logits(given, "null_") if with_null and has_null else None
+        chosen = (condition, null) if with_null and trial.null else (condition,)
+        with torch.no_grad():
+            logits = [np.asarray(model.logits(model.hidden(given, c)).numpy()) for c in chosen]
+        return logits[0], logits[1] if len(logits) == 2 else None
 
     return both
 
@@ -208,10 +212,10 @@ class Moment:
     logp: FloatArray
 
 
-def reference_run(model: MaskVAT, feeds: Feeds, trial: Trial) -> list[Moment]:
+def reference_run(model: MaskVAT, trial: Trial) -> list[Moment]:
     """Decode a whole window with the reference and keep every step."""
     c, moments = model.config, list[Moment]()
-    step = step_from_logits(logits_reference(model, feeds), GUIDANCE)
+    step = step_from_logits(logits_reference(model, trial), GUIDANCE)
     shape = (trial.batch, c.n_codebooks, trial.tokens)
 
     def noise(n: int) -> tuple[FloatArray, FloatArray]:
@@ -234,13 +238,17 @@ def step_parity(runs: list[tuple[Feeds, list[Moment]]], engine: Engine, mask_tok
     max_abs = sum_abs = 0.0
     for feeds, moments in runs:
         for moment in moments:
-            given: Feeds = {"codes": moment.codes, "u": moment.u, "guidance": np.array(GUIDANCE, np.float32)}
-            got = engine.run(given | feeds)
             masked = moment.codes == mask_token
-            same = masked & (got["tokens"] == moment.tokens)
-            equal, total = equal + int(same.sum()), total + int(masked.sum())
-            max_abs = max(max_abs, largest_difference(moment.logp[same], got["logp"][same]))
-            sum_abs += float(np.abs(moment.logp - got["logp"])[same].sum())
+            index = positions(masked)
+            asked, u, tokens, logp = (
+                np.take_along_axis(x, index, -1) for x in (masked, moment.u, moment.tokens, moment.logp)
+            )
+            given: Feeds = {"codes": moment.codes, "index": index, "u": u, "guidance": np.array(GUIDANCE, np.float32)}
+            got = engine.run(given | feeds)
+            same = asked & (got["tokens"] == tokens)
+            equal, total = equal + int(same.sum()), total + int(asked.sum())
+            max_abs = max(max_abs, largest_difference(logp[same], got["logp"][same]))
+            sum_abs += float(np.abs(logp - got["logp"])[same].sum())
     share = equal / total
     failures = [] if share >= limit.tokens else [f"equal tokens {share:.4f} < {limit.tokens}"]
     if not max_abs <= limit.logp:
@@ -268,8 +276,8 @@ def verify(
         if entry.graph == "step":
             if not runs:  # once for all precisions
                 conditions = [condition_feeds(modules, config, trial) for trial in trials]
-                model = modules["step"].model
-                runs = [(feeds, reference_run(model, feeds, t)) for feeds, t in zip(conditions, trials, strict=True)]
+                model = modules["condition"].model
+                runs = [(feeds, reference_run(model, t)) for feeds, t in zip(conditions, trials, strict=True)]
             out[name] = step_parity(runs, engine, config.mask_token, limit)
         else:
             out[name] = graph_parity(modules[entry.graph], engine, config, trials, limit)

@@ -12,6 +12,7 @@ import numpy as np
 
 from engines.base import Array, Bound, EngineError, Feeds
 from engines.contract import FloatArray, Int32Array
+from engines.feeds import all_positions, positions, without_null
 from runtime.audio import resample
 from runtime.decode import Plan, Rows, advance
 from runtime.ranking import scav_distance
@@ -29,7 +30,7 @@ class Scene:
 
     window: Window
     clip_features: FloatArray  # [1, N, Dc]
-    feeds: Feeds  # all that `step` needs beside codes and uniforms, for one candidate and with null rows
+    feeds: Feeds  # all that `step` needs beside codes, positions, uniforms and guidance
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Candidates:
         self._largest = s.candidates  # batch that the engines can hold, as far as is known
         self._done = self._total = 0  # steps of this window, over candidates
         self._bounds: dict[tuple[int, bool], Bound] = {}  # of this window: batch size, guided
+        self._everywhere = work.bundle.backend != "cpu"  # cards replay what they recorded, which has one shape
 
     def extend(self, scene: Scene) -> None:
         """Decode a window for everyone that goes on, and score it where there is a choice.
@@ -135,10 +137,10 @@ class Candidates:
     def _bind(self, scene: Scene, size: int, guided: bool) -> Bound:
         """`step` with all that stays the same in this window: every batch of a size shares it."""
         if (size, guided) not in self._bounds:
-            feeds = {k: _tile(v, size) if k in ("memory", "adaln") else v for k, v in scene.feeds.items()}
+            feeds = dict(scene.feeds if guided else without_null(scene.feeds))
             feeds["guidance"] = np.array(self.sampling.guidance, np.float32)
-            if not guided:  # no null rows, nothing to pay for
-                feeds |= {k: v[:0] for k, v in feeds.items() if k.startswith("null_")}
+            if self._everywhere:
+                feeds["index"] = all_positions((size, self.config.n_codebooks, scene.window.length))
             self._bounds[size, guided] = self.work.bundle["step"].bind(feeds)
         return self._bounds[size, guided]
 
@@ -147,9 +149,17 @@ class Candidates:
         bound = self._bind(scene, len(batch), span.guided)
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
+            if self._everywhere:
+                with timer("step"):
+                    out = bound.run({"codes": codes, "u": u})
+                return out["tokens"], out["logp"]
+            index = positions(codes == self.config.mask_token)
             with timer("step"):
-                out = bound.run({"codes": codes, "u": u})
-            return out["tokens"], out["logp"]
+                out = bound.run({"codes": codes, "index": index, "u": np.take_along_axis(u, index, axis=-1)})
+            tokens, logp = codes.copy(), np.zeros(codes.shape, np.float32)
+            np.put_along_axis(tokens, index, out["tokens"], axis=-1)
+            np.put_along_axis(logp, index, out["logp"], axis=-1)
+            return tokens, logp
 
         def noise(n: int) -> tuple[FloatArray, FloatArray]:
             def draw(stream: int) -> FloatArray:
@@ -188,8 +198,3 @@ class Candidates:
         with self.work.timer("select"):
             audio = resample(audio, self.config.sample_rate, self.config.audio_rate)
             return scav_distance(self.work.bundle, scene.clip_features, audio)
-
-
-def _tile(value: Array, rows: int) -> Array:
-    """[1, ...] -> [rows, ...]: every candidate has the clip's condition."""
-    return np.repeat(value, rows, axis=0)

@@ -98,7 +98,7 @@ class _Run(Work):
         return Scene(window, clip_features, self._condition(window, clip_features, sync_features))
 
     def _condition(self, window: Window, clip_features: FloatArray, sync_features: FloatArray | None) -> Feeds:
-        """All that `step` needs beside codes, uniforms and guidance, for one candidate."""
+        """All that `step` needs beside codes, positions, uniforms and guidance: the same for every candidate."""
         config = self.config
         feeds: Feeds = {"clip_features": clip_features}
         if sync_features is not None:

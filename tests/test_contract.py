@@ -20,6 +20,7 @@ from engines.contract import (
     condition_indices,
     interpolation_matrix,
 )
+from engines.feeds import all_positions, positions, without_null
 
 C = ModelConfig()
 
@@ -136,8 +137,10 @@ def test_adaln_b_gather_of_pairs_is_both_gathers(n_tokens: int, mode: str, strid
     clip, sync, frame = (index[k] for k in ("clip_index", "sync_index", "frame_index"))
     want_clip = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
     want_sync = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
+    frame, null = frame
     assert np.array_equal(clip[frame], want_clip)
     assert np.array_equal(sync[frame], want_sync)
+    assert (null == len(clip)).all() and null.shape == frame.shape == (n_tokens,)  # one row more
     assert len({*zip(clip, sync, strict=True)}) == len(clip) <= n_clip + n_sync  # distinct, and few
     assert all(value.dtype == np.int32 for value in index.values())
 
@@ -173,10 +176,10 @@ EVERY = {"frame_encoder", "sync_encoder", "condition", "step", "codec_decoder", 
     "scav_audio",
 }
 CONDITIONS = {
-    "adaln_a": {"adaln", "null_adaln"},
-    "adaln_b": {"adaln", "null_adaln"},
-    "seq2seq": {"memory", "null_memory"},
-    "hybrid": {"adaln", "null_adaln", "memory", "null_memory"},
+    "adaln_a": {"modulation"},
+    "adaln_b": {"modulation"},
+    "seq2seq": {"keys", "values"},
+    "hybrid": {"modulation", "keys", "values"},
 }
 
 
@@ -190,14 +193,39 @@ def test_step_takes_what_condition_gives(design: str) -> None:
     for name, spec in given_out.items():
         assert taken[name].dtype == spec.dtype
         assert taken[name].axes[1:] == spec.axes[1:]
-        assert taken[name].axes[0] == ("R" if name.startswith("null_") else "B")
+        assert taken[name].axes[0] == (74 if name == "modulation" else "G")
     assert str(taken["codes"]) == "codes int32 [B, 9, T]"
-    assert [str(s) for s in graphs["step"].outputs] == ["tokens int32 [B, 9, T]", "logp float32 [B, 9, T]"]
+    assert [str(s) for s in graphs["step"].outputs] == ["tokens int32 [B, 9, P]", "logp float32 [B, 9, P]"]
+
+
+def test_without_null_leaves_the_clip_alone() -> None:
+    feeds = {name: np.zeros((2, 3)) for name in ("keys", "values", "frame_index", "modulation", "codes")}
+    left = without_null(feeds)
+    assert {name: len(value) for name, value in left.items()} == dict.fromkeys(feeds, 2) | dict.fromkeys(
+        ("keys", "values", "frame_index"), 1
+    )
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 20), st.floats(0, 1))
+@settings(max_examples=50, deadline=None)
+def test_positions_are_the_masked_ones_first(seed: int, batch: int, n_tokens: int, share: float) -> None:
+    masked = np.random.default_rng(seed).random((batch, 9, n_tokens)) < share
+    index = positions(masked)
+    assert index.dtype == np.int32
+    assert index.shape == (batch, 9, max(1, masked.sum(axis=-1).max()))
+    for row, chosen in zip(masked.reshape(-1, n_tokens), index.reshape(-1, index.shape[-1]), strict=True):
+        assert np.array_equal(chosen[: row.sum()], np.flatnonzero(row))
+        assert len(set(chosen)) == len(chosen)
+
+
+def test_all_positions_are_every_frame_in_order() -> None:
+    index = all_positions((2, 9, 5))
+    assert index.dtype == np.int32 and index.shape == (2, 9, 5) and (index == np.arange(5)).all()
 
 
 def test_cls_in_memory_adds_a_row() -> None:
     graphs = contract.graphs(ModelConfig(cls_in_memory=True))
-    assert graphs["condition"].outputs[0].axes == ("B", "M", 1024)
+    assert graphs["condition"].outputs[0].axes == (2, 12, 16, "M", 64)
 
 
 def test_mask_ratio_falls_from_all_to_nothing() -> None:

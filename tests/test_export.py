@@ -28,6 +28,7 @@ from engines.contract import (  # noqa: E402
     condition_indices,
     graphs,
 )
+from engines.feeds import positions, without_null  # noqa: E402
 from engines.manifest import Manifest  # noqa: E402
 from engines.ort import OrtEngine  # noqa: E402
 from export import ExportError, onnx_export, verify  # noqa: E402
@@ -155,7 +156,8 @@ def test_step_equals_torch(
     rng = np.random.default_rng(tokens)
     shape = (batch, it.config.n_codebooks, tokens)
     feeds["codes"] = rng.integers(0, it.config.mask_token + 1, shape, dtype=np.int32)
-    feeds |= {"u": rng.random(shape, dtype=np.float32), "guidance": np.array(2.5, np.float32)}
+    feeds["index"] = positions(rng.random(shape) < 0.7)
+    feeds |= {"u": rng.random(feeds["index"].shape, dtype=np.float32), "guidance": np.array(2.5, np.float32)}
     engine = it.engine("step")
     want, got = verify.run_torch(it.modules["step"], engine.graph, feeds), engine.run(feeds)
     same = want["tokens"] == got["tokens"]
@@ -169,25 +171,25 @@ def test_the_fused_step_is_the_reference_loop(exported: Callable[[str], Exported
     it = exported(design)
     trials = (Trial(1, 87, steps=4), Trial(2, 40, null=False, steps=4))
     conditions = [verify.condition_feeds(it.modules, it.config, trial) for trial in trials]
-    model = it.modules["step"].model
-    runs = [(feeds, verify.reference_run(model, feeds, t)) for feeds, t in zip(conditions, trials, strict=True)]
+    model = it.modules["condition"].model
+    runs = [(feeds, verify.reference_run(model, t)) for feeds, t in zip(conditions, trials, strict=True)]
     parity = verify.step_parity(runs, it.engine("step"), it.config.mask_token, LIMITS["fp32"])
     assert not parity.failures
     assert parity.numbers["tokens_compared"] > 2000
 
 
-def test_no_null_rows_means_no_guidance(bundle: Exported) -> None:
-    """R = 0 equals guidance 0, whatever guidance says; with null rows guidance does something."""
+def test_no_null_group_means_no_guidance(bundle: Exported) -> None:
+    """G = 1 equals guidance 0, whatever guidance says; with the group of [NULL] guidance does something."""
     engine, config = bundle.engine("step"), bundle.config
     feeds = verify.condition_feeds(bundle.modules, config, Trial(2, 30))
-    without = {k: v[:0] if k.startswith("null_") else v for k, v in feeds.items()}
     given = {
         "codes": np.full((2, config.n_codebooks, 30), config.mask_token, np.int32),
+        "index": positions(np.ones((2, config.n_codebooks, 30), bool)),
         "u": np.random.default_rng(0).random((2, config.n_codebooks, 30), dtype=np.float32),
     }
     zero, two = np.array(0, np.float32), np.array(2, np.float32)
     plain = engine.run(feeds | given | {"guidance": zero})
-    none = engine.run(without | given | {"guidance": two})
+    none = engine.run(without_null(feeds) | given | {"guidance": two})
     guided = engine.run(feeds | given | {"guidance": two})
     np.testing.assert_array_equal(plain["tokens"], none["tokens"])
     np.testing.assert_allclose(plain["logp"], none["logp"], atol=1e-5)
@@ -200,8 +202,8 @@ def test_every_video_frame_matters(bundle: Exported) -> None:
     feeds = verify.condition_feeds(bundle.modules, config, Trial(1, 87))
     shape = (1, config.n_codebooks, 87)
     feeds |= {"codes": np.zeros(shape, np.int32), "u": np.full(shape, 0.5, np.float32)}
-    feeds["guidance"] = np.array(0, np.float32)
-    reverse = engine.run(feeds | {"frame_index": feeds["frame_index"][::-1].copy()})
+    feeds |= {"index": positions(np.ones(shape, bool)), "guidance": np.array(0, np.float32)}
+    reverse = engine.run(feeds | {"frame_index": feeds["frame_index"][:, ::-1].copy()})
     assert np.abs(engine.run(feeds)["logp"] - reverse["logp"]).max() > 1e-3
     indices = condition_indices(config, 87, config.n_clip(87), config.n_sync(87))
     np.testing.assert_array_equal(feeds["frame_index"], indices["frame_index"])
@@ -221,7 +223,7 @@ def test_numbers_that_are_not_finite_fail(bundle: Exported) -> None:
     assert verify.graph_parity(bundle.modules["condition"], engine, config, trials, limit).failures
     engine = Broken(bundle.folder / "step.onnx", table["step"], "cpu", threads=1)
     feeds = verify.condition_feeds(bundle.modules, config, trials[0])
-    run = verify.reference_run(bundle.modules["step"].model, feeds, trials[0])
+    run = verify.reference_run(bundle.modules["condition"].model, trials[0])
     parity = verify.step_parity([(feeds, run)], engine, config.mask_token, limit)
     assert parity.failures == ("logp differs by inf > 2e-02",)
 
@@ -242,9 +244,9 @@ def test_int8(bundle: Exported) -> None:
     kinds = [node.op_type for node in model.graph.node]
     kept = unquantised_nodes(bundle.proto("step"))
     blocks = bundle.config.n_blocks
-    assert len(kept) == 4 * blocks + 2  # two products of each attention; the sampler's two triangles
+    assert len(kept) == 4 * blocks + 3  # two products of each attention; the head; the sampler's two triangles
     assert kinds.count("MatMul") == len(kept)
-    assert kinds.count("MatMulInteger") == 9 * blocks + 2  # every linear layer; the final modulation and the head
+    assert kinds.count("MatMulInteger") == 8 * blocks  # every linear layer
 
 
 def test_half_is_half_the_size_and_close(bundle: Exported, tmp_path: Path) -> None:
@@ -262,7 +264,7 @@ def test_half_is_half_the_size_and_close(bundle: Exported, tmp_path: Path) -> No
     for name in ("audio_encoder", "codec_encoder", "frame_encoder"):
         assert not verify.graph_parity(bundle.modules[name], half.engine(name), half.config, trials, limit).failures
     feeds = verify.condition_feeds(bundle.modules, half.config, trials[0])
-    run = verify.reference_run(bundle.modules["step"].model, feeds, trials[0])
+    run = verify.reference_run(bundle.modules["condition"].model, trials[0])
     assert not verify.step_parity([(feeds, run)], half.engine("step"), half.config.mask_token, limit).failures
 
 
@@ -339,9 +341,10 @@ def test_a_wrong_graph_fails_the_export(
     manifest = Manifest._read(broken)
     replace(manifest, files={k: v for k, v in manifest.files.items() if v.precision != "int8"}).save(broken)
     model = bundle.proto("step")
-    head = max(model.graph.initializer, key=lambda w: np.prod(w.dims) if "tokens" not in w.name else 0)
-    values = numpy_helper.to_array(head) * np.float32(1.1)
-    head.CopyFrom(numpy_helper.from_array(values, head.name))
+    for head in model.graph.initializer:
+        if "head" in head.name and len(head.dims) > 1:
+            values = numpy_helper.to_array(head) * np.float32(1.1)
+            head.CopyFrom(numpy_helper.from_array(values, head.name))
     save(model, broken / "step.onnx")
     reuse(monkeypatch, broken)
     out = tmp_path / "out"

@@ -11,6 +11,7 @@ import pytest
 from fake_engines import FakeBundle, entry_of, rewrite_manifest, small_config, write_bundle
 
 from engines import manifest as module
+from engines.contract import CONTRACT_VERSION
 from engines.manifest import MINI, Manifest, ManifestError, mend, write_atomically
 
 MEND = "python -m export CHECKPOINT"
@@ -128,7 +129,7 @@ def test_broken_manifest(own_bundle: Path, what: str) -> None:
 def test_newer_and_older_contract(own_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONTRACT_VERSION", 9)
     path = str(own_bundle / "manifest.json")
-    older = refused(own_bundle, path, "contract version 1", "runs 9", MEND)
+    older = refused(own_bundle, path, f"contract version {CONTRACT_VERSION}", "runs 9", MEND)
     rewrite_manifest(own_bundle, lambda m: m.update(contract_version=10, something_new=True))
     newer = refused(own_bundle, path, "contract version 10", "runs 9", "update this program", "pip install")
     assert MEND not in newer and "update" not in older
@@ -160,7 +161,7 @@ def test_same_bundle_same_manifest(tmp_path: Path) -> None:
     fake = FakeBundle(small_config("seq2seq"))
     first, second = (write_bundle(tmp_path / name, fake) / "manifest.json" for name in "ab")
     assert first.read_bytes() == second.read_bytes()
-    assert json.loads(first.read_text())["contract_version"] == 1
+    assert json.loads(first.read_text())["contract_version"] == CONTRACT_VERSION
 
 
 def test_manifest_needs_no_backend() -> None:

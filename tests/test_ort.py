@@ -13,6 +13,7 @@ from fake_engines import NEEDS_ORT, Body, Builder, model, small_config
 from engines import backends
 from engines.base import BackendUnavailable, ContractError, EngineError
 from engines.contract import DESIGNS, Graph, ModelConfig, graphs
+from engines.feeds import without_null
 from engines.manifest import ManifestError
 from engines.ort import OrtEngine
 from engines.selftest import compare, feeds_for, summarise
@@ -62,7 +63,7 @@ def wrong_name(feeds: dict) -> None:
 
 
 def missing(feeds: dict) -> None:
-    del feeds["memory"]
+    del feeds["keys"]
 
 
 def wrong_dtype(feeds: dict) -> None:
@@ -78,11 +79,11 @@ def wrong_fixed_size(feeds: dict) -> None:
 
 
 def wrong_length(feeds: dict) -> None:
-    feeds["frame_index"] = feeds["frame_index"][:-1]
+    feeds["frame_index"] = feeds["frame_index"][:, :-1]
 
 
 def wrong_batch(feeds: dict) -> None:
-    feeds["adaln"] = np.repeat(feeds["adaln"], 2, axis=0)
+    feeds["u"] = np.repeat(feeds["u"], 2, axis=0)
 
 
 def numpy_scalar(feeds: dict) -> None:
@@ -95,12 +96,12 @@ def python_number(feeds: dict) -> None:
 
 REFUSED = {
     wrong_name: r"graph step: missing tensors \['u'\], unexpected tensors \['uniform'\]",
-    missing: r"graph step: missing tensors \['memory'\], unexpected tensors \[\]",
+    missing: r"graph step: missing tensors \['keys'\], unexpected tensors \[\]",
     wrong_dtype: r"expected codes int32 \[B, 9, T\], got int64 \[1, 9, 64\]",
-    wrong_rank: r"expected u float32 \[B, 9, T\], got float32 \[9, 64\]",
+    wrong_rank: r"expected u float32 \[B, 9, P\], got float32 \[9, 32\]",
     wrong_fixed_size: r"expected codes int32 \[B, 9, T\] with 9 = 9, got int32 \[1, 8, 64\]",
-    wrong_length: r"expected frame_index int32 \[T\] with T = 64, got int32 \[63\]",
-    wrong_batch: r"expected adaln float32 \[B, S, 8\] with B = 1, got float32 \[2, 3, 8\]",
+    wrong_length: r"expected frame_index int32 \[G, T\] with T = 64, got int32 \[2, 63\]",
+    wrong_batch: r"expected u float32 \[B, 9, P\] with B = 1, got float32 \[2, 9, 32\]",
     numpy_scalar: r"expected guidance float32 \[\], got a NumPy scalar; wrap it with np\.array",
     python_number: r"expected guidance float32 \[\], got a float; wrap it with np\.array",
 }
@@ -128,9 +129,9 @@ def test_outputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         broken.run({"frames": np.zeros((5, 32, 32, 3), np.uint8)})
 
 
-def test_no_null_rows_means_no_guidance(step: OrtEngine) -> None:
+def test_no_null_group_means_no_guidance(step: OrtEngine) -> None:
     feeds = feeds_for(STEP, CONFIG)
-    none = feeds | {k: v[:0] for k, v in feeds.items() if k.startswith("null_")}
+    none = without_null(feeds)
     strong = none | {"guidance": np.array(9, np.float32)}
     assert np.array_equal(step.run(none)["tokens"], step.run(strong)["tokens"])
     assert not np.array_equal(step.run(none)["tokens"], step.run(feeds)["tokens"])

@@ -170,9 +170,11 @@ def test_uniforms_have_the_documented_addresses(pipeline: Pipeline, long_clip: P
     pipeline.generate(long_clip, replace(FOUR, steps=2))
     for window in range(4):
         for step in range(2):
-            u = spy.feeds[2 * window + step]["u"]
+            feeds = spy.feeds[2 * window + step]
             for candidate in range(4):
-                assert np.array_equal(u[candidate], uniforms(1, candidate, window, step, TOKENS, u.shape[1:]))
+                u = uniforms(1, candidate, window, step, TOKENS, feeds["codes"].shape[1:])
+                asked = np.take_along_axis(u, feeds["index"][candidate], axis=-1)
+                assert np.array_equal(feeds["u"][candidate], asked)
 
 
 def test_another_picture_changes_the_sound(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -183,13 +185,33 @@ def test_another_picture_changes_the_sound(pipeline: Pipeline, tmp_path: Path) -
     assert len({pipeline.generate(c, QUICK)[0].audio.tobytes() for c in clips}) == 2
 
 
-def test_guidance_zero_pays_for_no_null_rows(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
+def test_guidance_zero_pays_for_no_null_group(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
     spy = Spy(pipeline, "step")
-    for guidance, rows in ((0, 0), (3, 1)):
+    for guidance, groups in ((0, 1), (3, 2)):
         spy.feeds.clear()
         pipeline.generate(clip(), replace(QUICK, guidance=guidance))
-        assert all(len(f["null_memory"]) == len(f["null_adaln"]) == rows for f in spy.feeds)
+        assert all(len(f[name]) == groups for f in spy.feeds for name in ("keys", "values", "frame_index"))
         assert all(float(f["guidance"]) == guidance for f in spy.feeds)
+
+
+def test_cpus_draw_where_tokens_are_masked_and_cards_everywhere(pipeline: Pipeline, long_clip: Path) -> None:
+    """With the same codes: only how much is drawn in vain differs."""
+    spy = Spy(pipeline, "step")
+    found = codes_of(pipeline.generate(long_clip, FOUR))
+    asked = []
+    for feeds in spy.feeds:
+        masked, index = feeds["codes"] == MASK, feeds["index"]
+        chosen = np.zeros_like(masked)
+        np.put_along_axis(chosen, index, True, axis=-1)
+        assert (chosen | ~masked).all() and (chosen.sum(axis=-1) == index.shape[-1]).all()  # all masked, none twice
+        assert index.shape[-1] == masked.sum(axis=-1).max()
+        asked.append(index.shape[-1])
+    assert len(set(asked)) > 2
+    spy.feeds.clear()
+    pipeline.bundle.backend = "a card"
+    pipeline.bundle.file_for = lambda graph: f"{graph}.onnx"  # type: ignore[method-assign]
+    assert codes_of(pipeline.generate(long_clip, FOUR)) == found
+    assert all(f["index"].shape == f["codes"].shape for f in spy.feeds)
 
 
 @pytest.mark.parametrize(

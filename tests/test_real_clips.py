@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from engines.contract import FloatArray, Int32Array, condition_indices
+from engines.feeds import all_positions
 from runtime.bundle import Bundle
 from runtime.decode import decode
 from runtime.features import Encoders
@@ -94,8 +95,8 @@ def test_a_candidates_tokens_do_not_depend_on_its_batch() -> None:
 
     def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
         def run(rows: list[int]) -> tuple[np.ndarray, ...]:
-            own = {k: np.repeat(v, len(rows), axis=0) if k in ("memory", "adaln") else v for k, v in feeds.items()}
-            return bundle.run("step", codes=codes[rows], u=u[rows], **own)
+            index = all_positions(codes[rows].shape)
+            return bundle.run("step", codes=codes[rows], index=index, u=u[rows], **feeds)
 
         tokens, logp = run(list(range(batch)))
         equal.append([(run([row])[0][0] == tokens[row]).mean() for row in range(batch)])

@@ -11,8 +11,8 @@ pytest.importorskip("onnxscript")
 
 from engines.contract import Graph, TensorSpec  # noqa: E402
 from engines.ort import OrtEngine  # noqa: E402
-from export.graphs import Sampler  # noqa: E402
 from export.onnx_export import export_graph, save  # noqa: E402
+from export.step import Sampler  # noqa: E402
 from runtime.decode import sample  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -15,6 +15,7 @@ from fake_engines import NEEDS_ORT, small_config, step_feeds
 
 from engines.base import BackendUnavailable, ContractError, EngineError, Feeds
 from engines.contract import DESIGNS, Graph, graphs
+from engines.feeds import without_null
 from engines.plans import Plan
 from engines.selftest import feeds_for
 
@@ -94,9 +95,8 @@ def test_a_loop_gives_what_the_cpu_gives(trt: FakeTensorRT, flavour: str, tmp_pa
 
 
 def test_no_null_rows(only_trt: FakeTensorRT, tmp_path: Path, cpu: OrtEngine) -> None:
-    """Empty tensors: an address, and no copy."""
     fixed, varying = step_feeds(0)
-    fixed |= {k: v[:0] for k, v in fixed.items() if k.startswith("null_")}
+    fixed = without_null(fixed)
     assert same(engine(tmp_path).bind(fixed).run(varying), cpu.run(fixed | varying))
     assert all(n > 0 for _, n in only_trt.cuda.copies)
 
@@ -206,7 +206,7 @@ def test_clips_that_take_turns_do_not_see_each_other(
     bound = [made.bind(fixed) for fixed, _ in clips]
     for n in range(4):
         for b, (fixed, _) in zip(bound, clips, strict=True):
-            varying = step_feeds(10 + n, len(fixed["adaln"]))[1]
+            varying = step_feeds(10 + n, len(fixed["index"]))[1]
             assert same(b.run(varying), cpu.run(fixed | varying))
 
 
@@ -350,15 +350,15 @@ def test_a_plan_that_is_never_taken_is_an_error(trt: FakeTensorRT, flavour: str,
 
 def test_the_plan_of_another_graph_is_refused(only_trt: FakeTensorRT, tmp_path: Path) -> None:
     other = graphs(CONFIG)["scav_audio"]
-    with pytest.raises(BackendUnavailable, match=r"graph step: the contract and the plan differ: missing \['adaln'"):
+    with pytest.raises(BackendUnavailable, match=r"graph step: the contract and the plan differ: missing \['codes'"):
         TrtEngine(STEP, "trt", lambda: fake_plan(tmp_path, other, CONFIG))
 
 
 def test_feeds_are_checked_as_on_the_cpu(only_trt: FakeTensorRT, tmp_path: Path) -> None:
     fixed, varying = step_feeds(0)
     made = engine(tmp_path)
-    with pytest.raises(ContractError, match=r"expected adaln float32 \[B, S, 8\], got float64"):
-        made.bind(fixed | {"adaln": fixed["adaln"].astype(np.float64)})
+    with pytest.raises(ContractError, match=r"expected modulation float32 \[8, F, 8\], got float64"):
+        made.bind(fixed | {"modulation": fixed["modulation"].astype(np.float64)})
     with pytest.raises(ContractError, match=r"missing tensors \['u'\], unexpected tensors \[\]"):
         made.bind(fixed).run({"codes": varying["codes"]})
     with pytest.raises(ContractError, match=r"expected codes int32 \[B, 9, T\] with B = 1, got int32 \[2, 9, 64\]"):

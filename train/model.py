@@ -29,11 +29,16 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
 
+def rotary_angles(positions: Tensor, half: int) -> Tensor:
+    """Angles (T, D / 2) of the rotary position embedding at positions [T] (float, in token frames)."""
+    frequency = 10000.0 ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
+    return positions.to(torch.float32)[:, None] * frequency
+
+
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
     """Rotary position embedding of x [..., heads, T, D] at positions [T] (float, in token frames)."""
     half = x.shape[-1] // 2
-    frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = positions.to(torch.float32)[:, None] * frequency  # (T, D / 2)
+    angle = rotary_angles(positions, half)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
@@ -61,14 +66,19 @@ class Attention(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_heads, -1)).transpose(-2, -3)  # (..., T, H) -> (..., heads, T, D)
 
+    def keys_values(self, source: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., N, H) at positions (N,) -> rotated keys, and values, each (..., heads, N, D)."""
+        key, value = self.kv(source).chunk(2, dim=-1)
+        return rotate(self.heads(key), positions), self.heads(value)
+
     def forward(
         self, x: Tensor, positions: Tensor, memory: Tensor | None = None, memory_positions: Tensor | None = None
     ) -> Tensor:
-        source = x if memory is None else memory
-        key, value = self.kv(source).chunk(2, dim=-1)
         q = rotate(self.heads(self.q(x)), positions)
-        k = rotate(self.heads(key), positions if memory_positions is None else memory_positions)
-        y = attend(q, k, self.heads(value))  # (..., heads, T, D)
+        if memory is None:
+            memory, memory_positions = x, positions
+        k, v = self.keys_values(memory, memory_positions)
+        y = attend(q, k, v)  # (..., heads, T, D)
         return self.out(y.transpose(-2, -3).flatten(-2))  # (..., T, H)
 
 

@@ -1,0 +1,27 @@
+"""What the host makes of codes and conditions before it gives them to `step`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.contract import Int32Array
+
+
+def positions(masked: NDArray[np.bool_]) -> Int32Array:
+    """Where `step` draws: index [B, K, P] of masked [B, K, T], each codebook's masked token frames first.
+
+    P is the most that a codebook has; what is not masked is drawn in vain.
+    """
+    n = max(1, int(masked.sum(axis=-1).max()))
+    return np.argsort(~masked, axis=-1, kind="stable")[..., :n].astype(np.int32)
+
+
+def all_positions(shape: tuple[int, ...]) -> Int32Array:
+    """The index [B, K, T] that draws everywhere: of one shape in every step, as cards that replay it need it."""
+    return np.broadcast_to(np.arange(shape[-1], dtype=np.int32), shape).copy()
+
+
+def without_null(feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Feeds of `step` without the group of [NULL], for guidance 0: nothing is computed for it then."""
+    return {name: value[:1] if name in ("frame_index", "keys", "values") else value for name, value in feeds.items()}
