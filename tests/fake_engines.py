@@ -256,17 +256,25 @@ def self_test(folder: Path, config: ModelConfig) -> dict[str, Any]:
 
 
 def step_feeds(seed: int, batch: int = 1, length: int = 64) -> tuple[Feeds, Feeds]:
-    """Fixed and varying inputs of the small hybrid's `step`, other ones for each seed."""
+    """Fixed and varying inputs of the small hybrid's `step`, other ones for each seed; every position is drawn."""
     rng, config = np.random.default_rng(seed), small_config()
-    feeds = feeds_for(graphs(config)["step"], config)
-    feeds["frame_index"] = np.arange(length, dtype=np.int32) % feeds["adaln"].shape[1]
-    for name in ("adaln", "memory"):
-        feeds[name] = rng.random((batch, *feeds[name].shape[1:]), np.float32)
-    varying = {
-        "codes": rng.integers(0, 1025, (batch, 9, length)).astype(np.int32),
-        "u": rng.random((batch, 9, length), np.float32),
-    }
-    return {k: v for k, v in feeds.items() if k not in varying}, varying
+    graph = graphs(config)["step"]
+    feeds = feeds_for(graph, config)
+    for spec in graph.inputs:
+        had = feeds[spec.name]
+        shape = tuple(
+            {"B": batch, "T": length, "P": length}.get(a, n) for a, n in zip(spec.axes, had.shape, strict=True)
+        )
+        if spec.name == "codes":
+            feeds[spec.name] = rng.integers(0, config.mask_token + 1, shape).astype(np.int32)
+        elif spec.name == "index":
+            feeds[spec.name] = np.zeros(shape, np.int32) + np.arange(length, dtype=np.int32)
+        elif spec.name == "frame_index":
+            feeds[spec.name] = had[..., np.arange(length) % had.shape[-1]]
+        elif spec.axes:
+            feeds[spec.name] = rng.random(shape, np.float32)
+    varying = {name: feeds.pop(name) for name in ("codes", "index", "u") if name in feeds}
+    return feeds, varying
 
 
 def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

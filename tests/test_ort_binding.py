@@ -132,8 +132,8 @@ def test_fixed_inputs_are_checked_when_they_are_given(plain: OrtEngine) -> None:
     fixed, varying = step_feeds(0)
     with pytest.raises(ContractError, match=r"missing tensors \[\], unexpected tensors \['codec'\]"):
         plain.bind(fixed | {"codec": varying["codes"]})
-    with pytest.raises(ContractError, match=r"expected adaln float32 \[B, S, 8\] with B = 1, got float32 \[2, 3, 8\]"):
-        plain.bind(fixed | {"adaln": np.repeat(fixed["adaln"], 2, axis=0)})
+    with pytest.raises(ContractError, match=r"expected guidance float32 \[\], got float64"):
+        plain.bind(fixed | {"guidance": np.array(1.0)})
 
 
 # ---------------------------------------------------------------- as on a card
