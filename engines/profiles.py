@@ -44,7 +44,7 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
         "Y": (c.sync_stride, y, y),
         "P": (1, tokens, tokens),
         "C": (1, pairs, n + s),  # two rising sequences have at most so many distinct pairs
-        "F": (1, frames, n + s + 1),
+        "F": (1, frames + 1, n + s + 1),  # and the row of [NULL]
         "G": (1, 2, 2),  # without guidance nothing is computed for [NULL]
         "R": (0, 1, 1),  # as G, in rows
         "L": (min(shortest, samples), samples, max(shortest, samples)),
