@@ -60,9 +60,7 @@ def reference() -> tuple[np.ndarray, list[Step]]:
 
 CASES = [
     pytest.param(("tensorrt", "half"), marks=pytest.mark.gpu),
-    pytest.param(("tensorrt", "stored"), marks=pytest.mark.gpu),
     pytest.param(("tensorrt-rtx", "half"), marks=pytest.mark.gpu),
-    pytest.param(("tensorrt-rtx", "stored"), marks=pytest.mark.gpu),
     pytest.param(("cuda", "stored"), marks=pytest.mark.gpu),
     pytest.param(("cpu", "stored"), marks=pytest.mark.slow),
 ]
