@@ -43,17 +43,14 @@ def _ort(name: str, precisions: tuple[str, ...], accelerated: bool = True) -> Ba
 
 
 def _trt(flavour: str) -> Backend:
-    """Runs the strongly typed graphs beside the bundle; where there are none, the bundle's own in float32."""
+    """Runs the strongly typed graphs beside the bundle: TensorRT takes precision from the graph."""
 
     def open_(graph: Graph, opening: Opening) -> Engine:
         path, precision, notes = typed.find(opening.folder, opening.manifest, graph.name, TYPED)
         opening.notes.extend(notes)
         if path is None:
-            path, precision = opening.folder / opening.file, "fp32"
-            command = f"python -m export.tensorrt {opening.folder}"
-            opening.notes.append(
-                f"there are no graphs in half precision, TensorRT runs float32; `{command}` writes them"
-            )
+            reason = "; ".join(notes) or f"{opening.folder} has no strongly typed {graph.name}"
+            raise BackendUnavailable(f"{reason}; `python -m export.tensorrt {opening.folder}` writes all graphs")
         kinds = trt.targets() if flavour == "rtx" else ()
         options = plans.PlanOptions(opening.manifest.config, precision, targets=kinds)
         return trt.TrtEngine(graph, flavour, lambda: plans.find(flavour, path, graph, options), precision)

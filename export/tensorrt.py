@@ -206,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     try:
         failed = run(options)
-    except (MaskVATError, OSError, KeyError) as error:
+    except (MaskVATError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if failed:

@@ -14,8 +14,9 @@ from engines import backends
 from engines.backends import BACKENDS, Backend, Opening
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
+from engines.manifest import Manifest
 from engines.ort import OrtEngine
-from engines.typed import TypedFile, write
+from engines.typed import FOLDER, TypedFile, write
 from runtime import SamplingConfig, doctor, infer
 from runtime.bundle import NEEDED, Bundle
 
@@ -171,25 +172,38 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
     return install(monkeypatch, FakeTensorRT(FakeCuda()))
 
 
-def test_a_clip_on_tensorrt_is_the_cpus(own_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
-    pipeline = runtime.load(own_bundle)
-    assert pipeline.bundle.backend == "tensorrt" and pipeline.bundle["step"].backend == "tensorrt/fp32"
+@pytest.fixture
+def typed_bundle(own_bundle: Path) -> Path:
+    """With typed graphs beside it, which are the bundle's own under the names of half precision."""
+    manifest, files = Manifest.load(own_bundle), {}
+    (own_bundle / FOLDER).mkdir()
+    for source, entry in manifest.files.items():
+        name = f"{entry.graph}.fp16.onnx"
+        (own_bundle / FOLDER / name).write_bytes((own_bundle / source).read_bytes())
+        files[name] = TypedFile(entry.graph, "fp16", entry.sha256, {name: entry.sha256})
+    write(own_bundle, files)
+    return own_bundle
+
+
+def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
+    pipeline = runtime.load(typed_bundle)
+    assert pipeline.bundle.backend == "tensorrt" and pipeline.bundle["step"].backend == "tensorrt/fp16"
     three = replace(QUICK, candidates=3, takes=3)
     takes = pipeline.generate(clip(), three)
-    reference = runtime.load(own_bundle, "cpu", threads=1).generate(clip(), three)
+    reference = runtime.load(typed_bundle, "cpu", threads=1).generate(clip(), three)
     for one, other in zip(takes, reference, strict=True):
         assert one.audio.tobytes() == other.audio.tobytes() and one.score == other.score
-    assert "python -m export.tensorrt" in takes[0].report["warnings"][0]
+    assert takes[0].report["backend"] == "tensorrt" and takes[0].report["warnings"] == []
     pipeline.bundle.close()
     assert tensorrt.cuda.nothing_left()
 
 
-def test_short_memory_means_smaller_batches(own_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
+def test_short_memory_means_smaller_batches(typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
     four = replace(QUICK, candidates=4, takes=4)
-    pipeline = runtime.load(own_bundle, "tensorrt")
+    pipeline = runtime.load(typed_bundle, "tensorrt")
     whole = [t.audio.tobytes() for t in pipeline.generate(clip(), four)]
     pipeline.bundle.close()
-    one = runtime.load(own_bundle, "tensorrt")
+    one = runtime.load(typed_bundle, "tensorrt")
     one.generate(clip(), replace(QUICK, candidates=2))
     tensorrt.cuda.memory = tensorrt.cuda.used  # enough for two
     takes = one.generate(clip(), four)
@@ -198,37 +212,31 @@ def test_short_memory_means_smaller_batches(own_bundle: Path, clip: Clip, tensor
 
 
 def test_a_card_that_disappears_in_the_middle(
-    own_bundle: Path, clip: Clip, tensorrt: FakeTensorRT, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def lose(progress: runtime.Progress) -> None:
         tensorrt.cuda.lost = progress.step == 2
 
-    pipeline = runtime.load(own_bundle, "tensorrt")
+    pipeline = runtime.load(typed_bundle, "tensorrt")
     with pytest.raises(
-        BackendUnavailable, match=r"tensorrt/fp32 failed in \w+: cudaErrorDevicesUnavailable .*nvidia-smi"
+        BackendUnavailable, match=r"tensorrt/fp16 failed in \w+: cudaErrorDevicesUnavailable .*nvidia-smi"
     ):
         pipeline.generate(clip(), replace(QUICK, candidates=2), lose)
     tensorrt.cuda.lost, tensorrt.cuda.failing["cudaStreamSynchronize"] = False, Error.cudaErrorLaunchFailure
-    arguments = [str(clip()), "-o", str(tmp_path / "x.wav"), "--engines", str(own_bundle), "--backend", "tensorrt"]
+    arguments = [str(clip()), "-o", str(tmp_path / "x.wav"), "--engines", str(typed_bundle), "--backend", "tensorrt"]
     assert infer.main([*arguments, "--progress", "none"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: tensorrt/fp32 failed in ") and "cudaErrorLaunchFailure" in error
+    assert error.startswith("error: tensorrt/fp16 failed in ") and "cudaErrorLaunchFailure" in error
     assert not (tmp_path / "x.wav").exists()
 
 
-def test_typed_graphs_are_taken_where_they_are(own_bundle: Path, tensorrt: FakeTensorRT) -> None:
-    bundle = Bundle(own_bundle, "cpu")
-    files = {}
-    for graph in NEEDED:
-        name, source = f"{graph}.fp16.onnx", bundle.file_for(graph)
-        (own_bundle / "typed").mkdir(exist_ok=True)
-        (own_bundle / "typed" / name).write_bytes((own_bundle / source).read_bytes())
-        digest = bundle.manifest.files[source].sha256
-        files[name] = TypedFile(graph, "fp16", digest, {name: digest})
-    write(own_bundle, files)
-    half = Bundle(own_bundle)
-    assert (half.backend, half["step"].backend, half.warnings) == ("tensorrt", "tensorrt/fp16", [])
-    (own_bundle / "typed" / "step.fp16.onnx").write_bytes(b"altered")
-    mixed = Bundle(own_bundle)
-    assert (mixed["step"].backend, mixed["condition"].backend) == ("tensorrt/fp32", "tensorrt/fp16")
-    assert "typed/step.fp16.onnx is not used: step.fp16.onnx was altered" in mixed.warnings[0]
+def test_tensorrt_runs_nothing_but_typed_graphs(typed_bundle: Path, tensorrt: FakeTensorRT) -> None:
+    (typed_bundle / FOLDER / "step.fp16.onnx").write_bytes(b"altered")
+    with pytest.raises(
+        BackendUnavailable, match=r"typed/step.fp16.onnx is not used: .*altered.*`python -m export.tens"
+    ):
+        Bundle(typed_bundle, "tensorrt")
+    (typed_bundle / FOLDER / "typed.json").unlink()
+    bundle = Bundle(typed_bundle, threads=1)
+    assert bundle.backend == "cpu" and len(bundle.warnings) == 1
+    assert f"has no strongly typed frame_encoder; `python -m export.tensorrt {typed_bundle}`" in bundle.warnings[0]

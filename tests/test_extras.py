@@ -44,6 +44,7 @@ def error_without(hidden: str, module: str, *arguments: str) -> str:
     [
         ("mujoco", "train.scenes", "scenes"),
         ("torch", "export", "export"),
+        ("onnx", "export.tensorrt", "export"),
         ("torch", "train.adopt", "train"),
         ("torch", "train.fit", "train"),
         ("tqdm", "train.fit", "train"),

@@ -19,7 +19,7 @@ from engines.plans import Plan
 from engines.selftest import feeds_for
 
 pytest.importorskip("onnxruntime")
-from fake_tensorrt import FakeTensorRT, fake_plan, install
+from fake_tensorrt import Context, FakeEngine, FakeTensorRT, RuntimeConfig, fake_plan, install
 
 from engines.ort import OrtEngine
 from engines.trt import TrtEngine, unavailable
@@ -440,3 +440,36 @@ def test_absent_libraries(monkeypatch: pytest.MonkeyPatch, only_trt: FakeTensorR
     assert "tensorrt cannot be imported" in str(unavailable("trt")) and "pip install '.[trt]'" in str(
         unavailable("trt")
     )
+
+
+# ---------------------------------------------------------------- the fakes against the real modules
+def public(kind: type) -> set[str]:
+    return {name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")}
+
+
+def test_the_fake_driver_has_nothing_that_the_real_one_lacks() -> None:
+    real = pytest.importorskip("cuda.bindings.runtime", reason="needs cuda-bindings: pip install '.[rtx]'")
+    assert {n for n in dir(FakeCuda) if n.startswith("cuda")} <= set(dir(real))
+    assert {e.name: e.value for e in Error} == {e.name: int(getattr(real.cudaError_t, e.name)) for e in Error}
+    assert FakeCuda.cudaStreamNonBlocking == real.cudaStreamNonBlocking
+    for name in ("cudaMemcpyKind", "cudaStreamCaptureMode"):
+        values = vars(getattr(FakeCuda, name))
+        assert {k: int(getattr(getattr(real, name), k)) for k in values} == values
+
+
+def test_the_fake_tensorrt_has_nothing_that_the_real_one_lacks() -> None:
+    real = pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install '.[rtx]'")
+    pairs = {FakeEngine: real.ICudaEngine, Context: real.IExecutionContext, RuntimeConfig: real.IRuntimeConfig}
+    for fake, kind in pairs.items():
+        assert public(fake) <= set(dir(kind)), fake
+    config = {"cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"}
+    assert config <= set(dir(real.IRuntimeConfig)) and {"serialize", "deserialize"} <= set(dir(real.IRuntimeCache))
+    fake = FakeTensorRT(FakeCuda(), rtx=True)
+    for name in (
+        "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy", "ExecutionContextAllocationStrategy",
+        "TensorIOMode", "TensorLocation", "DataType",
+    ):  # fmt: skip
+        assert {e.name for e in getattr(fake, name)} <= set(dir(getattr(real, name))), name
+    assert {e.name for e in fake.ILogger.Severity} <= set(dir(real.ILogger.Severity))
+    assert set(vars(fake.ComputeCapability)) <= set(dir(real.ComputeCapability))
+    assert not hasattr(real.ComputeCapability, "SM90")  # docs and `unavailable` say so
