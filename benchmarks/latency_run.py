@@ -28,7 +28,7 @@ from benchmarks.latency_points import (
 from benchmarks.latency_systems import Subject, precisions, view
 from benchmarks.latency_worker import COMPILED, EAGER
 from engines.contract import ModelConfig
-from runtime.errors import MaskVATError
+from runtime.errors import MaskVATError, OptionError
 from runtime.sampling import SamplingConfig
 
 Values = dict[str, Any]
@@ -104,7 +104,11 @@ class Session:
             if card and not card_in_torch():
                 self.note(f"no floor for backend {backend}: it is measured through PyTorch, which sees no card here")
                 continue
-            measured = latency_floor.measure(products, computed, self.args.threads, card)
+            try:
+                measured = latency_floor.measure(products, computed, self.args.threads, card)
+            except OptionError as error:
+                self.note(f"no floor of {subject.name} in {computed}: {error}")
+                continue
             self.values["floors"].append(what | {"products": measured, "gflops": latency_floor.rate(measured)})
 
     # ------------------------------------------------------------ points
