@@ -169,9 +169,17 @@ def export_system(system: Path, name: str, folder: Path) -> None:
 
 
 def exported(system: Path, name: str, cache: Path) -> Path:
-    """The bundle of a system folder, from the cache or made now."""
-    content = (system / "meta.json").read_text(encoding="utf-8")  # holds every file's sha256
-    return made(cache / f"bundle-{name}-{key(content, name)}", lambda part: export_system(system, name, part))
+    """The bundle of a system folder, from the cache or made now. Raises OptionError where it cannot be exported."""
+    try:
+        with extra("export", __name__):
+            from train.checkpoint import CheckpointError
+    except ModuleNotFoundError as error:
+        raise OptionError(f"the system {system} cannot be exported: {error}") from error
+    try:
+        content = (system / "meta.json").read_text(encoding="utf-8")  # holds every file's sha256
+        return made(cache / f"bundle-{name}-{key(content, name)}", lambda part: export_system(system, name, part))
+    except (CheckpointError, ImportError, OSError) as error:
+        raise OptionError(f"the system {system} cannot be exported: {error}") from error
 
 
 def random_subject(size: str, cache: Path) -> Subject:
