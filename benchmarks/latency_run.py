@@ -88,7 +88,9 @@ class Session:
         for backend in self.backends:
             found = [p for p in precisions(subject, backend) if self.args.precision in (None, p)]
             if not found:
-                self.note(f"{subject.name} has no step for backend {backend} (--precision {self.args.precision})")
+                wanted = "" if self.args.precision is None else f" in {self.args.precision}"
+                advice = f"; `python -m export.tensorrt {subject.bundle}` writes them" if "tensorrt" in backend else ""
+                self.note(f"{subject.name} has no step for backend {backend}{wanted}{advice}")
             yield from ((backend, p) for p in found)
 
     # ------------------------------------------------------------ floors

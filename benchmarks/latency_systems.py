@@ -210,7 +210,7 @@ def precisions(subject: Subject, backend: str) -> list[str]:
     have = {entry["precision"] for entry in files if entry["graph"] == "step"}
     if backend.startswith("tensorrt"):
         have = {entry["precision"] for entry in typed(subject).values() if entry["graph"] == "step"}
-        return [p for p in ("fp16", "bf16") if p in have] + ["fp32"]
+        return [p for p in ("fp16", "bf16", "fp32") if p in have]
     return [p for p in BACKENDS[backend].precisions if p in have]
 
 
