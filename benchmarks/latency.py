@@ -48,7 +48,11 @@ def get_parser() -> argparse.ArgumentParser:
     add("--clips", type=Path, help="folder of clips with true sound, for onset F1 (slow)")
     add("--clips-limit", type=int, default=8, help="at most so many of them (default: 8)")
     add("--profile", action="store_true", help="also: a step's time by operator, on the CPU")
-    add("--bars", action="store_true", help="also: whole process, import and load, a 10-minute clip, installed size")
+    add(
+        "--bars",
+        action="store_true",
+        help="also, of the first bundle: whole process, loading, a 10-minute clip, size",
+    )
     add("--cache", type=Path, default=None, help="folder for systems made here (default: the user's cache folder)")
     add("--out", type=Path, help="also write the JSON to this file")
     add("--tables", type=Path, help="also write the tables to this Markdown file")
@@ -116,9 +120,9 @@ def measure(session: Session, cache: Path) -> None:
     from benchmarks.latency_floor import machine_floor
     from benchmarks.latency_networks import window_gflop
 
-    args = session.args
+    args, chosen = session.args, subjects(session, cache)
     session.values["machine_floor"] = machine_floor(args.threads, card_in_torch() and session.backends != ["cpu"])
-    for subject, twin in subjects(session, cache):
+    for subject, twin in chosen:
         name = subject.name
         if twin is not None and twin.system is not None:
             session.gflop[name] = window_gflop(twin.system, twin.config, 2 if args.guidance else 1)
@@ -134,7 +138,7 @@ def measure(session: Session, cache: Path) -> None:
         if args.profile:
             for profiled in dict.fromkeys((subject, twin or subject)):
                 session.profiles(profiled)
-        if args.bars:
+        if args.bars and "bars" not in session.values:  # of the first bundle
             session.values["bars"] = bars(subject.bundle, session.folder, args.repeat)
     if args.clips is None:
         session.note("no onset F1: --clips names a folder of clips with true sound")
@@ -157,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
         measure(session, cache)
     settings = {"threads": args.threads, "guidance": args.guidance, "repeat": args.repeat, "grid": args.grid}
     values = result("latency", {"settings": settings} | session.values)
-    if not values["results"] and not values["pairs"]:
+    if not any(values.get(name) for name in ("results", "pairs", "bars", "profiles")):
         raise MaskVATError("nothing could be measured; the notes above say why")
     text = document(values)
     print(text)

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from benchmarks.latency_counts import Product, masked_shares
 from engines.contract import IR_VERSION, OPSET, ModelConfig
+from runtime.errors import OptionError
 
 BUDGET = 0.15  # seconds that one library gets for one product
 SQUARE = 1024  # of the peak's matrices
@@ -100,7 +102,7 @@ def with_onnxruntime(p: Product, precision: str, threads: int) -> Call | None:
 LIBRARIES = {"numpy": with_numpy, "torch": with_torch, "onnxruntime": with_onnxruntime}
 
 
-def on_card(p: Product, precision: str) -> Call | None:
+def on_card(p: Product, precision: str) -> Call:
     """On an NVIDIA card through PyTorch, TF32 off as everywhere here."""
     import torch
 
@@ -116,12 +118,14 @@ def on_card(p: Product, precision: str) -> Call | None:
 
 
 def fastest(p: Product, precision: str, threads: int, card: bool) -> tuple[float, str]:
-    """Seconds of one of the `count` products, and whose they are."""
+    """Seconds of one of the `count` products, and whose they are. Raises OptionError where nothing can compute it."""
     if card:
-        call = on_card(p, precision)
-        return (best_seconds(call), "torch cuda") if call else (float("inf"), "")
+        return best_seconds(on_card(p, precision)), "torch cuda"
     calls = {name: make(p, precision, threads) for name, make in LIBRARIES.items()}
-    return min((best_seconds(call), name) for name, call in calls.items() if call is not None)
+    found = [(best_seconds(call), name) for name, call in calls.items() if call is not None]
+    if not found:
+        raise OptionError(f"products in {precision} cannot be timed: pip install 'maskvat[export]' for onnx")
+    return min(found)
 
 
 # ---------------------------------------------------------------- a step's floor
@@ -189,7 +193,8 @@ def machine_floor(threads: int = 0, card: bool = False) -> dict[str, Any]:
     """Square products and memory of this machine; on its card where there is one that PyTorch sees."""
     out: dict[str, Any] = {"bandwidth_gb_per_second": bandwidth(threads), "gflops": {}}
     for precision in ("fp32", "int8"):
-        out["gflops"][precision] = square_rate(precision, threads)
+        with suppress(OptionError):  # int8 without onnx
+            out["gflops"][precision] = square_rate(precision, threads)
     if card:
         out["card_gflops"] = {p: square_rate(p, threads, card=True) for p in ("fp32", "fp16", "bf16")}
     return out

@@ -28,7 +28,7 @@ from benchmarks.latency_points import (
 from benchmarks.latency_systems import Subject, precisions, view
 from benchmarks.latency_worker import COMPILED, EAGER
 from engines.contract import ModelConfig
-from runtime.errors import MaskVATError
+from runtime.errors import MaskVATError, OptionError
 from runtime.sampling import SamplingConfig
 
 Values = dict[str, Any]
@@ -88,7 +88,9 @@ class Session:
         for backend in self.backends:
             found = [p for p in precisions(subject, backend) if self.args.precision in (None, p)]
             if not found:
-                self.note(f"{subject.name} has no step for backend {backend} (--precision {self.args.precision})")
+                wanted = "" if self.args.precision is None else f" in {self.args.precision}"
+                advice = f"; `python -m export.tensorrt {subject.bundle}` writes them" if "tensorrt" in backend else ""
+                self.note(f"{subject.name} has no step for backend {backend}{wanted}{advice}")
             yield from ((backend, p) for p in found)
 
     # ------------------------------------------------------------ floors
@@ -104,7 +106,11 @@ class Session:
             if card and not card_in_torch():
                 self.note(f"no floor for backend {backend}: it is measured through PyTorch, which sees no card here")
                 continue
-            measured = latency_floor.measure(products, computed, self.args.threads, card)
+            try:
+                measured = latency_floor.measure(products, computed, self.args.threads, card)
+            except OptionError as error:
+                self.note(f"no floor of {subject.name} in {computed}: {error}")
+                continue
             self.values["floors"].append(what | {"products": measured, "gflops": latency_floor.rate(measured)})
 
     # ------------------------------------------------------------ points

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 RANDOM = ("mini", "small", "base")  # sizes that are made here
 ROOT = Path(__file__).resolve().parent.parent
-MAKERS = ("benchmarks/latency_systems.py", "engines/contract.py", "train/model.py", "export/graphs.py",
-          "export/onnx_export.py", "export/quantise.py", "export/__main__.py")  # fmt: skip
+MAKERS = ("benchmarks/latency_systems.py", "engines/contract.py", "train/model.py", "export/*.py")
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers")
 SPREAD = 0.02  # of random modulations, which a fresh network has at zero
 PROVENANCE = {"code_licence": "Apache-2.0", "data_licence": "none", "origin": "seed 0", "trained": False}
@@ -68,8 +67,9 @@ def key(*parts: Any) -> str:
             digest.update(version(name).encode())
         except PackageNotFoundError:
             digest.update(b"absent")
-    for file in MAKERS:
-        digest.update((ROOT / file).read_bytes())
+    for pattern in MAKERS:
+        for file in sorted(ROOT.glob(pattern)):
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -169,9 +169,17 @@ def export_system(system: Path, name: str, folder: Path) -> None:
 
 
 def exported(system: Path, name: str, cache: Path) -> Path:
-    """The bundle of a system folder, from the cache or made now."""
-    content = (system / "meta.json").read_text(encoding="utf-8")  # holds every file's sha256
-    return made(cache / f"bundle-{name}-{key(content, name)}", lambda part: export_system(system, name, part))
+    """The bundle of a system folder, from the cache or made now. Raises OptionError where it cannot be exported."""
+    try:
+        with extra("export", __name__):
+            from train.checkpoint import CheckpointError
+    except ModuleNotFoundError as error:
+        raise OptionError(f"the system {system} cannot be exported: {error}") from error
+    try:
+        content = (system / "meta.json").read_text(encoding="utf-8")  # holds every file's sha256
+        return made(cache / f"bundle-{name}-{key(content, name)}", lambda part: export_system(system, name, part))
+    except (CheckpointError, ImportError, OSError) as error:
+        raise OptionError(f"the system {system} cannot be exported: {error}") from error
 
 
 def random_subject(size: str, cache: Path) -> Subject:
@@ -202,7 +210,7 @@ def precisions(subject: Subject, backend: str) -> list[str]:
     have = {entry["precision"] for entry in files if entry["graph"] == "step"}
     if backend.startswith("tensorrt"):
         have = {entry["precision"] for entry in typed(subject).values() if entry["graph"] == "step"}
-        return [p for p in ("fp16", "bf16") if p in have] + ["fp32"]
+        return [p for p in ("fp16", "bf16", "fp32") if p in have]
     return [p for p in BACKENDS[backend].precisions if p in have]
 
 

@@ -110,8 +110,6 @@ class TorchSystem:
         with timer("condition"):
             indices = condition_indices(c, window.length, clip.shape[1], sync.shape[1] if c.uses_sync else 0)
             gathers = {name: self._given(index) for name, index in indices.items()}
-            if "frame_index" in gathers:  # the graphs' has a row per group, the first is the clip's
-                gathers["frame_index"] = gathers["frame_index"].reshape(-1, window.length)[0]
             drop = torch.tensor([False, True][: 2 if s.guidance else 1], device=self.mode.device)
             rows = [x.expand(len(drop), -1, -1) for x in (clip, sync)]
             condition = self.model.condition(rows[0], rows[1] if c.uses_sync else None, gathers, drop)

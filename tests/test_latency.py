@@ -150,6 +150,25 @@ def test_a_view_holds_one_precision(own_bundle: Path, tmp_path: Path) -> None:
         assert len(manifest.files) == len(values["files"]) - 1
 
 
+def test_a_view_for_tensorrt_holds_the_typed_graphs_of_one_precision(own_bundle: Path, tmp_path: Path) -> None:
+    subject, names = Subject("own", own_bundle), {"step": ("fp32", "fp16"), "condition": ("fp32",)}
+    assert precisions(subject, "tensorrt") == []
+    (own_bundle / "typed").mkdir()
+    files = {}
+    for graph, kinds in names.items():
+        for kind in kinds:
+            file = f"{graph}.{kind}.onnx"
+            (own_bundle / "typed" / file).write_bytes(b"typed")
+            files[file] = {"graph": graph, "precision": kind, "source": "", "sha256": {file: ""}}
+    (own_bundle / "typed" / "typed.json").write_text(json.dumps({"files": files}))
+    assert precisions(subject, "tensorrt") == ["fp16", "fp32"]
+    out = view(subject, "tensorrt", "fp16", tmp_path)
+    assert set(Manifest.load(out).files) == set(Manifest.load(own_bundle).files)
+    linked = {p.name for p in (out / "typed").iterdir()}
+    assert linked == {"typed.json", "step.fp16.onnx", "condition.fp32.onnx"}  # what has no fp16 stays fp32
+    assert set(json.loads((out / "typed" / "typed.json").read_text())["files"]) == linked - {"typed.json"}
+
+
 # ---------------------------------------------------------------- quality, and the lean installation
 @NEEDS_ORT
 def test_a_profile_of_the_runtimes_own_inputs(bundles: Bundles, clip: Clip, tmp_path: Path) -> None:

@@ -86,9 +86,16 @@ def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path)
     components = load_components(folder)
     check_agreement(components)
     assert components["maskvat"].config.design == "hybrid"
-    assert float(components["maskvat"].norm_modulation.weight.std()) == pytest.approx(latency_systems.SPREAD, rel=0.1)
+    modulation = components["maskvat"].norm_modulation.weight.detach()
+    assert float(modulation.std()) == pytest.approx(latency_systems.SPREAD, rel=0.1)
     assert latency_systems.made(folder, lambda part: pytest.fail("made again")) == folder
     assert latency_systems.key("a") != latency_systems.key("b")
+
+
+def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert latency.main(["--system", f"x={tmp_path}", "--cache", str(tmp_path / "cache"), "--backend", "cpu"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and told[0].startswith("error: the system") and "meta.json" in told[0]
 
 
 @NEEDS_ORT
