@@ -13,7 +13,7 @@ import numpy as np
 
 from engines.base import Array, EngineError, Feeds
 from engines.contract import FloatArray, Int32Array, condition_indices
-from engines.feeds import positions, without_null
+from engines.feeds import frame_rows, positions, without_null
 from runtime.audio import resample
 from runtime.bundle import Bundle
 from runtime.decode import decode
@@ -184,11 +184,12 @@ class _Run:
                 feeds["sync_features"] = self.bundle.run("sync_encoder", frames=window.sync_frames[None])[0]
             n_sync = feeds["sync_features"].shape[1]
         indices: Feeds = dict(condition_indices(config, window.length, clip_features.shape[1], n_sync))
-        step_feeds: Feeds = {"guidance": np.array(self.sampling.guidance, np.float32)}
-        if "frame_index" in indices:
-            step_feeds["frame_index"] = indices.pop("frame_index")
+        frame_index = indices.pop("frame_index", None)
         with self.timer("condition"):
-            step_feeds |= self.bundle["condition"].run(feeds | indices)
+            step_feeds = self.bundle["condition"].run(feeds | indices)
+        step_feeds["guidance"] = np.array(self.sampling.guidance, np.float32)
+        if frame_index is not None:
+            step_feeds["frame_index"] = frame_rows(frame_index, step_feeds["modulation"].shape[1])
         return step_feeds if self.sampling.guidance else without_null(step_feeds)
 
     def _batch_size(self, length: int) -> int:
