@@ -191,27 +191,26 @@ def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode
 
 
 def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: int) -> dict[str, Int32Array]:
-    """The integer gathers of one window, by input name of `condition` and `step`.
+    """The integer gathers of one window, by name.
 
-    frame_index [2, T]: token -> row of the modulation. Group 0 takes the condition frames; group 1 takes the last row,
-    which all frames of [NULL] share. AdaLN-B joins two streams of different rates: its condition frames are the
-    distinct (clip, sync) pairs, given by clip_index [C] and sync_index [C]; adapting after the AdaLN projection is then
-    exactly adapting before it. memory_index [N]: clip frame -> sync feature of the encoder's input.
+    frame_index [T]: token -> condition frame. AdaLN-B joins two streams of different rates: its condition frames are
+    the distinct (clip, sync) pairs, given by clip_index [C] and sync_index [C]; adapting after the AdaLN projection is
+    then exactly adapting before it. memory_index [N]: clip frame -> sync feature of the encoder's input.
     """
     mode = config.length_adapter
-    streams = {"clip": (config.clip_grid, n_clip), "sync": (config.sync_grid, n_sync)}
     out: dict[str, Int32Array] = {}
     if config.has_memory:
         out["memory_index"] = adapter_index(config.sync_grid, config.clip_grid, n_sync, n_clip, mode)
-    if config.adaln_streams:
-        chosen = [streams[name] for name in config.adaln_streams]
-        rows = np.stack([adapter_index(grid, config.token_grid, n, n_tokens, mode) for grid, n in chosen])
-        index, n_frames = rows[0], chosen[0][1]
-        if len(chosen) == 2:
-            pairs, frame = np.unique(rows, axis=1, return_inverse=True)
-            out["clip_index"], out["sync_index"] = (np.ascontiguousarray(p) for p in pairs)
-            index, n_frames = frame.reshape(-1).astype(np.int32), pairs.shape[1]
-        out["frame_index"] = np.stack([index, np.full_like(index, n_frames)])
+    if config.design == "adaln_b":
+        clip = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
+        sync = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
+        pairs, frame = np.unique(np.stack([clip, sync]), axis=1, return_inverse=True)
+        out["clip_index"], out["sync_index"] = (np.ascontiguousarray(p, dtype=np.int32) for p in pairs)
+        out["frame_index"] = frame.reshape(-1).astype(np.int32)
+    elif config.adaln_streams == ("clip",):
+        out["frame_index"] = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
+    elif config.adaln_streams == ("sync",):
+        out["frame_index"] = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
     return out
 
 

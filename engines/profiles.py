@@ -28,7 +28,7 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
     n, s, y = c.n_clip(tokens), c.n_sync(tokens), c.n_sync_frames(tokens)
     indices = condition_indices(c, tokens, n, s)
     pairs = len(indices.get("clip_index", (0,)))
-    frames = int(indices["frame_index"].max()) + 1 if "frame_index" in indices else 1
+    frames = int(indices["frame_index"].max()) + 2 if "frame_index" in indices else 1  # and the row of [NULL]
     rate = c.audio_rate if graph.name == "audio_encoder" else c.sample_rate
     samples = -(-tokens * c.hop_length * rate // c.sample_rate)
     shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.ranking)
@@ -46,7 +46,6 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
         "C": (1, pairs, n + s),  # two rising sequences have at most so many distinct pairs
         "F": (1, frames + 1, n + s + 1),  # and the row of [NULL]
         "G": (1, 2, 2),  # without guidance nothing is computed for [NULL]
-        "R": (0, 1, 1),  # as G, in rows
         "L": (min(shortest, samples), samples, max(shortest, samples)),
         "A": (1, steps, steps + 1),
     }

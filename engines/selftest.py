@@ -6,7 +6,7 @@ import numpy as np
 
 from engines.base import Engine, Feeds
 from engines.contract import Graph, ModelConfig, condition_indices, interpolation_matrix
-from engines.feeds import positions
+from engines.feeds import frame_rows, positions
 
 TOKENS = 64  # length of the self-test in token frames
 SAMPLES = 16000  # of the audio encoder's input
@@ -20,10 +20,10 @@ def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
     sizes = {"B": 1, "G": 2, "T": TOKENS, "P": TOKENS // 2, "N": n_clip, "S": n_sync}
     sizes |= {"M": n_clip + 1, "Y": config.n_sync_frames(TOKENS), "L": SAMPLES, "A": 6}
     fixed: Feeds = dict(condition_indices(config, TOKENS, n_clip, n_sync))
+    sizes["C"] = len(fixed.get("clip_index", ()))
+    sizes["F"] = 1 + {"adaln_a": n_clip, "adaln_b": sizes["C"]}.get(config.design, n_sync)
     if "frame_index" in fixed:
-        sizes["F"] = int(fixed["frame_index"].max()) + 1  # the last row is that of [NULL]
-    if "clip_index" in fixed:
-        sizes["C"] = len(fixed["clip_index"])
+        fixed["frame_index"] = frame_rows(fixed["frame_index"], sizes["F"])
     fixed["index"] = positions(np.indices((1, config.n_codebooks, TOKENS)).sum(axis=0) % 2 == 0)  # every second one
     fixed["guidance"] = np.array(2.0, np.float32)
     fixed["interpolation"] = interpolation_matrix(sizes["A"], n_clip)

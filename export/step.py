@@ -17,6 +17,7 @@ from train.model import Attention, Block, MaskVAT, rotary_angles
 
 GROUP = 32  # tokens per group of the two-level search: 32 x 32 = 1024
 BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
+TINY = 1e-37  # some backends' softmax gives this little where it should give 0: it is 0
 
 
 class Sampler(nn.Module):
@@ -42,11 +43,13 @@ class Sampler(nn.Module):
         """
         p = logits.float().softmax(dim=-1).unflatten(-1, (self.groups, self.width))  # (..., groups, width)
         sums = p.sum(dim=-1)  # (..., groups)
+        sums = torch.where(sums < self.width * TINY, 0.0, sums)
         cdf = sums @ self.group_triangle  # inclusive
         threshold = u.float().unsqueeze(-1) * cdf[..., -1:]  # (..., 1)
         group = (cdf <= threshold).sum(dim=-1, keepdim=True).clamp(max=self.groups - 1)  # (..., 1)
         before = (cdf - sums).gather(-1, group)
         chosen = p.gather(-2, group.unsqueeze(-1).expand(*group.shape, self.width)).squeeze(-2)  # (..., width)
+        chosen = torch.where(chosen < TINY, 0.0, chosen)
         inner = chosen @ self.token_triangle
         rest = torch.minimum((threshold - before).clamp(min=0), inner[..., -1:] * BELOW_ONE)
         token = (inner <= rest).sum(dim=-1, keepdim=True).clamp(max=self.width - 1)

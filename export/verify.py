@@ -14,7 +14,7 @@ from torch import nn
 
 from engines.base import Array, Engine, Feeds
 from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, condition_indices, graphs, interpolation_matrix
-from engines.feeds import positions, without_null
+from engines.feeds import frame_rows, positions, without_null
 from engines.manifest import BundleFile
 from engines.ort import OrtEngine
 from runtime.decode import LogitsFn, decode, step_from_logits
@@ -174,7 +174,7 @@ def condition_feeds(modules: dict[str, nn.Module], config: ModelConfig, trial: T
     feeds = run_torch(modules["condition"], graph, random_inputs(config, graph, letters))
     indices = condition_indices(config, letters["T"], letters["N"], letters["S"])
     if "frame_index" in indices:
-        feeds["frame_index"] = indices["frame_index"]
+        feeds["frame_index"] = frame_rows(indices["frame_index"], feeds["modulation"].shape[1])
     return feeds if trial.null else without_null(feeds)
 
 
@@ -187,7 +187,7 @@ def logits_reference(model: MaskVAT, trial: Trial) -> LogitsFn:
     graph, letters = graphs(config)["condition"], sizes(config, "condition", trial)
     features = {k: torch.from_numpy(v) for k, v in random_inputs(config, graph, letters).items()}
     arrays = condition_indices(config, letters["T"], letters["N"], letters["S"])
-    indices = {k: torch.from_numpy(v if k != "frame_index" else v[0]) for k, v in arrays.items()}
+    indices = {k: torch.from_numpy(v) for k, v in arrays.items()}
     with torch.no_grad():
         condition = model.condition(features["clip_features"], features.get("sync_features"), indices)
         null = model.null_condition(letters["N"], letters["S"], indices)

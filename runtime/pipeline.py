@@ -12,6 +12,7 @@ import numpy as np
 
 from engines.base import Array, Feeds
 from engines.contract import FloatArray, Int32Array, condition_indices
+from engines.feeds import frame_rows
 from runtime.bundle import Bundle
 from runtime.candidates import Candidates, Scene
 from runtime.errors import MediaError
@@ -105,11 +106,12 @@ class _Run(Work):
             feeds["sync_features"] = sync_features
         n_sync = 0 if sync_features is None else sync_features.shape[1]
         indices: Feeds = dict(condition_indices(config, window.length, clip_features.shape[1], n_sync))
-        step_feeds: Feeds = {}
-        if "frame_index" in indices:
-            step_feeds["frame_index"] = indices.pop("frame_index")
+        frame_index = indices.pop("frame_index", None)
         with self.timer("condition"):
-            return step_feeds | self.bundle["condition"].run(feeds | indices)
+            step_feeds = self.bundle["condition"].run(feeds | indices)
+        if frame_index is not None:
+            step_feeds["frame_index"] = frame_rows(frame_index, step_feeds["modulation"].shape[1])
+        return step_feeds
 
     # ------------------------------------------------------------ sound
     def _render(self, codes: Int32Array, total: int) -> FloatArray:

@@ -38,6 +38,7 @@ SMALL: dict[str, Any] = {
     "sync_resize": 32,
     "sync_size": 32,
     "sync_dim": 6,
+    "sync_context": 8,  # the least that holds one frame on each side, at every stride
     "audio_dim": 4,
     "scav_dim": 4,
     "hidden_size": 8,
@@ -87,6 +88,13 @@ class Builder:
         return self("Cast", x, to=dtype)
 
 
+def with_neighbours(op: Builder, x: str) -> str:
+    """x[t] + (x[t - 1] - x[t + 1]) / 2 along axis 1, zeros outside."""
+    before = op("Pad", op.slice(x, 1, 0, -1), [1, 0], 0.0, [1])
+    after = op("Pad", op.slice(x, 1, 1), [0, 1], 0.0, [1])
+    return op("Add", x, op("Mul", op("Sub", before, after), 0.5))
+
+
 Body = Callable[[Builder, ModelConfig, Graph], dict[str, str]]  # -> output's name: value's name
 
 
@@ -97,46 +105,54 @@ def frame_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
 
 
 def sync_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """The mean colour of every `sync_stride`-th frame, repeated: Y / stride rows."""
-    frames = op.slice("frames", 1, c.sync_stride - 1, stride=c.sync_stride)
-    mean = op("ReduceMean", op.cast(frames, TensorProto.FLOAT), [2, 3], keepdims=0)  # [B, S, 3]
-    return {"sync_features": op("Gather", op("Div", mean, 255.0), np.arange(c.sync_dim) % 3, axis=2)}
+    """The mean colour of every `sync_stride`-th frame and a little of its neighbours', repeated: Y / stride rows."""
+    mean = op("ReduceMean", op.cast("frames", TensorProto.FLOAT), [2, 3], keepdims=0)  # [B, Y, 3]
+    rows = op.slice(with_neighbours(op, mean), 1, c.sync_stride - 1, stride=c.sync_stride)  # [B, S, 3]
+    return {"sync_features": op("Gather", op("Div", rows, 255.0), np.arange(c.sync_dim) % 3, axis=2)}
 
 
 def condition(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """Each stream's first feature, brought to the frames by the contract's gathers; the null twins are zero."""
-    clip = op.slice("clip_features", 2, 0, 1)  # [B, N, 1]
-    sync = op.slice("sync_features", 2, 0, 1) if c.uses_sync else ""  # [B, S, 1]
+    """Each stream's first feature, brought to the frames by the contract's gathers; that of [NULL] is zero."""
+    clip = op.slice("clip_features", 2, 0, 1)  # [1, N, 1]
+    sync = op.slice("sync_features", 2, 0, 1) if c.uses_sync else ""  # [1, S, 1]
     out = {}
     if c.has_memory:
-        memory = op("Add", clip, op("Gather", sync, "memory_index", axis=1))  # [B, N, 1]
+        memory = op("Add", clip, op("Gather", sync, "memory_index", axis=1))  # [1, N, 1]
         if c.cls_in_memory:
             memory = op("Concat", op.slice(memory, 1, 0, 1), memory, axis=1)
-        out["memory"] = op.widen(memory, 2, c.hidden_size)
+        groups = op("Concat", memory, op("Mul", memory, 0.0), axis=0)  # [2, N, 1]
+        wide = op.widen(op("Unsqueeze", groups, [1, 2]), 4, c.hidden_size // c.n_heads)
+        out["keys"] = out["values"] = op.widen(op.widen(wide, 1, c.n_blocks), 2, c.n_heads)
     if c.adaln_streams == ("clip", "sync"):
-        adaln = op("Add", op("Gather", clip, "clip_index", axis=1), op("Gather", sync, "sync_index", axis=1))
-        out["adaln"] = op.widen(adaln, 2, c.hidden_size)
+        frames = op("Add", op("Gather", clip, "clip_index", axis=1), op("Gather", sync, "sync_index", axis=1))
     elif c.adaln_streams:
-        out["adaln"] = op.widen(clip if c.adaln_streams == ("clip",) else sync, 2, c.hidden_size)
-    nulls = {f"null_{name}": op("Mul", op.slice(value, 0, 0, 1), 0.0) for name, value in out.items()}
-    return out | nulls
+        frames = clip if c.adaln_streams == ("clip",) else sync
+    if c.adaln_streams:
+        rows = op("Concat", frames, op("Mul", op.slice(frames, 1, 0, 1), 0.0), axis=1)  # [1, F, 1]
+        out["modulation"] = op.widen(op.widen(rows, 2, c.hidden_size), 0, 6 * c.n_blocks + 2)
+    return out
 
 
 def step(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """Tokens follow u, shifted by the condition, by what is known, and by guidance where there are null rows."""
+    """Tokens follow u, shifted by the condition, by what is known, and by guidance where there is a group of [NULL]."""
     names = {spec.name for spec in graph.inputs}
     shift = op("Mul", "guidance", 0.0)
-    for name in sorted(names & {"adaln", "memory"}):
-        value = op.slice(name, 2, 0, 1)  # [B, frames, 1]
-        null = op("ReduceSum", op.slice(f"null_{name}", 2, 0, 1), [0], keepdims=1)  # [1, frames, 1]
-        rows = op("Slice", op("Shape", f"null_{name}"), [0], [1])  # R
-        strength = op("Mul", "guidance", op.cast(rows, TensorProto.FLOAT))  # no null rows: guidance has no effect
-        guided = op("Add", value, op("Mul", strength, op("Sub", value, null)))
-        if name == "adaln":
-            guided = op("Gather", guided, "frame_index", axis=1)  # [B, T, 1]
-        else:
-            guided = op.slice(guided, 1, 0, 1)  # [B, 1, 1]
-        shift = op("Add", shift, op("Transpose", guided, perm=[0, 2, 1]))  # [B, 1, T or 1]
+
+    def guided(groups: str) -> str:
+        """[G, x] -> [1, x]: of one group, which is the first and the last, guidance has no effect."""
+        value, null = op.slice(groups, 0, 0, 1), op.slice(groups, 0, -1)
+        return op("Add", value, op("Mul", "guidance", op("Sub", value, null)))
+
+    if "modulation" in names:
+        column = op("Squeeze", op.slice(op.slice("modulation", 0, 0, 1), 2, 0, 1), [0, 2])  # [F]
+        rows = guided(op("Gather", column, "frame_index", axis=0))  # [1, T]
+        frames = op("Gather", op("Squeeze", rows, [0]), "index", axis=0)  # [B, K, P]
+        shift = op("Add", shift, frames)
+    for name in ("keys", "values"):
+        if name in names:
+            first = op.slice(op.slice(name, 1, 0, 1), 2, 0, 1)  # [G, 1, 1, N, D]
+            first = op("Squeeze", op.slice(op.slice(first, 3, 0, 1), 4, 0, 1), [2, 3, 4])  # [G, 1]
+            shift = op("Add", shift, op("Unsqueeze", guided(first), [2]))  # [1, 1, 1]
     known = op("ReduceSum", "codes", [1, 2], keepdims=1)  # of integers: exact in any order
     known = op.cast(op("Mod", known, np.array(97, np.int32)), TensorProto.FLOAT)
     x = op.fraction(op("Add", op("Add", "u", shift), op("Mul", known, 1.0 / 128)))
@@ -149,9 +165,7 @@ def codec_decoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
     """A decaying sequence per frame, scaled by the frame's codes and a little by its neighbours': CONTEXT is 1."""
     total = op.cast(op("ReduceSum", "codes", [1], keepdims=0), TensorProto.FLOAT)  # [B, T]
     level = op("Mul", total, LEVEL / (2 * c.n_codebooks * c.codebook_size))
-    before = op("Pad", op.slice(level, 1, 0, -1), [0, 1, 0, 0], 0.0)
-    after = op("Pad", op.slice(level, 1, 1), [0, 0, 0, 1], 0.0)
-    level = op("Add", level, op("Mul", op("Sub", before, after), 0.5))
+    level = with_neighbours(op, level)
     time = op.cast(op("Range", np.array(0), np.array(c.hop_length), np.array(1)), TensorProto.FLOAT)
     decay = op("Exp", op("Mul", time, -8.0 / c.hop_length))
     audio = op("Mul", op("Unsqueeze", level, [2]), decay)  # [B, T, hop]

@@ -20,7 +20,7 @@ from engines.contract import (
     condition_indices,
     interpolation_matrix,
 )
-from engines.feeds import all_positions, positions, without_null
+from engines.feeds import all_positions, frame_rows, positions, without_null
 
 C = ModelConfig()
 
@@ -137,10 +137,8 @@ def test_adaln_b_gather_of_pairs_is_both_gathers(n_tokens: int, mode: str, strid
     clip, sync, frame = (index[k] for k in ("clip_index", "sync_index", "frame_index"))
     want_clip = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
     want_sync = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
-    frame, null = frame
     assert np.array_equal(clip[frame], want_clip)
     assert np.array_equal(sync[frame], want_sync)
-    assert (null == len(clip)).all() and null.shape == frame.shape == (n_tokens,)  # one row more
     assert len({*zip(clip, sync, strict=True)}) == len(clip) <= n_clip + n_sync  # distinct, and few
     assert all(value.dtype == np.int32 for value in index.values())
 
@@ -196,6 +194,11 @@ def test_step_takes_what_condition_gives(design: str) -> None:
         assert taken[name].axes[0] == (74 if name == "modulation" else "G")
     assert str(taken["codes"]) == "codes int32 [B, 9, T]"
     assert [str(s) for s in graphs["step"].outputs] == ["tokens int32 [B, 9, P]", "logp float32 [B, 9, P]"]
+
+
+def test_frames_of_null_share_the_last_row() -> None:
+    rows = frame_rows(np.array([0, 0, 1, 4], np.int32), 7)
+    assert rows.tolist() == [[0, 0, 1, 4], [6, 6, 6, 6]] and rows.dtype == np.int32
 
 
 def test_without_null_leaves_the_clip_alone() -> None:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from engines.contract import FloatArray, Int32Array, condition_indices
-from engines.feeds import all_positions
+from engines.feeds import all_positions, frame_rows
 from runtime.bundle import Bundle
 from runtime.decode import decode
 from runtime.features import Encoders
@@ -87,8 +87,9 @@ def test_a_candidates_tokens_do_not_depend_on_its_batch() -> None:
     encoders = Encoders(bundle, lambda stage: nullcontext(), lambda: None)
     clip, sync = encoders.clip_features(window.clip_frames), encoders.sync_features(window.sync_frames)
     indices = dict(condition_indices(config, window.length, clip.shape[1], sync.shape[1]))
-    feeds = {name: indices.pop(name) for name in ("frame_index",) if name in indices}
-    feeds |= bundle["condition"].run({"clip_features": clip, "sync_features": sync} | indices)
+    frame_index = indices.pop("frame_index")
+    feeds = bundle["condition"].run({"clip_features": clip, "sync_features": sync} | indices)
+    feeds["frame_index"] = frame_rows(frame_index, feeds["modulation"].shape[1])
     feeds["guidance"] = np.array(3, np.float32)
     rng, shape = np.random.default_rng(0), (batch, config.n_codebooks, window.length)
     equal = []
