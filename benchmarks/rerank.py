@@ -74,8 +74,8 @@ def compare(
             mean = {key: float(np.mean([run[name][key] for run in runs])) for key in runs[0][name]}
             rows.setdefault(name, []).append(mean)
         told.append({"clip": truth.path.name} | {name: found[-1] for name, found in rows.items()})
-        ranks = "  ".join(f"{name} {found[-1]['rank']:.1f}" for name, found in rows.items())
-        print(f"{n + 1}/{len(truths)} {truth.path.name}: rank of {ranks}", flush=True)
+        ranks = [f"{k} {found[-1]['rank']:.1f} ({found[-1]['cpu_seconds']:.1f} s)" for k, found in rows.items()]
+        print(f"{n + 1}/{len(truths)} {truth.path.name}: rank (processor time) of {'  '.join(ranks)}", flush=True)
     return rows, told
 
 
