@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from engines.contract import DESIGNS, SIZES, ModelConfig, condition_indices  # noqa: E402
+from train.loop import LoopConfig  # noqa: E402
 from train.masking import AuxiliaryLosses, contrastive_loss, masked_cross_entropy, token_mask  # noqa: E402
 from train.model import MaskVAT, rotate  # noqa: E402
 
@@ -168,23 +169,28 @@ def test_auxiliary_losses() -> None:
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_overfits_one_batch(design: str) -> None:
-    """Trained on two clips with the paper's masks, each design must fill in what it is not shown."""
+    """Trained on two clips with the paper's masks and the loop's optimiser, each design must fill in what it is not
+    shown. The accuracy is that of eight draws of the hidden half; without warm-up and clipping it hung on the seed."""
     shaped, indices, x = make(design, length=24)
     torch.manual_seed(0)
     model = MaskVAT(shaped.config)  # as training starts: the modulation at zero
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    decay = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=450)
+    steps = 300 if shaped.config.has_memory else 600  # with an encoder it learns in half the time
+    loop = LoopConfig(steps=steps, learning_rate=2e-3, final_learning_rate=0, warmup_steps=50)
+    optimizer = torch.optim.AdamW(model.parameters(), loop.learning_rate, loop.betas, weight_decay=loop.weight_decay)
     generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    for _ in range(450):
+    for step in range(loop.steps):
+        optimizer.param_groups[0]["lr"] = loop.rate(step, loop.progress(step, 0))
         mask = torch.from_numpy(np.stack([token_mask(rng, codes.shape) for codes in x["codes"]]))
         corrupted = torch.where(mask, 1024, x["codes"])
         loss = masked_cross_entropy(model(corrupted, x["clip"], x["sync"], indices)[0], x["codes"], mask)
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip_norm)
         optimizer.step()
-        decay.step()
-    hidden = torch.rand(x["codes"].shape, generator=generator) < 0.5
-    with torch.no_grad():
-        logits = model(torch.where(hidden, 1024, x["codes"]), x["clip"], x["sync"], indices)[0]
-    accuracy = (logits.argmax(-1) == x["codes"])[hidden].float().mean()
-    assert accuracy > 0.75, f"loss {loss.item():.3f}, accuracy {accuracy:.3f}"
+    accuracies = []
+    for _ in range(8):
+        hidden = torch.rand(x["codes"].shape, generator=generator) < 0.5
+        with torch.no_grad():
+            logits = model(torch.where(hidden, 1024, x["codes"]), x["clip"], x["sync"], indices)[0]
+        accuracies.append((logits.argmax(-1) == x["codes"])[hidden].float().mean().item())
+    assert np.mean(accuracies) > 0.95, f"loss {loss.item():.3f}, accuracies {np.round(accuracies, 3)}"
