@@ -6,7 +6,7 @@ Range = tuple[int, int, int]  # smallest, the one to be fastest at, largest
 Shape = tuple[int, ...]
 Profile = dict[str, tuple[Shape, Shape, Shape]]  # input -> smallest, usual and largest shape
 
-CODEC_TOKENS = 256  # a chunk of the codec decoder (runtime.pipeline), which may be longer than a short window
+CODEC_TOKENS = 256  # a chunk of the codec decoder (runtime.work), which may be longer than a short window
 CANDIDATES = 10  # the paper's: the largest batch that a plan takes unless asked for another
 PER_CANDIDATE = {
     "codes",
