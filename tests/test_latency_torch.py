@@ -99,6 +99,41 @@ def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @NEEDS_ORT
+def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_path: Path, monkeypatch, capsys) -> None:
+    """A fake bundle with two equal steps stands for the export: which processes run, and how they are paired."""
+    values = json.loads((own_bundle / "manifest.json").read_text())
+    (own_bundle / "step.int8.onnx").write_bytes((own_bundle / "step.onnx").read_bytes())
+    values["files"]["step.int8.onnx"] = values["files"]["step.onnx"] | {"precision": "int8"}
+    (own_bundle / "manifest.json").write_text(json.dumps(values))
+    monkeypatch.setattr(latency, "exported", lambda *_: own_bundle)
+    monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: {"gflops": {"fp32": 1.0}})
+    monkeypatch.setattr(latency, "document", lambda _: "tables")
+    command = [
+        "--system",
+        f"tiny={system}",
+        "--backend",
+        "cpu",
+        "--clip",
+        str(clip(25)),
+        "--steps",
+        "2",
+        "--repeat",
+        "2",
+    ]
+    rest = ["--repeat", "2", "--baselines", "eager", "--pair-steps", "2"]
+    assert latency.main([*command, *rest, "--cache", str(tmp_path / "c")]) == 0
+    values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    kinds = [(b["backend"], b["precision"], b["repeats"]) for b in values["baselines"]]
+    assert kinds == [("cpu", "int8", 2), ("cpu", "fp32", 2), ("torch cpu eager", "fp32", 2)]
+    assert [b["tokens_equal"] for b in values["baselines"][:2]] == [1, 1]
+    assert [p["ours"]["precision"] for p in values["pairs"]] == ["int8", "fp32"]
+    assert all(p["pairs"] == 2 and p["lowest"] <= p["ratio"] <= p["highest"] for p in values["pairs"])
+    agreement = {p["precision"]: p.get("agreement") for p in values["results"]}
+    assert agreement["fp32"] is None and agreement["int8"]["tokens_equal_given"] == 1
+    assert {(f["device"], f["precision"]) for f in values["floors"]} == {("cpu", "int8"), ("cpu", "fp32")}
+
+
+@NEEDS_ORT
 @pytest.mark.slow
 def test_pairs_of_a_system(system: Path, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exported, measured beside eager PyTorch, with floors, shares and agreement: equal weights, equal tokens."""
