@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from train.model import Attention, Block, MaskVAT, rotary_angles
 
 GROUP = 32  # tokens per group of the two-level search: 32 x 32 = 1024
-BELOW_ONE = 1 - 2**-24  # the largest float32 below 1
-TINY = 1e-37  # some backends' softmax gives this little where it should give 0: it is 0
 
 
 class Sampler(nn.Module):
@@ -38,21 +36,19 @@ class Sampler(nn.Module):
     def forward(self, logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """logits [..., V], u [...] in [0, 1) -> tokens int32 [...] and their log-probabilities [...].
 
-        Token v is drawn where cdf[v - 1] <= u < cdf[v], so one of probability 0 never is: the bounds on `rest` keep
-        that true when the sums of the two levels round differently.
+        Token v is drawn where cdf[v - 1] <= u < cdf[v], so one of probability 0 never is: the bounds on `rest` and
+        on `inner` keep that true when the sums of the two levels round differently.
         """
         p = logits.float().softmax(dim=-1).unflatten(-1, (self.groups, self.width))  # (..., groups, width)
         sums = p.sum(dim=-1)  # (..., groups)
-        sums = torch.where(sums < self.width * TINY, 0.0, sums)
         cdf = sums @ self.group_triangle  # inclusive
         threshold = u.float().unsqueeze(-1) * cdf[..., -1:]  # (..., 1)
         group = (cdf <= threshold).sum(dim=-1, keepdim=True).clamp(max=self.groups - 1)  # (..., 1)
         before = (cdf - sums).gather(-1, group)
         chosen = p.gather(-2, group.unsqueeze(-1).expand(*group.shape, self.width)).squeeze(-2)  # (..., width)
-        chosen = torch.where(chosen < TINY, 0.0, chosen)
         inner = chosen @ self.token_triangle
-        rest = torch.minimum((threshold - before).clamp(min=0), inner[..., -1:] * BELOW_ONE)
-        token = (inner <= rest).sum(dim=-1, keepdim=True).clamp(max=self.width - 1)
+        rest = (threshold - before).clamp(min=0)
+        token = ((inner <= rest) & (inner < inner[..., -1:])).sum(dim=-1, keepdim=True)
         logp = chosen.gather(-1, token).log()
         return (group * self.width + token).squeeze(-1).to(torch.int32), logp.squeeze(-1)
 

@@ -165,6 +165,32 @@ def test_step_equals_torch(
     assert np.abs(want["logp"] - got["logp"])[same].max() < 1e-4
 
 
+@dataclass(frozen=True)
+class Eager:
+    """A module of a graph as an engine."""
+
+    module: nn.Module
+    graph: Graph
+    backend: str = "torch"
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return verify.run_torch(self.module, self.graph, feeds)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("null", [False, True])
+@pytest.mark.parametrize("cls_in_memory", [False, True])
+def test_condition_and_step_are_the_network_that_was_trained(design: str, null: bool, cls_in_memory: bool) -> None:
+    """Before any export: the step's arrangement against MaskVAT.forward's, in blocks after the first, too."""
+    config = tiny_config(design, cls_in_memory=cls_in_memory, n_blocks=2, codec_latent=24)
+    modules, trial = graph_modules({"maskvat": tiny_model(config)}), Trial(2, 30, null, steps=3)
+    feeds = verify.condition_feeds(modules, config, trial)
+    runs = [(feeds, verify.reference_run(modules["condition"].model, trial))]
+    step = Eager(modules["step"], graphs(config)["step"])
+    parity = verify.step_parity(runs, step, config.mask_token, LIMITS["fp32"])
+    assert not parity.failures
+
+
 @pytest.mark.parametrize("design", EXPORTED)
 def test_the_fused_step_is_the_reference_loop(exported: Callable[[str], Exported], design: str) -> None:
     """Two plain passes, guidance on logits and NumPy's sampler, against one run of the graph, over whole decodings."""
