@@ -8,7 +8,7 @@ import onnx
 import pytest
 from fake_engines import NEEDS_ORT, Builder, FakeBundle, entry_of, model, rewrite_manifest, small_config, write_bundle
 
-from engines.contract import Graph, ModelConfig, graphs
+from engines.contract import CONTRACT_VERSION, Graph, ModelConfig, graphs
 from runtime import doctor, info
 
 Capture = pytest.CaptureFixture[str]
@@ -25,7 +25,12 @@ def test_info_for_people(own_bundle: Path, capsys: Capture) -> None:
     rewrite_manifest(own_bundle, lambda m: m["weights"][0].update(trained=False))
     assert info.main([str(own_bundle)]) == 0
     out = capsys.readouterr().out
-    for words in ("MaskVAT hybrid", "44100 Hz, hop 512, 9 codebooks of 1024", "contract 1", "windows of 2 s"):
+    for words in (
+        "MaskVAT hybrid",
+        "44100 Hz, hop 512, 9 codebooks of 1024",
+        f"contract {CONTRACT_VERSION}",
+        "windows of 2 s",
+    ):
         assert words in out
     for name in graphs(small_config()):
         assert f"{name}.onnx" in out
