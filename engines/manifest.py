@@ -1,6 +1,6 @@
 """A bundle is a folder of ONNX graphs and one manifest.json that says what they are.
 
-    {"contract_version": 1, "name": ..., "config": {ModelConfig}, "built_with": {...},
+    {"contract_version": 2, "name": ..., "config": {ModelConfig}, "built_with": {...},
      "files": {"step.onnx": {"graph": "step", "precision": "fp16", "bytes": ..., "sha256": ...}},
      "parity": {"step": {...}}, "weights": [{"role", "name", "trained", "licence", "data_licence", "origin"}]}
 

@@ -12,7 +12,7 @@ from runtime.bundle import Bundle
 from runtime.errors import Cancelled
 from runtime.sampling import Progress, SamplingConfig
 
-CODEC_CHUNK = 256  # token frames decoded at once (export.md: exact with context, a third of the memory)
+CODEC_CHUNK = 256  # token frames decoded at once: exact with context, and a third of the memory of a whole window
 
 
 class Timer:

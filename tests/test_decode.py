@@ -14,7 +14,7 @@ from runtime.decode import SCHEDULES, Plan, Rows, advance, decode, guide, sample
 from runtime.rng import uniforms
 
 V = 16  # codebook of these tests; MASK is V
-COUNTS = (  # components.md 8.2: tokens still masked after each of 32 steps, from 7758 (862 frames x 9 codebooks)
+COUNTS = (  # worked out by hand: tokens still masked after each of 32 steps, from 7758 (862 frames x 9 codebooks)
     *(7748, 7720, 7674, 7608, 7525, 7423, 7304, 7167, 7013, 6841, 6654, 6450, 6231, 5997, 5748, 5485),
     *(5209, 4921, 4621, 4310, 3988, 3657, 3316, 2968, 2613, 2252, 1885, 1513, 1138, 760, 380, 0),
 )
