@@ -14,10 +14,11 @@ from pathlib import Path
 from benchmarks.latency_points import GRIDS, Load, grid
 from benchmarks.latency_report import compare, comparison_document, document, read_result
 from benchmarks.latency_run import Session, card_in_torch
-from benchmarks.latency_systems import RANDOM, Subject, default_cache, exported, named, random_subject
+from benchmarks.latency_systems import RANDOM, Subject, exported, named, random_subject
 from benchmarks.report import command, finish, plots_folder, result
 from engines.backends import BACKENDS, availability, choose
 from engines.manifest import MINI, Manifest
+from engines.plans import default_cache
 from runtime.errors import MaskVATError, OptionError
 
 
@@ -48,11 +49,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--clips", type=Path, help="folder of clips with true sound, for onset F1 (slow)")
     add("--clips-limit", type=int, default=8, help="at most so many of them (default: 8)")
     add("--profile", action="store_true", help="also: a step's time by operator, on the CPU")
-    add(
-        "--bars",
-        action="store_true",
-        help="also, of the first bundle: whole process, loading, a 10-minute clip, size",
-    )
+    add("--bars", action="store_true",
+        help="also, of the first bundle: whole process, loading, a 10-minute clip, size")  # fmt: skip
     add("--cache", type=Path, default=None, help="folder for systems made here (default: the user's cache folder)")
     add("--out", type=Path, help="also write the JSON to this file")
     add("--tables", type=Path, help="also write the tables to this Markdown file")
@@ -154,7 +152,7 @@ def run(args: argparse.Namespace) -> None:
     backends = args.backend or [name for name, reason in availability().items() if reason is None]
     for name in backends:
         choose(name)  # raises for one that cannot be used
-    cache = args.cache or default_cache()
+    cache = args.cache or default_cache() / "latency"
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=cache) as folder:
         session = Session(args, Path(folder), backends)

@@ -4,7 +4,6 @@ The step's matrix products are timed one by one at their own shapes and precisio
 installed. What a step takes beyond their sum is norms, softmax, sampling, copies and waiting.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.latency_counts import Product, masked_shares
+from benchmarks.machine import cores
 from engines.contract import IR_VERSION, OPSET, ModelConfig
 from runtime.errors import OptionError
 
@@ -35,10 +35,6 @@ def best_seconds(call: Call, budget: float = BUDGET) -> float:
         call()
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def operands(p: Product) -> tuple[np.ndarray, np.ndarray]:

@@ -114,5 +114,5 @@ def onset_scores(
     if not truths:
         raise runtime.OptionError(f"no clip in {clips} has onsets in its true sound; onset F1 needs some")
     pipeline = runtime.load(bundle, backend)
-    rows = [[measure(t, pipeline, chosen, seeds=2)["f1"] for t in truths] for chosen in options]
+    rows = [[measure(t, pipeline, chosen, seeds=2)[0]["f1"] for t in truths] for chosen in options]
     return [summarise(row) for row in rows]

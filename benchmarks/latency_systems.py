@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines import typed
 from engines.backends import BACKENDS
 from engines.contract import CONTRACT_VERSION, SIZES, ModelConfig, graphs
 from engines.manifest import MANIFEST, MINI, Manifest, write_atomically
@@ -52,11 +53,6 @@ class Subject:
     @property
     def trained(self) -> bool:
         return all(w["trained"] for w in self.manifest["weights"])
-
-
-def default_cache() -> Path:
-    """The user's cache folder, by the XDG convention."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskvat" / "latency"
 
 
 def key(*parts: Any) -> str:
@@ -157,12 +153,12 @@ def write_random(size: str, folder: Path) -> None:
 
 def export_system(system: Path, name: str, folder: Path) -> None:
     """Every graph in fp32, the step also in int8, without the parity run of `python -m export`."""
-    from export.__main__ import Options, load_components, provenance, write_graphs
+    from export.__main__ import Options, bundle_config, load_components, provenance, write_graphs
     from export.graphs import check_agreement, graph_modules
 
     components = load_components(system)
     check_agreement(components)
-    config = components["maskvat"].config
+    config = bundle_config(components)
     options = Options(system, folder, precision="fp32", int8=True, name=name)
     files = write_graphs(options, graph_modules(components, fold=True), graphs(config), folder)
     Manifest(name=name, config=config, files=files, weights=provenance(system)).save(folder)
@@ -195,22 +191,13 @@ def random_subject(size: str, cache: Path) -> Subject:
 
 
 # ---------------------------------------------------------------- precisions
-def typed(subject: Subject) -> dict[str, Any]:
-    """The strongly typed graphs beside the bundle, which TensorRT runs: file -> entry of their index."""
-    path = subject.bundle / "typed" / "typed.json"
-    if not path.is_file():
-        return {}
-    entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["files"]
-    return entries
-
-
 def precisions(subject: Subject, backend: str) -> list[str]:
     """Precisions of the step that there are for a backend, the one that the runtime takes first."""
     files = subject.manifest["files"].values()
     have = {entry["precision"] for entry in files if entry["graph"] == "step"}
     if backend.startswith("tensorrt"):
-        have = {entry["precision"] for entry in typed(subject).values() if entry["graph"] == "step"}
-        return [p for p in ("fp16", "bf16", "fp32") if p in have]
+        have = {entry.precision for entry in typed.read(subject.bundle).values() if entry.graph == "step"}
+        return [p for p in typed.PRECISIONS if p in have]
     return [p for p in BACKENDS[backend].precisions if p in have]
 
 
@@ -234,21 +221,21 @@ def view(subject: Subject, backend: str, precision: str, folder: Path) -> Path:
             values[table] = {n: e for n, e in values.get(table, {}).items() if n in keep}
         write_atomically(out / MANIFEST, json.dumps(values, indent=1) + "\n")
         if backend.startswith("tensorrt"):
-            link_typed(subject, precision, out / "typed")
+            link_typed(subject, precision, out)
     return out
 
 
-def link_typed(subject: Subject, precision: str, folder: Path) -> None:
-    """The typed graphs of one precision, and fp32 ones for graphs that lack it."""
-    entries = typed(subject)
-    has = {e["graph"] for e in entries.values() if e["precision"] == precision}
+def link_typed(subject: Subject, precision: str, bundle: Path) -> None:
+    """The typed graphs of one precision, and fp32 ones for graphs that lack it, beside another bundle."""
+    entries = typed.read(subject.bundle)
+    has = {e.graph for e in entries.values() if e.precision == precision}
     keep = {n: e for n, e in entries.items()
-            if e["precision"] == precision or (e["precision"] == "fp32" and e["graph"] not in has)}  # fmt: skip
+            if e.precision == precision or (e.precision == "fp32" and e.graph not in has)}  # fmt: skip
     if keep:
-        folder.mkdir()
-        for file in {file for entry in keep.values() for file in entry["sha256"]}:
-            link(subject.bundle / "typed" / file, folder / file)
-        write_atomically(folder / "typed.json", json.dumps({"files": keep}, indent=1) + "\n")
+        (bundle / typed.FOLDER).mkdir()
+        for file in {file for entry in keep.values() for file in entry.sha256}:
+            link(subject.bundle / typed.FOLDER / file, bundle / typed.FOLDER / file)
+        typed.write(bundle, keep)
 
 
 def link(source: Path, target: Path) -> None:

@@ -20,6 +20,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def card_name() -> str | None:
     """The first NVIDIA card with its memory and driver; None where there is none."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader", "--id=0"]
@@ -38,9 +43,8 @@ def facts() -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     system = f"{platform.system()} {platform.machine()}"
     python = platform.python_version()
-    found = {"cpu": cpu_name(), "cores": cores, "system": system, "python": python, "packages": packages}
+    found = {"cpu": cpu_name(), "cores": cores(), "system": system, "python": python, "packages": packages}
     card = card_name()
     return found if card is None else found | {"card": card}

@@ -13,8 +13,6 @@ from engines.base import BackendUnavailable, Engine
 from engines.contract import Graph
 from engines.manifest import Manifest
 
-TYPED = ("fp16", "bf16", "fp32")  # TensorRT's precisions, the preferred one first
-
 
 @dataclass(frozen=True)
 class Opening:
@@ -46,7 +44,7 @@ def _trt(flavour: str) -> Backend:
     """Runs the strongly typed graphs beside the bundle: TensorRT takes precision from the graph."""
 
     def open_(graph: Graph, opening: Opening) -> Engine:
-        path, precision, notes = typed.find(opening.folder, opening.manifest, graph.name, TYPED)
+        path, precision, notes = typed.find(opening.folder, opening.manifest, graph.name, typed.PRECISIONS)
         opening.notes.extend(notes)
         if path is None:
             reason = "; ".join(notes) or f"{opening.folder} has no strongly typed {graph.name}"
@@ -55,7 +53,7 @@ def _trt(flavour: str) -> Backend:
         options = plans.PlanOptions(opening.manifest.config, precision, targets=kinds)
         return trt.TrtEngine(graph, flavour, lambda: plans.find(flavour, path, graph, options), precision)
 
-    return Backend(lambda: trt.unavailable(flavour), ("fp32", "fp16"), open_)
+    return Backend(lambda: trt.unavailable(flavour), typed.SOURCES, open_)
 
 
 BACKENDS = {  # in the order that `auto` tries them; int8 graphs are for CPUs only

@@ -1,4 +1,4 @@
-"""What the host makes of codes and conditions before it gives them to `step`."""
+"""What the host gives to graphs: where `step` draws, the conditions of a group, and how much the codec gets at once."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.contract import Int32Array
+
+CODEC_CHUNK = 256  # token frames decoded at once: exact with context, and a third of the memory of a whole window
 
 
 def positions(masked: NDArray[np.bool_]) -> Int32Array:

@@ -91,6 +91,20 @@ class Manifest:
             raise ManifestError(f"{folder / MANIFEST} lists no file for {', '.join(missing)}; {mend(folder)}")
         return manifest
 
+    def file_for(self, graph: str, precisions: tuple[str, ...], reader: str) -> str:
+        """The file of a graph in the first of `precisions` that is there; `reader` says who runs these.
+
+        Raises ManifestError.
+        """
+        have = {f.precision: name for name, f in reversed(self.files.items()) if f.graph == graph}
+        found = next((have[p] for p in precisions if p in have), None)
+        if found is None:
+            raise ManifestError(
+                f"the bundle {self.name} has {graph} in {', '.join(have) or 'no precision'}, and {reader} runs "
+                f"{', '.join(precisions)}; export it again with one of these"
+            )
+        return found
+
     @classmethod
     def _read(cls, folder: Path) -> "Manifest":
         path = folder / MANIFEST

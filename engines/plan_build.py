@@ -50,19 +50,19 @@ def library(flavour: str) -> Any:
     return module
 
 
-def card(device: int = 0) -> Card:
-    """The card that CUDA calls number `device`. Raises BackendUnavailable."""
+def card() -> Card:
+    """The first card that is visible. Raises BackendUnavailable."""
     try:
         from cuda.bindings import runtime as cudart
     except ImportError as error:
         raise BackendUnavailable(f"cuda-bindings cannot be imported ({error}); pip install '.[rtx]'") from error
     good = cudart.cudaError_t.cudaSuccess
     status, count = cudart.cudaGetDeviceCount()
-    if status != good or count <= device:
-        raise BackendUnavailable(f"no NVIDIA card {device} here: {status.name}; install or update NVIDIA's driver")
-    status, found = cudart.cudaGetDeviceProperties(device)
+    if status != good or count < 1:
+        raise BackendUnavailable(f"no NVIDIA card here: {status.name}; install or update NVIDIA's driver")
+    status, found = cudart.cudaGetDeviceProperties(0)
     if status != good:
-        raise BackendUnavailable(f"NVIDIA card {device} does not answer: {status.name}")
+        raise BackendUnavailable(f"the NVIDIA card does not answer: {status.name}; check it with `nvidia-smi`")
     name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
     return Card(name, f"{found.major}.{found.minor}", _driver(cudart))
 

@@ -24,7 +24,7 @@ from engines.contract import Graph, ModelConfig
 from engines.locks import locked
 from engines.manifest import sha256, write_atomically
 from engines.plan_build import FLAVOURS, TARGETS, build, card, library
-from engines.profiles import CANDIDATES, Profile, profile
+from engines.profiles import CANDIDATES, profile
 
 VARIABLE = "MASKVAT_CACHE"
 KEEP = 4  # plans per graph, precision and flavour; those used longest ago are removed
@@ -53,11 +53,9 @@ class PlanOptions:
     precision: str = "fp32"  # of the file: its name in the cache and a part of the key
     candidates: int = CANDIDATES  # the largest batch
     targets: tuple[str, ...] = TARGETS  # compute capabilities; TensorRT-RTX only
-    device: int = 0  # the card that a TensorRT plan is built on
     cache: Path | None = None  # None: default_cache()
-    say: Callable[[str], None] = field(
-        default=logging.getLogger(__name__).warning
-    )  # why something is built or not kept
+    # told why something is built or not kept
+    say: Callable[[str], None] = field(default=logging.getLogger(__name__).warning)
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,6 @@ class Plan:
     data: bytes
     flavour: str
     runtime_cache: Path  # where TensorRT-RTX's runner may keep its kernels
-    profile: Profile
     kept: bool = True
     built: bool = False  # by this call
 
@@ -86,7 +83,7 @@ def key_parts(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> P
     if flavour == "rtx":
         parts["targets"] = sorted(options.targets)
     else:
-        here = card(options.device)
+        here = card()
         parts |= {"card": here.name, "compute capability": here.compute_capability, "driver": here.driver}
     decoded: Parts = json.loads(json.dumps(parts))  # as it is read again: tuples are lists
     return decoded
@@ -113,7 +110,7 @@ def find(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> Plan:
         return build(library(flavour), onnx, graph, shapes, options.targets if flavour == "rtx" else ())
 
     data, kept, built = slot.get(make, options.say)
-    return Plan(slot.path, data, flavour, slot.path.with_suffix(".runtime-cache"), shapes, kept, built)
+    return Plan(slot.path, data, flavour, slot.path.with_suffix(".runtime-cache"), kept, built)
 
 
 class _Slot:

@@ -1,18 +1,15 @@
 """Shape profiles of TensorRT, from the contract: for every axis letter the smallest, usual and largest length."""
 
 from engines.contract import Graph, ModelConfig, condition_indices
+from engines.feeds import CODEC_CHUNK
 
 Range = tuple[int, int, int]  # smallest, the one to be fastest at, largest
 Shape = tuple[int, ...]
 Profile = dict[str, tuple[Shape, Shape, Shape]]  # input -> smallest, usual and largest shape
 
-CODEC_TOKENS = 256  # a chunk of the codec decoder (runtime.work), which may be longer than a short window
 CANDIDATES = 10  # the paper's: the largest batch that a plan takes unless asked for another
-PER_CANDIDATE = {
-    "codes",
-    "audio",
-    "audio_features",
-}  # graphs with one of these inputs run on several candidates at once
+# graphs with one of these inputs run on several candidates at once
+PER_CANDIDATE = {"codes", "audio", "audio_features"}
 
 
 def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> dict[str, Range]:
@@ -33,7 +30,8 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
     samples = -(-tokens * c.hop_length * rate // c.sample_rate)
     shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.ranking)
     steps = -(-tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
-    longest = tokens if graph.name == "step" else max(tokens, CODEC_TOKENS + 2 * c.codec_context)
+    # a chunk of the codec may be longer than a short window
+    longest = tokens if graph.name == "step" else max(tokens, CODEC_CHUNK + 2 * c.codec_context)
     batch = candidates if PER_CANDIDATE & {spec.name for spec in graph.inputs} else 1
     return {
         "B": (1, 1, batch),
@@ -44,7 +42,7 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
         "Y": (c.sync_stride, y, y),
         "P": (1, tokens, tokens),
         "C": (1, pairs, n + s),  # two rising sequences have at most so many distinct pairs
-        "F": (1, frames + 1, n + s + 1),  # and the row of [NULL]
+        "F": (1, frames, n + s + 1),
         "G": (1, 2, 2),  # without guidance nothing is computed for [NULL]
         "L": (min(shortest, samples), samples, max(shortest, samples)),
         "A": (1, steps, steps + 1),

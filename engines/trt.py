@@ -26,15 +26,13 @@ def unavailable(flavour: str) -> str | None:
     """Why a flavour ("trt" or "rtx") cannot be used here and what to do; None where it can."""
     try:
         module = library(flavour)
-    except BackendUnavailable as error:
-        return str(error)
-    reason = cuda.unavailable()
-    if reason is not None:
+        reason = cuda.unavailable()
+        # TensorRT-RTX alone is made for certain cards
+        if reason is None and flavour == "rtx" and not hasattr(module.ComputeCapability, _target().upper()):
+            reason = f"{module.__name__} has no target {_target()} ({card().name}); use tensorrt or cuda on this card"
         return reason
-    known = getattr(module, "ComputeCapability", None)  # TensorRT-RTX alone is made for certain cards
-    if known is not None and not hasattr(known, _target().upper()):
-        return f"{module.__name__} has no target {_target()} ({card().name}); use tensorrt or cuda on this card"
-    return None
+    except BackendUnavailable as error:  # not installed, or the card does not say what it is
+        return str(error)
 
 
 def _target() -> str:

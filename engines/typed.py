@@ -10,9 +10,11 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engines.manifest import Manifest, ManifestError, sha256, write_atomically
+from engines.manifest import Manifest, sha256, write_atomically
 
 FOLDER, INDEX = "typed", "typed.json"
+PRECISIONS = ("fp16", "bf16", "fp32")  # TensorRT's, the preferred one first
+SOURCES = ("fp32", "fp16")  # of the bundle's files that they are derived from, the most exact first
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,7 @@ class TypedFile:
 
 def source_file(manifest: Manifest, graph: str) -> str:
     """The bundle's file of a graph that a typed one is derived from: the most exact. Raises ManifestError."""
-    have = {f.precision: name for name, f in manifest.files.items() if f.graph == graph}
-    found = next((have[p] for p in ("fp32", "fp16") if p in have), None)
-    if found is None:
-        words = f"the bundle {manifest.name} has {graph} in {', '.join(have) or 'no precision'} only"
-        raise ManifestError(f"{words}; TensorRT needs fp32 or fp16: export it again with one of these")
-    return found
+    return manifest.file_for(graph, SOURCES, "TensorRT")
 
 
 def read(bundle: Path) -> dict[str, TypedFile]:

@@ -16,7 +16,7 @@ from math import isfinite
 from pathlib import Path
 
 from engines.base import MaskVATError
-from engines.contract import IR_VERSION, OPSET, Graph, graphs
+from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, graphs
 from engines.manifest import BundleFile, Manifest, Weights, sha256
 from engines.ort import OrtEngine
 from engines.selftest import summarise
@@ -55,7 +55,9 @@ def parse(argv: list[str] | None) -> Options:
     parser.add_argument("checkpoint", type=Path, help="system folder with meta.json and one .safetensors per component")
     parser.add_argument("out", type=Path, help="folder of the bundle, made by this command")
     parser.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="how weights are stored")
-    parser.add_argument("--int8", action="store_true", help="also write step.int8.onnx, faster on CPUs")
+    parser.add_argument(
+        "--int8", action="store_true", help="also write step.int8.onnx for CPUs: faster, and less exact"
+    )
     parser.add_argument("--name", default="", help="the bundle's name; default: the name of OUT")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--keep", action="store_true", help="write the bundle even if a parity limit is exceeded")
@@ -156,10 +158,14 @@ def place(folder: Path, options: Options) -> None:
         shutil.rmtree(old)
 
 
+def bundle_config(components: dict[str, nn.Module]) -> ModelConfig:
+    """The transformer's, with how far the sync encoder looks: no matter of training, so no checkpoint knows it."""
+    return replace(components["maskvat"].config, sync_context=components["sync_encoder"].context)
+
+
 def build(options: Options, components: dict[str, nn.Module], folder: Path) -> dict[str, Parity]:
     """Write graphs and manifest into `folder`, verify them, and print the table."""
-    # how far the sync encoder looks is no matter of training, so no checkpoint needs to know it
-    config = replace(components["maskvat"].config, sync_context=components["sync_encoder"].context)
+    config = bundle_config(components)
     table = graphs(config)
     files = write_graphs(options, graph_modules(components, fold=True), table, folder)
     log.info("verifying")

@@ -150,9 +150,7 @@ def _float32_nodes(network: _Network, element: int, dtype: np.dtype) -> set[int]
             if not _half_product(network, node, computed, dtype):
                 wide.add(i)
         elif node.op_type == "Gather" and node.input[0] in network.constants and floats[0] == node.input[0]:
-            if not _holds(
-                network.constants[node.input[0]], dtype
-            ):  # a table of embeddings: rows move in half the bytes
+            if not _holds(network.constants[node.input[0]], dtype):  # a table of embeddings moves in half the bytes
                 wide.add(i)
         elif node.op_type in FREE and network.floats(node.output):
             constants = [network.constants[n] for n in network.floats(node.input) if n in network.constants]

@@ -1,4 +1,6 @@
-"""`step` with int8 weights for CPUs, about twice as fast: dynamic quantisation, one scale per output channel.
+"""`step` with int8 weights for CPUs: dynamic quantisation, one scale per output channel.
+
+A third less time per step with the bundled system's weights, but under 90 % of its tokens (docs/log.md).
 
 Only products with a weight matrix are quantised. The sampler's triangular matrices are not weights: they sum
 probabilities, and stay float32, as do the products of attention, which have no constant side, and the head, which has a

@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +34,6 @@ with extra("export", __name__):
     from export.precision import typed as typed_graph
 
 log = logging.getLogger("export.tensorrt")
-PRECISIONS = ("fp16", "bf16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def parse(argv: list[str] | None) -> Options:
     parser.add_argument("bundle", type=Path, help="folder of a bundle")
     parser.add_argument("--out", type=Path, help="copy the bundle to this new folder first and leave BUNDLE as it is")
     parser.add_argument(
-        "--precision", nargs="+", choices=PRECISIONS, default=["fp16"], help="a graph without one is made in fp32"
+        "--precision", nargs="+", choices=typed.PRECISIONS, default=["fp16"], help="a graph without one is made in fp32"
     )
     parser.add_argument("--graphs", nargs="+", default=[], metavar="GRAPH", help="only these (default: all)")
     parser.add_argument(
@@ -146,7 +144,7 @@ def derive(bundle: Path, manifest: Manifest, table: dict[str, Graph], wanted: tu
 
 
 # ---------------------------------------------------------------- plans
-def usable(flavour: str, say: Callable[[str], None]) -> bool:
+def usable(flavour: str) -> bool:
     """Whether plans of a flavour can be built here; says why not."""
     try:
         library(flavour)
@@ -154,7 +152,7 @@ def usable(flavour: str, say: Callable[[str], None]) -> bool:
             card()
         return True
     except BackendUnavailable as error:
-        say(f"{FLAVOURS[flavour]}: no plans: {error}")
+        print(f"{FLAVOURS[flavour]}: no plans: {error}")
         return False
 
 
@@ -162,7 +160,7 @@ def build_plans(folder: Path, manifest: Manifest, files: dict[str, TypedFile], o
     """Build, or find in the cache, every plan that can be built here; returns the names of those that failed."""
     failed = []
     for flavour in options.flavours:
-        if not usable(flavour, print):
+        if not usable(flavour):
             continue
         for name, entry in files.items():
             wanted = PlanOptions(

@@ -83,16 +83,6 @@ def model_file(graph: Graph, options: Options) -> str:
 
 
 # ---------------------------------------------------------------- files
-def file_for(graph: str, manifest: Manifest, kind: str) -> str:
-    """The bundle's file of a graph in the precision that a machine of this kind prefers."""
-    have = {f.precision: name for name, f in reversed(manifest.files.items()) if f.graph == graph}
-    wanted = BACKENDS["cpu" if kind == "cpu" else "cuda"].precisions
-    for precision in wanted:
-        if precision in have:
-            return have[precision]
-    raise ExportError(f"the bundle has {graph} in {', '.join(have)} only; export it in one of {', '.join(wanted)}")
-
-
 def check_plans(options: Options, table: dict[str, Graph]) -> None:
     """Every plan must exist and be of a graph that Triton's TensorRT backend can serve."""
     for name, path in options.plans.items():
@@ -117,7 +107,8 @@ def write_model(folder: Path, graph: Graph, options: Options, manifest: Manifest
         shutil.copyfile(options.plans[graph.name], model)
         precision, source = "plan", options.plans[graph.name].name
     else:
-        source = file_for(graph.name, manifest, options.kind)
+        wanted = BACKENDS["cpu" if options.kind == "cpu" else "cuda"].precisions
+        source = manifest.file_for(graph.name, wanted, f"Triton of --kind {options.kind}")
         precision = manifest.files[source].precision
         shutil.copyfile(options.bundle / source, model)
         for name, entry in manifest.files.items():  # weights beside the graph, which names them
@@ -165,12 +156,8 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("bundle", type=Path, help="folder of the bundle")
     add("repo", type=Path, help="folder of the model repository, made by this command")
-    add(
-        "--kind",
-        choices=list(KINDS),
-        default="auto",
-        help="where instances run (default: auto, a card where there is one)",
-    )
+    add("--kind", choices=list(KINDS), default="auto",
+        help="where instances run (default: auto, a card where there is one)")  # fmt: skip
     add("--instances", type=int, default=1, help="instances of each model, on every card (default: 1)")
     add("--max-batch", type=int, default=16, help="requests that may be joined, where a graph allows it (default: 16)")
     add("--plan", action="append", default=[], metavar="GRAPH=FILE", help="serve this TensorRT plan; may be repeated")

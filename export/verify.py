@@ -14,7 +14,7 @@ from torch import nn
 
 from engines.base import Array, Engine, Feeds
 from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, condition_indices, graphs, interpolation_matrix
-from engines.feeds import frame_rows, positions, without_null
+from engines.feeds import CODEC_CHUNK, frame_rows, positions, without_null
 from engines.manifest import BundleFile
 from engines.ort import OrtEngine
 from runtime.decode import LogitsFn, decode, step_from_logits
@@ -23,9 +23,6 @@ from train.model import MaskVAT
 SEED = 20240715
 GUIDANCE, DIVERSITY = 3.0, 8.0
 Numbers = dict[str, float | int | str]
-
-
-CODEC_CHUNK = 256  # token frames that the runtime decodes at once
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One size of the inputs: candidates, token frames, whether there is a null row, and unmasking steps."""
+    """One size of the inputs: candidates, token frames, whether [NULL] is there, and unmasking steps."""
 
     batch: int
     tokens: int

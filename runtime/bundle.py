@@ -69,14 +69,7 @@ class Bundle:
 
     def file_for(self, graph: str) -> str:
         """The bundle's file that this backend runs, or a form of it: the preferred precision among those there are."""
-        have = {f.precision: name for name, f in reversed(self.manifest.files.items()) if f.graph == graph}
-        for precision in BACKENDS[self.backend].precisions:
-            if precision in have:
-                return have[precision]
-        raise ManifestError(
-            f"the bundle {self.manifest.name} has {graph} in {', '.join(have) or 'no precision'}, and backend "
-            f"{self.backend!r} runs {', '.join(BACKENDS[self.backend].precisions)}; export it again with one of these"
-        )
+        return self.manifest.file_for(graph, BACKENDS[self.backend].precisions, f"backend {self.backend!r}")
 
     def __getitem__(self, graph: str) -> Engine:
         with self._lock:

@@ -40,9 +40,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("clip", type=Path, help="video file: any container and codec that FFmpeg decodes")
-    add(
-        "-o", "--output", type=Path, help="WAV to write (default: the clip's name with .wav)", default=argparse.SUPPRESS
-    )
+    add("-o", "--output", type=Path, default=argparse.SUPPRESS,
+        help="WAV to write (default: the clip's name with .wav)")  # fmt: skip
     add("--engines", type=Path, help="bundle to use (default: the one that is shipped)", default=argparse.SUPPRESS)
     add("--backend", choices=("auto", *BACKENDS), default="auto", help="what runs the engines")
     add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0: the backend's choice")

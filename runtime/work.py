@@ -8,11 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from engines.contract import FloatArray, Int32Array
+from engines.feeds import CODEC_CHUNK
 from runtime.bundle import Bundle
 from runtime.errors import Cancelled
 from runtime.sampling import Progress, SamplingConfig
-
-CODEC_CHUNK = 256  # token frames decoded at once: exact with context, and a third of the memory of a whole window
 
 
 class Timer:

@@ -67,7 +67,7 @@ def builders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in plan_build.FLAVOURS.values():
         monkeypatch.setitem(sys.modules, name, fake_module(name))
     for place in (plans, command):
-        monkeypatch.setattr(place, "card", lambda device=0: here)
+        monkeypatch.setattr(place, "card", lambda: here)
     return tmp_path / "cache"
 
 
@@ -199,7 +199,7 @@ def test_int8_is_no_source(own_bundle: Path) -> None:
         values["files"]["step.onnx"]["precision"] = "int8"
 
     rewrite_manifest(own_bundle, only_int8)
-    with pytest.raises(ManifestError, match="has step in int8 only; TensorRT needs fp32 or fp16"):
+    with pytest.raises(ManifestError, match="has step in int8, and TensorRT runs fp32, fp16; export it again"):
         typed.source_file(Manifest.load(own_bundle), "step")
 
 

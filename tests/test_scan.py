@@ -11,7 +11,7 @@ from media import Picture, clicks, steady, write_video
 pytest.importorskip("torch")
 
 import runtime
-from benchmarks import scan
+from benchmarks import latency_quality, scan
 from runtime.audio import write_wav
 
 pytestmark = [NEEDS_ORT, pytest.mark.torch]
@@ -88,20 +88,29 @@ def test_the_option_reaches_the_sampler(
         assert (found["values"][0]["summary"][figure] is not None) == default
 
 
+class Perfect:
+    """A pipeline that gives the truth at half its level."""
+
+    def generate(self, path: Path, sampling: runtime.SamplingConfig) -> list[runtime.Take]:
+        audio = clicks(3 * RATE, RATE) / 2 if path.stem == "a" else np.zeros(3 * RATE, np.float32)
+        codes = np.full((2, 4), sampling.seed * (path.stem == "b"), np.int32)
+        return [runtime.Take(audio, RATE, 0, None, codes, 3, {})]
+
+
 def test_figures_of_known_sounds(clips: Path) -> None:
-    """A pipeline that gives the truth at half its level: F1 1, 6 dB down, nothing differs between seeds."""
-
-    class Perfect:
-        def generate(self, path: Path, sampling: runtime.SamplingConfig) -> list[runtime.Take]:
-            audio = clicks(3 * RATE, RATE) / 2 if path.stem == "a" else np.zeros(3 * RATE, np.float32)
-            codes = np.full((2, 4), sampling.seed * (path.stem == "b"), np.int32)
-            return [runtime.Take(audio, RATE, 0, None, codes, 3, {})]
-
+    """F1 1, 6 dB down, nothing differs between seeds."""
     (loud, codes), (silent, _) = (scan.measure(truth, Perfect(), {}, 2) for truth in scan.read_truths(clips, 9))
     assert codes.shape == (2, 2, 4)
     assert loud["f1"] == pytest.approx(1) and loud["lift"] > 0.3 and loud["diversity"] == 0
     assert loud["loudness"] == pytest.approx(-6.02, abs=0.01) and "stays_silent" not in loud
     assert silent["stays_silent"] == 1 and silent["diversity"] == 1 and "f1" not in silent and "loudness" not in silent
+
+
+def test_onset_scores_beside_a_latency(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`benchmarks.latency --clips`: only the clip that clicks has onsets, and all of them are hit."""
+    monkeypatch.setattr(runtime, "load", lambda *_: Perfect())
+    one, other = latency_quality.onset_scores(clips, "cpu", clips, 9, [{"steps": 2}, {"steps": 4}])
+    assert one["mean"] == other["mean"] == pytest.approx(1) and one["n"] == 1
 
 
 def test_token_statistics() -> None:

@@ -411,12 +411,17 @@ def lost(cuda: FakeCuda) -> None:
     cuda.failing["cudaGetDeviceCount"] = Error.cudaErrorDevicesUnavailable
 
 
+def silent(cuda: FakeCuda) -> None:
+    cuda.failing["cudaGetDeviceProperties"] = Error.cudaErrorDevicesUnavailable
+
+
 REASONS = {
     old_driver: r"the NVIDIA driver is too old: it knows CUDA 12\.4, this is 13\.0; update it",
     no_driver: "no NVIDIA driver is installed",
     no_card: "cudaErrorNoDevice: no NVIDIA card is visible: check `nvidia-smi` and CUDA_VISIBLE_DEVICES",
     hopper: r"tensorrt_rtx has no target sm90 \(a fake card\); use tensorrt or cuda on this card",
     lost: "cudaErrorDevicesUnavailable: another program holds the card, or it was lost",
+    silent: "the NVIDIA card does not answer: cudaErrorDevicesUnavailable; check it with `nvidia-smi`",
 }
 
 
@@ -437,9 +442,8 @@ def test_absent_libraries(monkeypatch: pytest.MonkeyPatch, only_trt: FakeTensorR
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     assert "cuda-bindings cannot be imported" in str(unavailable("trt"))
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    assert "tensorrt cannot be imported" in str(unavailable("trt")) and "pip install '.[trt]'" in str(
-        unavailable("trt")
-    )
+    reason = str(unavailable("trt"))
+    assert "tensorrt cannot be imported" in reason and "pip install '.[trt]'" in reason
 
 
 # ---------------------------------------------------------------- the fakes against the real modules

@@ -187,8 +187,7 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
             numbers["progress"] = round(config.progress(run.step, run.seconds), 5)
             if validated or run.step == 1 or run.step % config.log_every == 0:
                 reports.log(numbers | (results if validated else {}))
-            due = run.step % config.save_every == 0 and not watch.exploded
-            if done or stopped or due:
+            if done or stopped or (run.step % config.save_every == 0 and not watch.exploded):
                 save_state(out, run, task.module, optimizer, average, config.keep_states)
     if done:
         with average.applied(task.module) if average else nullcontext():
