@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -131,7 +132,7 @@ def alternate(workers: Sequence[Worker], requests: Sequence[Answer], rounds: int
 def quantile(values: Sequence[float], q: float) -> float:
     """Nearest-rank quantile."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+    return ordered[max(0, ceil(q * len(ordered)) - 1)]
 
 
 def figures(loaded: Answer, cold: Answer, warm: Sequence[Answer]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ MaskVATError
     ContractError           a tensor does not fit the contract
     ManifestError           a bundle is missing, altered or from another contract
     BackendUnavailable      a backend was asked for that this machine does not have
+    EngineError             a backend failed while it ran: out of memory, for example
     MediaError              a video or sound file cannot be read or written
     OptionError             an option's value is not allowed
     Cancelled               the caller asked to stop

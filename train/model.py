@@ -220,7 +220,7 @@ class MaskVAT(nn.Module):
             joined = torch.cat([clip, sync.index_select(-2, indices["memory_index"])], dim=-1)  # (B, N, 2H)
             x = self.encoder_in(joined)
             x = torch.cat([self.cls.expand(x.shape[0], 1, -1), x], dim=-2)  # (B, 1 + N, H)
-            positions = self.memory_positions(x.shape[-2] - 1, with_cls=True).to(x.device)
+            positions = self.memory_positions(x.shape[-2] - 1).to(x.device)
             for block in self.encoder:
                 x = block(x, positions)
             x = self.encoder_norm(x)
@@ -240,12 +240,12 @@ class MaskVAT(nn.Module):
         sync = self.null_sync.expand(1, n_sync, -1) if self.config.uses_sync else None
         return self.condition(clip, sync, indices)
 
-    def memory_positions(self, n_clip: int, with_cls: bool) -> Tensor:
-        """Centre times of the frames at `clip_fps`, in token frames (N,); [CLS] sits at 0."""
+    def memory_positions(self, n_clip: int) -> Tensor:
+        """[CLS], which sits at 0, and the centre times of the frames at `clip_fps`, in token frames (1 + N,)."""
         c = self.config
         ratio = c.sample_rate / (c.hop_length * c.clip_fps)
         positions = (torch.arange(n_clip, dtype=torch.float32) + 0.5) * ratio
-        return torch.cat([torch.zeros(1), positions]) if with_cls else positions
+        return torch.cat([torch.zeros(1), positions])
 
     # ------------------------------------------------------------ every step
     def hidden(self, codes: Tensor, condition: Condition) -> Tensor:
