@@ -13,6 +13,7 @@ from half_arithmetic import rounded
 from onnx import ModelProto, TensorProto, helper
 
 from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, TensorSpec, graphs
+from engines.feeds import all_positions
 from engines.manifest import MINI, Manifest
 from engines.ort import OrtEngine
 from engines.selftest import TOKENS, feeds_for
@@ -221,14 +222,14 @@ def test_rounding_stays_small(name: str, precision: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.99), ("bf16", 0.90)])
 def test_the_step_draws_the_same_tokens(precision: str, limit: float, tmp_path: Path) -> None:
-    """Along a whole decoding run of the float32 graph, whose codes are given at every step."""
+    """Along a whole decoding run of the float32 graph, whose codes are given at every step; `condition` is the bundle's."""
     config = Manifest.load(MINI).config
-    graph, rng = graphs(config)["step"], np.random.default_rng(0)
+    graph, first, rng = graphs(config)["step"], graphs(config)["condition"], np.random.default_rng(0)
     wide = opened(typed(source("step"), "fp32"), graph, tmp_path)
     narrow = opened(rounded(typed(source("step"), precision)), graph, tmp_path)
     feeds, shape = feeds_for(graph, config), (1, config.n_codebooks, TOKENS)
-    if "index" in feeds:  # draw at every position, in order
-        feeds["index"] = np.ascontiguousarray(np.broadcast_to(np.arange(TOKENS, dtype=np.int32), shape))
+    feeds |= opened(typed(source("condition"), "fp32"), first, tmp_path).run(feeds_for(first, config))
+    feeds["index"] = all_positions(shape)
     counts = np.zeros(2, np.int64)
 
     def step(codes: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
