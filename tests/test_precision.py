@@ -222,7 +222,7 @@ def test_rounding_stays_small(name: str, precision: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.99), ("bf16", 0.90)])
 def test_the_step_draws_the_same_tokens(precision: str, limit: float, tmp_path: Path) -> None:
-    """Along a whole decoding run of the float32 graph, whose codes are given at every step; `condition` is the bundle's."""
+    """Along a whole decoding run of the float32 graph, from its codes at every step; `condition` is the bundle's."""
     config = Manifest.load(MINI).config
     graph, first, rng = graphs(config)["step"], graphs(config)["condition"], np.random.default_rng(0)
     wide = opened(typed(source("step"), "fp32"), graph, tmp_path)
