@@ -164,7 +164,7 @@ def test_an_import_loads_no_framework_and_has_no_side_effect(names: list[str], t
 
 
 # ---------------------------------------------------------------- a lean environment
-LEAN_MB, OURS_MB = 280, 2
+LEAN_MB, OURS_MB = 280, 1
 TOOLS = ("pip", "setuptools", "wheel", "_distutils_hack", "distutils-precedence", "pkg_resources")
 ABSENT = ("torch", "onnx", "transformers", "safetensors", "tensorrt", "scipy", "pytest")
 
