@@ -3,7 +3,6 @@
 import hashlib
 import os
 import wave
-from contextlib import nullcontext
 from pathlib import Path
 
 import av
@@ -12,14 +11,14 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-from engines.contract import FloatArray, Int32Array, condition_indices
-from engines.feeds import all_positions, frame_rows
+from clip_conditions import first_window
+
+from engines.contract import FloatArray, Int32Array
+from engines.feeds import all_positions
 from runtime.bundle import Bundle
 from runtime.decode import decode
-from runtime.features import Encoders
 from runtime.infer import main
 from runtime.video import FrameGrid, Video
-from runtime.windows import windows
 
 CLIPS = Path(os.environ.get("MASKVAT_CLIPS", "/nonexistent"))
 NAMES = sorted(p.name for p in CLIPS.glob("*.mp4")) if CLIPS.is_dir() else []
@@ -82,16 +81,9 @@ def test_a_candidates_tokens_do_not_depend_on_its_batch() -> None:
     """Step by step from the same codes, for one token that rounds the other way changes all that is decided later."""
     bundle = Bundle()
     config, batch = bundle.config, 3
-    with Video(EXAMPLE) as video:
-        window = next(windows(config, video))
-    encoders = Encoders(bundle, lambda stage: nullcontext(), lambda: None)
-    clip, sync = encoders.clip_features(window.clip_frames), encoders.sync_features(window.sync_frames)
-    indices = dict(condition_indices(config, window.length, clip.shape[1], sync.shape[1]))
-    frame_index = indices.pop("frame_index")
-    feeds = bundle["condition"].run({"clip_features": clip, "sync_features": sync} | indices)
-    feeds["frame_index"] = frame_rows(frame_index, feeds["modulation"].shape[1])
+    feeds, length = first_window(bundle, EXAMPLE)
     feeds["guidance"] = np.array(3, np.float32)
-    rng, shape = np.random.default_rng(0), (batch, config.n_codebooks, window.length)
+    rng, shape = np.random.default_rng(0), (batch, config.n_codebooks, length)
     equal = []
 
     def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
