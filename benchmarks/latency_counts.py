@@ -83,8 +83,9 @@ def condition_products(config: ModelConfig, tokens: int, rows: int) -> list[Prod
         if c.design == "adaln_b":
             frames = len(condition_indices(c, tokens, n, s)["clip_index"])
             out.append(Product("adaln in", rows * frames, 2 * h, h))
-        out.append(Product("modulation", rows * frames, h, 6 * h, count=c.n_blocks))
-        out.append(Product("last modulation", rows * frames, h, 2 * h))
+        modulated = frames + rows - 1  # all frames of [NULL] share one row
+        out.append(Product("modulation", modulated, h, 6 * h, count=c.n_blocks))
+        out.append(Product("last modulation", modulated, h, 2 * h))
     return out
 
 

@@ -38,6 +38,14 @@ def test_products_are_those_that_pytorch_counts(design: str) -> None:
     assert counted == forward_flops(config, tokens)
 
 
+def test_all_frames_of_null_share_one_row_of_the_modulation() -> None:
+    config = ModelConfig(design="hybrid", hidden_size=8, n_heads=2, n_blocks=3)
+    one, two = (
+        sum(p.flops for p in condition_products(config, 100, rows) if "modulation" in p.name) for rows in (1, 2)
+    )
+    assert two - one == 2 * 8 * (3 * 6 * 8 + 2 * 8)
+
+
 def test_masked_shares_follow_the_schedule() -> None:
     shares = masked_shares(4, 1000)
     assert shares[0] == 1 and shares == sorted(shares, reverse=True) and len(shares) == 4
