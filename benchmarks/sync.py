@@ -28,6 +28,7 @@ from benchmarks.compare import (
     differences,
     sampling_options,
 )
+from benchmarks.remember import RememberingPipeline
 from benchmarks.report import command, find_clips, finish, plots_folder, result
 from runtime.audio import resample
 from runtime.video import Video
@@ -169,7 +170,7 @@ def run(args: argparse.Namespace) -> None:
     check_options(args)
     plots_folder(args.plots)
     clips = find_clips(args.clips)
-    pipelines = {name: runtime.load(folder, args.backend) for name, folder in bundle_folders(args).items()}
+    pipelines = {name: RememberingPipeline(folder, args.backend) for name, folder in bundle_folders(args).items()}
     rows = run_clips(args, clips, pipelines)
     measured = len(next(iter(rows.values())))
     if not measured:
