@@ -4,36 +4,17 @@ Times stay those of whole calls: an answer of an encoder that is given again cou
 """
 
 import hashlib
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import runtime
+from benchmarks.spent import Spent
 from engines.base import Array
 from runtime.bundle import Bundle
 
 ENCODERS = ("frame_encoder", "sync_encoder")
 KEPT = 256  # answers; a 10 s clip needs about ten
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Seconds, and processor seconds of all threads."""
-
-    wall: float = 0.0
-    cpu: float = 0.0
-
-    @classmethod
-    def now(cls) -> "Spent":
-        return cls(time.perf_counter(), time.process_time())
-
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(self.wall + other.wall, self.cpu + other.cpu)
-
-    def __sub__(self, other: "Spent") -> "Spent":
-        return Spent(self.wall - other.wall, self.cpu - other.cpu)
 
 
 class RememberingBundle(Bundle):

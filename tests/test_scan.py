@@ -13,7 +13,8 @@ pytest.importorskip("torch")
 
 import runtime
 from benchmarks import latency_quality, scan
-from benchmarks.remember import ENCODERS, RememberingPipeline, Spent
+from benchmarks.remember import ENCODERS, RememberingPipeline
+from benchmarks.spent import Spent
 from engines.ort import OrtEngine
 from runtime.audio import write_wav
 
