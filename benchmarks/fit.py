@@ -2,11 +2,14 @@
 
 The real steps of train.fit on the recipe's own data, reading and optimiser included; nothing is saved. MFU is the share
 of the fastest matrix product, which is measured in the same run, before and after the steps. The first steps, which
-compile and warm up, and validation are not counted.
+compile and warm up, and validation are not counted. `--random` makes the data: noise as codes and features, and a
+system of random weights of the size asked for, which serve for speed; no generated clips are judged.
+VGGSound's hours are extrapolated from clips per second, the recipe's from the steps and the batch that its file states.
 """
 
 import argparse
 import sys
+import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import command, finish, result, table
+from engines.contract import ModelConfig
 from runtime.errors import OptionError
 from train.extras import extra
 from train.statistics import interval
@@ -22,6 +26,8 @@ from train.statistics import interval
 with extra("train", __name__):
     import torch
 
+    from benchmarks.latency_systems import RANDOM, write_random
+    from train.checkpoint import read_meta
     from train.cost import Cost, gemm_peak
     from train.distributed import largest, processes, rank, world
     from train.fit import EXPECTED, make_task, read_recipe
@@ -30,6 +36,8 @@ with extra("train", __name__):
     from train.state import Run
 
 VGGSOUND = 155_000  # training clips of the paper
+NOISE_CLIPS = 8
+Recipe = dict[str, dict[str, Any]]
 
 
 def measure(recipe: dict[str, Any], steps: int, warm: int) -> dict[str, Any]:
@@ -73,23 +81,69 @@ def parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+# ---------------------------------------------------------------- data for speed
+def noise(config: ModelConfig, seed: int) -> dict[str, Any]:
+    """The arrays of a prepared clip of one window (docs/DATA.md)."""
+    rng, tokens = np.random.default_rng(seed), config.window_tokens
+    n_audio = config.window_seconds * config.audio_rate // config.audio_stride
+    shapes = {"clip_features": (config.n_clip(tokens), config.clip_dim)}
+    shapes["sync_features"] = (config.n_sync(tokens), config.sync_dim)
+    codes = rng.integers(0, config.codebook_size, (config.n_codebooks, tokens)).astype(np.uint16)
+    audio = rng.standard_normal((n_audio, config.audio_bands, config.audio_dim)).astype(np.float16)
+    features = {name: rng.standard_normal(shape).astype(np.float16) for name, shape in shapes.items()}
+    return {"codes": codes, "audio_features": audio} | features
+
+
+def with_random_data(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe on noise and a system of random weights, both written to `folder`. Raises OptionError."""
+    size = recipe["task"].get("size", "mini")
+    if size not in RANDOM:
+        raise OptionError(f"--random makes systems of size {', '.join(RANDOM)}; the recipe has {size!r}")
+    system, data = folder / "system", folder / "prepared"
+    write_random(size, system)
+    config = ModelConfig.from_dict(read_meta(system)["components"]["maskvat"]["config"])
+    data.mkdir()
+    for n in range(NOISE_CLIPS):
+        np.savez(data / f"{n}.npz", **noise(config, n))
+    places = {"system": str(system), "data": str(data), "validation": str(data), "judge_clips": 0}
+    return recipe | {"task": recipe["task"] | places}
+
+
+# ---------------------------------------------------------------- the command
+def extrapolated(values: dict[str, Any], recipe: Recipe, tflops: float | None) -> dict[str, Any]:
+    """Hours of an epoch of VGGSound and of the whole recipe at the measured clips per second.
+
+    `recipe` is the file's own, whatever batch was measured. `tflops` of another device: its hours at the same MFU.
+    """
+    steps = recipe["loop"].get("steps", LoopConfig.steps)
+    clips = steps * recipe["task"].get("batch", values["batch"])
+    per_clip = values["flops_per_step"] / values["batch"]
+    found = {"vggsound_clips": VGGSOUND, "hours_per_epoch_of_vggsound": VGGSOUND / values["clips_per_second"] / 3600}
+    found |= {"clips_of_the_recipe": clips, "hours_of_the_recipe": clips / values["clips_per_second"] / 3600}
+    found |= {"flops_per_clip": per_clip, "flops_of_the_recipe": per_clip * clips}
+    if tflops is not None:
+        hours = per_clip / (tflops * 1e12 * values["mfu"]) / 3600
+        found |= {"device_tflops": tflops, "device_hours_of_the_recipe": hours * clips}
+        found["device_hours_per_epoch_of_vggsound"] = hours * VGGSOUND
+    return found
+
+
 def run(args: Namespace) -> None:
     for name in ("steps", "warm"):
         if getattr(args, name) < 1:
             raise OptionError(f"--{name} is {getattr(args, name)}; it must be 1 or more")
-    recipe = read_recipe(args.recipe, args.set)
-    with processes():
-        values = measure(recipe, args.steps, args.warm)
+    recipe, stated = (read_recipe(args.recipe, changes) for changes in (args.set, []))
+    with processes(), tempfile.TemporaryDirectory() as scratch:
+        values = measure(with_random_data(recipe, Path(scratch)) if args.random else recipe, args.steps, args.warm)
         if rank() > 0:
             return
     values["clips_per_second"] = values["batch"] / values["seconds_per_step"]
-    values["hours_per_epoch_of_vggsound"] = VGGSOUND / values["clips_per_second"] / 3600
-    steps = recipe["loop"].get("steps", LoopConfig.steps)
-    values["hours_of_the_recipe"] = steps * values["seconds_per_step"] / 3600
+    values |= extrapolated(values, stated, args.tflops) | {"random_data": args.random}
     rows = [[name, f"{value:.4g}" if isinstance(value, float) else str(value)] for name, value in values.items()]
     print(table(("", "value"), rows))
     settings = {key: value for key, value in recipe["task"].items() if not isinstance(value, str)}
-    finish(result("fit", values | {"recipe": args.recipe.name, "task": settings}), args.out)
+    names = {key: recipe["task"][key] for key in ("design", "size") if key in recipe["task"]}
+    finish(result("fit", values | {"recipe": args.recipe.name, "task": settings | names}), args.out)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,6 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe's value")
     parser.add_argument("--steps", type=int, default=20, help="that are timed (default: 20)")
     parser.add_argument("--warm", type=int, default=3, help="that come before (default: 3)")
+    parser.add_argument("--random", action="store_true", help="noise as data and a system of random weights, made here")
+    parser.add_argument("--tflops", type=float, help="also the hours of a device with such a peak, at the same MFU")
     parser.add_argument("--out", type=Path, help="JSON file for the result")
     return command(run, parser.parse_args(arguments), *EXPECTED)
 

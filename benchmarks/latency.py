@@ -122,6 +122,7 @@ def measure(session: Session, cache: Path) -> None:
     session.values["machine_floor"] = machine_floor(args.threads, card_in_torch() and session.backends != ["cpu"])
     for subject, twin in chosen:
         name = subject.name
+        session.networks(subject)
         if twin is not None and twin.system is not None:
             session.gflop[name] = window_gflop(twin.system, twin.config, 2 if args.guidance else 1)
         for measured in dict.fromkeys((subject, twin or subject)):

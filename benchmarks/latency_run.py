@@ -61,7 +61,9 @@ class Session:
     folder: Path
     backends: list[str]
     values: Values = field(
-        default_factory=lambda: {k: [] for k in ("results", "baselines", "pairs", "floors", "profiles", "notes")}
+        default_factory=lambda: (
+            {k: [] for k in ("results", "baselines", "pairs", "floors", "profiles", "notes")} | {"networks": {}}
+        )
     )
     gflop: dict[str, Values] = field(default_factory=dict)  # of the stages, by size
 
@@ -70,6 +72,13 @@ class Session:
         if text not in self.values["notes"]:
             print(f"note: {text}", file=sys.stderr, flush=True)
             self.values["notes"].append(text)
+
+    def networks(self, subject: Subject) -> None:
+        """Which components a size is made of: at base one may stand in for the paper's."""
+        names = {w["role"]: w["name"] for w in subject.manifest["weights"]}
+        self.values["networks"][subject.name] = names
+        if subject.name == "base" and "mobilenet" in names["frame_encoder"]:
+            self.note("base has MobileNetV2 in place of CLIP, for open_clip does not import here")
 
     def clip(self, seconds: int) -> Path:
         if self.args.clip is not None:

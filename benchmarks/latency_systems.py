@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 RANDOM = ("mini", "small", "base")  # sizes that are made here
 ROOT = Path(__file__).resolve().parent.parent
-MAKERS = ("benchmarks/latency_systems.py", "engines/contract.py", "train/model.py", "export/*.py")
+MAKERS = ("benchmarks/latency_systems.py", "engines/contract.py", "train/model.py", "export/__main__.py",
+          "export/graphs.py", "export/onnx_export.py", "export/quantise.py", "export/step.py")  # fmt: skip
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers")
 SPREAD = 0.02  # of random modulations, which a fresh network has at zero
 PROVENANCE = {"code_licence": "Apache-2.0", "data_licence": "none", "origin": "seed 0", "trained": False}
@@ -63,9 +64,8 @@ def key(*parts: Any) -> str:
             digest.update(version(name).encode())
         except PackageNotFoundError:
             digest.update(b"absent")
-    for pattern in MAKERS:
-        for file in sorted(ROOT.glob(pattern)):
-            digest.update(file.read_bytes())
+    for name in MAKERS:
+        digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -100,15 +100,26 @@ def small_parts() -> dict[str, "tuple[nn.Module, str]"]:
     }
 
 
+def frames_of_base() -> str:
+    """The frame encoder that can be had here at size base: the paper's CLIP, or MobileNetV2 without open_clip."""
+    from train.weights import import_library
+
+    try:
+        import_library("open_clip")
+    except ImportError:
+        return "mobilenet_v2"
+    return "clip"
+
+
 def official_parts() -> dict[str, "tuple[nn.Module, str]"]:
     """The paper's components at their sizes, with random weights. Where open_clip is missing, MobileNetV2 for CLIP."""
     from train import beats, clip, dac, mobilenet, s3d, scav
 
-    frames: tuple[Any, str]
-    try:
-        frames = (clip.CLIP(), "clip")
-    except ImportError:
-        frames = (mobilenet.MobileNetV2(mobilenet.MobileNetV2Config()), "mobilenet_v2")
+    frames: tuple[Any, str] = (
+        (clip.CLIP(), "clip")
+        if frames_of_base() == "clip"
+        else (mobilenet.MobileNetV2(mobilenet.MobileNetV2Config()), "mobilenet_v2")
+    )
     return {
         "codec": (dac.DAC(), "dac"),
         "frame_encoder": frames,
@@ -184,7 +195,8 @@ def random_subject(size: str, cache: Path) -> Subject:
         with extra("export", __name__):
             import onnxscript  # noqa: F401
             import torch  # noqa: F401
-        system = made(cache / f"system-{size}-{key(size)}", lambda part: write_random(size, part))
+        decides = (size, frames_of_base()) if size == "base" else (size,)
+        system = made(cache / f"system-{size}-{key(*decides)}", lambda part: write_random(size, part))
         return Subject(size, exported(system, size, cache), system)
     except (ModuleNotFoundError, ImportError) as error:
         raise OptionError(f"size {size} with random weights cannot be made here: {error}") from error

@@ -10,15 +10,15 @@ with encoding in train.prepare, so that a run is somewhat faster. VGGSound's fig
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from benchmarks.report import command, finish, result, table
+from benchmarks.spent import Spent
 from engines.contract import ModelConfig
 from runtime.errors import OptionError
 from train.extras import extra
@@ -51,19 +51,13 @@ def official() -> dict[str, nn.Module]:
     return {name: part.eval() for name, part in (parts | {"audio_encoder": BEATs(BEATsConfig())}).items()}
 
 
-@dataclass(frozen=True)
-class Spent:
-    wall: float  # seconds
-    cpu: float  # seconds of all threads: what a machine that does other things, too, does not change
-
-
 def timed(run: Callable[[], T], device: str = "cpu") -> tuple[Spent, T]:
     """What running it took, and what came out."""
-    begin = time.perf_counter(), time.process_time()
+    begin = Spent.now()
     value = run()
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
-    return Spent(time.perf_counter() - begin[0], time.process_time() - begin[1]), value
+    return Spent.now() - begin, value
 
 
 def median(spent: Sequence[Spent], each: Sequence[int]) -> Spent:
@@ -135,13 +129,28 @@ def run(args: argparse.Namespace) -> None:
     reading, samples = read_samples(args, config)
     stages, arrays = encode(parts, samples, args)
     writing, size = write(samples, arrays, Job("", "", config, Filters(), (), device=args.device))
-    report(args, {"read": reading} | stages | {"write": writing}, len(samples), size)
+    used = {name: described(part, random=args.official) for name, part in parts.items()}
+    report(args, {"read": reading} | stages | {"write": writing}, used, len(samples), size)
 
 
-def report(args: argparse.Namespace, stages: dict[str, Spent], count: int, size: int) -> None:
-    whole = Spent(sum(s.wall for s in stages.values()), sum(s.cpu for s in stages.values()))
+def described(part: nn.Module, random: bool) -> dict[str, Any]:
+    """Which network it is."""
+    count = sum(p.numel() for p in part.parameters())
+    return {"network": type(part).__name__, "parameters": count, "weights": "random" if random else "of the system"}
+
+
+def report(
+    args: argparse.Namespace, stages: dict[str, Spent], used: dict[str, dict[str, Any]], count: int, size: int
+) -> None:
+    whole = sum(stages.values(), Spent())
     rows = [
-        [name, f"{s.wall:.3f}", f"{1 / s.wall:.2f}", f"{s.cpu:.3f}", f"{s.cpu / whole.cpu:.0%}"]
+        [
+            f"{name} ({used[name]['network']})" if name in used else name,
+            f"{s.wall:.3f}",
+            f"{1 / s.wall:.2f}",
+            f"{s.cpu:.3f}",
+            f"{s.cpu / whole.cpu:.0%}",
+        ]
         for name, s in (stages | {"all": whole}).items()
     ]
     print(f"{count} windows of 10 s, one process of {args.threads} threads, {args.device}, batch {args.batch}\n")
@@ -150,7 +159,13 @@ def report(args: argparse.Namespace, stages: dict[str, Spent], count: int, size:
     price = "" if args.price is None else f", {hours * args.price:,.0f} at {args.price:g} an hour"
     told = f"{hours:,.0f} h of one such process{price}; {core_hours:,.0f} core hours; {gigabytes:,.0f} GB"
     print(f"\nVGGSound, {VGGSOUND:,} clips, extrapolated: {told}")
-    values = {"clips": count, "official": args.official, "threads": args.threads, "batch": args.batch}
+    values = {
+        "clips": count,
+        "components": used,
+        "official": args.official,
+        "threads": args.threads,
+        "batch": args.batch,
+    }
     values |= {"device": args.device, "stages": {n: asdict(s) for n, s in stages.items()}, "bytes_per_clip": size}
     values["clips_per_second"] = {n: 1 / s.wall for n, s in stages.items()} | {"all": 1 / whole.wall}
     costs = {"clips": VGGSOUND, "process_hours": hours, "core_hours": core_hours, "gigabytes": gigabytes}

@@ -1,16 +1,16 @@
 """`python -m benchmarks.scan CLIPS --what guidance`: what one sampling option buys, and what it costs.
 
 Every value makes sounds for the same clips and seeds, the other options at their defaults: onset F1 within 50 ms of the
-true track, lift over chance at 100 ms, seconds and processor seconds per clip (whole calls), diversity (share of tokens
-that differ between two seeds), entropy and distinct (bits of a codebook's tokens in a clip, and different codewords per
-token), same_tokens (share of tokens equal to the default's with the same noise), loudness against the track, and how
-often a silent clip stays silent. Means over clips with a bootstrap 95 % interval; paired: against the default's sounds
-of the same clips. The last line is one JSON object.
+true track, lift over chance at 100 ms, seconds and processor seconds per clip (whole calls: a picture is encoded once,
+and what that took is counted in every call), diversity (share of tokens that differ between two seeds), entropy and
+distinct (bits of a codebook's tokens in a clip, and different codewords per token), same_tokens (share of tokens equal
+to the default's with the same noise), loudness against the track, and how often a silent clip stays silent. Means over
+clips with a bootstrap 95 % interval; paired: against the default's sounds of the same clips. The last line is one JSON
+object.
 """
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import runtime
+from benchmarks.remember import RememberingPipeline
 from benchmarks.report import command, find_clips, finish, plots_folder, result, table
 from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
@@ -110,12 +111,12 @@ def token_statistics(codes: Int32Array) -> dict[str, float]:
 
 
 def measure(
-    truth: Truth, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int
+    truth: Truth, pipeline: RememberingPipeline, options: dict[str, Any], seeds: int
 ) -> tuple[dict[str, float], Int32Array]:
     """One clip at one value, mean over seeds, and its codes. What a silent track has no answer to is absent."""
-    begin, begin_cpu = time.perf_counter(), time.process_time()
-    takes = [pipeline.generate(truth.path, runtime.SamplingConfig(seed=s, **options))[0] for s in range(seeds)]
-    row = {"seconds": (time.perf_counter() - begin) / seeds, "cpu_seconds": (time.process_time() - begin_cpu) / seeds}
+    calls = [pipeline.timed(truth.path, runtime.SamplingConfig(seed=s, **options)) for s in range(seeds)]
+    takes, spent = [takes[0] for takes, _ in calls], [spent for _, spent in calls]
+    row = {"seconds": float(np.mean([s.wall for s in spent])), "cpu_seconds": float(np.mean([s.cpu for s in spent]))}
     codes = np.stack([take.codes for take in takes])
     return row | token_statistics(codes) | against(truth, takes), codes
 
@@ -135,7 +136,7 @@ def against(truth: Truth, takes: list[runtime.Take]) -> dict[str, float]:
 
 
 def scan(
-    truths: list[Truth], pipeline: runtime.Pipeline, settings: list[dict[str, Any]], default: int | None, seeds: int
+    truths: list[Truth], pipeline: RememberingPipeline, settings: list[dict[str, Any]], default: int | None, seeds: int
 ) -> list[list[dict[str, float]]]:
     """Rows of every setting, clip by clip: what slows the machine down for a while slows all of them.
 
@@ -230,7 +231,7 @@ def run(args: argparse.Namespace) -> None:
         runtime.SamplingConfig(**setting)  # refuses now what it would refuse in an hour
     plots_folder(args.plots)
     truths = read_truths(args.clips, args.limit)
-    pipeline = runtime.load(args.engines, args.backend)
+    pipeline = RememberingPipeline(args.engines, args.backend)
     default = values.index(options[args.what]) if options[args.what] in values else None
     rows = scan(truths, pipeline, settings, default, args.seeds)
     summaries = [summary(r, None if default is None else rows[default]) for r in rows]

@@ -1,15 +1,14 @@
 """Summaries of benchmarks.scenes: of each bundle, of pairs of bundles, and their tables."""
 
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from benchmarks.compare import Rows, candidate_lines, candidates, differences
 from benchmarks.report import table
 from benchmarks.semantics import accuracy, per_class
 from train.statistics import summarise, words
 
-Rows = list[dict[str, Any]]
 SILENT_BELOW = -50.0  # dBFS of the loudest 50 ms
 
 
@@ -55,17 +54,6 @@ def materials(rows: Rows, key: str) -> dict[str, Any] | None:
     return out | {"per_class": per_class(guesses, truth)}
 
 
-def candidates(rows: Rows) -> dict[str, Any] | None:
-    """SCAV's choice, the mean of all takes, their difference by clip, and the best that could be chosen."""
-    takes = [np.array(r["takes"]) for r in rows if "takes" in r]
-    if not takes:
-        return None
-    chosen, mean = np.array([t[0] for t in takes]), np.array([t.mean() for t in takes])
-    best = np.array([t.max() for t in takes])
-    named = {"chosen": chosen, "mean": mean, "difference": chosen - mean, "best_possible": best}
-    return {"takes": len(takes[0])} | {name: summarise(v) for name, v in named.items()}
-
-
 def of_bundle(rows: Rows) -> dict[str, Any]:
     scored = [r for r in rows if "f1" in r]
     silent = [r for r in rows if r["kind"] == "silent"]
@@ -74,16 +62,12 @@ def of_bundle(rows: Rows) -> dict[str, Any]:
     for key, name in (("peak_rms", "silent"), ("codec_peak_rms", "silent_codec")):
         out[name] = summarise([float(r[key] < SILENT_BELOW) for r in silent])
     out |= {"material": materials(rows, "heard"), "material_true_track": materials(rows, "heard_true")}
-    return out | {"kinds": kinds(rows), "candidates": candidates(rows)}
+    return out | {"kinds": kinds(rows), "candidates": candidates([r["takes"] for r in rows if "takes" in r])}
 
 
 def summary(rows: dict[str, Rows]) -> dict[str, Any]:
     """{"bundles": {name: figures}, "pairs": {"a - b": difference of F1 by clip}}."""
-    pairs = {}
-    for a, b in combinations(rows, 2):
-        both = [(x["f1"], y["f1"]) for x, y in zip(rows[a], rows[b], strict=True) if "f1" in x and "f1" in y]
-        pairs[f"{a} - {b}"] = summarise([x - y for x, y in both])
-    return {"bundles": {name: of_bundle(r) for name, r in rows.items()}, "pairs": pairs}
+    return {"bundles": {name: of_bundle(r) for name, r in rows.items()}, "pairs": differences(rows, "f1")}
 
 
 # ---------------------------------------------------------------- tables
@@ -113,13 +97,8 @@ def print_bundle(name: str, s: dict[str, Any]) -> None:
     print(f"  {'material':22} {material_words(s['material'])}")
     print(f"  {'material, true track':22} {material_words(s['material_true_track'])}")
     if (c := s["candidates"]) is not None:
-        for key, label in (
-            ("chosen", "SCAV's choice"),
-            ("mean", "mean of all"),
-            ("difference", "difference"),
-            ("best_possible", "best possible"),
-        ):
-            print(f"  {label + ' of ' + str(c['takes']):22} {words(c[key])}")
+        for label, told in candidate_lines(c):
+            print(f"  {label:22} {told}")
     rows = [
         [k, str(v["clips"]), *(number(v[x]) for x in ("f1", "codec_f1", "material")), number(v["peak_rms"], ".0f")]
         for k, v in s["kinds"].items()

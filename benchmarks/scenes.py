@@ -17,6 +17,7 @@ import numpy as np
 
 import runtime
 from benchmarks import semantics
+from benchmarks.compare import add_options, bundle_folders, check_options, sampling_options
 from benchmarks.report import command, find_clips, finish, plots_folder, result
 from benchmarks.scene_tables import print_tables, summary
 from engines.contract import FloatArray
@@ -66,8 +67,8 @@ class Bundled:
 
     copies: dict[tuple[str, ...], dict[str, float]] = {}  # noqa: RUF012 - one table for all
 
-    def __init__(self, folder: Path | None, backend: str) -> None:
-        self.name = folder.name if folder is not None else "shipped"
+    def __init__(self, name: str, folder: Path | None, backend: str) -> None:
+        self.name = name
         self.pipeline = runtime.load(folder, backend)
         bundle = self.pipeline.bundle
         self.codec = [bundle.manifest.files[bundle.file_for(g)].sha256 for g in ("codec_encoder", "codec_decoder")]
@@ -124,9 +125,7 @@ def run_clips(
     args: argparse.Namespace, clips: list[Path], bundles: list[Bundled], judge: semantics.Classifier | None
 ) -> dict[str, list[dict[str, Any]]]:
     """Rows of every bundle, clip by clip; pictures where they are wanted."""
-    takes = args.candidates if args.compare_candidates else 1
-    options = {"steps": args.steps, "guidance": args.guidance, "candidates": args.candidates, "takes": takes}
-    sampling = runtime.SamplingConfig(seed=args.seed, **options)
+    sampling = runtime.SamplingConfig(seed=args.seed, **sampling_options(args))
     rows: dict[str, list[dict[str, Any]]] = {b.name: [] for b in bundles}
     strips: list[Strip] = []
     begin = time.perf_counter()
@@ -158,20 +157,11 @@ def words_of(row: dict[str, Any]) -> str:
     return f"F1 {row['f1']:.2f} codec {row['codec_f1']:.2f}" if "f1" in row else f"peak {row['peak_rms']:.0f} dBFS"
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raises OptionError for what does not go together."""
-    if args.compare_candidates and args.candidates < 2:
-        raise runtime.OptionError(f"--compare-candidates needs --candidates 2 or more; got {args.candidates}")
-    names = [folder.name for folder in args.engines or []]
-    if len(set(names)) < len(names):
-        raise runtime.OptionError("bundles are told apart by their folders' names, and two are alike; rename one")
-    plots_folder(args.plots)
-
-
 def run(args: argparse.Namespace) -> None:
-    check(args)
+    check_options(args)
+    plots_folder(args.plots)
     clips = find_clips(args.clips, args.limit)
-    bundles = [Bundled(folder, args.backend) for folder in args.engines or [None]]
+    bundles = [Bundled(name, folder, args.backend) for name, folder in bundle_folders(args).items()]
     judge, facts = semantics.train(args.sounds) if args.sounds else (None, None)
     rows = run_clips(args, clips, bundles, judge)
     measured = len(rows[bundles[0].name])
@@ -188,14 +178,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scenes", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("clips", type=Path, help="folder of ID.mp4, ID.flac and ID.json")
-    add("--engines", type=Path, action="append", help="bundle (default: the shipped one); again for a comparison")
+    add_options(parser)
     add("--sounds", type=Path, help="pool of recordings for the classifier of materials (default: no such figures)")
-    add("--backend", default="auto", help="backend (default: auto)")
     add("--steps", type=int, default=16, help="unmasking steps (default: 16)")
-    add("--guidance", type=float, default=3.0, help="guidance (default: 3)")
     add("--seed", type=int, default=0, help="seed (default: 0)")
-    add("--candidates", type=int, default=1, help="SCAV chooses the best of so many (default: 1)")
-    add("--compare-candidates", action="store_true", help="score all of them: SCAV's choice against their mean")
     add("--limit", type=int, default=200, help="at most so many clips (default: 200)")
     add("--out", type=Path, help="also write the JSON to this file")
     add("--plots", type=Path, help="folder for a picture per clip and contact-sheet.png")

@@ -50,7 +50,8 @@ def _trt(flavour: str) -> Backend:
             reason = "; ".join(notes) or f"{opening.folder} has no strongly typed {graph.name}"
             raise BackendUnavailable(f"{reason}; `python -m export.tensorrt {opening.folder}` writes all graphs")
         kinds = trt.targets() if flavour == "rtx" else ()
-        options = plans.PlanOptions(opening.manifest.config, precision, targets=kinds)
+        largest = typed.read(opening.folder)[path.name].candidates
+        options = plans.PlanOptions(opening.manifest.config, precision, largest, kinds)
         return trt.TrtEngine(graph, flavour, lambda: plans.find(flavour, path, graph, options), precision)
 
     return Backend(lambda: trt.unavailable(flavour), typed.SOURCES, open_)

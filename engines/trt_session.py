@@ -16,6 +16,7 @@ from engines.plans import Plan
 
 log = logging.getLogger(__name__)
 ADVICE = "fewer --candidates, or other programs closed, leave more memory"
+LARGER = "`python -m export.tensorrt BUNDLE --candidates N` makes plans for larger batches"
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -96,7 +97,7 @@ class Session:
                 self._logger.errors.clear()
                 low, _, high = self._loaded.engine.get_tensor_profile_shape(spec.name, 0)
                 range_ = f"from {list(low)} to {list(high)}, got {list(shapes[spec.name])}"
-                raise EngineError(f"graph {self._graph.name}: the plan takes {spec.name} {range_}; {ADVICE}")
+                raise EngineError(f"graph {self._graph.name}: the plan takes {spec.name} {range_}; {LARGER}")
         missing = self._context.infer_shapes()
         outputs = {s.name: tuple(self._context.get_tensor_shape(s.name)) for s in self._graph.outputs}
         if missing or any(n < 0 for shape in outputs.values() for n in shape):

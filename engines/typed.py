@@ -1,7 +1,7 @@
 """Strongly typed graphs beside a bundle's own: `BUNDLE/typed/`, written by `python -m export.tensorrt`.
 
     typed/typed.json   {"files": {"step.fp16.onnx": {"graph": "step", "precision": "fp16", "source": sha256 of the
-                       bundle's file that it was derived from, "sha256": {"step.fp16.onnx": ...}}}}
+                       bundle's file that it was derived from, "sha256": {"step.fp16.onnx": ...}, "candidates": 10}}}
 
 They are no part of the bundle: it is whole without them, and one that was derived from another file is not used.
 """
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engines.manifest import Manifest, sha256, write_atomically
+from engines.profiles import CANDIDATES
 
 FOLDER, INDEX = "typed", "typed.json"
 PRECISIONS = ("fp16", "bf16", "fp32")  # TensorRT's, the preferred one first
@@ -25,6 +26,7 @@ class TypedFile:
     precision: str
     source: str  # sha256 of the bundle's file
     sha256: dict[str, str]  # of the file and of the weights beside it, by name
+    candidates: int = CANDIDATES  # the largest batch that plans of it take
 
 
 def source_file(manifest: Manifest, graph: str) -> str:

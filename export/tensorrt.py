@@ -125,7 +125,7 @@ def write(model: ModelProto, path: Path, graph: Graph) -> None:
         part.unlink(missing_ok=True)
 
 
-def derive(bundle: Path, manifest: Manifest, table: dict[str, Graph], wanted: tuple[str, ...]) -> dict[str, TypedFile]:
+def derive(bundle: Path, manifest: Manifest, table: dict[str, Graph], options: Options) -> dict[str, TypedFile]:
     """Write typed graphs into the bundle's folder for them and list them there, with those that are still valid."""
     folder = bundle / typed.FOLDER
     folder.mkdir(exist_ok=True)
@@ -134,10 +134,10 @@ def derive(bundle: Path, manifest: Manifest, table: dict[str, Graph], wanted: tu
     new: dict[str, TypedFile] = {}
     for name, graph in table.items():
         model = onnx.load(str(bundle / typed.source_file(manifest, name)))
-        for precision, content in variants(model, graph, wanted).items():
+        for precision, content in variants(model, graph, options.precision).items():
             path = folder / f"{name}.{precision}.onnx"
             write(content, path, graph)
-            new[path.name] = TypedFile(name, precision, sources[name], {path.name: sha256(path)})
+            new[path.name] = TypedFile(name, precision, sources[name], {path.name: sha256(path)}, options.candidates)
             print(f"{name:14} {precision}  {path.stat().st_size / 1e6:8.2f} MB  {path}")
     typed.write(bundle, files | new)
     return new
@@ -192,7 +192,7 @@ def run(options: Options) -> list[str]:
     bundle = options.bundle if options.out is None else copy_bundle(options.bundle, manifest, options.out)
     chosen = {name: graph for name, graph in table.items() if not options.graphs or name in options.graphs}
     try:
-        files = derive(bundle, manifest, chosen, options.precision)
+        files = derive(bundle, manifest, chosen, options)
     except PermissionError as error:
         raise ExportError(f"{bundle} cannot be written to ({error}); give --out DIR for a copy of it") from error
     return build_plans(bundle / typed.FOLDER, manifest, files, options)

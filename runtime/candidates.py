@@ -113,13 +113,13 @@ class Candidates:
             joined = Rows.join([rows[i] for i in batch])
             try:
                 self._advance(scene, span, batch, joined)
-            except EngineError:  # `rows` are as they were before the span
+            except EngineError as error:  # `rows` are as they were before the span
                 if len(batch) == 1:
                     raise
                 self._largest = len(batch) // 2
                 self._bounds.clear()  # what they keep is memory, too
                 self.work.warnings.append(
-                    "the engines failed with so many candidates at once; smaller batches were used"
+                    f"the engines failed with so many candidates at once; smaller batches were used: {error}"
                 )
                 continue
             rows.update((i, joined[n]) for n, i in enumerate(batch))

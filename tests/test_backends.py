@@ -10,13 +10,13 @@ from fake_cuda import Error, FakeCuda
 from fake_engines import NEEDS_ORT, rewrite_manifest
 
 import runtime
-from engines import backends
+from engines import backends, plans
 from engines.backends import BACKENDS, Backend, Opening
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
 from engines.manifest import Manifest
 from engines.ort import OrtEngine
-from engines.typed import FOLDER, TypedFile, write
+from engines.typed import FOLDER, TypedFile, read, write
 from runtime import SamplingConfig, doctor, infer
 from runtime.bundle import NEEDED, Bundle
 
@@ -196,6 +196,29 @@ def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, clip: Clip, tensorrt
     assert takes[0].report["backend"] == "tensorrt" and takes[0].report["warnings"] == []
     pipeline.bundle.close()
     assert tensorrt.cuda.nothing_left()
+
+
+def test_more_candidates_than_the_plans_take(
+    typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index says for how many plans are asked; more go on in smaller batches, and how to change that is said."""
+    four, asked = replace(QUICK, candidates=4, takes=4), []
+    whole = runtime.load(typed_bundle, "tensorrt").generate(clip(), four)
+    assert whole[0].report["warnings"] == []
+    made = plans.find
+
+    def spied(flavour: str, path: Path, graph: Graph, options: plans.PlanOptions) -> plans.Plan:
+        asked.append(options.candidates)
+        return made(flavour, path, graph, options)
+
+    monkeypatch.setattr(plans, "find", spied)
+    tensorrt.max_batch = 2  # what a plan for two candidates takes
+    write(typed_bundle, {name: replace(entry, candidates=2) for name, entry in read(typed_bundle).items()})
+    takes = runtime.load(typed_bundle, "tensorrt").generate(clip(), four)
+    assert set(asked) == {2} and [t.audio.tobytes() for t in takes] == [t.audio.tobytes() for t in whole]
+    (warning,) = takes[0].report["warnings"]
+    assert "smaller batches were used: graph step: the plan takes codes from [1, " in warning and "to [2, " in warning
+    assert "`python -m export.tensorrt BUNDLE --candidates N` makes plans for larger batches" in warning
 
 
 def test_short_memory_means_smaller_batches(typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:

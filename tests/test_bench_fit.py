@@ -41,6 +41,31 @@ def test_real_steps_are_timed(recipe: Path, tmp_path: Path, capsys: pytest.Captu
     assert not list(recipe.parent.glob("runs"))
 
 
+def test_a_smaller_batch_is_extrapolated_to_the_recipes_own() -> None:
+    """0.5 clips a second, 6e12 operations a clip; 100 steps of 400 clips; a device of 3 TFLOP/s at a quarter of it."""
+    values = {"batch": 2, "clips_per_second": 0.5, "flops_per_step": 12e12, "mfu": 0.25}
+    found = bench.extrapolated(values, {"task": {"batch": 400}, "loop": {"steps": 100}}, 3.0)
+    assert found["hours_of_the_recipe"] == pytest.approx(40_000 / 0.5 / 3600)
+    assert found["flops_of_the_recipe"] == pytest.approx(40_000 * 6e12)
+    assert found["device_hours_of_the_recipe"] == pytest.approx(40_000 * 8 / 3600)
+    assert found["device_hours_per_epoch_of_vggsound"] == pytest.approx(155_000 * 8 / 3600)
+    assert "device_tflops" not in bench.extrapolated(values, {"task": {}, "loop": {}}, None)
+
+
+def test_random_data_needs_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A recipe whose folders do not exist runs on noise; the system has a size that the benchmark can make."""
+    path = tmp_path / "any.toml"
+    path.write_text(
+        '[task]\nname = "maskvat"\ndata = "none"\nvalidation = "none"\nsystem = "none"\nsize = "mini"\nbatch = 1\n'
+        'crop_seconds = 0.5\ndevice = "cpu"\njudge_clips = 3\n[loop]\nsteps = 10\n'
+    )
+    assert bench.main([str(path), "--random", "--steps", "1", "--warm", "1"]) == 0
+    values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert values["random_data"] and values["task"]["size"] == "mini" and values["seconds_per_step"] > 0
+    assert bench.main([str(path), "--random", "--set", "task.size=tiny"]) == 1
+    assert "--random makes systems of size mini, small, base" in capsys.readouterr().err
+
+
 def test_what_cannot_be_timed_is_one_line(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         ([str(recipe), "--steps", "0"], "--steps is 0"),

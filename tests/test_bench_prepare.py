@@ -27,6 +27,9 @@ def test_figures_of_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert json.loads(told.splitlines()[-1]) == values and values["clips"] == 2
     stages = ["read", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "write"]
     assert list(values["stages"]) == stages and all(s["wall"] > 0 for s in values["stages"].values())
+    used = values["components"]
+    assert list(used) == stages[1:-1] and used["codec"]["weights"] == "of the system"
+    assert f"codec ({used['codec']['network']})" in told and all(u["parameters"] > 0 for u in used.values())
     cost = values["vggsound_extrapolated"]
     for name, spent in (("process_hours", "wall"), ("core_hours", "cpu")):
         assert cost[name] == pytest.approx(sum(s[spent] for s in values["stages"].values()) * prepare.VGGSOUND / 3600)
@@ -45,6 +48,8 @@ def test_the_official_sizes(tmp_path: Path) -> None:
     values = json.loads(out.read_text())
     assert values["official"] and values["clips"] == 1
     assert list(values["stages"])[1:5] == ["codec", "frame_encoder", "sync_encoder", "audio_encoder"]
+    networks = [used["network"] for used in values["components"].values()]
+    assert networks == ["DAC", "CLIP", "S3D", "BEATs"] and values["components"]["codec"]["weights"] == "random"
     codes, clip, sync = 9 * 862 * 2, 80 * 512 * 2, 32 * 512 * 2
     assert values["bytes_per_clip"] > codes + clip + sync
 

@@ -12,8 +12,9 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 from conftest import Bundles, Clip
 
 from benchmarks import scenes, sync
+from benchmarks.compare import candidates, differences
 from benchmarks.scene_clip import read_clip
-from benchmarks.scene_tables import candidates, materials, ratio
+from benchmarks.scene_tables import materials, ratio
 from benchmarks.scenes import heard, peak_rms
 from benchmarks.semantics import accuracy, features, fit, window_after
 from runtime.audio import write_wav
@@ -95,16 +96,39 @@ def test_a_window_ends_at_the_next_onset() -> None:
 def test_summaries() -> None:
     assert accuracy(["a", "b", "b"], ["a", "a", "b"])["accuracy"] == pytest.approx(2 / 3)
     assert accuracy(["a", "b", "b"], ["a", "a", "b"])["chance_most_frequent"] == pytest.approx(2 / 3)
-    rows = [
-        {"f1": 0.4, "codec_f1": 0.8, "takes": [0.4, 0.2, 0.0]},
-        {"f1": 0.2, "codec_f1": 0.4, "takes": [0.2, 0.5, 0.2]},
-    ]
-    assert ratio(rows)["mean"] == pytest.approx(0.5)  # type: ignore[index]
-    chosen = candidates(rows)
-    assert chosen is not None
-    assert chosen["difference"]["mean"] == pytest.approx(0.05)
-    assert chosen["best_possible"]["mean"] == pytest.approx(0.45)
+    assert ratio([{"f1": 0.4, "codec_f1": 0.8}, {"f1": 0.2, "codec_f1": 0.4}])["mean"] == pytest.approx(0.5)  # type: ignore[index]
     assert materials([{"heard": []}, {}], "heard") is None
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_candidates(seeds: int) -> None:
+    """SCAV's choice comes first; a second seed whose takes are 0.1 better moves all but the differences by half."""
+    scores = [[[0.4, 0.2, 0.0], [0.5, 0.3, 0.1]][:seeds], [[0.2, 0.5, 0.2], [0.3, 0.6, 0.3]][:seeds]]
+    found = candidates([scores[0][0], scores[1][0]] if seeds == 1 else scores)
+    assert found is not None and found["takes"] == 3
+    more = 0.05 * (seeds - 1)
+    expected = {"chosen": 0.3 + more, "mean": 0.25 + more, "best_possible": 0.45 + more}
+    for name, value in (expected | {"difference": 0.05, "to_best": -0.15}).items():
+        assert found[name]["mean"] == pytest.approx(value) and found[name]["n"] == 2, name
+    assert candidates([]) is None
+
+
+def test_differences_are_of_clips_that_both_have() -> None:
+    rows = {"a": [{"f1": 0.5}, {}, {"f1": 0.3}], "b": [{"f1": 0.4}, {"f1": 1.0}, {"f1": 0.4}], "c": [{}, {}, {}]}
+    found = differences(rows, "f1")
+    assert list(found) == ["a - b", "a - c", "b - c"] and found["a - c"] is found["b - c"] is None
+    assert found["a - b"]["mean"] == pytest.approx(0) and found["a - b"]["n"] == 2  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept", "certain"),
+    [([0.0, 0.008], True, True), ([0.0, 0.018], True, False), ([0.0, 0.03], False, False), ([0.02, 0.03], False, True)],
+)
+def test_a_bundle_may_lose_a_hundredth_of_lift(losses: list[float], kept: bool, certain: bool) -> None:
+    rows = {name: [{"lift": 0.2 - x, "baseline_lift": 0.1} for x in lost] for name, lost in
+            (("fp16", [0.0] * 20), ("int8", losses * 10))}  # fmt: skip
+    (pair,) = sync.summary(rows)["pairs"].values()
+    assert pair["lift"]["mean"] == pytest.approx(np.mean(losses)) and (pair["kept"], pair["certain"]) == (kept, certain)
 
 
 # ---------------------------------------------------------------- commands
@@ -119,8 +143,38 @@ def test_sync_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: py
     options = ["--engines", str(bundles()), "--seeds", "2", "--steps", "2", "--plots", str(plots)]
     assert sync.main([str(folder), *options]) == 0
     result = last_line(capsys)
-    assert result["benchmark"] == "sync" and result["skipped"] == 1 and [c["onsets"] for c in result["clips"]] == [3, 0]  # type: ignore[attr-defined]
+    (rows,) = result["clips"].values()  # type: ignore[attr-defined]
+    assert result["benchmark"] == "sync" and result["skipped"] == 1 and [c["onsets"] for c in rows] == [3, 0]
+    (figures,) = result["summary"]["bundles"].values()  # type: ignore[index]
+    assert figures["lift"]["mean"] == pytest.approx(np.mean([row["lift"] for row in rows]))
+    assert figures["candidates"] is None and result["summary"]["pairs"] == {}  # type: ignore[index]
     assert {p.name for p in plots.iterdir()} == {"hits.png", "quiet.png", "contact-sheet.png"}
+
+
+def test_sync_compares_bundles_and_candidates(
+    bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    a, b = bundles(), bundles("adaln_a")
+    options = ["--engines", str(a), "--engines", str(b), "--candidates", "3", "--compare-candidates", "--seeds", "2"]
+    plots = tmp_path / "plots"
+    assert sync.main([str(folder), *options, "--steps", "2", "--plots", str(plots)]) == 0
+    told = capsys.readouterr().out
+    result = json.loads(told.splitlines()[-1])
+    rows = result["clips"]
+    assert list(rows) == [a.name, b.name] and {p.name for p in plots.iterdir()} == {
+        *(f"{clip}-{name}.png" for clip in ("hits", "quiet") for name in rows),
+        "contact-sheet.png",
+    }
+    for name, of_bundle in rows.items():
+        for row in of_bundle:
+            assert np.shape(row["takes"]) == (2, 3) and row["lift"] == pytest.approx(np.mean(row["takes"], axis=0)[0])
+        found = result["summary"]["bundles"][name]["candidates"]
+        assert found["takes"] == 3 and found["to_best"]["mean"] <= 0 and found["chosen"]["n"] == 2
+    (pair,) = result["summary"]["pairs"].values()
+    lost = [x["lift"] - y["lift"] for x, y in zip(*rows.values(), strict=True)]
+    assert pair["lift"]["mean"] == pytest.approx(np.mean(lost)) and pair["kept"] == (np.mean(lost) <= 0.01)
+    assert f"paired lift, {a.name} - {b.name}: " in told and "choice - best of 3" in told
 
 
 def test_scenes_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,16 +201,18 @@ def test_errors_are_one_line(
 ) -> None:
     engines = ["--engines", str(bundles())]
     (tmp_path / "empty").mkdir()
-    for arguments, words in (
-        ([str(tmp_path / "empty"), *engines], "no videos in"),
-        ([str(folder), *engines, "--compare-candidates"], "needs --candidates 2 or more"),
-        ([str(folder), *engines, *engines], "two are alike"),
-        ([str(folder), *engines, "--limit", "0"], "--limit is 0"),
-        ([str(tmp_path / "none"), *engines], "none is no folder"),
+    both = (scenes, sync)
+    for commands, arguments, words in (
+        (both, [str(tmp_path / "empty"), *engines], "no videos in"),
+        (both, [str(folder), *engines, "--compare-candidates"], "needs --candidates 2 or more"),
+        (both, [str(folder), *engines, *engines], "two are alike"),
+        ((scenes,), [str(folder), *engines, "--limit", "0"], "--limit is 0"),
+        (both, [str(tmp_path / "none"), *engines], "none is no folder"),
     ):
-        assert scenes.main(arguments) == 1
-        error = capsys.readouterr().err
-        assert error.startswith("error: ") and words in error and error.count("\n") == 1
+        for command in commands:
+            assert command.main(arguments) == 1
+            error = capsys.readouterr().err
+            assert error.startswith("error: ") and words in error and error.count("\n") == 1
     for name in ("hits", "quiet"):
         (folder / f"{name}.json").write_text("{")
     assert scenes.main([str(folder), *engines]) == 1

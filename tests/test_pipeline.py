@@ -283,7 +283,7 @@ def test_a_batch_that_fails_is_tried_again_in_halves(
     assert codes_of(takes) == whole
     assert sizes == [4] + 4 * [2, 2]  # the next windows know
     assert takes[0].report["warnings"] == [
-        "the engines failed with so many candidates at once; smaller batches were used"
+        "the engines failed with so many candidates at once; smaller batches were used: out of memory"
     ]
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions) and fractions[-1] == 1

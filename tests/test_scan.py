@@ -1,6 +1,7 @@
 """Scans over a sampling option, on fake engines: figures, pairs, pictures, and what is refused."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ pytest.importorskip("torch")
 
 import runtime
 from benchmarks import latency_quality, scan
+from benchmarks.remember import ENCODERS, RememberingPipeline
+from benchmarks.spent import Spent
+from engines.ort import OrtEngine
 from runtime.audio import write_wav
 
 pytestmark = [NEEDS_ORT, pytest.mark.torch]
@@ -91,24 +95,51 @@ def test_the_option_reaches_the_sampler(
 class Perfect:
     """A pipeline that gives the truth at half its level."""
 
-    def generate(self, path: Path, sampling: runtime.SamplingConfig) -> list[runtime.Take]:
+    def timed(self, path: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Spent]:
         audio = clicks(3 * RATE, RATE) / 2 if path.stem == "a" else np.zeros(3 * RATE, np.float32)
         codes = np.full((2, 4), sampling.seed * (path.stem == "b"), np.int32)
-        return [runtime.Take(audio, RATE, 0, None, codes, 3, {})]
+        return [runtime.Take(audio, RATE, 0, None, codes, 3, {})], Spent(1.0, 2.0)
 
 
 def test_figures_of_known_sounds(clips: Path) -> None:
     """F1 1, 6 dB down, nothing differs between seeds."""
     (loud, codes), (silent, _) = (scan.measure(truth, Perfect(), {}, 2) for truth in scan.read_truths(clips, 9))
-    assert codes.shape == (2, 2, 4)
+    assert codes.shape == (2, 2, 4) and (loud["seconds"], loud["cpu_seconds"]) == (1.0, 2.0)
     assert loud["f1"] == pytest.approx(1) and loud["lift"] > 0.3 and loud["diversity"] == 0
     assert loud["loudness"] == pytest.approx(-6.02, abs=0.01) and "stays_silent" not in loud
     assert silent["stays_silent"] == 1 and silent["diversity"] == 1 and "f1" not in silent and "loudness" not in silent
 
 
+def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundles, monkeypatch) -> None:
+    """The same sounds as without memory; the second call encodes nothing, and its time has the first one's encoding."""
+    ran: list[str] = []
+    execute = OrtEngine.execute
+
+    def slow(engine: OrtEngine, *arguments):
+        ran.append(engine.graph.name)
+        if engine.graph.name in ENCODERS:
+            time.sleep(0.05)
+        return execute(engine, *arguments)
+
+    monkeypatch.setattr(OrtEngine, "execute", slow)
+    plain, pipeline = runtime.load(bundles(), "cpu"), RememberingPipeline(bundles(), "cpu")
+    sampling, clip = runtime.SamplingConfig(steps=2, seed=3), clips / "a.mp4"
+    expected = plain.generate(clip, sampling)[0]
+    takes, encoded = [], []
+    for _ in range(2):
+        ran.clear()
+        (take,), spent = pipeline.timed(clip, sampling)
+        takes.append(take)
+        encoded.append(sum(name in ENCODERS for name in ran))
+        assert "step" in ran and spent.wall > 0.05 * encoded[0]
+    assert encoded[0] > 1 and encoded[1] == 0
+    for take in takes:
+        assert np.array_equal(take.audio, expected.audio) and np.array_equal(take.codes, expected.codes)
+
+
 def test_onset_scores_beside_a_latency(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`benchmarks.latency --clips`: only the clip that clicks has onsets, and all of them are hit."""
-    monkeypatch.setattr(runtime, "load", lambda *_: Perfect())
+    monkeypatch.setattr("benchmarks.remember.RememberingPipeline", lambda *_: Perfect())
     one, other = latency_quality.onset_scores(clips, "cpu", clips, 9, [{"steps": 2}, {"steps": 4}])
     assert one["mean"] == other["mean"] == pytest.approx(1) and one["n"] == 1
 
