@@ -34,8 +34,8 @@ from engines.ort import OrtEngine  # noqa: E402
 from export import ExportError, onnx_export, verify  # noqa: E402
 from export import __main__ as cli  # noqa: E402
 from export.graphs import check_agreement, graph_modules  # noqa: E402
+from export.int8 import unquantised_nodes  # noqa: E402
 from export.onnx_export import check_signature, export_graph, save, store_half  # noqa: E402
-from export.quantise import unquantised_nodes  # noqa: E402
 from export.verify import LIMITS, Trial, code_agreement  # noqa: E402
 from train.checkpoint import COMPONENTS  # noqa: E402
 from train.checkpoint import save as save_component  # noqa: E402
