@@ -22,47 +22,19 @@ from engines.feeds import all_positions
 from engines.manifest import BundleFile, Manifest, sha256
 from engines.ort import OrtEngine
 from engines.selftest import summarise
+from engines.typed import SOURCES
 from export import ExportError
 from train.extras import extra
 
 with extra("export", __name__):
     import onnx
 
+    from export import verify
     from export.int8 import quantise
     from export.onnx_export import save
     from export.tensorrt import copy_bundle
-    from export.verify import (
-        GUIDANCE,
-        LIMITS,
-        Moment,
-        Parity,
-        Run,
-        Trial,
-        Trials,
-        default_trials,
-        moment_feeds,
-        recorded,
-        step_feeds,
-        step_parity,
-    )
 
 FILE, PRECISION = "step.int8.onnx", "int8"
-SOURCES = ("fp32", "fp16")  # the bundle's steps that it can be made of, the most exact first
-
-
-@dataclass(frozen=True)
-class Options:
-    """One run."""
-
-    bundle: Path
-    out: Path | None = None
-
-
-def parse(argv: Sequence[str] | None) -> Options:
-    parser = argparse.ArgumentParser(prog="python -m export.quantise", description=__doc__.split("\n\n")[0])
-    parser.add_argument("bundle", type=Path, help="folder of a bundle")
-    parser.add_argument("--out", type=Path, help="copy the bundle to this new folder and leave BUNDLE as it is")
-    return Options(**vars(parser.parse_args(argv)))
 
 
 @dataclass(frozen=True)
@@ -70,13 +42,13 @@ class Result:
     """An int8 step in a folder, and what was measured."""
 
     files: dict[str, BundleFile]
-    parity: Parity
+    parity: verify.Parity
     source: str  # the file that it was made of
     seconds: tuple[float, float]  # of CPU for one step, the source's and its own
 
 
 # ---------------------------------------------------------------- made and judged
-def make(bundle: Path, manifest: Manifest, folder: Path, trials: Trials | None = None) -> Result:
+def make(bundle: Path, manifest: Manifest, folder: Path, trials: verify.Trials | None = None) -> Result:
     """Write the int8 step into `folder` and judge it by the bundle's own step, by what the bundle makes of noise."""
     config, table, reader = manifest.config, graphs(manifest.config), "this command"
     source = manifest.file_for("step", SOURCES, reader)
@@ -88,30 +60,32 @@ def make(bundle: Path, manifest: Manifest, folder: Path, trials: Trials | None =
     }
     condition = OrtEngine(bundle / manifest.file_for("condition", SOURCES, reader), table["condition"], "cpu")
     exact, step = (OrtEngine(path, table["step"], "cpu", threads=1) for path in (bundle / source, folder / FILE))
-    runs: list[Run] = []
-    for trial in trials or default_trials(config):
-        feeds = step_feeds(condition.run, config, trial)
+    runs: list[verify.Run] = []
+    for trial in trials or verify.default_trials(config):
+        feeds = verify.step_feeds(condition.run, config, trial)
         runs.append((feeds, engine_run(exact, feeds, config, trial)))
-    parity = step_parity(runs, step, config.mask_token, LIMITS[PRECISION])
+    parity = verify.step_parity(runs, step, config.mask_token, verify.LIMITS[PRECISION])
     parity = replace(parity, numbers=parity.numbers | {"against": source})
     return Result(files, parity, source, cpu_seconds((exact, step), runs[0], config.mask_token))
 
 
-def engine_run(engine: Engine, feeds: Feeds, config: ModelConfig, trial: Trial) -> list[Moment]:
+def engine_run(engine: Engine, feeds: Feeds, config: ModelConfig, trial: verify.Trial) -> list[verify.Moment]:
     """`recorded` with an exported step, whose conditions are `feeds`."""
-    bound = engine.bind(feeds | {"guidance": np.array(GUIDANCE, np.float32)})
+    bound = engine.bind(feeds | {"guidance": np.array(verify.GUIDANCE, np.float32)})
 
     def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
         got = bound.run({"codes": codes, "index": all_positions(codes.shape), "u": u})
         return got["tokens"], got["logp"]
 
-    return recorded(step, config, trial)
+    return verify.recorded(step, config, trial)
 
 
-def cpu_seconds(engines: tuple[Engine, Engine], run: Run, mask_token: int, repeat: int = 3) -> tuple[float, float]:
+def cpu_seconds(
+    engines: tuple[Engine, Engine], run: verify.Run, mask_token: int, repeat: int = 3
+) -> tuple[float, float]:
     """Least CPU time of a step in the middle of a run; the two take turns."""
     feeds, moments = run
-    given = feeds | moment_feeds(moments[len(moments) // 2], mask_token)
+    given = feeds | verify.moment_feeds(moments[len(moments) // 2], mask_token)
 
     def once(engine: Engine) -> float:
         begin = time.process_time()
@@ -123,17 +97,8 @@ def cpu_seconds(engines: tuple[Engine, Engine], run: Run, mask_token: int, repea
 
 
 # ---------------------------------------------------------------- the bundle
-def merged(manifest: Manifest, result: Result, engine: Engine) -> Manifest:
-    """The manifest with the int8 step, in place of one that was there."""
-    files = {**without(manifest).files, **result.files}
-    parity = {**manifest.parity, "step": {**manifest.parity.get("step", {}), PRECISION: result.parity.numbers}}
-    self_test = {**manifest.self_test, **summarise({FILE: engine}, manifest.config)}
-    return replace(manifest, files=files, parity=parity, self_test=self_test)
-
-
-def without(manifest: Manifest) -> Manifest:
-    """The manifest without an int8 step."""
-    return replace(manifest, files={n: f for n, f in manifest.files.items() if n not in (FILE, f"{FILE}.data")})
+def without_int8(manifest: Manifest) -> Manifest:
+    return replace(manifest, files={n: f for n, f in manifest.files.items() if f.precision != PRECISION})
 
 
 def add(bundle: Path, manifest: Manifest, part: Path, result: Result) -> None:
@@ -141,38 +106,45 @@ def add(bundle: Path, manifest: Manifest, part: Path, result: Result) -> None:
 
     Whenever this is cut off, the manifest lists what is there: an int8 step that was there is taken off the list first.
     """
-    engine = OrtEngine(part / FILE, graphs(manifest.config)["step"], "cpu", threads=1)
-    new = merged(manifest, result, engine)
-    if FILE in manifest.files:
-        without(manifest).save(bundle)
+    before = without_int8(manifest)
+    step = OrtEngine(part / FILE, graphs(manifest.config)["step"], "cpu", threads=1)
+    numbers = {**manifest.parity.get("step", {}), PRECISION: result.parity.numbers}
+    after = replace(
+        before,
+        files={**before.files, **result.files},
+        parity={**manifest.parity, "step": numbers},
+        self_test={**manifest.self_test, **summarise({FILE: step}, manifest.config)},
+    )
+    if before.files != manifest.files:
+        before.save(bundle)
     for name in reversed(result.files):  # the weights beside it first
         os.replace(part / name, bundle / name)
-    new.save(bundle)
+    after.save(bundle)
 
 
-def run(options: Options) -> bool:
-    """Make, judge, print; True where the int8 step is good enough to be written."""
-    manifest = Manifest.load(options.bundle)
-    out = options.bundle if options.out is None else options.out
-    if options.out is not None and out.exists():
-        raise ExportError(f"{out} exists; choose a folder that does not, or give it as BUNDLE")
-    part = (out if options.out is None else out.parent) / f".{FILE}.part"
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+def run(bundle: Path, out: Path | None) -> None:
+    """Make, judge, print, and write where it is good enough. Raises MaskVATError."""
+    manifest = Manifest.load(bundle)
+    if out is not None and (out.exists() or not out.parent.is_dir()):
+        reason = "exists" if out.exists() else "is in a folder that does not"
+        raise ExportError(f"{out} {reason}; --out takes a new folder in one that exists")
+    target = bundle if out is None else out
+    part = (bundle if out is None else out.parent) / f".{FILE}.part"
     try:
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
         part.mkdir()
-        result = make(options.bundle, manifest, part)
+        result = make(bundle, manifest, part)
         print(report(result, manifest))
         if result.parity.failures:
-            return False
-        if options.out is not None:
-            copy_bundle(options.bundle, without(manifest), out)
-        add(out, manifest, part, result)
+            raise ExportError(f"{FILE} is not written: {'; '.join(result.parity.failures)}; this graph is broken")
+        if out is not None:
+            copy_bundle(bundle, without_int8(manifest), out)
+        add(target, manifest, part, result)
     except PermissionError as error:
-        raise ExportError(f"{out} cannot be written to ({error}); give --out DIR for a copy of it") from error
+        raise ExportError(f"{target} cannot be written to ({error}); give --out DIR for a copy of it") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    print(f"{FILE} is in {out}; CPUs use it from now on")
-    return True
+    print(f"{FILE} is in {target}: CPUs use it from now on (--precision has the choice)")
 
 
 def report(result: Result, manifest: Manifest) -> str:
@@ -184,18 +156,20 @@ def report(result: Result, manifest: Manifest) -> str:
         "CPU time of a step, one thread": f"{after:.3f} s; {before:.3f} s before ({after / before:.2f})",
         "size": f"{new / 1e6:.2f} MB; {old / 1e6:.2f} MB before",
     }
-    lines = [f"{FILE} beside {result.source}", *(f"  {name:32} {text}" for name, text in rows.items())]
-    return "\n".join([*lines, *result.parity.failures])
+    return "\n".join([f"{FILE} beside {result.source}", *(f"  {name:32} {text}" for name, text in rows.items())])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = parse(argv)
+    parser = argparse.ArgumentParser(prog="python -m export.quantise", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("bundle", type=Path, help="folder of a bundle")
+    parser.add_argument("--out", type=Path, help="copy the bundle to this new folder and leave BUNDLE as it is")
+    args = parser.parse_args(argv)
     try:
-        good = run(options)
+        run(args.bundle, args.out)
     except (MaskVATError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0 if good else 1
+    return 0
 
 
 if __name__ == "__main__":
