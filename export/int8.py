@@ -1,4 +1,4 @@
-"""`step` with int8 weights, for ONNX Runtime on CPUs: two fifths less time per step, and other tokens (docs/log.md).
+"""`step` with int8 weights, for ONNX Runtime on CPUs: a third less time per step, and other tokens (docs/log.md).
 
 Only products with weight matrices are in int8, the head's stack of them among these: one scale for every column of
 weights, and one, found at run time, for every row that comes in. A scale for a whole tensor, which ONNX's
