@@ -1,7 +1,7 @@
 """Which backends there are, which of them may work here, and how to open a graph on one.
 
 A new backend is one entry of BACKENDS: why it cannot be used here, if so; the precisions it may run, the preferred one
-first; and what opens a graph.
+first; and what opens a graph. A user's choice of a precision is one for `step`; other graphs follow where they can.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from engines.base import BackendUnavailable, Engine
 from engines.contract import Graph
 from engines.manifest import Manifest
 
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -22,6 +24,7 @@ class Opening:
     manifest: Manifest
     file: str  # of the manifest
     threads: int = 0  # of the CPU; 0 leaves the choice to the backend
+    precision: str = AUTO  # the user's choice
     notes: list[str] = field(default_factory=list)
 
 
@@ -31,11 +34,31 @@ class Backend:
     precisions: tuple[str, ...]  # of the bundle's files
     open: Callable[[Graph, Opening], Engine]
     accelerated: bool = True  # `auto` takes it only where the bundle's self-test passes
+    derived: tuple[str, ...] = ()  # it runs typed graphs of these precisions instead, derived from such files
+
+    def choices(self, folder: Path, manifest: Manifest) -> tuple[str, ...]:
+        """The precisions that `step` has for this backend, the preferred one first."""
+        entries = typed.read(folder) if self.derived else manifest.files
+        have = {e.precision for e in entries.values() if e.graph == "step"}
+        return tuple(p for p in self.derived or self.precisions if p in have)
+
+    def files(self, graph: str, precision: str) -> tuple[str, ...]:
+        """The precisions of the bundle's files to take for a graph, in order."""
+        return self.precisions if self.derived else ordered(self.precisions, graph, precision)
+
+
+def ordered(precisions: tuple[str, ...], graph: str, wanted: str) -> tuple[str, ...]:
+    """What to take for a graph where a user wants a precision: it alone for `step`, it before others elsewhere."""
+    if wanted == AUTO:
+        return precisions
+    return (wanted,) if graph == "step" else (wanted, *(p for p in precisions if p != wanted))
 
 
 def _ort(name: str, precisions: tuple[str, ...], accelerated: bool = True) -> Backend:
     def open_(graph: Graph, opening: Opening) -> Engine:
-        return ort.OrtEngine(opening.folder / opening.file, graph, name, opening.threads)
+        engine = ort.OrtEngine(opening.folder / opening.file, graph, name, opening.threads)
+        engine.precision = opening.manifest.files[opening.file].precision
+        return engine
 
     return Backend(lambda: ort.available()[name], precisions, open_, accelerated)
 
@@ -44,7 +67,8 @@ def _trt(flavour: str) -> Backend:
     """Runs the strongly typed graphs beside the bundle: TensorRT takes precision from the graph."""
 
     def open_(graph: Graph, opening: Opening) -> Engine:
-        path, precision, notes = typed.find(opening.folder, opening.manifest, graph.name, typed.PRECISIONS)
+        allowed = ordered(typed.PRECISIONS, graph.name, opening.precision)
+        path, precision, notes = typed.find(opening.folder, opening.manifest, graph.name, allowed)
         opening.notes.extend(notes)
         if path is None:
             reason = "; ".join(notes) or f"{opening.folder} has no strongly typed {graph.name}"
@@ -54,7 +78,7 @@ def _trt(flavour: str) -> Backend:
         options = plans.PlanOptions(opening.manifest.config, precision, largest, kinds)
         return trt.TrtEngine(graph, flavour, lambda: plans.find(flavour, path, graph, options), precision)
 
-    return Backend(lambda: trt.unavailable(flavour), typed.SOURCES, open_)
+    return Backend(lambda: trt.unavailable(flavour), typed.SOURCES, open_, derived=typed.PRECISIONS)
 
 
 BACKENDS = {  # in the order that `auto` tries them; int8 graphs are for CPUs only
@@ -65,9 +89,27 @@ BACKENDS = {  # in the order that `auto` tries them; int8 graphs are for CPUs on
 }
 
 
+PRECISIONS = tuple(dict.fromkeys(p for b in BACKENDS.values() for p in (*b.derived, *b.precisions)))
+
+
 def availability() -> dict[str, str | None]:
     """Backend -> None where it is installed and finds its card, else the reason and what to do."""
     return {name: backend.unavailable() for name, backend in BACKENDS.items()}
+
+
+def check_precision(name: str, folder: Path, manifest: Manifest, wanted: str) -> None:
+    """Raises BackendUnavailable where `step` has no form in the wanted precision for a backend."""
+    have = BACKENDS[name].choices(folder, manifest)
+    if wanted == AUTO or wanted in have:
+        return
+    there = f"there is {', '.join(have)}" if have else "it has none at all"
+    made = (
+        {"int8": "quantise"}
+        if "int8" in BACKENDS[name].precisions
+        else dict.fromkeys(BACKENDS[name].derived, "tensorrt")
+    )
+    advice = f"; `python -m export.{made[wanted]} {folder}` makes it" if wanted in made else ""
+    raise BackendUnavailable(f"backend {name!r} has no step in precision {wanted!r}: {there}{advice}")
 
 
 def choose(backend: str) -> list[str]:

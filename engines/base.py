@@ -33,6 +33,7 @@ class Engine(ABC):
 
     graph: Graph
     backend: str  # e.g. "onnxruntime/CPUExecutionProvider": what really runs it
+    precision: str = ""  # of the file that it runs
 
     def bind(self, fixed: Feeds) -> "Bound":
         """The graph with some inputs fixed. Raises ContractError where one does not fit."""

@@ -56,7 +56,7 @@ class TrtEngine(Engine):
         reason = unavailable(flavour)
         if reason is not None:
             raise BackendUnavailable(f"{FLAVOURS[flavour]} is not available: {reason}")
-        self.graph, self.backend = graph, f"{FLAVOURS[flavour]}/{precision}"
+        self.graph, self.backend, self.precision = graph, f"{FLAVOURS[flavour]}/{precision}", precision
         self._lock = Lock()
         self._lost: str | None = None  # the error after which nothing that the card returns can be trusted
         self._session = _open(graph, flavour, find_plan)

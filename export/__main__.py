@@ -27,8 +27,8 @@ with extra("export", __name__):
     from torch import nn
 
     from export.graphs import check_agreement, graph_modules
+    from export.int8 import quantise
     from export.onnx_export import export_graph, save, store_half
-    from export.quantise import quantise
     from export.verify import Parity, verify
     from train.checkpoint import COMPONENTS, CheckpointError, load, read_meta
 
@@ -111,7 +111,7 @@ def write_graphs(options: Options, modules: dict[str, nn.Module], graph_table: d
         model = export_graph(modules[name], graph)
         variants = [(f"{name}.onnx", options.precision, model)]
         if options.int8 and name == "step":
-            variants.append((f"{name}.int8.onnx", "int8", quantise(model, name)))
+            variants.append((f"{name}.int8.onnx", "int8", quantise(model)))
         if options.precision == "fp16":
             store_half(model, name)
         for file, precision, content in variants:

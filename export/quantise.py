@@ -1,68 +1,176 @@
-"""`step` with int8 weights for CPUs: dynamic quantisation, one scale per output channel.
+"""`python -m export.quantise BUNDLE`: adds step.int8.onnx, made of the bundle's own step, which CPUs then prefer.
 
-A third less time per step with the bundled system's weights, but under 90 % of its tokens (docs/log.md).
-
-Only products with a weight matrix are quantised. The sampler's triangular matrices are not weights: they sum
-probabilities, and stay float32, as do the products of attention, which have no constant side, and the head, which has a
-matrix for each codebook (ONNX Runtime quantises no such stack).
+What is written is judged before: the tokens that the int8 step draws, given the codes of every step, beside those of
+the step that it was made of. The exit code is a verdict: 0 when it is written. What it does to the sound is for
+`python -m benchmarks.scenes` to say, with the bundle and a copy of it as two --engines.
 """
 
-import logging
-import tempfile
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import ModelProto, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from engines.contract import IR_VERSION
-from export.onnx_export import save, store_half, strip
+from engines.base import Engine, Feeds, MaskVATError
+from engines.contract import FloatArray, Int32Array, ModelConfig, graphs
+from engines.feeds import all_positions
+from engines.manifest import BundleFile, Manifest, sha256
+from engines.ort import OrtEngine
+from engines.selftest import summarise
+from engines.typed import SOURCES
+from export import ExportError
+from train.extras import extra
 
-KINDS = ["MatMul", "Gemm"]
+with extra("export", __name__):
+    import onnx
 
+    from export import verify
+    from export.int8 import quantise
+    from export.onnx_export import save
+    from export.tensorrt import copy_bundle
 
-def is_triangle(values: np.ndarray) -> bool:
-    """Whether a constant is the sampler's matrix for cumulative sums."""
-    square = values.ndim == 2 and values.shape[0] == values.shape[1]
-    return square and bool((values == np.triu(np.ones_like(values))).all())
-
-
-def unquantised_nodes(model: ModelProto) -> list[str]:
-    """Products that stay float32: those without a float32 weight matrix on their right side, and cumulative sums."""
-    weights = {w.name: w for w in model.graph.initializer}
-    keep = []
-    for node in model.graph.node:
-        if node.op_type in KINDS:
-            weight = weights.get(node.input[1])
-            if weight is None or len(weight.dims) != 2 or is_triangle(numpy_helper.to_array(weight)):
-                keep.append(node.name)
-    return keep
+FILE, PRECISION = "step.int8.onnx", "int8"
 
 
-def quantise(model: ModelProto, graph: str) -> ModelProto:
-    """The int8 form of a float32 graph; weights that no product uses (tables) are stored as float16."""
-    with tempfile.TemporaryDirectory(prefix="maskvat-int8-") as folder:
-        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        large = len(save(model, source)) > 1
-        root = logging.getLogger()
-        level = root.level
-        root.setLevel(logging.ERROR)  # it advises a pre-processing step that the exporter's shapes make needless
-        try:
-            quantize_dynamic(
-                str(source),
-                str(target),
-                op_types_to_quantize=KINDS,
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=unquantised_nodes(model),
-                use_external_data_format=large,
-                extra_options={"MatMulConstBOnly": True},
-            )
-        finally:
-            root.setLevel(level)
-        quantised = onnx.load(str(target))
-    quantised.ir_version = IR_VERSION
-    strip(quantised)
-    store_half(quantised, graph, names=[w.name for w in model.graph.initializer])
-    return quantised
+@dataclass(frozen=True)
+class Result:
+    """An int8 step in a folder, and what was measured."""
+
+    files: dict[str, BundleFile]
+    parity: verify.Parity
+    source: str  # the file that it was made of
+    seconds: tuple[float, float]  # of CPU for one step, the source's and its own
+
+
+# ---------------------------------------------------------------- made and judged
+def make(bundle: Path, manifest: Manifest, folder: Path, trials: verify.Trials | None = None) -> Result:
+    """Write the int8 step into `folder` and judge it by the bundle's own step, by what the bundle makes of noise."""
+    config, table, reader = manifest.config, graphs(manifest.config), "this command"
+    source = manifest.file_for("step", SOURCES, reader)
+    written = save(quantise(onnx.load(str(bundle / source))), folder / FILE)
+    entries = [BundleFile("step", PRECISION, path.stat().st_size, sha256(path)) for path in written]
+    files = {
+        path.name: entry if path.name == FILE else replace(entry, graph="")
+        for path, entry in zip(written, entries, strict=True)
+    }
+    condition = OrtEngine(bundle / manifest.file_for("condition", SOURCES, reader), table["condition"], "cpu")
+    exact, step = (OrtEngine(path, table["step"], "cpu", threads=1) for path in (bundle / source, folder / FILE))
+    runs: list[verify.Run] = []
+    for trial in trials or verify.default_trials(config):
+        feeds = verify.step_feeds(condition.run, config, trial)
+        runs.append((feeds, engine_run(exact, feeds, config, trial)))
+    parity = verify.step_parity(runs, step, config.mask_token, verify.LIMITS[PRECISION])
+    parity = replace(parity, numbers=parity.numbers | {"against": source})
+    return Result(files, parity, source, cpu_seconds((exact, step), runs[0], config.mask_token))
+
+
+def engine_run(engine: Engine, feeds: Feeds, config: ModelConfig, trial: verify.Trial) -> list[verify.Moment]:
+    """`recorded` with an exported step, whose conditions are `feeds`."""
+    bound = engine.bind(feeds | {"guidance": np.array(verify.GUIDANCE, np.float32)})
+
+    def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
+        got = bound.run({"codes": codes, "index": all_positions(codes.shape), "u": u})
+        return got["tokens"], got["logp"]
+
+    return verify.recorded(step, config, trial)
+
+
+def cpu_seconds(
+    engines: tuple[Engine, Engine], run: verify.Run, mask_token: int, repeat: int = 3
+) -> tuple[float, float]:
+    """Least CPU time of a step in the middle of a run; the two take turns."""
+    feeds, moments = run
+    given = feeds | verify.moment_feeds(moments[len(moments) // 2], mask_token)
+
+    def once(engine: Engine) -> float:
+        begin = time.process_time()
+        engine.run(given)
+        return time.process_time() - begin
+
+    exact, step = zip(*([once(engine) for engine in engines] for _ in range(repeat)), strict=True)
+    return min(exact), min(step)
+
+
+# ---------------------------------------------------------------- the bundle
+def without_int8(manifest: Manifest) -> Manifest:
+    return replace(manifest, files={n: f for n, f in manifest.files.items() if f.precision != PRECISION})
+
+
+def add(bundle: Path, manifest: Manifest, part: Path, result: Result) -> None:
+    """Move the files from `part` into the bundle, and list them.
+
+    Whenever this is cut off, the manifest lists what is there: an int8 step that was there is taken off the list first.
+    """
+    before = without_int8(manifest)
+    step = OrtEngine(part / FILE, graphs(manifest.config)["step"], "cpu", threads=1)
+    numbers = {**manifest.parity.get("step", {}), PRECISION: result.parity.numbers}
+    after = replace(
+        before,
+        files={**before.files, **result.files},
+        parity={**manifest.parity, "step": numbers},
+        self_test={**manifest.self_test, **summarise({FILE: step}, manifest.config)},
+    )
+    if before.files != manifest.files:
+        before.save(bundle)
+    for name in reversed(result.files):  # the weights beside it first
+        os.replace(part / name, bundle / name)
+    after.save(bundle)
+
+
+def run(bundle: Path, out: Path | None) -> None:
+    """Make, judge, print, and write where it is good enough. Raises MaskVATError."""
+    manifest = Manifest.load(bundle)
+    if out is not None and (out.exists() or not out.parent.is_dir()):
+        reason = "exists" if out.exists() else "is in a folder that does not"
+        raise ExportError(f"{out} {reason}; --out takes a new folder in one that exists")
+    target = bundle if out is None else out
+    part = (bundle if out is None else out.parent) / f".{FILE}.part"
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+        part.mkdir()
+        result = make(bundle, manifest, part)
+        print(report(result, manifest))
+        if result.parity.failures:
+            raise ExportError(f"{FILE} is not written: {'; '.join(result.parity.failures)}; this graph is broken")
+        if out is not None:
+            copy_bundle(bundle, without_int8(manifest), out)
+        add(target, manifest, part, result)
+    except PermissionError as error:
+        raise ExportError(f"{target} cannot be written to ({error}); give --out DIR for a copy of it") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    print(f"{FILE} is in {target}: CPUs use it from now on (--precision has the choice)")
+
+
+def report(result: Result, manifest: Manifest) -> str:
+    """What it costs and what it buys."""
+    (before, after), numbers = result.seconds, result.parity.numbers
+    old, new = manifest.files[result.source].bytes, sum(f.bytes for f in result.files.values())
+    rows = {
+        "equal tokens, codes given": f"{numbers['tokens_equal']:.2%} of {numbers['tokens_compared']}",
+        "CPU time of a step, one thread": f"{after:.3f} s; {before:.3f} s before ({after / before:.2f})",
+        "size": f"{new / 1e6:.2f} MB; {old / 1e6:.2f} MB before",
+    }
+    return "\n".join([f"{FILE} beside {result.source}", *(f"  {name:32} {text}" for name, text in rows.items())])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m export.quantise", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("bundle", type=Path, help="folder of a bundle")
+    parser.add_argument("--out", type=Path, help="copy the bundle to this new folder and leave BUNDLE as it is")
+    args = parser.parse_args(argv)
+    try:
+        run(args.bundle, args.out)
+    except (MaskVATError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from engines.backends import BACKENDS, Opening, choose
+from engines.backends import AUTO, BACKENDS, Opening, check_precision, choose
 from engines.base import Array, BackendUnavailable, ContractError, Engine, EngineError
 from engines.contract import Graph, ModelConfig, graphs
 from engines.manifest import MINI, Manifest, ManifestError
@@ -21,11 +21,16 @@ class Bundle:
     and were passed over are told in `warnings`. The other engines are opened when first used.
     """
 
-    def __init__(self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0) -> None:
-        """`folder` None is the bundle that is shipped. Raises ManifestError, BackendUnavailable."""
+    def __init__(
+        self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
+    ) -> None:
+        """`folder` None is the bundle that is shipped; `precision` is that of `step`, and of what else has it.
+
+        Raises ManifestError, BackendUnavailable.
+        """
         self.folder = MINI if folder is None else Path(folder)
         self.manifest = Manifest.load(self.folder)
-        self.threads = threads
+        self.threads, self.precision = threads, precision
         self.warnings: list[str] = []
         self._graphs: dict[str, Graph] = graphs(self.config)
         self._engines: dict[str, Engine] = {}
@@ -34,6 +39,7 @@ class Bundle:
         for self.backend in names:
             told = len(self.warnings)
             try:
+                check_precision(self.backend, self.folder, self.manifest, precision)
                 for graph in NEEDED:
                     self[graph]
                 if backend == "auto" and BACKENDS[self.backend].accelerated:
@@ -69,12 +75,15 @@ class Bundle:
 
     def file_for(self, graph: str) -> str:
         """The bundle's file that this backend runs, or a form of it: the preferred precision among those there are."""
-        return self.manifest.file_for(graph, BACKENDS[self.backend].precisions, f"backend {self.backend!r}")
+        allowed = BACKENDS[self.backend].files(graph, self.precision)
+        return self.manifest.file_for(graph, allowed, f"backend {self.backend!r}")
 
     def __getitem__(self, graph: str) -> Engine:
         with self._lock:
             if graph not in self._engines:
-                opening = Opening(self.folder, self.manifest, self.file_for(graph), self.threads, self.warnings)
+                opening = Opening(
+                    self.folder, self.manifest, self.file_for(graph), self.threads, self.precision, self.warnings
+                )
                 self._engines[graph] = BACKENDS[self.backend].open(self._graphs[graph], opening)
             return self._engines[graph]
 

@@ -40,23 +40,25 @@ def verdict(folder: Path, name: str) -> str:
     return "works"
 
 
-def examine(folder: Path, backend: str) -> None:
+def examine(folder: Path, backend: str, precision: str = "auto") -> None:
     """Print the examination; raises MaskVATError where the bundle does not work."""
     print(f"python {platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
         print(f"  {name:18} {package_version(name)}")
-    bundle = Bundle(folder, backend)
+    bundle = Bundle(folder, backend, precision=precision)
     print(f"bundle {bundle.manifest.name} in {bundle.folder}: every file is what the manifest says")
     if not bundle.manifest.self_test:
         raise MaskVATError("the manifest holds no self-test; write the bundle again with `python -m export`")
     print("backends, the preferred one first")
     for name in BACKENDS:
         print(f"  {name:18} {'taken' if name == bundle.backend else verdict(folder, name)}")
-    print(f"testing it on backend {bundle.backend}")
+    choices = BACKENDS[bundle.backend].choices(folder, bundle.manifest)
+    print(f"testing it on backend {bundle.backend}, which has step in {', '.join(choices)}")
     verdicts = bundle.self_test(graphs(bundle.config))
     for graph in graphs(bundle.config):
         file = bundle.file_for(graph)
-        print(f"  {file:20} {bundle[graph].backend:36} {verdicts[file] or 'ok'}")
+        engine = bundle[graph]
+        print(f"  {file:20} {engine.backend:36} {engine.precision:5} {verdicts[file] or 'ok'}")
     for weights in bundle.manifest.weights:
         if not weights.trained:
             print(f"  note: {weights.role} is untrained")
@@ -72,8 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m runtime.doctor", description=__doc__)
     parser.add_argument("--engines", type=Path, default=MINI, help="bundle (default: the one that is shipped)")
     parser.add_argument("--backend", default="auto", help="backend to test (default: auto)")
+    parser.add_argument("--precision", default="auto", help="of the step (default: what the backend prefers)")
     args = parser.parse_args(argv)
-    return guarded(lambda: examine(args.engines, args.backend), debug=False)
+    return guarded(lambda: examine(args.engines, args.backend, args.precision), debug=False)
 
 
 if __name__ == "__main__":

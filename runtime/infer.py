@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.backends import BACKENDS
+from engines.backends import BACKENDS, PRECISIONS
 from engines.contract import FloatArray
 from engines.manifest import write_atomically
 from runtime.audio import resample, write_wav
@@ -44,6 +44,8 @@ def get_parser() -> argparse.ArgumentParser:
         help="WAV to write (default: the clip's name with .wav)")  # fmt: skip
     add("--engines", type=Path, help="bundle to use (default: the one that is shipped)", default=argparse.SUPPRESS)
     add("--backend", choices=("auto", *BACKENDS), default="auto", help="what runs the engines")
+    add("--precision", choices=("auto", *PRECISIONS), default="auto",
+        help="of the step, where the backend has it in several: auto is the fastest of them")  # fmt: skip
     add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0: the backend's choice")
     add("--steps", type=int, default=DEFAULTS["steps"], help="unmasking steps, 1 to 1024")
     add("--guidance", type=float, default=DEFAULTS["guidance"], help="classifier-free guidance, 0 (off) to 100")
@@ -198,7 +200,7 @@ def run(args: argparse.Namespace) -> None:
     options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
     sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
     outputs = plan_outputs(args)
-    pipeline = load(getattr(args, "engines", None), args.backend, args.threads)
+    pipeline = load(getattr(args, "engines", None), args.backend, args.threads, args.precision)
     log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
     with reporter(args.progress) as report_progress:
 

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engines.backends import BACKENDS
 from engines.manifest import MINI, Manifest
 from runtime.infer import guarded
 
 
-def describe(manifest: Manifest) -> str:
+def describe(folder: Path, manifest: Manifest) -> str:
     """A page for people."""
     c = manifest.config
     lines = [
@@ -24,7 +25,9 @@ def describe(manifest: Manifest) -> str:
     ]
     for name, entry in manifest.files.items():
         lines.append(f"{name:28} {entry.graph:16} {entry.precision:10} {entry.bytes / 1e6:7.2f}")
-    lines += ["", "parity with PyTorch fp32"]
+    lines += ["", "precisions of step to choose from, the preferred one first"]
+    lines += [f"  {name}: {', '.join(b.choices(folder, manifest)) or 'none'}" for name, b in BACKENDS.items()]
+    lines += ["", "parity"]
     lines += [f"  {graph}: {json.dumps(values)}" for graph, values in manifest.parity.items()]
     lines += ["", "weights"]
     for w in manifest.weights:
@@ -41,7 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def show() -> None:
         manifest = Manifest.load(args.bundle)
-        print((args.bundle / "manifest.json").read_text(encoding="utf-8") if args.json else describe(manifest))
+        print(
+            (args.bundle / "manifest.json").read_text(encoding="utf-8")
+            if args.json
+            else describe(args.bundle, manifest)
+        )
 
     return guarded(show, debug=False)
 

@@ -23,9 +23,14 @@ from runtime.windows import Window, total_samples, windows
 from runtime.work import Work
 
 
-def load(bundle: str | Path | None = None, backend: str = "auto", threads: int = 0) -> "Pipeline":
-    """Verify and open a bundle (None: the one that is shipped). `threads` 0 lets the backend choose."""
-    return Pipeline(Bundle(bundle, backend, threads))
+def load(
+    bundle: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = "auto"
+) -> "Pipeline":
+    """Verify and open a bundle (None: the one that is shipped). `threads` 0 lets the backend choose.
+
+    `precision` is that of `step`, among those that the backend has it in ("auto": the first of them that it prefers).
+    """
+    return Pipeline(Bundle(bundle, backend, threads, precision))
 
 
 class Pipeline:
@@ -132,6 +137,7 @@ class _Run(Work):
             "clip": str(video.path),
             "bundle": manifest.name,
             "backend": self.bundle.backend,
+            "precision": self.bundle["step"].precision,
             "threads": self.bundle.threads,
             "engines": {g: {"file": f, "sha256": manifest.files[f].sha256} for g, f in engines.items()},
             "sampling": asdict(self.sampling),
