@@ -10,7 +10,7 @@ from engines.contract import FloatArray, ModelConfig
 from runtime.bundle import Bundle
 from runtime.windows import Frames
 
-FRAME_BATCH = 16  # frames that the frame encoder gets at once
+FRAME_BATCH = 4  # frames that the frame encoder gets at once: of a first run, fresh memory is what costs most
 SYNC_PIECE = 64  # frames that the sync encoder gets at once, its context not counted
 
 
