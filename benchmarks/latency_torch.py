@@ -17,13 +17,13 @@ from torch import Tensor
 
 from engines.contract import FloatArray, Int32Array, condition_indices
 from runtime.decode import StepFn, decode
-from runtime.features import FRAME_BATCH
 from runtime.rng import CONFIDENCE, TOKENS, uniforms
 from runtime.sampling import SamplingConfig
 from runtime.video import Video
 from runtime.windows import Window, total_samples, windows
 from runtime.work import Timer
 from train.checkpoint import load
+from train.features import FRAME_BATCH
 
 
 @dataclass(frozen=True)

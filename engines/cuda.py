@@ -4,6 +4,7 @@ Everything happens on device 0; CUDA_VISIBLE_DEVICES says which card that is.
 """
 
 import ctypes
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from engines.base import Array, BackendUnavailable, EngineError
 
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+NO_DRIVER = "no NVIDIA driver is installed"
 LOST = "check the card with `nvidia-smi`, then start the program again (or use --backend cpu)"
 ADVICE = {  # CUDA's name of an error -> what to do; all others: LOST
     "cudaErrorInsufficientDriver": "install or update the NVIDIA driver",
@@ -29,6 +32,15 @@ def _runtime() -> Any:
     return runtime
 
 
+def driver_installed() -> bool:
+    """Whether there is an NVIDIA driver: asked first, because what needs one takes long to import."""
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return False
+    return True
+
+
 def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
@@ -41,7 +53,7 @@ def unavailable() -> str | None:
         return f"cuda-bindings cannot be imported ({error})"
     _, driver = api.cudaDriverGetVersion()
     if not driver:
-        return "no NVIDIA driver is installed"
+        return NO_DRIVER
     status, count = api.cudaGetDeviceCount()
     if status == api.cudaError_t.cudaErrorInsufficientDriver:
         _, needed = api.cudaRuntimeGetVersion()

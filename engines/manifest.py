@@ -83,7 +83,7 @@ class Manifest:
     def load(cls, folder: str | Path) -> "Manifest":
         """Read and verify the bundle in `folder`. Raises ManifestError that names the file and the mending command."""
         folder = Path(folder)
-        manifest = cls._read(folder)
+        manifest = cls.read(folder)
         for name, entry in manifest.files.items():
             _verify(folder, name, entry)
         missing = sorted(set(graphs(manifest.config)) - {f.graph for f in manifest.files.values()})
@@ -106,7 +106,8 @@ class Manifest:
         return found
 
     @classmethod
-    def _read(cls, folder: Path) -> "Manifest":
+    def read(cls, folder: Path) -> "Manifest":
+        """What the manifest says; the files are not looked at. Raises ManifestError."""
         path = folder / MANIFEST
         if not path.is_file():
             raise ManifestError(f"no bundle in {folder}: {MANIFEST} is missing; {mend(folder)}")

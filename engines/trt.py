@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 def unavailable(flavour: str) -> str | None:
     """Why a flavour ("trt" or "rtx") cannot be used here and what to do; None where it can."""
+    if not cuda.driver_installed():
+        return cuda.NO_DRIVER
     try:
         module = library(flavour)
         reason = cuda.unavailable()

@@ -1,7 +1,8 @@
-"""A verified bundle and its engines, loaded when first used."""
+"""A verified bundle and its engines: opened at once, or by a thread while something else is done."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from engines.backends import AUTO, BACKENDS, Opening, check_precision, choose
@@ -9,6 +10,7 @@ from engines.base import Array, BackendUnavailable, ContractError, Engine, Engin
 from engines.contract import Graph, ModelConfig, graphs
 from engines.manifest import MINI, Manifest, ManifestError
 from engines.selftest import compare, summarise
+from runtime.errors import Cancelled
 
 NEEDED = ("frame_encoder", "sync_encoder", "condition", "step", "codec_decoder")  # by every generation
 
@@ -22,9 +24,16 @@ class Bundle:
     """
 
     def __init__(
-        self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
+        self,
+        folder: str | Path | None = None,
+        backend: str = "auto",
+        threads: int = 0,
+        precision: str = AUTO,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         """`folder` None is the bundle that is shipped; `precision` is that of `step`, and of what else has it.
+
+        `between()` is called before an engine is opened, and may raise.
 
         Raises ManifestError, BackendUnavailable.
         """
@@ -41,6 +50,7 @@ class Bundle:
             try:
                 check_precision(self.backend, self.folder, self.manifest, precision)
                 for graph in NEEDED:
+                    between()
                     self[graph]
                 if backend == "auto" and BACKENDS[self.backend].accelerated:
                     self.prove()
@@ -95,3 +105,35 @@ class Bundle:
     def untrained(self, role: str) -> bool:
         """True where the manifest says that a component has random weights."""
         return any(w.role == role and not w.trained for w in self.manifest.weights)
+
+
+class Loading:
+    """A bundle that a thread opens. The program does not end before that thread."""
+
+    POLL = 0.05  # seconds
+
+    def __init__(
+        self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
+    ) -> None:
+        """As Bundle, but only what the manifest says is known now. Raises ManifestError where it cannot be read."""
+        self.config = Manifest.read(MINI if folder is None else Path(folder)).config
+        self._bundle: Future[Bundle] = Future()
+        threading.Thread(target=self._open, args=(folder, backend, threads, precision), name="maskvat-loading").start()
+
+    def _open(self, folder: str | Path | None, backend: str, threads: int, precision: str) -> None:
+        try:
+            self._bundle.set_result(Bundle(folder, backend, threads, precision, self._go_on))
+        except BaseException as error:
+            self._bundle.set_exception(error)
+
+    @staticmethod
+    def _go_on() -> None:
+        if not threading.main_thread().is_alive():
+            raise Cancelled("the program has ended")  # and waits for this thread
+
+    def wait(self, between: Callable[[], None]) -> Bundle:
+        """The open bundle. `between()` is called every now and then and may raise. Raises what the thread raised."""
+        while not self._bundle.done():
+            between()
+            wait([self._bundle], self.POLL)
+        return self._bundle.result()

@@ -72,7 +72,11 @@ class Candidates:
         self._largest = s.candidates  # batch that the engines can hold, as far as is known
         self._done = self._total = 0  # steps of this window, over candidates
         self._bounds: dict[tuple[int, bool], Bound] = {}  # of this window: batch size, guided
-        self._everywhere = work.bundle.backend != "cpu"  # cards replay what they recorded, which has one shape
+
+    @property
+    def _everywhere(self) -> bool:
+        """Whether `step` draws at all positions: cards replay what they recorded, which has one shape."""
+        return self.work.bundle.backend != "cpu"
 
     def extend(self, scene: Scene) -> None:
         """Decode a window for everyone that goes on, and score it where there is a choice.

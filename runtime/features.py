@@ -10,8 +10,8 @@ from engines.contract import FloatArray, ModelConfig
 from runtime.bundle import Bundle
 from runtime.windows import Frames
 
-FRAME_BATCH = 16  # frames that the frame encoder gets at once
-SYNC_PIECE = 64  # frames that the sync encoder gets at once, its context not counted
+FRAME_BATCH = 4  # frames that the frame encoder gets at once: of a first run, fresh memory is what costs most
+SYNC_PIECE = 128  # frames that the sync encoder gets at once at most, its context not counted
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,12 @@ class Encoders:
 def pieces(config: ModelConfig, n: int) -> Iterator[tuple[int, int, int, int]]:
     """(begin, end, left, right): frames [left, right) give the features of [begin, end) as all n frames would.
 
-    Without `sync_context` one piece: nothing says how far the encoder looks.
+    As few as SYNC_PIECE allows, of one length, so that each can use the memory of the one before. Without
+    `sync_context` one piece: nothing says how far the encoder looks.
     """
-    size = SYNC_PIECE - SYNC_PIECE % config.sync_stride if config.sync_context else n
+    stride, total = config.sync_stride, -(-n // config.sync_stride)  # counted in features
+    count = -(-total // (SYNC_PIECE // stride)) if config.sync_context else 1
+    size = -(-total // count) * stride
     for begin in range(0, n, size):
         end = min(begin + size, n)
         yield begin, end, max(0, begin - config.sync_context), min(n, end + config.sync_context)

@@ -1,6 +1,8 @@
 """`python -m runtime.infer clip.mp4`: a sound for a silent video. Also the console script `maskvat`."""
 
 import argparse
+import atexit
+import gc
 import json
 import logging
 import os
@@ -200,14 +202,14 @@ def run(args: argparse.Namespace) -> None:
     options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
     sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
     outputs = plan_outputs(args)
-    pipeline = load(getattr(args, "engines", None), args.backend, args.threads, args.precision)
-    log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
+    pipeline = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
     with reporter(args.progress) as report_progress:
 
         def on_progress(progress: Progress) -> None:
             report_progress.update(progress)
 
         takes = pipeline.generate(args.clip, sampling, on_progress)
+        log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
         report = write_outputs(args, outputs, takes)
         report_progress.done(report)
     for warning in report["warnings"]:
@@ -251,6 +253,7 @@ def guarded(main: Any, debug: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
+    atexit.register(gc.freeze)  # all is written by then: to look for cycles in what is left only takes time
     logging.basicConfig(level=logging.DEBUG if args.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
     return guarded(lambda: run(args), args.debug)
 

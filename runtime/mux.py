@@ -144,7 +144,8 @@ class _Sound:
     def _encode(self, n: int) -> None:
         block = self.audio[self.at : self.at + n]
         block = np.pad(block, (0, n - len(block)))
-        samples = pcm16(block) if self.stream.format.name.startswith("s16") else block
+        rounded = pcm16(block)  # as in the WAV: AAC searches long for how to keep what lies below, which nobody hears
+        samples = rounded if self.stream.format.name.startswith("s16") else np.divide(rounded, 32768, dtype=np.float32)
         # Without explicit time stamps the encoder's priming would come on top: 1024 samples late with AAC.
         self.out.mux(self.stream.encode(audio_frame(samples, self.rate, self.first + self.at)))
         self.at += n

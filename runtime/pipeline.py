@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from engines.base import Array, Feeds
 from engines.contract import FloatArray, Int32Array, condition_indices
 from engines.feeds import frame_rows
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, Loading
 from runtime.candidates import Candidates, Scene
 from runtime.errors import MediaError
 from runtime.features import Encoders
@@ -24,21 +24,32 @@ from runtime.work import Work
 
 
 def load(
-    bundle: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = "auto"
+    bundle: str | Path | None = None,
+    backend: str = "auto",
+    threads: int = 0,
+    precision: str = "auto",
+    wait: bool = True,
 ) -> "Pipeline":
     """Verify and open a bundle (None: the one that is shipped). `threads` 0 lets the backend choose.
 
     `precision` is that of `step`, among those that the backend has it in ("auto": the first of them that it prefers).
+    Raises ManifestError, BackendUnavailable. With wait=False a thread opens it, so that the first clip is decoded
+    meanwhile: what is wrong with bundle or backend is then raised where the engines are first needed.
     """
-    return Pipeline(Bundle(bundle, backend, threads, precision))
+    return Pipeline((Bundle if wait else Loading)(bundle, backend, threads, precision))
 
 
 class Pipeline:
     """A loaded bundle that turns clips into takes. Calls from several threads share nothing but the engines."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle | Loading) -> None:
+        self._bundle = bundle
         self.config = bundle.config
+
+    @property
+    def bundle(self) -> Bundle:
+        """The open bundle. Waits for one that a thread opens, and raises what that failed with."""
+        return self._bundle if isinstance(self._bundle, Bundle) else self._bundle.wait(lambda: None)
 
     def generate(
         self,
@@ -51,7 +62,7 @@ class Pipeline:
 
         `on_progress` is called in this thread; `cancel` stops within one step or frame. Raises MediaError, Cancelled.
         """
-        run = _Run(self.bundle, sampling or SamplingConfig(), on_progress, cancel)
+        run = _Run(self._bundle, sampling or SamplingConfig(), on_progress, cancel)
         with Video(clip) as video:
             return run(video)
 
@@ -62,9 +73,6 @@ class _Run(Work):
     def __call__(self, video: Video) -> list[Take]:
         begin = time.perf_counter()
         config, s = self.config, self.sampling
-        for role, loss in (("maskvat", "the sound means nothing"), ("scav", "the ranking of candidates means nothing")):
-            if self.bundle.untrained(role) and (role != "scav" or s.candidates > 1):
-                self.warnings.append(f"{role} of the bundle {self.bundle.manifest.name} is untrained: {loss}")
         self.expected = self._estimate_windows(video)
         candidates = Candidates(self)
         cutter, done = windows(config, video, self.check_cancel), 0
@@ -88,6 +96,11 @@ class _Run(Work):
             Take(audio[n], config.sample_rate, int(i), scores[i], candidates.chains[i], video.duration, report)
             for n, i in enumerate(order)
         ]
+
+    def _untrained(self) -> Iterator[str]:
+        for role, loss in (("maskvat", "the sound means nothing"), ("scav", "the ranking of candidates means nothing")):
+            if self.bundle.untrained(role) and (role != "scav" or self.sampling.candidates > 1):
+                yield f"{role} of the bundle {self.bundle.manifest.name} is untrained: {loss}"
 
     def _estimate_windows(self, video: Video) -> int:
         c = self.config
@@ -147,7 +160,7 @@ class _Run(Work):
             "seconds": {k: round(v, 4) for k, v in timer.seconds.items()},
             "calls": dict(timer.calls),
             "total_seconds": round(seconds, 4),
-            "warnings": list(dict.fromkeys(self.warnings)),
+            "warnings": list(dict.fromkeys([*self.bundle.warnings, *self._untrained(), *self.warnings])),
         }
 
 

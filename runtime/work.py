@@ -9,7 +9,7 @@ import numpy as np
 
 from engines.contract import FloatArray, Int32Array
 from engines.feeds import CODEC_CHUNK
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, Loading
 from runtime.errors import Cancelled
 from runtime.sampling import Progress, SamplingConfig
 
@@ -36,18 +36,25 @@ class Work:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | Loading,
         sampling: SamplingConfig,
         on_progress: Callable[[Progress], None] | None,
         cancel: threading.Event | None,
     ) -> None:
-        self.bundle, self.config, self.sampling = bundle, bundle.config, sampling
+        self._bundle, self.config, self.sampling = bundle, bundle.config, sampling
         self.on_progress, self.cancel = on_progress, cancel
         self.timer = Timer()
-        self.warnings = list(bundle.warnings)
+        self.warnings: list[str] = []
         self.expected = 0  # windows, an estimate; 0 where the file does not say how long it is
         self.share = 0.0  # of the present window's steps that are done
         self.fraction = 0.0
+
+    @property
+    def bundle(self) -> Bundle:
+        """The open bundle. Waits for one that a thread opens; raises Cancelled, and what that thread failed with."""
+        if isinstance(self._bundle, Loading):
+            self._bundle = self._bundle.wait(self.check_cancel)
+        return self._bundle
 
     def check_cancel(self) -> None:
         """Raises Cancelled where the caller asked to stop."""

@@ -107,6 +107,7 @@ def install(monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRT) -> FakeTensorRT:
     modules = {"cuda": SimpleNamespace(bindings=bindings), "cuda.bindings": bindings, "cuda.bindings.runtime": trt.cuda}
     for name, module in (modules | {trt.__name__: trt}).items():
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("engines.cuda.driver_installed", lambda: True)
     return trt
 
 

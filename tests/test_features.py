@@ -52,6 +52,17 @@ def test_pieces_join_without_gaps_and_have_their_context(
     ]
 
 
+def test_pieces_are_few_and_of_one_length() -> None:
+    assert [end - begin for begin, end, *_ in pieces(replace(CONFIG, sync_stride=1, sync_context=10), 250)] == [
+        125,
+        125,
+    ]
+    assert [end - begin for begin, end, *_ in pieces(replace(CONFIG, sync_stride=8, sync_context=48), 256)] == [
+        128,
+        128,
+    ]
+
+
 def test_an_unknown_context_means_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "SYNC_PIECE", 16)
     assert list(pieces(replace(CONFIG, sync_context=0), 250)) == [(0, 250, 0, 250)]

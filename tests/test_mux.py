@@ -145,6 +145,17 @@ def test_flac_is_lossless(tmp_path: Path, source: Make) -> None:
     np.testing.assert_array_equal(sound_of(tmp_path / "a.mkv")[1], samples.astype(np.float32))
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_the_sound_is_that_of_the_wav(tmp_path: Path, source: Make, suffix: str) -> None:
+    """What a WAV's 16 bits do not hold makes no difference."""
+    fine = np.random.default_rng(0).uniform(-0.2, 0.2, RATE)
+    rounded = np.rint(fine * 32768) / 32768
+    below = np.random.default_rng(1).uniform(-0.4, 0.4, RATE) / 32768
+    mux(source(suffix), rounded, 48000, tmp_path / f"a.{suffix}")
+    mux(source(suffix), rounded + below, 48000, tmp_path / f"b.{suffix}")
+    np.testing.assert_array_equal(sound_of(tmp_path / f"a.{suffix}")[1], sound_of(tmp_path / f"b.{suffix}")[1])
+
+
 def test_variable_rate_is_kept(tmp_path: Path) -> None:
     times = [Fraction(t, 1000) for t in (0, 40, 500, 520, 900, 1700)]
     path = write_video(tmp_path / "a.mp4", Picture(times, Fraction(3, 10)))

@@ -438,6 +438,16 @@ def test_tensorrt_itself_runs_on_hopper(only_trt: FakeTensorRT) -> None:
     assert unavailable("trt") is None
 
 
+def test_without_a_driver_nothing_that_needs_one_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engines.cuda.DRIVER", "libno-such-driver.so")
+    for name in ("tensorrt_rtx", "tensorrt", "cuda.bindings"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert [unavailable(flavour) for flavour in ("rtx", "trt")] == ["no NVIDIA driver is installed"] * 2
+    assert not {"tensorrt_rtx", "tensorrt", "cuda.bindings"} & set(sys.modules)
+
+
 def test_absent_libraries(monkeypatch: pytest.MonkeyPatch, only_trt: FakeTensorRT) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     assert "cuda-bindings cannot be imported" in str(unavailable("trt"))
