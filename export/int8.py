@@ -17,7 +17,7 @@ CONTRIB = "com.microsoft"  # ONNX Runtime's own operators: this one scales colum
 LARGEST = 127
 ZERO = 128  # rows are stored as uint8 around it: the kind that every CPU multiplies with int8
 TINY = 1e-30  # a row of zeros is divided by it
-CONSTANTS = {
+CONSTANTS: dict[str, np.ndarray] = {
     "int8.one": np.array(1, np.float32),
     "int8.zero": np.array(ZERO, np.uint8),
     "int8.levels": np.array(LARGEST, np.float32),
@@ -35,7 +35,7 @@ def is_triangle(values: np.ndarray) -> bool:
 
 def widen(model: ModelProto) -> ModelProto:
     """A copy whose weights are float32, with no Cast in front of them (see `store_half`)."""
-    wide = ModelProto.FromString(model.SerializeToString())
+    wide: ModelProto = ModelProto.FromString(model.SerializeToString())
     halves = {w.name: w for w in wide.graph.initializer if w.data_type == TensorProto.FLOAT16}
     nodes = []
     for node in wide.graph.node:
