@@ -21,11 +21,11 @@ from eval_corpus import NAMES, RATE, hits, write_reference, write_system
 from media import Picture, Sound, steady, write_video
 
 from runtime.audio import OptionError, read_audio
-from train import listen
+from train.listen import __main__ as listen
 from train.evaluate_page import Clip
-from train.listen_plan import SECTIONS, Plan, usable
-from train.listen_ratings import Rating, Ratings, as_markdown, scores
-from train.listen_server import ListeningServer
+from train.listen.plan import SECTIONS, Plan, usable
+from train.listen.ratings import Rating, Ratings, as_markdown, scores
+from train.listen.server import ListeningServer
 from train.metrics import Sound as MeasuredSound
 
 pytestmark = pytest.mark.torch
@@ -265,7 +265,7 @@ def test_mean_opinion_scores(untaken: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_bad_name_is_refused_early() -> None:
-    from train.listen_ratings import check_listener
+    from train.listen.ratings import check_listener
 
     assert check_listener(" ann ") == "ann"
     for name in ("", "a\nb", None, 3):

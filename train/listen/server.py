@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from runtime.audio import OptionError
-from train.listen_plan import SECTIONS, Plan
-from train.listen_ratings import Ratings, check_listener
+from train.listen.plan import SECTIONS, Plan
+from train.listen.ratings import Ratings, check_listener
 
 LONGEST = 10_000  # bytes of a rating
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
@@ -32,7 +32,7 @@ class ListeningServer(ThreadingHTTPServer):
         self.folder, self.plan = folder, Plan.load(folder)
         self.ratings = Ratings(folder, self.plan)
         self.media = {f"/media/{item.id}.mp4" for item in self.plan.items}
-        self.page = files("train").joinpath("listen.html").read_bytes()
+        self.page = files(__package__).joinpath("page.html").read_bytes()
         super().__init__((host, port), Handler)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime.audio import OptionError
 from train.evaluate_report import number
-from train.listen_plan import FULL, LOW, SECTIONS, Item, Plan
+from train.listen.plan import FULL, LOW, SECTIONS, Item, Plan
 from train.statistics import crossed_interval
 
 LONGEST_NAME = 80

@@ -21,9 +21,9 @@ with extra("bench", __name__):
     from train.checkpoint import write_json
     from train.evaluate import Evaluation
     from train.evaluate_files import read_list, scan, scan_systems
-    from train.listen_plan import Plan, make
-    from train.listen_ratings import Ratings, as_markdown, scores
-    from train.listen_server import ListeningServer
+    from train.listen.plan import Plan, make
+    from train.listen.ratings import Ratings, as_markdown, scores
+    from train.listen.server import ListeningServer
 
 
 def run_make(args: argparse.Namespace) -> None:
