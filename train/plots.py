@@ -15,6 +15,7 @@ from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
 Floats = NDArray[np.floating]
 FFT = 1024
 RANGE = 80  # dB below the loudest that a spectrogram shows
+QUIETEST = -42.0  # level of the loudest, at least: 90 dB below a full sine's, or silence would look loud
 DPI = 110
 COLOURS = {"picture": "tab:gray", "truth": "tab:blue", "made": "tab:red"}
 
@@ -57,16 +58,16 @@ def spectrogram(audio: Floats, hop: int) -> Floats:
 def draw_spectrogram(axes: Axes, audio: Floats, rate: int, top: float | None = None) -> float:
     """Draw it and return its loudest level; `top` gives two pictures one scale."""
     level = spectrogram(audio, max(1, min(FFT // 4, len(audio) // 400)))
-    top = float(level.max()) if top is None else top
+    top = max(float(level.max()), QUIETEST) if top is None else top
     extent = (0.0, len(audio) / rate, 0.0, rate / 2000)
-    axes.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=top - RANGE, vmax=top, cmap="magma")
+    axes.imshow(level.T - top, origin="lower", aspect="auto", extent=extent, vmin=-RANGE, vmax=0, cmap="magma")
     return top
 
 
 def spectrogram_pairs(
     path: Path, pairs: Sequence[tuple[str, Floats, Floats]], rate: int, made: str = "decoded"
 ) -> None:
-    """Originals above, sounds made of or for them below, on the same scale."""
+    """Originals above, sounds made of or for them below, on the scale of the original's loudest."""
     figure = Figure(figsize=(3.2 * len(pairs), 5.6), layout="constrained")
     grid = figure.subplots(2, len(pairs), squeeze=False)
     for k, (name, original, decoded) in enumerate(pairs):
@@ -76,6 +77,7 @@ def spectrogram_pairs(
         grid[1][k].set_xlabel("seconds")
     for axes, word in zip(grid[:, 0], ("original", made), strict=True):
         axes.set_ylabel(f"{word}, kHz")
+    figure.colorbar(grid[0][0].images[0], ax=grid, label="dB below the original's loudest", pad=0.01, aspect=40)
     save(figure, path)
 
 
