@@ -374,8 +374,9 @@ def test_shown_clips_are_spread() -> None:
     assert choose(names, 5) == {"00", "02", "04", "06", "08"}
 
 
-def test_av_benchmark_layout(corpus: Path, tmp_path: Path) -> None:
-    export = AVBenchmark(tmp_path / "av")
+def test_av_benchmark_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    export = AVBenchmark(Path("av"))
     film = tmp_path / "film.mp4"
     write_video(film, Picture(steady(25, 25)))
     long, short = (MeasuredSound(np.full(n * RATE, 0.5, np.float32), RATE) for n in (SECONDS + 1, SECONDS - 1))
@@ -392,6 +393,7 @@ def test_av_benchmark_layout(corpus: Path, tmp_path: Path) -> None:
     words = export.words()
     assert words[0].startswith("2 clips") and words[1].startswith("left out for av-benchmark: brief")
     assert any("evaluate.py" in line and "--audio_length=8" in line for line in words)
+    assert all(f"--gt_cache {tmp_path / 'av' / 'gt_cache'} " in line for line in words[2:])  # run elsewhere
 
 
 def test_measures_must_be_known() -> None:
