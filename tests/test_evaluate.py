@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from conftest import Bundles
 from eval_corpus import NAMES, RATE, hits, low_pass, write_reference, write_system
+from matplotlib.figure import Figure
 from media import Picture, Sound, steady, write_video
 from tiny_system import tiny_components
 from tiny_system import write_system as write_components
@@ -22,14 +24,16 @@ from runtime.audio import OptionError, read_audio, write_wav
 from runtime.video import Video
 from train import evaluate
 from train.evaluate_avbench import SECONDS, AVBenchmark
+from train.evaluate_codec import reconstruct
 from train.evaluate_files import clip_name, fit, read_list, scan, scan_systems
 from train.evaluate_page import Clip, choose
-from train.evaluate_report import Report, Section, as_json, as_markdown
+from train.evaluate_report import Report, Section, as_json, as_markdown, number
 from train.evaluate_scores import Loaded, Tally, columns, measure
 from train.metrics import METRICS, Metric, Pair, Weights
 from train.metrics import Sound as MeasuredSound
 from train.metrics.onsets import RATE as ONSET_RATE
 from train.metrics.onsets import onset_scores
+from train.plots import RANGE, draw_spectrogram
 
 pytestmark = pytest.mark.torch
 
@@ -108,6 +112,24 @@ def test_codecs_own_row(corpus: Path, bundles: Bundles, tmp_path: Path, one_thre
         best = [line for line in (out / "report" / "report.md").read_text().splitlines() if line.startswith("| codec")]
         assert best and "**" not in "".join(best)
     assert evaluate.main([str(corpus / "same"), "--reference", str(corpus / "same"), "--out", "x", "--codec", "."]) == 1
+
+
+class Hissing:
+    """A codec whose silence is not quite silent."""
+
+    name, rate = "hissing", RATE
+
+    def encode(self, audio: NDArray[np.float32]) -> NDArray[np.int32]:
+        return np.zeros((1, len(audio)), np.int32)
+
+    def decode(self, codes: NDArray[np.int32]) -> NDArray[np.float32]:
+        return np.random.default_rng(0).uniform(-1e-5, 1e-5, codes.shape[1] + 7).astype(np.float32)
+
+
+def test_codecs_hiss_below_16_bits_is_no_onset() -> None:
+    """As in the files of systems that use the same codec."""
+    silence = MeasuredSound(np.zeros(2 * RATE, np.float32), RATE)
+    assert not reconstruct(Hissing(), silence).samples.any()
 
 
 # ---------------------------------------------------------------- bad input
@@ -314,8 +336,10 @@ def test_tables_are_the_papers() -> None:
     assert "| ours | – | – | **2.000** [1.900, 2.100] | – | – | 0.100 [0.000, 0.200] | – |" in lines
     assert "| theirs | – | – | 3.000 [2.900, 3.100] | – | – | **0.200** [0.100, 0.300] | – |" in lines
     assert "| DAC reconstruction | – | – | 0.500 [0.400, 0.600] | – | – | 0.900 [0.800, 1.000] | – |" in lines
+    assert not any("Fewer" in line for line in lines)  # each value is of 7 clips
     assert "- SS is left out: ..." in lines and "| ours | 12.00 [11.90, 12.10] |" in lines
     assert as_json(report)["systems"]["ours"]["FAD"] == entry(2.0)
+    assert [number(x) for x in (-0.0001, 0.5, 10, 123.456, 3974.18)] == ["0.000", "0.500", "10.00", "123.5", "3974"]
 
 
 # ---------------------------------------------------------------- what a person looks at
@@ -324,6 +348,7 @@ def test_page_has_players_strips_and_spectrograms(corpus: Path, tmp_path: Path) 
     systems = [f"a & b={corpus / 'same'}", "--reference", str(corpus / "reference"), "--out", str(out)]
     assert evaluate.main([*systems, "--show", "1", "--metrics", "onsets"]) == 0
     page = (out / "index.html").read_text()
+    assert "The result is complete." in page and "onset_lift: that minus" in page
     assert page.count("<video ") == 2 and "<figcaption>a &amp; b</figcaption>" in page and "http" not in page
     made = out / "media" / "ape" / "a & b.mp4"
     with Video(made) as video:
@@ -334,14 +359,24 @@ def test_page_has_players_strips_and_spectrograms(corpus: Path, tmp_path: Path) 
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_silence_looks_dark_beside_the_loudest() -> None:
+    axes = Figure().subplots(1, 2)
+    for one, audio in zip(axes, (np.zeros(RATE), np.sin(np.arange(RATE))), strict=True):
+        draw_spectrogram(one, audio, RATE)
+    silence, sound = (one.images[0] for one in axes)
+    assert silence.get_array().max() < -0.9 * RANGE and sound.get_array().max() == 0
+    assert silence.get_clim() == sound.get_clim() == (-RANGE, 0)
+
+
 def test_shown_clips_are_spread() -> None:
     names = [f"{n:02}" for n in range(10)]
     assert choose(names, 0) == frozenset() and choose(names, 99) == frozenset(names)
     assert choose(names, 5) == {"00", "02", "04", "06", "08"}
 
 
-def test_av_benchmark_layout(corpus: Path, tmp_path: Path) -> None:
-    export = AVBenchmark(tmp_path / "av")
+def test_av_benchmark_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    export = AVBenchmark(Path("av"))
     film = tmp_path / "film.mp4"
     write_video(film, Picture(steady(25, 25)))
     long, short = (MeasuredSound(np.full(n * RATE, 0.5, np.float32), RATE) for n in (SECONDS + 1, SECONDS - 1))
@@ -358,6 +393,7 @@ def test_av_benchmark_layout(corpus: Path, tmp_path: Path) -> None:
     words = export.words()
     assert words[0].startswith("2 clips") and words[1].startswith("left out for av-benchmark: brief")
     assert any("evaluate.py" in line and "--audio_length=8" in line for line in words)
+    assert all(f"--gt_cache {tmp_path / 'av' / 'gt_cache'} " in line for line in words[2:])  # run elsewhere
 
 
 def test_measures_must_be_known() -> None:

@@ -100,14 +100,14 @@ class Evaluation:
             if reference is None:
                 continue
             clip = Clip(name, reference, media.film, {})
+            if self.codec is not None:
+                clip.made[row_name(self.codec)] = reconstruct(self.codec, reference)
             for folder in self.systems:
                 if name in folder.clips:
                     sound, problems = read_sound(folder.clips[name], folder.name, name)
                     self.problems += problems
                     if sound is not None:
                         clip.made[folder.name] = sound
-            if self.codec is not None:
-                clip.made[row_name(self.codec)] = reconstruct(self.codec, reference)
             yield clip
 
     def score(self, clip: Clip, measures: Sequence[Loaded]) -> Iterator[tuple[str, Measured]]:
@@ -192,6 +192,7 @@ def run(args: argparse.Namespace) -> Report:
     ceiling = None if codec is None else row_name(codec)
     report = Report(str(args.reference), columns(measures), sections, ceiling, missing)
     report.problems, report.measured_with = evaluation.problems, facts(measures, args.weights, codec)
+    report.meanings = {loaded.metric.name: loaded.metric.title for loaded in measures}
     shown.finish(report)
     write_report(report, args.out)
     return report

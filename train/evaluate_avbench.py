@@ -51,14 +51,15 @@ class AVBenchmark:
         write_wav(folder / f"{name}.wav", samples, RATE)
 
     def words(self) -> list[str]:
-        """What was written, and the commands that go on from it (in av-benchmark's folder)."""
+        """What was written, and the commands that go on from it in av-benchmark's folder, so with absolute paths."""
         lines = [f"{self.written} clips for av-benchmark in {self.out}, {len(self.left_out)} left out"]
         lines += [f"left out for av-benchmark: {line}" for line in self.left_out]
-        truth = ["--gt_audio", self.out / "gt_audio", "--gt_cache", self.out / "gt_cache"]
+        out = self.out.resolve()
+        truth = ["--gt_audio", out / "gt_audio", "--gt_cache", out / "gt_cache"]
         length = f"--audio_length={SECONDS}"
-        videos = ["--video_path", self.out / "videos", "--gt_batch_size", 8]
+        videos = ["--video_path", out / "videos", "--gt_batch_size", 8]
         commands = [["extract_video.py", *truth[2:], *videos, length]]
         for system in sorted(self.systems):
-            made = ["--pred_audio", self.out / "pred_audio" / system, "--pred_cache", self.out / "pred_cache" / system]
-            commands.append(["evaluate.py", *truth, *made, length])
+            made = ["--pred_audio", out / "pred_audio" / system, "--pred_cache", out / "pred_cache" / system]
+            commands.append(["evaluate.py", *truth, *made, length, "--skip_clap"])  # there are no captions
         return lines + ["  python " + shlex.join(map(str, command)) for command in commands]

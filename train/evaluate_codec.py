@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from runtime.audio import OptionError
+from runtime.audio import OptionError, pcm16
 from train import checkpoint
 from train.extras import extra
 from train.metrics import Sound
@@ -91,6 +91,10 @@ def row_name(codec: Codec) -> str:
 
 
 def reconstruct(codec: Codec, sound: Sound) -> Sound:
-    """The sound after the codec, as long as before."""
+    """The sound after the codec, as long as before and as a 16-bit file holds it, which is what systems write.
+
+    Otherwise a hiss far below one step of 16 bits would count as onsets, for onsets are sought below any peak.
+    """
     audio = sound.at(codec.rate)
-    return Sound(codec.decode(codec.encode(audio))[: len(audio)], codec.rate)
+    decoded = codec.decode(codec.encode(audio))[: len(audio)]
+    return Sound(pcm16(decoded).astype(np.float32) / 32768, codec.rate)

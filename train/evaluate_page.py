@@ -10,7 +10,7 @@ import numpy as np
 from runtime.audio import MediaError, replacing
 from train.evaluate_files import RATE
 from train.evaluate_media import write_playable
-from train.evaluate_report import ARROWS, Report, Section, cell
+from train.evaluate_report import ARROWS, Report, Section, best_of, cell, state
 from train.metrics import Sound
 from train.metrics.onsets import RATE as ONSET_RATE
 from train.movement import frame_difference
@@ -23,7 +23,21 @@ h1, h2, h3 { line-height: 1.2; } .clip { border-top: 1px solid #ccc; padding: 1r
 figure { margin: 0; } figcaption { font-weight: 600; } video, audio, img { width: 100%; }
 table { border-collapse: collapse; } td, th { padding: .25rem .75rem; text-align: right; white-space: nowrap; }
 td:first-child, th:first-child { text-align: left; } .scroll { overflow-x: auto; }
+.best { font-weight: 600; } li { overflow-wrap: anywhere; }
 """
+
+
+WHERE = 'Files and all details: <a href="report.md">report.md</a>, <a href="report.json">report.json</a>. '
+WHERE += "In brackets: 95 % intervals over clips."
+STRIPS = (
+    "Under each player, from above: how much the picture changes, the strength of onsets in the true and in the made "
+    "sound, both spectrograms. Each curve and each spectrogram is scaled to its own loudest. Ticks are onsets; the "
+    "dotted lines are the true ones. A picture opens in full size."
+)
+PAIRS = "The true sounds above, what was made for them below, as levels below the true sound's loudest."
+
+
+BEST = ' class="best"'
 
 
 @dataclass(frozen=True)
@@ -107,20 +121,25 @@ def bar_panels(report: Report, section: Section) -> list[tuple[str, list[Bar]]]:
 def page(report: Report, shown: Shown) -> str:
     """index.html: needs no server and no network."""
     title = f"Evaluation against {escape(report.reference)}"
-    body = [f"<h1>{title}</h1>", '<p>Numbers with all details: <a href="report.md">report.md</a>.</p>']
+    body = [f"<h1>{title}</h1>", f"<p>{escape(state(report))} {WHERE}</p>"]
     for number, section in enumerate(report.sections):
         body += [f"<h2>{escape(section.name)}: {section.clips} clips</h2>", *html_table(report, section)]
         if (shown.out / f"bars-{number}.png").exists():
             body.append(f'<img src="bars-{number}.png" alt="bars with 95 % intervals">')
-    body.append("<h2>Clips</h2>")
+    told = [*(f"{name}: {words}" for name, words in report.meanings.items()), *report.left_out]
+    body += ["<ul>", *(f"<li>{escape(line)}</li>" for line in told), "</ul>"]
+    if shown.players:
+        body += ["<h2>Clips</h2>", f"<p>{STRIPS}</p>"]
     for clip, files in shown.players.items():
         body += [f'<section class="clip"><h3>{escape(clip)}</h3><div class="players">']
         for system, file in files.items():
             body.append(player(clip, system, file))
         body.append("</div></section>")
+    if shown.pairs:
+        body += ["<h2>Spectrograms</h2>", f"<p>{PAIRS}</p>"]
     for system in shown.pairs:
         name = quote(f"{system}.png")
-        body += [f"<h2>Spectrograms: {escape(system)}</h2>", f'<img src="spectrograms/{name}" alt="spectrograms">']
+        body += [f"<h3>{escape(system)}</h3>", f'<img src="spectrograms/{name}" alt="spectrograms">']
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n'
@@ -146,7 +165,8 @@ def html_table(report: Report, section: Section) -> list[str]:
     columns = [c for c in report.columns if any(c in row for row in section.rows.values())]
     lines = ['<div class="scroll"><table><tr><th></th>']
     lines += [f"<th>{escape(c)} {ARROWS[report.columns[c]]}</th>" for c in columns]
+    best = {c: best_of(section.rows, c, report.columns[c], report.ceiling) for c in columns}
     for name, row in section.rows.items():
-        cells = "".join(f"<td>{cell(row.get(c), False)}</td>" for c in columns)
+        cells = "".join(f"<td{BEST if best[c] == name else ''}>{cell(row.get(c), False)}</td>" for c in columns)
         lines.append(f"</tr><tr><td>{escape(name)}</td>{cells}")
     return [*lines, "</tr></table></div>"]

@@ -43,6 +43,7 @@ class Report:
     left_out: list[str] = field(default_factory=list)  # measures, and why
     problems: list[Problem] = field(default_factory=list)
     measured_with: dict[str, Any] = field(default_factory=dict)
+    meanings: dict[str, str] = field(default_factory=dict)  # measure -> what it is
 
     @property
     def complete(self) -> bool:
@@ -64,6 +65,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "subsets": {section.name: {"clips": section.clips, "systems": section.rows} for section in subsets},
         "doubts": {section.name: section.doubts for section in report.sections},
         "better": report.columns,
+        "meanings": report.meanings,
         "left_out": report.left_out,
         "counts": dict(Counter(p.kind for p in report.problems)),
         "problems": problems,
@@ -73,7 +75,9 @@ def as_json(report: Report) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- Markdown
 def number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+    """At most three decimals, and no more than four figures where there is a decimal point."""
+    decimals = next((3 - k for k in range(3) if abs(value) < 10 ** (k + 1)), 0)
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: never -0.000
 
 
 def cell(entry: Mapping[str, Any] | None, best: bool) -> str:
@@ -113,11 +117,17 @@ def section_words(report: Report, section: Section) -> list[str]:
     if others:
         lines += ["", "Measures without weights, and others.", "", *table(report, section, others)]
     counts = {n: sorted({entry["clips"] for entry in row.values()}) for n, row in section.rows.items()}
+    fewer = (
+        " Fewer: a clip that says nothing, as without onsets in both sounds."
+        if any(len(have) > 1 for have in counts.values())
+        else ""
+    )
     doubts = [f"Means little, for it needs more clips: {'; '.join(section.doubts)}."] if section.doubts else []
     words = [
         f"{name} {'–'.join(str(k) for k in (have[0], have[-1])[: len(have)])}" for name, have in counts.items() if have
     ]
-    return [*lines, "", f"Clips per value: {'; '.join(words)}." if words else "No clip could be scored.", *doubts, ""]
+    told = f"Clips per value: {'; '.join(words)}.{fewer}" if words else "No clip could be scored."
+    return [*lines, "", told, *doubts, ""]
 
 
 def problem_words(report: Report) -> list[str]:
@@ -134,12 +144,20 @@ def problem_words(report: Report) -> list[str]:
     return [*lines, ""]
 
 
+def state(report: Report) -> str:
+    """The first sentence."""
+    how = "complete" if report.complete else "NOT complete: clips were left out, see Files"
+    return f"The result is {how}. {date.today().isoformat()}."
+
+
 def as_markdown(report: Report) -> str:
     """The whole report.md."""
-    state = "complete" if report.complete else "NOT complete: clips were left out, see Files"
-    lines = [f"# Evaluation against {report.reference}", "", f"The result is {state}. {date.today().isoformat()}.", ""]
+    lines = [f"# Evaluation against {report.reference}", "", state(report), ""]
     for section in report.sections:
         lines += section_words(report, section)
+    lines += ["## What the columns are", ""]
+    lines += [f"- {name}: {title}" for name, title in report.meanings.items()]
+    lines += ["- ↑ higher is better, ↓ lower is better; –: not measured", ""]
     if report.left_out:
         lines += ["## Measures left out", "", *(f"- {line}" for line in report.left_out), ""]
     lines += problem_words(report)

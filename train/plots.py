@@ -15,7 +15,9 @@ from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
 Floats = NDArray[np.floating]
 FFT = 1024
 RANGE = 80  # dB below the loudest that a spectrogram shows
+QUIETEST = -42.0  # level of the loudest, at least: 90 dB below a full sine's, or silence would look loud
 DPI = 110
+ABREAST = 4  # pairs of spectrograms
 COLOURS = {"picture": "tab:gray", "truth": "tab:blue", "made": "tab:red"}
 
 
@@ -57,25 +59,31 @@ def spectrogram(audio: Floats, hop: int) -> Floats:
 def draw_spectrogram(axes: Axes, audio: Floats, rate: int, top: float | None = None) -> float:
     """Draw it and return its loudest level; `top` gives two pictures one scale."""
     level = spectrogram(audio, max(1, min(FFT // 4, len(audio) // 400)))
-    top = float(level.max()) if top is None else top
+    top = max(float(level.max()), QUIETEST) if top is None else top
     extent = (0.0, len(audio) / rate, 0.0, rate / 2000)
-    axes.imshow(level.T, origin="lower", aspect="auto", extent=extent, vmin=top - RANGE, vmax=top, cmap="magma")
+    axes.imshow(level.T - top, origin="lower", aspect="auto", extent=extent, vmin=-RANGE, vmax=0, cmap="magma")
     return top
 
 
 def spectrogram_pairs(
     path: Path, pairs: Sequence[tuple[str, Floats, Floats]], rate: int, made: str = "decoded"
 ) -> None:
-    """Originals above, sounds made of or for them below, on the same scale."""
-    figure = Figure(figsize=(3.2 * len(pairs), 5.6), layout="constrained")
-    grid = figure.subplots(2, len(pairs), squeeze=False)
+    """Originals above, sounds made of or for them below, on the scale of the original's loudest."""
+    columns, lines = min(ABREAST, len(pairs)), -(-len(pairs) // ABREAST)
+    figure = Figure(figsize=(3.2 * columns, 5.6 * lines), layout="constrained")
+    grid = figure.subplots(2 * lines, columns, squeeze=False)
+    for axes in grid.flat[:]:
+        axes.set_visible(False)
     for k, (name, original, decoded) in enumerate(pairs):
-        top = draw_spectrogram(grid[0][k], original, rate)
-        draw_spectrogram(grid[1][k], decoded, rate, top)
-        grid[0][k].set_title(name, fontsize=10)
-        grid[1][k].set_xlabel("seconds")
-    for axes, word in zip(grid[:, 0], ("original", made), strict=True):
-        axes.set_ylabel(f"{word}, kHz")
+        line, column = divmod(k, ABREAST)
+        above, below = grid[2 * line : 2 * line + 2, column]
+        draw_spectrogram(below, decoded, rate, draw_spectrogram(above, original, rate))
+        above.set_title(name, fontsize=10)
+        below.set_xlabel("seconds")
+        for axes, word in ((above, "original"), (below, made)):
+            axes.set_visible(True)
+            axes.set_ylabel(f"{word}, kHz" if column == 0 else "")
+    figure.colorbar(grid[0][0].images[0], ax=grid, label="dB below the original's loudest", pad=0.01, aspect=40)
     save(figure, path)
 
 

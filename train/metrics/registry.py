@@ -166,7 +166,10 @@ METRICS: dict[str, Metric] = {
             _ss, (SPARSESYNC,), video=True,
         ),
         Metric(
-            "onsets", "Onsets within 0.1 s of the truth's, and envelopes, without a network", "clip",
+            "onsets",
+            "onset_f1: onsets within 0.1 s of the true ones, one to one; onset_lift: that minus what they score by "
+            "chance; onset_ap: average precision; onset_r, energy_r: correlation of onset strengths, of energies",
+            "clip",
             dict.fromkeys(("onset_f1", "onset_lift", "onset_ap", "onset_r", "energy_r"), "higher"),
             _onsets,
         ),
