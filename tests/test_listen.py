@@ -21,8 +21,8 @@ from eval_corpus import NAMES, RATE, hits, write_reference, write_system
 from media import Picture, Sound, steady, write_video
 
 from runtime.audio import OptionError, read_audio
-from train.listen import __main__ as listen
 from train.evaluate_page import Clip
+from train.listen import __main__ as listen
 from train.listen.plan import SECTIONS, Plan, usable
 from train.listen.ratings import Rating, Ratings, as_markdown, scores
 from train.listen.server import ListeningServer
