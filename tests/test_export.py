@@ -345,7 +345,7 @@ def reuse(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     """The command takes the files of `source` instead of exporting again."""
 
     def copy(_options: object, _modules: object, _graphs: object, folder: Path) -> cli.Files:
-        manifest = Manifest._read(source)
+        manifest = Manifest.read(source)
         for name in manifest.files:
             shutil.copy(source / name, folder / name)
         return {
@@ -362,7 +362,7 @@ def test_a_wrong_graph_fails_the_export(
     """One weight of `step` altered by a tenth: exit code 1, and no bundle unless asked for."""
     broken = Path(shutil.copytree(bundle.folder, tmp_path / "broken"))
     (broken / "step.int8.onnx").unlink()
-    manifest = Manifest._read(broken)
+    manifest = Manifest.read(broken)
     replace(manifest, files={k: v for k, v in manifest.files.items() if v.precision != "int8"}).save(broken)
     model = bundle.proto("step")
     for head in model.graph.initializer:

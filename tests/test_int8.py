@@ -127,7 +127,7 @@ def test_again_means_the_same(own: Path) -> None:
     assert quantise.main([str(own)]) == 0
     first = listing(own)
     (own / FILE).write_bytes(b"x")  # a step that was made from other weights, say
-    manifest = Manifest._read(own)
+    manifest = Manifest.read(own)
     old = BundleFile("step", "int8", 1, sha256(own / FILE))
     Manifest(manifest.name, manifest.config, {**manifest.files, FILE: old}).save(own)
     assert quantise.main([str(own)]) == 0
