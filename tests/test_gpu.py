@@ -53,7 +53,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reference() -> tuple[np.ndarray, list[Step]]:
     """Codes and steps of a whole loop on the CPU."""
-    pipeline = runtime.load(MINI, "cpu")
+    pipeline = runtime.load(MINI, "cpu", precision="fp16")
     recorder = Recorder(pipeline.bundle)
     return pipeline.generate(CLIP, SAMPLING)[0].codes, recorder.steps
 
@@ -75,7 +75,7 @@ def bundle(request: pytest.FixtureRequest) -> Iterator[Bundle]:
     if reason is not None:
         pytest.skip(f"{name}: {reason}")
     folder = request.getfixturevalue("half") if precision == "half" else MINI
-    bundle = Bundle(folder, name)
+    bundle = Bundle(folder, name, precision="fp16")
     yield bundle
     bundle.close()
 
