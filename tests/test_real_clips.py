@@ -79,7 +79,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 def test_a_candidates_tokens_do_not_depend_on_its_batch() -> None:
     """Step by step from the same codes, for one token that rounds the other way changes all that is decided later."""
-    bundle = Bundle()
+    bundle = Bundle(precision="fp16")  # int8 rounds to steps that a last digit of attention can cross
     config, batch = bundle.config, 3
     feeds, length = first_window(bundle, EXAMPLE)
     feeds["guidance"] = np.array(3, np.float32)
