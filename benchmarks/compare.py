@@ -13,16 +13,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import runtime
+from engines.backends import AUTO, PRECISIONS
 from train.statistics import summarise, words
 
 Rows = list[dict[str, Any]]
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--engines, --backend, --guidance, --candidates and --compare-candidates."""
+    """--engines, --backend, --precision, --guidance, --candidates and --compare-candidates."""
     add = parser.add_argument
     add("--engines", type=Path, action="append", help="bundle (default: the shipped one); again for a comparison")
     add("--backend", default="auto", help="backend (default: auto)")
+    add("--precision", choices=(AUTO, *PRECISIONS), action="append",
+        help="of the step (default: what the backend prefers); again for a comparison")  # fmt: skip
     add("--guidance", type=float, default=3.0, help="guidance (default: 3)")
     add("--candidates", type=int, default=1, help="SCAV chooses the best of so many (default: 1)")
     add("--compare-candidates", action="store_true", help="score all of them: SCAV's choice against mean and best")
@@ -35,11 +38,16 @@ def check_options(args: Namespace) -> None:
     names = [folder.resolve().name for folder in args.engines or []]
     if len(set(names)) < len(names):
         raise runtime.OptionError("bundles are told apart by their folders' names, and two are alike; rename one")
+    if len(set(args.precision or [])) < len(args.precision or []):
+        raise runtime.OptionError(f"--precision was given twice alike: {', '.join(args.precision)}; give each once")
 
 
-def bundle_folders(args: Namespace) -> dict[str, Path | None]:
-    """The bundles of --engines by the names of their folders."""
-    return {folder.resolve().name: folder for folder in args.engines} if args.engines else {"shipped": None}
+def compared(args: Namespace) -> dict[str, tuple[Path | None, str]]:
+    """Name -> folder and precision of what is compared: every bundle of --engines in every --precision."""
+    folders = {folder.resolve().name: folder for folder in args.engines} if args.engines else {"shipped": None}
+    precisions = args.precision or [AUTO]
+    several = len(precisions) > 1
+    return {f"{n}-{p}" if several else n: (folder, p) for n, folder in folders.items() for p in precisions}
 
 
 def sampling_options(args: Namespace) -> dict[str, Any]:

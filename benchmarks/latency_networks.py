@@ -38,9 +38,8 @@ def counted(system: Path, role: str, method: str, make: Callable[[], Any]) -> fl
     from train.checkpoint import KINDS, read_meta, resolve
 
     entry = read_meta(system)["components"][role]
-    network = (
-        resolve(KINDS[entry["kind"]]).from_config(entry["config"]).eval().to("meta")
-    )  # open_clip cannot build there
+    network = resolve(KINDS[entry["kind"]]).from_config(entry["config"]).eval()
+    network.to("meta")  # after it is built: open_clip cannot build there
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         getattr(network, method)(make())
     return float(counter.get_total_flops())

@@ -10,6 +10,7 @@ import numpy as np
 
 import runtime
 from benchmarks.spent import Spent
+from engines.backends import AUTO
 from engines.base import Array
 from runtime.bundle import Bundle
 
@@ -20,10 +21,12 @@ KEPT = 256  # answers; a 10 s clip needs about ten
 class RememberingBundle(Bundle):
     """The encoders' answers are kept and given again for equal frames; all else runs as always."""
 
-    def __init__(self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
+    ) -> None:
         self._answers: dict[tuple[str, bytes], tuple[tuple[Array, ...], Spent]] = {}
         self.saved = Spent()  # by all answers that were given again
-        super().__init__(folder, backend, threads)
+        super().__init__(folder, backend, threads, precision)
 
     def run(self, graph: str, **feeds: Array) -> tuple[Array, ...]:
         """As Bundle.run. The answer must not be changed."""
@@ -49,8 +52,10 @@ class RememberingPipeline(runtime.Pipeline):
 
     bundle: RememberingBundle
 
-    def __init__(self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0) -> None:
-        super().__init__(RememberingBundle(folder, backend, threads))
+    def __init__(
+        self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
+    ) -> None:
+        super().__init__(RememberingBundle(folder, backend, threads, precision))
 
     def timed(self, clip: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Spent]:
         """The takes of a clip, and what a call that encodes everything takes."""

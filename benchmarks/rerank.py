@@ -4,7 +4,8 @@ For every clip and seed: one sound, the best of N by SCAV, and what each budget 
 50 ms of the true track, lift over chance at 100 ms, the SCAV distance of the choice (after all steps), its rank among
 all N (0 is the best), whether it is plain's choice, and seconds and processor seconds of whole calls, taken in turn (a
 picture is encoded once, and what that took is counted in every call). Means over clips with a bootstrap 95 % interval;
-the last line is one JSON object.
+the last line is one JSON object. A candidate's tokens depend on its batch where the step is in int8, and then ranks and
+distances are of its twin in plain's batch: --precision fp16 keeps them equal.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import runtime
 from benchmarks.remember import RememberingPipeline
 from benchmarks.report import command, finish, result, table
 from benchmarks.scan import TOLERANCE, Truth, against, read_truths
+from engines.backends import AUTO, PRECISIONS
 from runtime.sampling import read_budget
 from train.statistics import summarise, words
 
@@ -94,13 +96,14 @@ def run(args: argparse.Namespace) -> None:
         raise runtime.OptionError(f"--candidates is {args.candidates}; it must be 2 or more, or there is no choice")
     systems({"steps": args.steps}, args.candidates, args.budget)  # refuses now what it would refuse in an hour
     truths = read_truths(args.clips, args.limit)
-    pipeline = RememberingPipeline(args.engines, args.backend, args.threads)
+    pipeline = RememberingPipeline(args.engines, args.backend, args.threads, args.precision)
     rows, clips = compare(truths, pipeline, args)
     summaries = {name: summary(found, rows["plain"]) for name, found in rows.items()}
     cells = [[name, *(words(s[key], form) for key, form in FIGURES.items())] for name, s in summaries.items()]
     print(table([f"of {args.candidates}", *FIGURES], cells))
     facts = {"steps": args.steps, "candidates": args.candidates, "budgets": args.budget, "seeds": args.seeds}
     facts |= {"bundle": pipeline.bundle.manifest.name, "backend": pipeline.bundle.backend, "tolerance": TOLERANCE}
+    facts["step_in"] = pipeline.bundle.file_for("step")
     finish(result("rerank", facts | {"summary": summaries, "clips": clips}), args.out)
 
 
@@ -115,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--limit", type=int, default=16, help="at most so many clips (default: 16)")
     add("--engines", type=Path, help="bundle (default: the shipped one)")
     add("--backend", default="auto", help="backend (default: auto)")
+    add(
+        "--precision", choices=(AUTO, *PRECISIONS), default=AUTO, help="of the step (default: what the backend prefers)"
+    )
     add("--threads", type=int, default=0, help="CPU threads (default: the backend's choice)")
     add("--out", type=Path, help="also write the JSON to this file")
     return command(run, parser.parse_args(argv))

@@ -22,6 +22,7 @@ import numpy as np
 import runtime
 from benchmarks.remember import RememberingPipeline
 from benchmarks.report import command, find_clips, finish, plots_folder, result, table
+from engines.backends import AUTO, PRECISIONS
 from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.decode import SCHEDULES
@@ -231,7 +232,7 @@ def run(args: argparse.Namespace) -> None:
         runtime.SamplingConfig(**setting)  # refuses now what it would refuse in an hour
     plots_folder(args.plots)
     truths = read_truths(args.clips, args.limit)
-    pipeline = RememberingPipeline(args.engines, args.backend)
+    pipeline = RememberingPipeline(args.engines, args.backend, 0, args.precision)
     default = values.index(options[args.what]) if options[args.what] in values else None
     rows = scan(truths, pipeline, settings, default, args.seeds)
     summaries = [summary(r, None if default is None else rows[default]) for r in rows]
@@ -242,6 +243,7 @@ def run(args: argparse.Namespace) -> None:
         draw(args.plots / f"scan-{args.what}.png", args.what, values, summaries)
     facts = {"what": args.what, "default": options[args.what], "options": options, "seeds": args.seeds}
     facts |= {"bundle": pipeline.bundle.manifest.name, "backend": pipeline.bundle.backend, "tolerance": TOLERANCE}
+    facts["step_in"] = pipeline.bundle.file_for("step")
     facts["values"] = [
         {"value": value, "summary": s, "clips": [{"clip": t.path.name} | row for t, row in zip(truths, r, strict=True)]}
         for value, s, r in zip(values, summaries, rows, strict=True)
@@ -257,6 +259,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--values", help="values with commas between them (default: the paper's range)")
     add("--engines", type=Path, help="bundle (default: the shipped one)")
     add("--backend", default="auto", help="backend (default: auto)")
+    add(
+        "--precision", choices=(AUTO, *PRECISIONS), default=AUTO, help="of the step (default: what the backend prefers)"
+    )
     for name in VALUES:
         add(f"--{name.replace('_', '-')}", type=KINDS.get(name, float), help=f"{name} while another option is scanned")
     add("--seeds", type=int, default=2, help="sounds per clip and value (default: 2)")

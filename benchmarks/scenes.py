@@ -17,7 +17,7 @@ import numpy as np
 
 import runtime
 from benchmarks import semantics
-from benchmarks.compare import add_options, bundle_folders, check_options, sampling_options
+from benchmarks.compare import add_options, check_options, compared, sampling_options
 from benchmarks.report import command, find_clips, finish, plots_folder, result
 from benchmarks.scene_tables import print_tables, summary
 from engines.contract import FloatArray
@@ -67,9 +67,9 @@ class Bundled:
 
     copies: dict[tuple[str, ...], dict[str, float]] = {}  # noqa: RUF012 - one table for all
 
-    def __init__(self, name: str, folder: Path | None, backend: str) -> None:
+    def __init__(self, name: str, folder: Path | None, backend: str, precision: str) -> None:
         self.name = name
-        self.pipeline = runtime.load(folder, backend)
+        self.pipeline = runtime.load(folder, backend, precision=precision)
         bundle = self.pipeline.bundle
         self.codec = [bundle.manifest.files[bundle.file_for(g)].sha256 for g in ("codec_encoder", "codec_decoder")]
 
@@ -161,13 +161,14 @@ def run(args: argparse.Namespace) -> None:
     check_options(args)
     plots_folder(args.plots)
     clips = find_clips(args.clips, args.limit)
-    bundles = [Bundled(name, folder, args.backend) for name, folder in bundle_folders(args).items()]
+    bundles = [Bundled(name, folder, args.backend, precision) for name, (folder, precision) in compared(args).items()]
     judge, facts = semantics.train(args.sounds) if args.sounds else (None, None)
     rows = run_clips(args, clips, bundles, judge)
     measured = len(rows[bundles[0].name])
     if not measured:
         raise runtime.OptionError(f"none of the {len(clips)} clips of {args.clips} can be used")
     values: dict[str, Any] = {"steps": args.steps, "guidance": args.guidance, "candidates": args.candidates}
+    values["steps_in"] = {b.name: b.pipeline.bundle.file_for("step") for b in bundles}
     values |= {"seed": args.seed, "classifier": facts, "tolerance": TOLERANCE, "skipped": len(clips) - measured}
     values["summary"] = summary(rows)
     print_tables(values["summary"], facts)

@@ -21,10 +21,10 @@ import runtime
 from benchmarks.compare import (
     Rows,
     add_options,
-    bundle_folders,
     candidate_lines,
     candidates,
     check_options,
+    compared,
     differences,
     sampling_options,
 )
@@ -170,7 +170,7 @@ def run(args: argparse.Namespace) -> None:
     check_options(args)
     plots_folder(args.plots)
     clips = find_clips(args.clips)
-    pipelines = {name: RememberingPipeline(folder, args.backend) for name, folder in bundle_folders(args).items()}
+    pipelines = {n: RememberingPipeline(folder, args.backend, 0, p) for n, (folder, p) in compared(args).items()}
     rows = run_clips(args, clips, pipelines)
     measured = len(next(iter(rows.values())))
     if not measured:

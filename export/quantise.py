@@ -2,7 +2,7 @@
 
 What is written is judged before: the tokens that the int8 step draws, given the codes of every step, beside those of
 the step that it was made of. The exit code is a verdict: 0 when it is written. What it does to the sound is for
-`python -m benchmarks.scenes` to say, with the bundle and a copy of it as two --engines.
+`python -m benchmarks.scenes --precision fp16 --precision int8` to say.
 """
 
 import argparse

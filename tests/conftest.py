@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from corpus import TABLE, command, video
-from fake_engines import FakeBundle, small_config, write_bundle
+from fake_engines import FakeBundle, entry_of, rewrite_manifest, small_config, write_bundle
 from media import Picture, steady, write_video
 
 Clip = Callable[..., Path]
@@ -33,6 +33,15 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 def own_bundle(bundles: Bundles, tmp_path: Path) -> Path:
     """A bundle that the test may break."""
     return Path(shutil.copytree(bundles(), tmp_path / "own_bundle"))
+
+
+@pytest.fixture
+def two_steps(own_bundle: Path) -> Path:
+    """A bundle with `step` in int8, too (the same file: what it computes is tested elsewhere)."""
+    path = own_bundle / "step.int8.onnx"
+    path.write_bytes((own_bundle / "step.onnx").read_bytes())
+    rewrite_manifest(own_bundle, lambda m: m["files"].update({path.name: entry_of(path, "step", "int8")}))
+    return own_bundle
 
 
 @pytest.fixture

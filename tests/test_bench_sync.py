@@ -177,6 +177,20 @@ def test_sync_compares_bundles_and_candidates(
     assert f"paired lift, {a.name} - {b.name}: " in told and "choice - best of 3" in told
 
 
+def test_one_bundle_in_two_precisions(two_steps: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same file stands for both, so there is no difference; what ran them is told."""
+    options = ["--engines", str(two_steps), "--backend", "cpu", "--precision", "fp32", "--precision", "int8"]
+    names, steps = [f"{two_steps.name}-{p}" for p in ("fp32", "int8")], ["step.onnx", "step.int8.onnx"]
+    for command, extra in ((sync, ["--seeds", "1"]), (scenes, [])):
+        assert command.main([str(folder), *options, *extra, "--steps", "2"]) == 0
+        result = last_line(capsys)
+        assert result["steps_in"] == dict(zip(names, steps, strict=True))
+        (pair,) = result["summary"]["pairs"].items()  # type: ignore[index]
+        assert pair[0] == " - ".join(names) and (pair[1].get("lift") or pair[1])["mean"] == 0
+    assert sync.main([str(folder), *options, "--precision", "int8"]) == 1
+    assert "--precision was given twice alike" in capsys.readouterr().err
+
+
 def test_scenes_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     (folder / "foreign.mp4").write_bytes(b"no video")

@@ -12,6 +12,7 @@ def test_files_are_whole_and_small() -> None:
     sizes = [f.bytes for f in manifest.files.values()]
     assert sum(sizes) <= 60e6 and max(sizes) <= 30e6
     assert {f.graph for f in manifest.files.values()} == set(graphs(manifest.config))
+    assert {f.precision for f in manifest.files.values() if f.graph == "step"} == {"fp16", "int8"}
 
 
 def test_parity_was_measured_and_is_within_the_limits() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_cuda import FakeCuda
-from fake_engines import NEEDS_ORT, entry_of, rewrite_manifest
+from fake_engines import NEEDS_ORT, rewrite_manifest
 
 import runtime
 from engines import backends
@@ -24,15 +24,6 @@ from fake_tensorrt import FakeTensorRT, find, install
 pytestmark = NEEDS_ORT
 Capture = pytest.CaptureFixture[str]
 Clip = Callable[..., Path]
-
-
-@pytest.fixture
-def two_steps(own_bundle: Path) -> Path:
-    """A bundle with `step` in int8, too (the same file: what it computes is tested elsewhere)."""
-    path = own_bundle / "step.int8.onnx"
-    path.write_bytes((own_bundle / "step.onnx").read_bytes())
-    rewrite_manifest(own_bundle, lambda m: m["files"].update({path.name: entry_of(path, "step", "int8")}))
-    return own_bundle
 
 
 @pytest.fixture

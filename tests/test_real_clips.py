@@ -77,9 +77,13 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert first == second != other
 
 
-def test_a_candidates_tokens_do_not_depend_on_its_batch() -> None:
-    """Step by step from the same codes, for one token that rounds the other way changes all that is decided later."""
-    bundle = Bundle(precision="fp16")  # int8 rounds to steps that a last digit of attention can cross
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.999), ("int8", 0.9)])
+def test_a_candidates_tokens_do_not_depend_on_its_batch(precision: str, least: float) -> None:
+    """Step by step from the same codes, for one token that rounds the other way changes all that is decided later.
+
+    int8 rounds what a batch changes in the last digits of attention to coarse steps.
+    """
+    bundle = Bundle(precision=precision)
     config, batch = bundle.config, 3
     feeds, length = first_window(bundle, EXAMPLE)
     feeds["guidance"] = np.array(3, np.float32)
@@ -100,4 +104,4 @@ def test_a_candidates_tokens_do_not_depend_on_its_batch() -> None:
 
     masked = np.full(shape, config.mask_token, np.int32)
     decode(step, masked, noise, mask_token=config.mask_token, steps=8, diversity=8.0)
-    assert len(equal) == 8 and np.min(equal) >= 0.999
+    assert len(equal) == 8 and np.min(equal) >= least
