@@ -23,7 +23,7 @@ from train.dac import DAC, DACConfig, reach  # noqa: E402
 from train.loop import LoopConfig, fit  # noqa: E402
 from train.mobilenet import MobileNetV2, MobileNetV2Config  # noqa: E402
 from train.options import RecipeError  # noqa: E402
-from train.s3d import S3D, S3DConfig  # noqa: E402
+from train.s3d import S3D, S3DConfig, SepConv, Stem  # noqa: E402
 from train.scav import SCAV, SCAVConfig, contrastive_loss, distances  # noqa: E402
 from train.sync_clips import Clip, Take, distort, read_clips  # noqa: E402
 from train.sync_task import SyncOptions, SyncTask, match, score  # noqa: E402
@@ -177,6 +177,15 @@ def test_s3d_feature_is_centred_where_it_says(feature: str) -> None:
             response.append((module(frames) - module(still))[0, j].norm().item())
     assert response == pytest.approx(response[::-1], rel=1e-6)
     assert response[len(response) // 2] > 0
+
+
+@pytest.mark.parametrize("stride", [(1, 2), (2, 2)])
+def test_s3d_first_layer_in_two_dimensions_is_the_separable_convolution(stride: tuple[int, int]) -> None:
+    plain, fast = (cls(3, 5, 7, stride).double() for cls in (SepConv, Stem))
+    fast.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 9, 32, 24, dtype=torch.float64)
+    for train in (True, False):
+        torch.testing.assert_close(fast.train(train)(x), plain.train(train)(x))
 
 
 @pytest.mark.parametrize("frame_dim", [0, 6])
