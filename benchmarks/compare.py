@@ -20,13 +20,15 @@ Rows = list[dict[str, Any]]
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """--engines, --backend, --precision, --guidance, --candidates and --compare-candidates."""
-    add = parser.add_argument
+    """--engines, --backend, --precision, and what is sampled but steps and seed."""
+    add, default = parser.add_argument, runtime.SamplingConfig()
     add("--engines", type=Path, action="append", help="bundle (default: the shipped one); again for a comparison")
     add("--backend", default="auto", help="backend (default: auto)")
     add("--precision", choices=(AUTO, *PRECISIONS), action="append",
         help="of the step (default: what the backend prefers); again for a comparison")  # fmt: skip
-    add("--guidance", type=float, default=3.0, help="guidance (default: 3)")
+    for name in ("guidance", "diversity"):
+        value = getattr(default, name)
+        add(f"--{name}", type=float, default=value, help=f"{name} (default: {value:g})")
     add("--candidates", type=int, default=1, help="SCAV chooses the best of so many (default: 1)")
     add("--compare-candidates", action="store_true", help="score all of them: SCAV's choice against mean and best")
 
@@ -52,8 +54,8 @@ def compared(args: Namespace) -> dict[str, tuple[Path | None, str]]:
 
 def sampling_options(args: Namespace) -> dict[str, Any]:
     """Options of SamplingConfig but the seed: all candidates come back where all are scored."""
-    takes = args.candidates if args.compare_candidates else 1
-    return {"steps": args.steps, "guidance": args.guidance, "candidates": args.candidates, "takes": takes}
+    chosen = {name: getattr(args, name) for name in ("steps", "guidance", "diversity", "candidates")}
+    return chosen | {"takes": args.candidates if args.compare_candidates else 1}
 
 
 # ---------------------------------------------------------------- candidates

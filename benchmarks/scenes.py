@@ -167,7 +167,7 @@ def run(args: argparse.Namespace) -> None:
     measured = len(rows[bundles[0].name])
     if not measured:
         raise runtime.OptionError(f"none of the {len(clips)} clips of {args.clips} can be used")
-    values: dict[str, Any] = {"steps": args.steps, "guidance": args.guidance, "candidates": args.candidates}
+    values: dict[str, Any] = sampling_options(args)
     values["steps_in"] = {b.name: b.pipeline.bundle.file_for("step") for b in bundles}
     values |= {"seed": args.seed, "classifier": facts, "tolerance": TOLERANCE, "skipped": len(clips) - measured}
     values["summary"] = summary(rows)
