@@ -58,7 +58,7 @@ class FakeCuda:
         self.executables: dict[int, list[Op]] = {}
         self.copies: list[tuple[str, int]] = []  # of finished work: "up" or "down", bytes
         self.calls: list[str] = []
-        self.threads: set[int] = set()  # those with a context: the runtime's calls that need one give it to their thread
+        self.threads: set[int] = set()  # with a context: the first call that needs one gives it to its thread
         self.failing: dict[str, Error] = {}  # call -> what it returns instead of working
         self.lost = False
         self._next = 0x700000000
