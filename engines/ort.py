@@ -5,6 +5,7 @@ outputs have buffers that are used again, and the step is captured as a CUDA gra
 """
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -115,10 +116,10 @@ class OrtEngine(Engine):
             raise BackendUnavailable(f"{self.backend} cannot run {self.graph.name} any more: {self._lost}; {LOST}")
         try:
             known = all(a in sizes for s in self.graph.outputs for a in s.axes if isinstance(a, str))
-            if self._device is None or not fixed or not known:  # buffers need to know how large the outputs are
-                return self._run(fixed | varying)
-            with self._lock:
-                return self._run_bound(fixed, varying, sizes)
+            bound = self._device is not None and bool(fixed) and known  # buffers need to know how large the outputs are
+            # a session with CUDA graphs has one stream: what another thread puts there would be captured, too
+            with self._lock if bound or self._captures else nullcontext():
+                return self._run_bound(fixed, varying, sizes) if bound else self._run(fixed | varying)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             text = str(error)
             if "CUDA failure" in text and not _short_of_memory(error):
@@ -212,7 +213,8 @@ def _session(path: Path, backend: str, threads: int, provider_options: dict[str,
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         provider = (PROVIDERS[backend], PROVIDER_OPTIONS[backend] | provider_options)
-        session = ort.InferenceSession(str(path), options, providers=[provider])
+        # on its own it would go on with the CPU, at the start and in the middle, and say so with `print`
+        session = ort.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
     except Exception as error:  # as above: no base class of their own
         raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {error}") from error
     used = session.get_providers()[0]

@@ -17,7 +17,7 @@ from engines.contract import Graph
 from engines.cuda import OutOfMemory
 from engines.plan_build import DTYPES, FLAVOURS, TARGETS, card, difference, library, logger_of
 from engines.plans import Plan
-from engines.trt_session import ADVICE, Loaded, Session
+from engines.trt_session import ADVICE, Loaded, Session, short_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,10 @@ def _open(graph: Graph, flavour: str, find_plan: Callable[[], Plan]) -> Session:
     logger.errors.clear()
     engine = runtime.deserialize_cuda_engine(plan.data)
     if engine is None:  # made for another card or version, or damaged: once more from the start
-        log.warning("%s does not take the plan of %s, it is built again: %s", title, graph.name, logger.explain())
+        reason = logger.explain()
+        if short_of_memory(reason):  # the plan is good
+            raise BackendUnavailable(f"{title} cannot load {graph.name}: {reason}; {ADVICE}")
+        log.warning("%s does not take the plan of %s, it is built again: %s", title, graph.name, reason)
         with contextlib.suppress(OSError):  # what cannot be removed comes back and is refused below
             plan.path.unlink(missing_ok=True)
         plan = find_plan()

@@ -20,6 +20,11 @@ LARGER = "`python -m export.tensorrt BUNDLE --candidates N` makes plans for larg
 Shapes = dict[str, tuple[int, ...]]
 
 
+def short_of_memory(reason: str) -> bool:
+    """Whether TensorRT's own words say so: "OutOfMemory" is one of its error codes."""
+    return "outofmemory" in reason.lower().replace(" ", "")
+
+
 @dataclass
 class Loaded:
     trt: Any
@@ -66,7 +71,7 @@ class Session:
 
     def _failure(self, what: str) -> EngineError | BackendUnavailable:
         reason = self._logger.explain()
-        kind = OutOfMemory if "outofmemory" in reason.lower().replace(" ", "") else BackendUnavailable
+        kind = OutOfMemory if short_of_memory(reason) else BackendUnavailable
         return kind(f"{what} for {self._graph.name}: {reason}")
 
     # ------------------------------------------------------------ one call
@@ -98,13 +103,18 @@ class Session:
                 low, _, high = self._loaded.engine.get_tensor_profile_shape(spec.name, 0)
                 range_ = f"from {list(low)} to {list(high)}, got {list(shapes[spec.name])}"
                 raise EngineError(f"graph {self._graph.name}: the plan takes {spec.name} {range_}; {LARGER}")
-        missing = self._context.infer_shapes()
+        try:
+            missing = self._context.infer_shapes()
+        except RuntimeError as error:  # what has no shape at these lengths; each input alone is within the profile
+            self._logger.errors.clear()
+            raise EngineError(f"graph {self._graph.name}: the plan cannot take {shapes} together: {error}") from error
         outputs = {s.name: tuple(self._context.get_tensor_shape(s.name)) for s in self._graph.outputs}
         if missing or any(n < 0 for shape in outputs.values() for n in shape):
             raise self._failure(f"the shapes of {missing or outputs} stay unknown")
         for spec in (*self._graph.inputs, *self._graph.outputs):
             self._give_memory(spec, (shapes | outputs)[spec.name])
-        size = self._context.update_device_memory_size_for_shapes()
+        # where other shapes would need some, a context does not run without an address
+        size = max(self._context.update_device_memory_size_for_shapes(), 1)
         self._scratch.reserve(size)
         self._context.set_device_memory(self._scratch.address, size)
         self._shapes, self._output_shapes = shapes, outputs
@@ -152,9 +162,9 @@ class Session:
         self._cache = None
 
     def close(self) -> None:
+        self.free()  # first: it gives this thread, which may be another than before, the card's CUDA context
         if self._cache is not None:
             self._cache.save()
-        self.free()
         self._context = self._cache = None
         self._loaded.engine = self._loaded.runtime = None
         self._stream.close()

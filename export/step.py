@@ -169,7 +169,9 @@ class Step(nn.Module):
         conditional, null = hidden[0], hidden[-1]
         guided = conditional + guidance * (conditional - null)  # (B, T, H)
         batch, n_tokens = guided.shape[:2]
-        row = index + n_tokens * torch.arange(batch, dtype=index.dtype)[:, None, None]  # (B, K, P) of B * T
+        # B * T without a product of lengths: as a number on the card it would be copied there, which no CUDA graph may
+        first = torch.arange(batch * n_tokens, dtype=index.dtype).unflatten(0, (batch, n_tokens))[:, :1]  # (B, 1)
+        row = index + first[:, None]  # (B, K, P) of B * T
         chosen = F.embedding(row.transpose(0, 1), guided.flatten(0, 1))  # (K, B, P, H)
         logits = (chosen.flatten(1, 2) @ self.head_weight).unflatten(1, (batch, -1)) + self.head_bias  # (K, B, P, V)
         tokens, logp = self.sampler(logits, u.transpose(0, 1))

@@ -7,6 +7,7 @@ before a stream is synchronised, so that whoever reads or overwrites a buffer to
 import ctypes
 from collections.abc import Callable
 from enum import IntEnum
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,6 +58,7 @@ class FakeCuda:
         self.executables: dict[int, list[Op]] = {}
         self.copies: list[tuple[str, int]] = []  # of finished work: "up" or "down", bytes
         self.calls: list[str] = []
+        self.threads: set[int] = set()  # with a context: the first call that needs one gives it to its thread
         self.failing: dict[str, Error] = {}  # call -> what it returns instead of working
         self.lost = False
         self._next = 0x700000000
@@ -72,6 +74,8 @@ class FakeCuda:
                 return (Error.cudaErrorDevicesUnavailable, None)
             if name in self.failing:
                 return (self.failing[name], None)
+            if "Version" not in name and "Device" not in name:
+                self.threads.add(get_ident())
             result = value(*arguments)
             return result if isinstance(result, tuple) else (Error.cudaSuccess, result)
 

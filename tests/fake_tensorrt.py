@@ -1,13 +1,15 @@
 """A TensorRT without a card: plans are ONNX files behind a header, and contexts run them on `fake_cuda`'s memory.
 
 It insists on what TensorRT insists on: shapes within the plan's profile, addresses and memory set before a run, one run
-with new shapes before they are captured, and no change of a context whose captured graph is launched again.
+with new shapes before they are captured, no change of a context whose captured graph is launched again, and a CUDA
+context in the thread that reads or writes a runtime cache.
 """
 
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +28,7 @@ DTYPES = {
     "tensor(int32)": ("INT32", "int32"),
     "tensor(uint8)": ("UINT8", "uint8"),
 }
-SCRATCH = 1000  # bytes of memory per row that a context asks for
+SCRATCH = 1000  # bytes of memory per row that a context asks for beyond the first
 Mode = Enum("Mode", ["NONE", "INPUT", "OUTPUT"])
 Location = Enum("Location", ["DEVICE", "HOST"])
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT32", "INT64", "UINT8"])
@@ -70,6 +72,8 @@ class FakeTensorRT:
     capturable: bool = True
     run_error: str = ""  # what the next runs log before they fail
     context_error: str = ""
+    load_error: str = ""  # what the next plan logs that is not deserialised
+    shape_error: str = ""  # what `infer_shapes` raises
     cached: bytes = b"compiled"  # what the runtime cache holds after a run
     configs: list[Any] = field(default_factory=list)
     contexts: list["Context"] = field(default_factory=list)
@@ -92,6 +96,9 @@ class FakeTensorRT:
         assert logger.registered
 
         def deserialize_cuda_engine(data: bytes) -> "FakeEngine | None":
+            if self.load_error:
+                logger.log(Logger.Severity.ERROR, self.load_error)
+                return None
             if data.startswith(HEADER):
                 return FakeEngine(self, logger, data.removeprefix(HEADER))
             logger.log(Logger.Severity.WARNING, "the header differs")
@@ -164,9 +171,13 @@ class RuntimeConfig:
         self.allocation = allocation
 
     def create_runtime_cache(self) -> Any:
-        return SimpleNamespace(deserialize=self._deserialize, serialize=lambda: self.trt.cached)
+        return SimpleNamespace(deserialize=self._deserialize, serialize=self._serialize)
+
+    def _serialize(self) -> bytes | None:
+        return self.trt.cached if get_ident() in self.trt.cuda.threads else None
 
     def _deserialize(self, data: bytes) -> bool:
+        assert get_ident() in self.trt.cuda.threads
         self.read = data
         return data == self.trt.cached
 
@@ -191,6 +202,8 @@ class Context:
         return True
 
     def infer_shapes(self) -> list[str]:
+        if self.trt.shape_error:
+            raise RuntimeError(self.trt.shape_error)
         return sorted(set(self.engine.inputs) - set(self.shapes))
 
     def _run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -210,7 +223,7 @@ class Context:
         return True
 
     def update_device_memory_size_for_shapes(self) -> int:
-        return SCRATCH * max(s[0] for s in self.shapes.values() if s)
+        return SCRATCH * (max(s[0] for s in self.shapes.values() if s) - 1)
 
     def set_device_memory(self, address: int, size: int) -> None:
         assert size >= self.update_device_memory_size_for_shapes()

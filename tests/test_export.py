@@ -29,7 +29,7 @@ from engines.contract import (  # noqa: E402
     graphs,
 )
 from engines.feeds import positions, without_null  # noqa: E402
-from engines.manifest import Manifest  # noqa: E402
+from engines.manifest import MINI, Manifest  # noqa: E402
 from engines.ort import OrtEngine  # noqa: E402
 from export import ExportError, onnx_export, verify  # noqa: E402
 from export import __main__ as cli  # noqa: E402
@@ -201,6 +201,29 @@ def test_the_fused_step_is_the_reference_loop(exported: Callable[[str], Exported
     parity = verify.step_parity(runs, it.engine("step"), it.config.mask_token, LIMITS["fp32"])
     assert not parity.failures
     assert parity.numbers["tokens_compared"] > 2000
+
+
+# which inputs ONNX Runtime's CUDA kernels read in the host's memory, where lengths are
+ON_HOST = {"Range": {0, 1, 2}, "Reshape": {1}, "Expand": {1}, "Slice": {1, 2, 3, 4}, "ConstantOfShape": {0}}
+
+
+def lengths_on_the_card(model: ModelProto) -> list[str]:
+    """Nodes that compute with a tensor and with a length of one: ONNX Runtime counts lengths on the host."""
+    lengths, constants, found = set[str](), {w.name for w in model.graph.initializer}, []
+    for node in model.graph.node:
+        read = {i for i, name in enumerate(node.input) if name in lengths}
+        if node.op_type == "Shape" or (read and set(node.input) <= lengths | constants and node.op_type not in ON_HOST):
+            lengths |= set(node.output)
+        elif not read <= ON_HOST.get(node.op_type, set()):
+            found.append(f"{node.op_type} {node.name}")
+    return found
+
+
+@pytest.mark.parametrize("design", [*EXPORTED, "mini"])
+def test_no_length_is_copied_to_the_card_in_a_step(exported: Callable[[str], Exported], design: str) -> None:
+    """ONNX Runtime would do that with a node of its own, and makes no CUDA graph of a session that has one."""
+    path = MINI / "step.onnx" if design == "mini" else exported(design).folder / "step.onnx"
+    assert lengths_on_the_card(onnx.load(str(path))) == []
 
 
 def test_no_null_group_means_no_guidance(bundle: Exported) -> None:

@@ -16,6 +16,7 @@ from engines.backends import BACKENDS
 from engines.base import Engine, Feeds
 from engines.contract import graphs
 from engines.manifest import MINI
+from engines.ort import OrtEngine
 from runtime import SamplingConfig
 from runtime.bundle import Bundle
 
@@ -86,7 +87,8 @@ def test_the_self_test_passes(bundle: Bundle) -> None:
 
 
 def test_tokens_are_the_cpus(bundle: Bundle, reference: tuple[np.ndarray, list[Step]]) -> None:
-    """At least 99 % of them with the codes of every step given; how far a free loop agrees is printed."""
+    """At least 99 % of them with the codes of every step given, in half precision 95 % (rounded on a CPU it draws
+    97.3 %, see tests/test_precision.py); how far a free loop agrees is printed."""
     codes, steps = reference
     equal, worst, bound, last = [], 0.0, None, None
     for fixed, varying, outputs in steps:
@@ -100,10 +102,23 @@ def test_tokens_are_the_cpus(bundle: Bundle, reference: tuple[np.ndarray, list[S
     free = (take.codes == codes).mean()
     words = f"tokens equal {np.mean(equal):.4%} (least of a step {min(equal):.4%}), logp within {worst:.2g}"
     print(f"{bundle['step'].backend}: {words}; free loop of {SAMPLING.steps} steps {free:.2%}")
-    assert np.mean(equal) >= 0.99
+    assert np.mean(equal) >= (0.99 if bundle.folder == MINI else 0.95)
     assert np.isfinite(take.audio).all() and take.codes.max() < bundle.config.codebook_size
 
 
 def test_the_same_seed_gives_the_same_bytes(bundle: Bundle) -> None:
     first, second = (runtime.Pipeline(bundle).generate(CLIP, SAMPLING)[0] for _ in range(2))
     assert first.audio.tobytes() == second.audio.tobytes()
+
+
+def test_steps_are_a_cuda_graph(bundle: Bundle, reference: tuple[np.ndarray, list[Step]]) -> None:
+    """Made by ONNX Runtime or by us; TensorRT-RTX makes its own and tells nobody."""
+    step = bundle["step"]
+    fixed, varying, _ = reference[1][0]
+    bound = step.bind(fixed)
+    outputs = [bound.run(varying) for _ in range(4)]
+    assert all(np.array_equal(out["tokens"], outputs[0]["tokens"]) for out in outputs)
+    if isinstance(step, OrtEngine):
+        assert step._captures == (bundle.backend == "cuda")
+    elif bundle.backend == "tensorrt":
+        assert step._session._captured is not None

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event, Thread
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,7 @@ class Card:
         self.session, self.options = session, list[dict[str, str]]()
         self.opens_with_graph, self.run_error = True, ""
         self.graph_ids: list[int | None] = []
+        self.capturing = Event()
 
     def open(self, path: Path, backend: str, threads: int, options: dict[str, str]) -> Any:
         if backend == "cpu":
@@ -160,7 +162,14 @@ class Card:
             def run_with_iobinding(self, *arguments: Any) -> None:
                 if card.run_error and (options or "CUDA failure" in card.run_error):
                     raise RuntimeError(card.run_error)
+                card.capturing.set()
+                sleep(0.02)  # others have time to put something on the stream
                 session.run_with_iobinding(*arguments)
+                card.capturing.clear()
+
+            def run(self, *arguments: Any) -> Any:
+                assert not card.capturing.is_set(), "put on a stream that is captured"
+                return session.run(*arguments)
 
         return Session()
 
@@ -191,6 +200,16 @@ def test_the_step_is_a_cuda_graph_for_each_kind_of_shapes(card: Card, path: Path
             assert same(bound.run(varying), plain.run(fixed | varying))
     engine.run(fixed | varying)
     assert [n for n in card.graph_ids if n is not None] == [1, 1, 1, 1, 2, 2, ort.NO_CUDA_GRAPH]
+
+
+def test_nothing_else_runs_while_a_step_is_captured(card: Card, path: Path, plain: OrtEngine) -> None:
+    engine = on_card(path)
+    fixed, varying = step_feeds(0)
+    step = Thread(target=engine.bind(fixed).run, args=(varying,))
+    step.start()
+    assert card.capturing.wait(5)
+    assert same(engine.run(fixed | varying), plain.run(fixed | varying))
+    step.join()
 
 
 @pytest.mark.parametrize("when", ["open", "run"])
@@ -225,3 +244,20 @@ def test_a_lost_card_ends_the_engine_and_short_memory_does_not(card: Card, path:
     card.run_error = ""
     with pytest.raises(BackendUnavailable, match="cannot run step any more"):
         bound.run(varying)
+
+
+def test_an_error_at_the_start_is_told_and_no_other_provider_is_tried(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime's Python part would print it and go on with the CPU, also in the middle of a run."""
+    import onnxruntime
+
+    def fail(*_: object) -> None:
+        tries.append(1)
+        raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient")
+
+    tries: list[int] = []
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", fail)
+    with pytest.raises(BackendUnavailable, match=r"cannot load step\.onnx: CUDA failure 35"):
+        OrtEngine(path, STEP, "cpu", 1)
+    assert len(tries) == 1 and capsys.readouterr().out == ""

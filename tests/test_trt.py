@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
@@ -279,6 +279,24 @@ def test_no_memory_for_the_context(only_trt: FakeTensorRT, tmp_path: Path) -> No
     assert only_trt.cuda.nothing_left()
 
 
+def test_no_memory_for_the_plan(trt: FakeTensorRT, flavour: str, tmp_path: Path) -> None:
+    """Another program has the card: the plan is good and stays."""
+    trt.load_error = "Error Code 2: OutOfMemory (Requested size was 180000000 bytes.)"
+    with pytest.raises(BackendUnavailable, match=r"cannot load step: .*OutOfMemory.*or other programs closed"):
+        engine(tmp_path, flavour)
+    assert (tmp_path / "step.plan").exists() and trt.cuda.nothing_left()
+
+
+def test_shapes_that_do_not_fit_together(only_trt: FakeTensorRT, tmp_path: Path) -> None:
+    """TensorRT's Python raises there; an engine that was given too much goes on."""
+    made, feeds = engine(tmp_path), feeds_for(STEP, CONFIG)
+    only_trt.shape_error = "the output of a convolution would be of negative length"
+    with pytest.raises(EngineError, match=r"the plan cannot take .*'codes': .* together: .*negative length"):
+        made.run(feeds)
+    only_trt.shape_error = ""
+    made.run(feeds)
+
+
 def test_a_batch_that_is_not_in_the_plan(trt: FakeTensorRT, flavour: str, tmp_path: Path, cpu: OrtEngine) -> None:
     """An EngineError: the pipeline goes on with smaller batches."""
     made = engine(tmp_path, flavour)
@@ -377,6 +395,16 @@ def test_compiled_kernels_are_kept_beside_the_plan(only_rtx: FakeTensorRT, tmp_p
     engine(tmp_path, "rtx").close()
     assert (tmp_path / "step.cache").read_bytes() == b"compiled"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_compiled_kernels_are_kept_by_any_thread(only_rtx: FakeTensorRT, tmp_path: Path) -> None:
+    """The one that closes, or collects garbage, may never have used the card."""
+    made = engine(tmp_path, "rtx")
+    made.run(feeds_for(STEP, CONFIG))
+    closing = Thread(target=made.close)
+    closing.start()
+    closing.join()
+    assert (tmp_path / "step.cache").read_bytes() == b"compiled"
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(
