@@ -21,8 +21,12 @@ from engines.cuda import LOST
 log = logging.getLogger(__name__)
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# TF32 would round the sums that the sampler compares
-PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
+# TF32 would round the sums that the sampler compares. cuDNN's exhaustive search times kernels for every new length: a
+# first clip waits for it, and the next process may choose others, whose last digits differ
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
+    "cpu": {},
+    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+}
 INSTALL = {"cpu": "pip install '.[cpu]'", "cuda": "pip uninstall onnxruntime, then pip install '.[gpu]'"}
 
 CAPTURED = ("step",)  # graphs that run with the same shapes again and again: as CUDA graphs

@@ -136,18 +136,17 @@ def test_s3d_gives_the_contracts_number_of_features(feature: str, frame_dim: int
 @pytest.mark.parametrize(
     ("feature", "frame_dim", "context"), [("bridge", 0, 48), ("mixed_4d", 0, 24), ("mixed_4d", 6, 10)]
 )
-def test_s3d_knows_how_far_it_looks(feature: str, frame_dim: int, context: int, monkeypatch) -> None:
+def test_s3d_knows_how_far_it_looks(feature: str, frame_dim: int, context: int) -> None:
     """In pieces with its context it gives what it gives at once, with a stride less it does not."""
     module = S3D(S3DConfig(0.125, feature, 32, 32, frame_dim)).double()
     assert module.context == context
     frames = pixels(1, 160, 32, 32, 3)
     settle(module, frames)
-    monkeypatch.setattr(features, "SYNC_PIECE", 48)
 
     def encode(context: int) -> torch.Tensor:
         config = ModelConfig(sync_stride=module.stride, sync_context=context)
         parts = []
-        for begin, end, left, right in features.pieces(config, 160):
+        for begin, end, left, right in features.pieces(config, 160, 48):
             parts.append(module(frames[:, left:right])[:, (begin - left) // module.stride :])
             parts[-1] = parts[-1][:, : (end - begin) // module.stride]
         return torch.cat(parts, dim=1)

@@ -38,11 +38,8 @@ def encode(bundle: Bundle, context: int, frames: Frames) -> tuple[FloatArray, in
 
 @pytest.mark.parametrize("n", [1, 15, 16, 17, 56, 250])
 @pytest.mark.parametrize(("stride", "context"), [(8, 16), (4, 24), (1, 10)])
-def test_pieces_join_without_gaps_and_have_their_context(
-    stride: int, context: int, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(features, "SYNC_PIECE", 30)
-    made = list(pieces(replace(CONFIG, sync_stride=stride, sync_context=context), n))
+def test_pieces_join_without_gaps_and_have_their_context(stride: int, context: int, n: int) -> None:
+    made = list(pieces(replace(CONFIG, sync_stride=stride, sync_context=context), n, 30))
     assert [k for begin, end, _, _ in made for k in range(begin, end)] == list(range(n))
     for begin, _, left, right in made:
         assert begin % stride == left % stride == 0  # the encoder's strides start as they would for all frames
@@ -53,19 +50,35 @@ def test_pieces_join_without_gaps_and_have_their_context(
 
 
 def test_pieces_are_few_and_of_one_length() -> None:
-    assert [end - begin for begin, end, *_ in pieces(replace(CONFIG, sync_stride=1, sync_context=10), 250)] == [
-        125,
-        125,
-    ]
-    assert [end - begin for begin, end, *_ in pieces(replace(CONFIG, sync_stride=8, sync_context=48), 256)] == [
-        128,
-        128,
-    ]
+    def lengths(stride: int, context: int, n: int) -> list[int]:
+        config = replace(CONFIG, sync_stride=stride, sync_context=context)
+        return [end - begin for begin, end, *_ in pieces(config, n, features.SYNC_PIECE)]
+
+    assert lengths(1, 10, 250) == [125, 125]
+    assert lengths(8, 48, 256) == [128, 128]
 
 
-def test_an_unknown_context_means_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_context_means_one_piece() -> None:
+    assert list(pieces(replace(CONFIG, sync_context=0), 250, 16)) == [(0, 250, 0, 250)]
+
+
+def test_a_card_gets_the_window_at_once(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "SYNC_PIECE", 16)
-    assert list(pieces(replace(CONFIG, sync_context=0), 250)) == [(0, 250, 0, 250)]
+    bundle, frames = Bundle(bundles(), "cpu", 1), moving(56, 32)
+    bundle.manifest = replace(bundle.manifest, config=replace(bundle.config, sync_context=8))
+    calls: list[int] = []
+    encoders = Encoders(bundle, lambda stage: nullcontext(), lambda: calls.append(1))
+
+    def encode() -> tuple[list[FloatArray], int]:
+        calls.clear()
+        return [encoders.clip_features(frames), encoders.sync_features(frames)], len(calls)
+
+    parts, several = encode()
+    bundle.backend = "tensorrt"
+    whole, two = encode()
+    assert (several, two) == (14 + 4, 2)
+    for a, b in zip(parts, whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_pieces_give_the_same_sound(
@@ -88,7 +101,7 @@ def test_the_fake_encoder_needs_its_context(bundles: Callable[..., Path], monkey
     assert runs == 1
     monkeypatch.setattr(features, "SYNC_PIECE", 16)
     assert np.array_equal(encode(bundle, 8, frames)[0], whole)
-    monkeypatch.setattr(features, "pieces", lambda c, n: ((k, k + 8, k, k + 8) for k in range(0, n, 8)))
+    monkeypatch.setattr(features, "pieces", lambda c, n, longest: ((k, k + 8, k, k + 8) for k in range(0, n, 8)))
     assert not np.array_equal(encode(bundle, 8, frames)[0], whole)
 
 
