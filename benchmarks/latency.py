@@ -131,14 +131,14 @@ def measure(session: Session, cache: Path) -> None:
             session.points(subject, loads_of(args, first=name == "mini" or subject.trained))
         if twin is not None and args.baselines != "none":
             session.pairs(twin, Load(args.pair_steps or (32 if name == "mini" else 8)))
-        if not args.no_quality and not args.no_points:
-            session.quality(subject)
-        session.shares(subject.config, name)
         if args.profile:
             for profiled in dict.fromkeys((subject, twin or subject)):
                 session.profiles(profiled)
         if args.bars and "bars" not in session.values:  # of the first bundle
             session.values["bars"] = bars(subject.bundle, session.folder, args.repeat)
+        if not args.no_quality and not args.no_points:  # last, for nothing of a size is timed after it
+            session.quality(subject)
+        session.shares(subject.config, name)
     if args.clips is None:
         session.note("no onset F1: --clips names a folder of clips with true sound")
 
