@@ -101,7 +101,8 @@ def profiles_table(profiles: Sequence[Values]) -> str:
 
 def machine_lines(values: Values) -> str:
     m = values["machine"]
-    lines = [f"{values['date']}, {m['cpu']}, {m['cores']} cores, {m['system']}, Python {m['python']}"]
+    cpu = " ".join([m["cpu"], *m.get("extensions", ())])  # files from before 2026-11-25 do not name extensions
+    lines = [f"{values['date']}, {cpu}, {m['cores']} cores, {m['system']}, Python {m['python']}"]
     lines.append(", ".join(f"{k} {v}" for k, v in m["packages"].items()))
     if m.get("card"):
         lines.append(m["card"])
