@@ -4,30 +4,18 @@ import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+
+from engines import cpu
 
 # what decides about a step's speed, int8's above all; names as Linux spells them
 EXTENSIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
 PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "torch")
 
 
-def _told(*names: str) -> str:
-    """What Linux says of the first processor under the first of these names that it knows, else nothing."""
-    info = Path("/proc/cpuinfo")
-    lines = [line.partition(":") for line in info.read_text().splitlines()] if info.exists() else []
-    return next((value.strip() for name, _, value in lines if name.strip() in names), "")
-
-
 def cpu_name() -> str:
     """Model name of the processor, where the system tells."""
-    return _told("model name") or platform.processor() or platform.machine()
-
-
-def extensions() -> list[str]:
-    """Those of EXTENSIONS that the processor has, where the system tells."""
-    have = _told("flags", "Features").split()
-    return [name for name in EXTENSIONS if name in have]
+    return cpu.told("model name") or platform.processor() or platform.machine()
 
 
 def cores() -> int:
@@ -53,9 +41,13 @@ def facts() -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    system = f"{platform.system()} {platform.machine()}"
-    python = platform.python_version()
-    found = {"cpu": cpu_name(), "extensions": extensions(), "cores": cores(), "system": system, "python": python}
-    found["packages"] = packages
+    found = {
+        "cpu": cpu_name(),
+        "extensions": [name for name in EXTENSIONS if name in cpu.extensions()],
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": packages,
+    }
     card = card_name()
     return found if card is None else found | {"card": card}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines import ort, plans, trt, typed
+from engines import cpu, ort, plans, trt, typed
 from engines.base import BackendUnavailable, Engine
 from engines.contract import Graph
 from engines.manifest import Manifest
@@ -81,11 +81,16 @@ def _trt(flavour: str) -> Backend:
     return Backend(lambda: trt.unavailable(flavour), typed.SOURCES, open_, derived=typed.PRECISIONS)
 
 
+def cpu_precisions() -> tuple[str, ...]:
+    """int8 first where that is faster: it draws other tokens than float32, and elsewhere buys nothing with them."""
+    return ("int8", "fp16", "fp32") if cpu.fast_int8() else ("fp16", "fp32", "int8")
+
+
 BACKENDS = {  # in the order that `auto` tries them; int8 graphs are for CPUs only
     "tensorrt": _trt("trt"),
     "tensorrt-rtx": _trt("rtx"),
     "cuda": _ort("cuda", ("fp16", "fp32")),
-    "cpu": _ort("cpu", ("int8", "fp16", "fp32"), accelerated=False),
+    "cpu": _ort("cpu", cpu_precisions(), accelerated=False),
 }
 
 

@@ -1,4 +1,4 @@
-"""`python -m export.quantise BUNDLE`: adds step.int8.onnx, made of the bundle's own step, which CPUs then prefer.
+"""`python -m export.quantise BUNDLE`: adds step.int8.onnx, made of the bundle's own step, which CPUs then prefer that are fast at it.
 
 What is written is judged before: the tokens that the int8 step draws, given the codes of every step, beside those of
 the step that it was made of. The exit code is a verdict: 0 when it is written. What it does to the sound is for
@@ -144,7 +144,7 @@ def run(bundle: Path, out: Path | None) -> None:
         raise ExportError(f"{target} cannot be written to ({error}); give --out DIR for a copy of it") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    print(f"{FILE} is in {target}: CPUs use it from now on (--precision has the choice)")
+    print(f"{FILE} is in {target}: CPUs that are fast at int8 use it from now on (--precision has the choice)")
 
 
 def report(result: Result, manifest: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,16 @@ from corpus import TABLE, command, video
 from fake_engines import FakeBundle, entry_of, rewrite_manifest, small_config, write_bundle
 from media import Picture, steady, write_video
 
+from engines.backends import BACKENDS
+
 Clip = Callable[..., Path]
 Bundles = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def int8_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPUs prefer int8, as those do that are fast at it: tests mean the same on every machine."""
+    monkeypatch.setitem(BACKENDS, "cpu", replace(BACKENDS["cpu"], precisions=("int8", "fp16", "fp32")))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import latency, machine
+from benchmarks import latency
 from benchmarks.latency_counts import Product, condition_products, masked_shares, step_products, total
 from benchmarks.latency_floor import Row, bandwidth, clip_floor, measure, rate, step_seconds
 from benchmarks.latency_report import compare, markdown
@@ -78,15 +78,6 @@ def test_rates_are_measured_in_the_precision_of_each_product() -> None:
     assert [r["precision"] for r in found] == ["int8", "fp32"] and all(r["gflops"] > 0 for r in found)
     assert found[0]["library"] == "onnxruntime"
     assert bandwidth(2, 2**16) > 0
-
-
-def test_the_machine_names_the_extensions_that_decide_about_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"flags": "fpu avx512_vnni sse avx2", "model name": "a processor"}
-    monkeypatch.setattr(machine, "_told", lambda *names: next((told[n] for n in names if n in told), ""))
-    found = machine.facts()
-    assert (found["cpu"], found["extensions"]) == ("a processor", ["avx2", "avx512_vnni"])
-    told.clear()
-    assert machine.facts()["extensions"] == []
 
 
 # ---------------------------------------------------------------- two results

@@ -1,0 +1,28 @@
+"""What this machine's processor is good at."""
+
+import platform
+from functools import cache
+from pathlib import Path
+
+INFO = Path("/proc/cpuinfo")  # Linux
+# extensions that add four products of int8 to an int32 at once, as Linux spells them; without one, ONNX Runtime's int8
+# products are no faster than its float32 ones (docs/log.md, 2026-11-25)
+FAST_INT8 = ("avx512_vnni", "avx_vnni", "asimddp", "i8mm")
+
+
+def told(*names: str) -> str:
+    """What Linux says of the first processor under the first of these names that it knows; elsewhere nothing."""
+    lines = [line.partition(":") for line in INFO.read_text().splitlines()] if INFO.exists() else []
+    return next((value.strip() for name, _, value in lines if name.strip() in names), "")
+
+
+@cache
+def extensions() -> frozenset[str]:
+    """Extensions of the instruction set; empty where the system does not tell."""
+    return frozenset(told("flags", "Features").split())
+
+
+def fast_int8() -> bool:
+    """Whether int8 products are faster than float32 ones. Where the system does not tell: on 64-bit Arm alone."""
+    known = extensions()
+    return not known.isdisjoint(FAST_INT8) if known else platform.machine().lower() in ("arm64", "aarch64")
