@@ -1,4 +1,4 @@
-"""`python -m export.quantise BUNDLE`: adds step.int8.onnx, made of the bundle's own step, which CPUs then prefer that are fast at it.
+"""`python -m export.quantise BUNDLE`: adds step.int8.onnx, made of its own step; CPUs with fast int8 then prefer it.
 
 What is written is judged before: the tokens that the int8 step draws, given the codes of every step, beside those of
 the step that it was made of. The exit code is a verdict: 0 when it is written. What it does to the sound is for
