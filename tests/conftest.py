@@ -1,5 +1,7 @@
 """Fixtures: fake bundles and short clips, written once per session."""
 
+import gc
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +13,9 @@ from fake_engines import FakeBundle, entry_of, rewrite_manifest, small_config, w
 from media import Picture, steady, write_video
 
 from engines.backends import BACKENDS
+
+# in a forked child nothing of the parent's is freed: a decoder that waits for its threads, which are not there, hangs
+os.register_at_fork(after_in_child=gc.freeze)
 
 Clip = Callable[..., Path]
 Bundles = Callable[..., Path]
