@@ -2,6 +2,7 @@
 
 import platform
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 INFO = Path("/proc/cpuinfo")  # Linux
@@ -12,8 +13,11 @@ FAST_INT8 = ("avx512_vnni", "avx_vnni", "asimddp", "i8mm")
 
 def told(*names: str) -> str:
     """What Linux says of the first processor under the first of these names that it knows; elsewhere nothing."""
-    lines = [line.partition(":") for line in INFO.read_text().splitlines()] if INFO.exists() else []
-    return next((value.strip() for name, _, value in lines if name.strip() in names), "")
+    if not INFO.exists():
+        return ""
+    with INFO.open(encoding="utf-8") as lines:  # no further than the first processor: hundreds take long to read
+        first = (line.partition(":") for line in takewhile(str.strip, lines))
+        return next((value.strip() for name, _, value in first if name.strip() in names), "")
 
 
 @cache
