@@ -17,7 +17,8 @@ from train.objective import Batch  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 CLIPS, TOKENS = 8, 12
-CLIP_FPS = 86  # a picture for every token: those that share one can only be told apart by tokens already known
+CLIP_FPS = 100  # more than tokens per second, a picture for every token: at 86 two of them share one, and only tokens
+# already known tell those apart, so the twelfth token frame is luck
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def make(root: Path, **changes: object) -> MaskVATTask:
 def test_eight_clips_are_learnt_and_generated_again(root: Path, tmp_path: Path, design: str) -> None:
     task = make(root, design=design)
     assert task.n_tokens == TOKENS
-    config = LoopConfig(steps=400, learning_rate=5e-3, warmup_steps=20, validate_every=10**6, log_every=10**6)
+    config = LoopConfig(steps=600, learning_rate=5e-3, warmup_steps=20, validate_every=10**6, log_every=10**6)
     results = fit(task, config, tmp_path)
     assert results["validation_accuracy"] > 0.9
     chosen = list(range(CLIPS))
@@ -49,7 +50,7 @@ def test_eight_clips_are_learnt_and_generated_again(root: Path, tmp_path: Path, 
 
     codes = generate(logits, true, chosen, task.options, 1024, seed=0)
     right = (codes == true.codes.numpy()).mean(axis=(1, 2))
-    assert right.min() > 0.8, np.round(right, 2)  # drawn, not chosen; another processor's rounding moves it by 0.03
+    assert right.min() > 0.9, np.round(right, 2)
 
 
 def test_a_compiled_network_learns_the_same(root: Path) -> None:
