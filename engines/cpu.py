@@ -6,8 +6,8 @@ from itertools import takewhile
 from pathlib import Path
 
 INFO = Path("/proc/cpuinfo")  # Linux
-# extensions that add four products of int8 to an int32 at once, as Linux spells them: with one, an int8 step takes 0.6
-# of a float32 step's time, without 0.85 to 0.9 (docs/log.md, 2026-11-25)
+# extensions that add four products of int8 to an int32 at once, as Linux spells them. With AVX-512's VNNI an int8 step
+# takes 0.6 of a float32 step's time, with AVX2 alone 0.85 to 0.9 (docs/log.md, 2026-11-25); the others are not measured
 FAST_INT8 = ("avx512_vnni", "avx_vnni", "asimddp", "i8mm")
 
 

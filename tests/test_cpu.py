@@ -1,5 +1,7 @@
 """What the processor is good at, and which step it gets for that."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,14 @@ def test_int8_is_preferred_where_it_is_fast(processor, text: str | None, kind: s
     processor(text, kind)
     precisions = cpu_precisions()
     assert precisions[0] == first and sorted(precisions) == ["fp16", "fp32", "int8"]
+
+
+@pytest.mark.parametrize(("fast", "first"), [(True, "int8"), (False, "fp16")])
+def test_the_backend_asks_the_processor(fast: bool, first: str) -> None:
+    """In a process of its own: the tests' own preference is fixed."""
+    code = f"from engines import cpu; cpu.fast_int8 = lambda: {fast}; from engines.backends import BACKENDS; "
+    told = subprocess.run([sys.executable, "-c", code + "print(BACKENDS['cpu'].precisions[0])"], capture_output=True)
+    assert told.stdout.decode().strip() == first
 
 
 def test_benchmarks_name_the_processor_and_what_it_is_good_at(processor) -> None:

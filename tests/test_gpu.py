@@ -87,8 +87,8 @@ def test_the_self_test_passes(bundle: Bundle) -> None:
 
 
 def test_tokens_are_the_cpus(bundle: Bundle, reference: tuple[np.ndarray, list[Step]]) -> None:
-    """At least 99 % of them with the codes of every step given, in half precision 95 % (rounded on a CPU it draws
-    97.3 %, see tests/test_precision.py); how far a free loop agrees is printed."""
+    """At least 99 % of them with the codes of every step given; how far a free loop agrees is printed. Half precision
+    is expected to miss that (rounded on a CPU it draws 97.3 %, see tests/test_precision.py), but not by much."""
     codes, steps = reference
     equal, worst, bound, last = [], 0.0, None, None
     for fixed, varying, outputs in steps:
@@ -102,8 +102,10 @@ def test_tokens_are_the_cpus(bundle: Bundle, reference: tuple[np.ndarray, list[S
     free = (take.codes == codes).mean()
     words = f"tokens equal {np.mean(equal):.4%} (least of a step {min(equal):.4%}), logp within {worst:.2g}"
     print(f"{bundle['step'].backend}: {words}; free loop of {SAMPLING.steps} steps {free:.2%}")
-    assert np.mean(equal) >= (0.99 if bundle.folder == MINI else 0.95)
     assert np.isfinite(take.audio).all() and take.codes.max() < bundle.config.codebook_size
+    if bundle.folder != MINI and 0.95 <= np.mean(equal) < 0.99:  # typed graphs
+        pytest.xfail(f"the bar of 99 % is missed: {words}")
+    assert np.mean(equal) >= 0.99
 
 
 def test_the_same_seed_gives_the_same_bytes(bundle: Bundle) -> None:
