@@ -73,9 +73,9 @@ def _trt(flavour: str) -> Backend:
         if path is None:
             reason = "; ".join(notes) or f"{opening.folder} has no strongly typed {graph.name}"
             raise BackendUnavailable(f"{reason}; `python -m export.tensorrt {opening.folder}` writes all graphs")
-        kinds = trt.targets() if flavour == "rtx" else ()
-        largest = typed.read(opening.folder)[path.name].candidates
-        options = plans.PlanOptions(opening.manifest.config, precision, largest, kinds)
+        entry = typed.read(opening.folder)[path.name]
+        kinds = trt.targets(entry.targets) if flavour == "rtx" else ()
+        options = plans.PlanOptions(opening.manifest.config, precision, entry.candidates, kinds)
         return trt.TrtEngine(graph, flavour, lambda: plans.find(flavour, path, graph, options), precision)
 
     return Backend(lambda: trt.unavailable(flavour), typed.SOURCES, open_, derived=typed.PRECISIONS)

@@ -5,6 +5,7 @@ outputs have buffers that are used again, and the step is captured as a CUDA gra
 """
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,6 +32,7 @@ INSTALL = {"cpu": "pip install '.[cpu]'", "cuda": "pip uninstall onnxruntime, th
 
 CAPTURED = ("step",)  # graphs that run with the same shapes again and again: as CUDA graphs
 SLOTS = 4  # kinds of shapes whose buffers are kept
+CAPTURES = 32  # CUDA graphs of one session; they stay on the card as long as it is open
 NO_CUDA_GRAPH = -1
 ADVICE = "if memory is short, fewer --candidates or shorter clips need less"
 
@@ -90,6 +92,8 @@ class OrtEngine(Engine):
         self._slots: dict[tuple[tuple[str, tuple[int, ...]], ...], _Slot] = {}
         self._made = 0  # slots so far
         self._captures = backend == "cuda" and graph.name in CAPTURED
+        # what is captured belongs to a thread, and such a session must be run by no other
+        self._thread = ThreadPoolExecutor(1, f"maskvat-{graph.name}") if self._captures else None
         self._session = self._open()
         self._check_signature()
 
@@ -123,13 +127,18 @@ class OrtEngine(Engine):
             bound = self._device is not None and bool(fixed) and known  # buffers need to know how large the outputs are
             # a session with CUDA graphs has one stream: what another thread puts there would be captured, too
             with self._lock if bound or self._captures else nullcontext():
-                return self._run_bound(fixed, varying, sizes) if bound else self._run(fixed | varying)
+                if self._captures and self._thread is not None:
+                    return self._thread.submit(self._run_here, bound, fixed, varying, sizes).result()
+                return self._run_here(bound, fixed, varying, sizes)
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             text = str(error)
             if "CUDA failure" in text and not _short_of_memory(error):
                 self._lost = text
                 raise BackendUnavailable(f"{self.backend} failed in {self.graph.name}: {error}; {LOST}") from error
             raise EngineError(f"{self.backend} failed in {self.graph.name}: {error}; {ADVICE}") from error
+
+    def _run_here(self, bound: bool, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        return self._run_bound(fixed, varying, sizes) if bound else self._run(fixed | varying)
 
     def _run(self, feeds: Feeds) -> Feeds:
         names = [s.name for s in self.graph.outputs]
@@ -167,6 +176,9 @@ class OrtEngine(Engine):
             while len(self._slots) >= SLOTS:
                 del self._slots[next(iter(self._slots))]
             self._made += 1
+            if self._captures and self._made % CAPTURES == 0:
+                self._slots.clear()
+                self._session = self._open()
             self._slots[key] = self._new_slot(inputs, sizes)
         return self._slots[key]
 

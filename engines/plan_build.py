@@ -6,13 +6,14 @@ builds for a list of compute capabilities on any machine, and finishes the work 
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engines.base import BackendUnavailable
+from engines.base import BackendUnavailable, MaskVATError
 from engines.contract import Graph, TensorSpec
 from engines.profiles import Profile
 
@@ -81,8 +82,12 @@ def build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iter
 
     Raises BackendUnavailable with the library's own words, or where the network is not the contract's.
     """
+    with explained(module, f"cannot build {onnx.name}"):
+        return _build(module, onnx, graph, profile, targets)
+
+
+def _build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iterable[str]) -> bytes:
     logger = logger_of(module)
-    logger.errors.clear()
     builder = module.Builder(logger)
     typed = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # the only kind where it is absent
     network = builder.create_network(0 if typed is None else 1 << int(typed))
@@ -102,6 +107,22 @@ def build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iter
     if plan is None:
         raise BackendUnavailable(f"{module.__name__} cannot build {onnx.name}: {logger.explain()}")
     return bytes(plan)
+
+
+@contextmanager
+def explained(module: Any, what: str) -> Iterator[None]:
+    """Errors of the library's bindings, which share no base class, become BackendUnavailable with the library's words.
+
+    Where CUDA does not come up, for one, its constructors raise TypeError with words about C++ alone.
+    """
+    logger = logger_of(module)
+    logger.errors.clear()
+    try:
+        yield
+    except MaskVATError:
+        raise
+    except Exception as error:
+        raise BackendUnavailable(f"{module.__name__} {what}: {error}; {logger.explain()}") from error
 
 
 @cache

@@ -186,7 +186,7 @@ class _Slot:
 
     def write(self, data: bytes) -> None:
         """Plan first, its description last: without that it is not used. The lock is held. Raises OSError."""
-        for leftover in self.folder.glob(f"{self.path.name}*.part"):  # of a process that was killed
+        for leftover in self.folder.glob(f"{self.path.stem}.*.part"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
         part = self.path.with_name(self.path.name + ".part")
         try:

@@ -30,12 +30,13 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
     samples = -(-tokens * c.hop_length * rate // c.sample_rate)
     shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.ranking)
     steps = -(-tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
-    # a chunk of the codec may be longer than a short window
-    longest = tokens if graph.name == "step" else max(tokens, CODEC_CHUNK + 2 * c.codec_context)
+    chunk = CODEC_CHUNK + 2 * c.codec_context  # of the codec: it may be longer than a short window
+    longest = tokens if graph.name == "step" else max(tokens, chunk)
+    usual = min(tokens, chunk) if graph.name == "codec_decoder" else tokens
     batch = candidates if PER_CANDIDATE & {spec.name for spec in graph.inputs} else 1
     return {
         "B": (1, 1, batch),
-        "T": (1, tokens, longest),
+        "T": (1, usual, longest),
         "N": (1, n, n),
         "M": (2, n + 1, n + 1),
         "S": (1, s, s),

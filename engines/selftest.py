@@ -11,6 +11,7 @@ from engines.feeds import frame_rows, positions
 TOKENS = 64  # length of the self-test in token frames
 SAMPLES = 16000  # of the audio encoder's input
 TOLERANCE = 0.02  # relative; precisions and backends differ by far less, a broken graph by far more
+REPEATED = 0.99  # of the tokens: the same kernels on the same numbers
 Summary = dict[str, dict[str, list[float]]]
 
 
@@ -68,3 +69,19 @@ def compare(expected: Summary, got: Summary) -> dict[str, str | None]:
                 means = f"mean {now[0]:.5g}, magnitude {now[1]:.5g}; expected {mean:.5g}, {magnitude:.5g}"
                 verdict[name] = f"{output}: {means}"
     return verdict
+
+
+def check_repeats(step: Engine, config: ModelConfig) -> str | None:
+    """What generation does and one run does not: inputs that stay on the card, a CUDA graph that is launched again.
+
+    None where `step`, bound, draws the tokens of single runs for inputs that take turns; else what differs.
+    """
+    feeds = feeds_for(step.graph, config)
+    turns = [{name: np.ascontiguousarray(feeds[name][..., ::order]) for name in ("codes", "u")} for order in (1, -1)]
+    expected = [step.run(feeds | varying)["tokens"] for varying in turns]
+    bound = step.bind({name: value for name, value in feeds.items() if name not in turns[0]})
+    for n in range(6):
+        equal = float((bound.run(turns[n % 2])["tokens"] == expected[n % 2]).mean())
+        if equal < REPEATED:
+            return f"{equal:.0%} of the tokens of its run {n + 1} on inputs that stay are those of a single run"
+    return None

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -15,7 +16,7 @@ from engines import cuda
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
 from engines.cuda import OutOfMemory
-from engines.plan_build import DTYPES, FLAVOURS, TARGETS, card, difference, library, logger_of
+from engines.plan_build import DTYPES, FLAVOURS, TARGETS, card, difference, explained, library, logger_of
 from engines.plans import Plan
 from engines.trt_session import ADVICE, Loaded, Session, short_of_memory
 
@@ -41,9 +42,9 @@ def _target() -> str:
     return "sm" + card().compute_capability.replace(".", "")
 
 
-def targets() -> tuple[str, ...]:
-    """What TensorRT-RTX plans are built for: the usual cards, so that plans can be shared, and this one."""
-    return TARGETS if _target() in TARGETS else (*TARGETS, _target())
+def targets(listed: tuple[str, ...] = TARGETS) -> tuple[str, ...]:
+    """What TensorRT-RTX plans are built for: the listed cards, so that plans can be shared, and this one."""
+    return listed if _target() in listed else (*listed, _target())
 
 
 class TrtEngine(Engine):
@@ -59,9 +60,10 @@ class TrtEngine(Engine):
         if reason is not None:
             raise BackendUnavailable(f"{FLAVOURS[flavour]} is not available: {reason}")
         self.graph, self.backend, self.precision = graph, f"{FLAVOURS[flavour]}/{precision}", precision
-        self._lock = Lock()
+        self._library, self._lock = library(flavour), Lock()
         self._lost: str | None = None  # the error after which nothing that the card returns can be trusted
-        self._session = _open(graph, flavour, find_plan)
+        with explained(self._library, f"cannot load {graph.name}"):
+            self._session = _open(self._library, graph, find_plan)
         # when this is collected or the program ends, where `close` was not called
         self._finalizer = weakref.finalize(self, self._session.close)
 
@@ -77,7 +79,8 @@ class TrtEngine(Engine):
             if self._lost is not None:
                 raise BackendUnavailable(f"{self.backend} cannot run {self.graph.name} any more: {self._lost}")
             try:
-                return self._session.run(fixed, varying)
+                with explained(self._library, "stopped"):
+                    return self._session.run(fixed, varying)
             except OutOfMemory as error:
                 self._session.free()  # a smaller batch starts from nothing
                 raise EngineError(f"{self.backend} failed in {self.graph.name}: {error}; {ADVICE}") from error
@@ -87,8 +90,7 @@ class TrtEngine(Engine):
                 raise BackendUnavailable(f"{self.backend} failed in {self.graph.name}: {error}") from error
 
 
-def _open(graph: Graph, flavour: str, find_plan: Callable[[], Plan]) -> Session:
-    trt = library(flavour)
+def _open(trt: Any, graph: Graph, find_plan: Callable[[], Plan]) -> Session:
     title, logger = trt.__name__, logger_of(trt)
     runtime = trt.Runtime(logger)
     plan = find_plan()
@@ -107,7 +109,9 @@ def _open(graph: Graph, flavour: str, find_plan: Callable[[], Plan]) -> Session:
         raise BackendUnavailable(f"{title} does not take the plan {plan.path}, built anew: {logger.explain()}")
     _check_signature(trt, engine, graph)
     try:
-        return Session(graph, Loaded(trt, runtime, engine, plan))
+        return Session(
+            graph, Loaded(trt, runtime, engine, replace(plan, data=b""))
+        )  # up to 1 GB that is not needed again
     except OutOfMemory as error:
         raise BackendUnavailable(f"{title} cannot load {graph.name}: {error}; {ADVICE}") from error
 

@@ -45,7 +45,7 @@ class Session:
         self._context = self._create_context()
         self._buffers = {spec.name: Buffer(self._cuda) for spec in (*graph.inputs, *graph.outputs)}
         self._scratch = Buffer(self._cuda, pinned=False)
-        self._capturable = loaded.plan.flavour == "trt"
+        self._capturable, self._trusted = loaded.plan.flavour == "trt", True
         self._forget()
 
     def _forget(self) -> None:
@@ -159,13 +159,14 @@ class Session:
 
     def distrust(self) -> None:
         """After an error that may mean a lost card: nothing of it is kept."""
-        self._cache = None
+        self._trusted = False
 
     def close(self) -> None:
         self.free()  # first: it gives this thread, which may be another than before, the card's CUDA context
-        if self._cache is not None:
+        if self._cache is not None and self._trusted:
             self._cache.save()
-        self._context = self._cache = None
+        self._context = None  # before what it was made with
+        self._cache = None
         self._loaded.engine = self._loaded.runtime = None
         self._stream.close()
 

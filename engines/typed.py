@@ -1,16 +1,18 @@
 """Strongly typed graphs beside a bundle's own: `BUNDLE/typed/`, written by `python -m export.tensorrt`.
 
     typed/typed.json   {"files": {"step.fp16.onnx": {"graph": "step", "precision": "fp16", "source": sha256 of the
-                       bundle's file that it was derived from, "sha256": {"step.fp16.onnx": ...}, "candidates": 10}}}
+                       bundle's file that it was derived from, "sha256": {"step.fp16.onnx": ...}, "candidates": 10,
+                       "targets": ["sm80", ...]}}}
 
 They are no part of the bundle: it is whole without them, and one that was derived from another file is not used.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from engines.manifest import Manifest, sha256, write_atomically
+from engines.plan_build import TARGETS
 from engines.profiles import CANDIDATES
 
 FOLDER, INDEX = "typed", "typed.json"
@@ -27,6 +29,7 @@ class TypedFile:
     source: str  # sha256 of the bundle's file
     sha256: dict[str, str]  # of the file and of the weights beside it, by name
     candidates: int = CANDIDATES  # the largest batch that plans of it take
+    targets: tuple[str, ...] = TARGETS  # what TensorRT-RTX's plans of it are built for
 
 
 def source_file(manifest: Manifest, graph: str) -> str:
@@ -38,7 +41,8 @@ def read(bundle: Path) -> dict[str, TypedFile]:
     """What the index lists, unverified; empty where there is none or it cannot be read."""
     try:
         values = json.loads((bundle / FOLDER / INDEX).read_text(encoding="utf-8"))
-        return {str(name): TypedFile(**entry) for name, entry in values["files"].items()}
+        files = {str(name): TypedFile(**entry) for name, entry in values["files"].items()}
+        return {name: replace(file, targets=tuple(file.targets)) for name, file in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

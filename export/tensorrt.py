@@ -137,7 +137,8 @@ def derive(bundle: Path, manifest: Manifest, table: dict[str, Graph], options: O
         for precision, content in variants(model, graph, options.precision).items():
             path = folder / f"{name}.{precision}.onnx"
             write(content, path, graph)
-            new[path.name] = TypedFile(name, precision, sources[name], {path.name: sha256(path)}, options.candidates)
+            digests = {path.name: sha256(path)}
+            new[path.name] = TypedFile(name, precision, sources[name], digests, options.candidates, options.targets)
             print(f"{name:14} {precision}  {path.stat().st_size / 1e6:8.2f} MB  {path}")
     typed.write(bundle, files | new)
     return new

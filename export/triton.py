@@ -17,11 +17,14 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engines.backends import BACKENDS
 from engines.base import MaskVATError
-from engines.contract import CONTRACT_VERSION, Graph, TensorSpec, graphs
+from engines.contract import CONTRACT_VERSION, Graph, ModelConfig, TensorSpec, graphs
 from engines.manifest import MANIFEST, Manifest, sha256
+from engines.plan_build import FLAVOURS
+from engines.profiles import profile
 from export import ExportError
 
 PREFIX = "maskvat_"  # a server's models share one space of names
@@ -45,6 +48,8 @@ class Options:
         for name, value in (("instances", self.instances), ("max-batch", self.max_batch)):
             if value < 1:
                 raise ExportError(f"--{name} is {value}; it must be 1 or more")
+        if self.plans and self.kind == "cpu":
+            raise ExportError("--plan with --kind cpu: plans run on cards; leave one of the two out")
 
 
 # ---------------------------------------------------------------- configs
@@ -59,15 +64,15 @@ def dims(spec: TensorSpec, batch: bool) -> list[int]:
     return [axis if isinstance(axis, int) else -1 for axis in axes] or [1]
 
 
-def config(graph: Graph, options: Options, origin: dict[str, str]) -> str:
-    """config.pbtxt of one graph. `origin` is kept as parameters, which the backends ignore."""
+def config(graph: Graph, options: Options, most: int, origin: dict[str, str]) -> str:
+    """config.pbtxt of one graph that takes at most so many rows. `origin` is kept as parameters, which are ignored."""
     batch = batched(graph)
     plan = graph.name in options.plans
     lines = [
         f'name: "{PREFIX}{graph.name}"',
         'platform: "tensorrt_plan"' if plan else 'backend: "onnxruntime"',
         f'default_model_filename: "{model_file(graph, options)}"',
-        f"max_batch_size: {options.max_batch if batch else 0}",
+        f"max_batch_size: {min(options.max_batch, most) if batch else 0}",
     ]
     for word, specs in (("input", graph.inputs), ("output", graph.outputs)):
         for spec in specs:
@@ -83,6 +88,20 @@ def model_file(graph: Graph, options: Options) -> str:
 
 
 # ---------------------------------------------------------------- files
+def described(plan: Path) -> dict[str, Any]:
+    """What is written down beside a plan in this program's cache; empty for other plans."""
+    try:
+        return dict(json.loads(plan.with_suffix(".plan.json").read_text(encoding="utf-8"))["parts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def largest_batch(graph: Graph, plan: Path, config: ModelConfig) -> int:
+    """How many rows a plan takes: Triton does not load a model that says more."""
+    shapes = described(plan).get("shape profile") or profile(config, graph)
+    return min(int(shapes[spec.name][2][0]) for spec in graph.inputs if spec.axes[:1] == ("B",))
+
+
 def check_plans(options: Options, table: dict[str, Graph]) -> None:
     """Every plan must exist and be of a graph that Triton's TensorRT backend can serve."""
     for name, path in options.plans.items():
@@ -90,6 +109,11 @@ def check_plans(options: Options, table: dict[str, Graph]) -> None:
             raise ExportError(f"--plan {name}={path}: no such graph; choose from {', '.join(table)}")
         if not path.is_file():
             raise ExportError(f"--plan {name}={path}: there is no such file; `python -m export.tensorrt` builds plans")
+        made_by = described(path).get("library", "")
+        if made_by.startswith(FLAVOURS["rtx"]):
+            raise ExportError(
+                f"--plan {name}={path} is a plan of {made_by}, and Triton runs TensorRT's; build one on the card"
+            )
         scalars = [spec.name for spec in table[name].inputs + table[name].outputs if not spec.axes]
         if scalars:
             raise ExportError(
@@ -114,9 +138,11 @@ def write_model(folder: Path, graph: Graph, options: Options, manifest: Manifest
         for name, entry in manifest.files.items():  # weights beside the graph, which names them
             if not entry.graph and name.startswith(f"{source}."):
                 shutil.copyfile(options.bundle / name, model.with_name(name))
+    planned = batched(graph) and graph.name in options.plans
+    most = largest_batch(graph, options.plans[graph.name], manifest.config) if planned else options.max_batch
     origin = {"bundle": manifest.name, "contract_version": str(CONTRACT_VERSION), "file": source}
     origin |= {"precision": precision, "sha256": sha256(model)}
-    (place / "config.pbtxt").write_text(config(graph, options, origin), encoding="utf-8")
+    (place / "config.pbtxt").write_text(config(graph, options, most, origin), encoding="utf-8")
 
 
 def build(options: Options) -> list[str]:

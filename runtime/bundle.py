@@ -9,7 +9,7 @@ from engines.backends import AUTO, BACKENDS, Opening, check_precision, choose
 from engines.base import Array, BackendUnavailable, ContractError, Engine, EngineError
 from engines.contract import Graph, ModelConfig, graphs
 from engines.manifest import MINI, Manifest, ManifestError
-from engines.selftest import compare, summarise
+from engines.selftest import check_repeats, compare, summarise
 from runtime.errors import Cancelled
 
 NEEDED = ("frame_encoder", "sync_encoder", "condition", "step", "codec_decoder")  # by every generation
@@ -64,7 +64,12 @@ class Bundle:
     def self_test(self, names: Iterable[str]) -> dict[str, str | None]:
         """File that runs a graph -> None where it gives what the manifest says, else what differs."""
         engines = {self.file_for(name): self[name] for name in names}
-        return compare(self.manifest.self_test, summarise(engines, self.config))
+        verdicts = compare(self.manifest.self_test, summarise(engines, self.config))
+        if BACKENDS[self.backend].accelerated:
+            for file, engine in engines.items():
+                if engine.graph.name == "step" and verdicts[file] is None:
+                    verdicts[file] = check_repeats(engine, self.config)
+        return verdicts
 
     def prove(self) -> None:
         """Run the self-test of what every generation needs. Raises BackendUnavailable where a result differs."""

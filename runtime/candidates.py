@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.base import Array, Bound, EngineError, Feeds
+from engines.base import Array, BackendUnavailable, Bound, EngineError, Feeds
 from engines.contract import FloatArray, Int32Array
 from engines.feeds import all_positions, positions, without_null
 from runtime.audio import resample
@@ -149,17 +149,15 @@ class Candidates:
         return self._bounds[size, guided]
 
     def _advance(self, scene: Scene, span: Span, batch: list[int], rows: Rows) -> None:
-        s, timer, window = self.sampling, self.work.timer, scene.window
+        s, window = self.sampling, scene.window
         bound = self._bind(scene, len(batch), span.guided)
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
             if self._everywhere:
-                with timer("step"):
-                    out = bound.run({"codes": codes, "u": u})
+                out = self._draw(bound, {"codes": codes, "u": u})
                 return out["tokens"], out["logp"]
             index = positions(codes == self.config.mask_token)
-            with timer("step"):
-                out = bound.run({"codes": codes, "index": index, "u": np.take_along_axis(u, index, axis=-1)})
+            out = self._draw(bound, {"codes": codes, "index": index, "u": np.take_along_axis(u, index, axis=-1)})
             tokens, logp = codes.copy(), np.zeros(codes.shape, np.float32)
             np.put_along_axis(tokens, index, out["tokens"], axis=-1)
             np.put_along_axis(logp, index, out["logp"], axis=-1)
@@ -176,8 +174,20 @@ class Candidates:
             self.work.share = (self._done + len(batch) * (n + 1 - span.steps.start)) / self._total
             self.work.tell("sample", window.number, n + 1)
 
-        with timer("sample"):  # the engine and the host's share
+        with self.work.timer("sample"):  # the engine and the host's share
             advance(rows, step, noise, self._plan, span.steps, on_step)
+
+    def _draw(self, bound: Bound, varying: Feeds) -> Feeds:
+        """Run `step`. What is no number is no sound: tokens drawn from it would look like any others."""
+        with self.work.timer("step"):
+            out = bound.run(varying)
+        if not np.isfinite(out["logp"]).all():
+            step = self.work.bundle["step"]
+            raise BackendUnavailable(
+                f"{step.backend} returned log-probabilities that are not numbers (step in {step.precision}); "
+                "take another --precision or --backend, and check the bundle with `python -m runtime.doctor`"
+            )
+        return out
 
     # ------------------------------------------------------------ ranking
     def _drop(self, scene: Scene, span: Span, rows: dict[int, Rows]) -> None:

@@ -59,6 +59,8 @@ def examine(folder: Path, backend: str, precision: str = "auto") -> None:
         file = bundle.file_for(graph)
         engine = bundle[graph]
         print(f"  {file:20} {engine.backend:36} {engine.precision:5} {verdicts[file] or 'ok'}")
+    for warning in dict.fromkeys(bundle.warnings):
+        print(f"  note: {warning}")
     for weights in bundle.manifest.weights:
         if not weights.trained:
             print(f"  note: {weights.role} is untrained")

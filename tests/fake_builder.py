@@ -92,6 +92,9 @@ class Config:
 class Builder:
     def __init__(self, logger: Any) -> None:
         self.logger = logger
+        if os.environ.get("NO_BUILDER"):
+            logger.log(Logger.Severity.ERROR, "CUDA initialization failure with error: 2")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
 
     def create_network(self, flags: int) -> Network:
         assert flags == 2  # strongly typed

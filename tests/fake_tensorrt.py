@@ -74,6 +74,7 @@ class FakeTensorRT:
     context_error: str = ""
     load_error: str = ""  # what the next plan logs that is not deserialised
     shape_error: str = ""  # what `infer_shapes` raises
+    binding_error: str = ""  # what constructors and runs raise, beside what is logged: words about C++
     cached: bytes = b"compiled"  # what the runtime cache holds after a run
     configs: list[Any] = field(default_factory=list)
     contexts: list["Context"] = field(default_factory=list)
@@ -94,6 +95,7 @@ class FakeTensorRT:
 
     def Runtime(self, logger: Logger) -> Any:
         assert logger.registered
+        self.refuse(logger)
 
         def deserialize_cuda_engine(data: bytes) -> "FakeEngine | None":
             if self.load_error:
@@ -106,6 +108,11 @@ class FakeTensorRT:
             return None
 
         return SimpleNamespace(deserialize_cuda_engine=deserialize_cuda_engine)
+
+    def refuse(self, logger: Logger) -> None:
+        if self.binding_error:
+            logger.log(Logger.Severity.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError(self.binding_error)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRT) -> FakeTensorRT:
@@ -232,6 +239,7 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         cuda, changes = self.trt.cuda, self.changes
+        self.trt.refuse(self.engine.logger)
         capturing = cuda.streams[stream].captured is not None
         if capturing and not (self.trt.capturable and self.warm == changes):
             self.engine.logger.log(Logger.Severity.ERROR, "operation not permitted when stream is capturing")

@@ -14,7 +14,7 @@ from engines import backends, plans
 from engines.backends import BACKENDS, Backend, Opening
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
-from engines.manifest import Manifest
+from engines.manifest import Manifest, sha256
 from engines.ort import OrtEngine
 from engines.typed import FOLDER, TypedFile, read, write
 from runtime import SamplingConfig, doctor, infer
@@ -107,6 +107,29 @@ def test_auto_passes_over_what_does_not_work_and_says_why(
     assert Bundle(bundles(), threads=1).backend == "cpu"
 
 
+def test_auto_passes_over_a_card_that_repeats_what_it_recorded(
+    bundles: Bundles, works: Callable[..., list[Altered]]
+) -> None:
+    """A CUDA graph over stale inputs: single runs are right, a clip's steps are not."""
+    made, recorded = works("cuda"), list[Feeds]()
+    original = Altered.execute
+
+    def stale(self: Altered, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
+        outputs = original(self, fixed, varying, sizes)
+        if fixed and self.graph.name == "step":
+            recorded.append(outputs)
+            return recorded[0]
+        return outputs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Altered, "execute", stale)
+        bundle = Bundle(bundles(), threads=1)
+    assert bundle.backend == "cpu" and all(e.closed for e in made) and len(recorded) == 2
+    assert (
+        "step.onnx: 0% of the tokens of its run 2 on inputs that stay are those of a single run" in bundle.warnings[0]
+    )
+
+
 def test_a_card_is_not_taken_on_trust(own_bundle: Path, works: Callable[..., object]) -> None:
     """Without a self-test nothing can be proven: the CPU, unless the user asks for the card."""
     rewrite_manifest(own_bundle, lambda m: m.update(self_test={}))
@@ -183,6 +206,19 @@ def typed_bundle(own_bundle: Path) -> Path:
         files[name] = TypedFile(entry.graph, "fp16", entry.sha256, {name: entry.sha256})
     write(own_bundle, files)
     return own_bundle
+
+
+def test_doctor_tells_what_was_noted(
+    typed_bundle: Path, tensorrt: FakeTensorRT, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That a graph takes its second choice is no reason to pass a backend over, but to say so."""
+    files, folder = read(typed_bundle), typed_bundle / FOLDER
+    half, single = files["step.fp16.onnx"], folder / "step.fp32.onnx"
+    single.write_bytes((folder / "step.fp16.onnx").read_bytes())
+    files["step.fp32.onnx"] = replace(half, precision="fp32", sha256={single.name: sha256(single)})
+    write(typed_bundle, files | {"step.fp16.onnx": replace(half, source="of another bundle")})
+    assert doctor.main(["--engines", str(typed_bundle), "--backend", "tensorrt"]) == 0
+    assert "  note: typed/step.fp16.onnx is not used: it was derived from another file" in capsys.readouterr().out
 
 
 def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:

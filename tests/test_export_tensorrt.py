@@ -83,6 +83,7 @@ def test_both_kinds_of_plans_and_what_is_left_out(
     assert built == ["codec_decoder.fp32.rtx", "codec_decoder.fp32.trt", "step.fp32.rtx", "step.fp32.trt"]
     text = next(builders.glob("step.fp32.rtx.*.plan")).read_text()
     config = Manifest.load(own_bundle).config
+    assert {e.targets for e in typed.read(own_bundle).values()} == {("sm89",)}  # the runtime asks for these again
     assert "['sm89']" in text and str(profile(config, graphs(config)["step"], 3)["codes"]) in text
     assert command.main([*arguments, "--precision", "fp32", "--targets", "sm89", "--candidates", "3"]) == 0
     assert capsys.readouterr().out.count("was there in") == 4

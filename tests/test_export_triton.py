@@ -1,5 +1,6 @@
 """`python -m export.triton`: configs that Triton's own schema accepts and that say what the contract says."""
 
+import json
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -166,6 +167,20 @@ def test_a_plan_takes_the_place_of_a_graph(schema: Any, bundles: Callable[..., P
     assert served.parameters[f"{PREFIX}sha256"].string_value == sha256(plan)
 
 
+def test_a_plan_says_how_many_rows_it_takes(schema: Any, bundles: Callable[..., Path], tmp_path: Path) -> None:
+    """Triton refuses a model that promises more rows than its plan's profile has."""
+    plan = tmp_path / "decoder.0123.plan"
+    plan.write_bytes(b"a plan")
+    plans = {name: plan for name in ("codec_decoder", "sync_encoder")}
+    triton.build(Options(bundles(), tmp_path / "usual", plans=plans))
+    sizes = {name: found.max_batch_size for name, found in parse(schema, tmp_path / "usual").items()}
+    assert (sizes["codec_decoder"], sizes["sync_encoder"], sizes["codec_encoder"]) == (10, 1, 16)
+    about = {"parts": {"shape profile": {"codes": [[1, 9, 1], [1, 9, 8], [3, 9, 8]]}, "library": "tensorrt 11.4"}}
+    (tmp_path / "decoder.0123.plan.json").write_text(json.dumps(about))
+    triton.build(Options(bundles(), tmp_path / "described", plans={"codec_decoder": plan}))
+    assert parse(schema, tmp_path / "described")["codec_decoder"].max_batch_size == 3
+
+
 # ---------------------------------------------------------------- what is refused
 def refused(bundle: Path, repo: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
     """The one line of a call that must fail and leave nothing behind."""
@@ -203,6 +218,15 @@ def test_a_broken_bundle(own_bundle: Path, tmp_path: Path, capsys) -> None:
 )
 def test_options_that_cannot_be(bundles: Callable[..., Path], tmp_path: Path, capsys, arguments, advice) -> None:
     assert advice in refused(bundles(), tmp_path / "repo", *arguments, capsys=capsys)
+
+
+def test_plans_that_triton_cannot_run(bundles: Callable[..., Path], tmp_path: Path, capsys) -> None:
+    (tmp_path / "d.plan").write_bytes(b"a plan")
+    (tmp_path / "d.plan.json").write_text('{"parts": {"library": "tensorrt_rtx 1.7"}}')
+    arguments = ["--plan", f"codec_decoder={tmp_path / 'd.plan'}"]
+    assert "is a plan of tensorrt_rtx 1.7, and Triton" in refused(bundles(), tmp_path / "r", *arguments, capsys=capsys)
+    arguments += ["--kind", "cpu"]
+    assert "--plan with --kind cpu: plans run on cards" in refused(bundles(), tmp_path / "r", *arguments, capsys=capsys)
 
 
 def test_plans_with_scalars_are_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event, Thread, get_ident
 from time import sleep
 from typing import Any
 
@@ -146,6 +146,7 @@ class Card:
         self.opens_with_graph, self.run_error = True, ""
         self.graph_ids: list[int | None] = []
         self.capturing = Event()
+        self.threads: set[int] = set()
 
     def open(self, path: Path, backend: str, threads: int, options: dict[str, str]) -> Any:
         if backend == "cpu":
@@ -160,6 +161,7 @@ class Card:
                 return getattr(session, name)
 
             def run_with_iobinding(self, *arguments: Any) -> None:
+                card.threads.add(get_ident())
                 if card.run_error and (options or "CUDA failure" in card.run_error):
                     raise RuntimeError(card.run_error)
                 card.capturing.set()
@@ -168,6 +170,7 @@ class Card:
                 card.capturing.clear()
 
             def run(self, *arguments: Any) -> Any:
+                card.threads.add(get_ident())
                 assert not card.capturing.is_set(), "put on a stream that is captured"
                 return session.run(*arguments)
 
@@ -210,6 +213,19 @@ def test_nothing_else_runs_while_a_step_is_captured(card: Card, path: Path, plai
     assert card.capturing.wait(5)
     assert same(engine.run(fixed | varying), plain.run(fixed | varying))
     step.join()
+    assert len(card.threads) == 1 and get_ident() not in card.threads  # ONNX Runtime's rule for CUDA graphs
+
+
+def test_what_was_captured_is_given_back_in_the_end(
+    card: Card, path: Path, plain: OrtEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin that runs for weeks meets many lengths: only a new session forgets the old ones' graphs."""
+    monkeypatch.setattr(ort, "CAPTURES", 3)
+    engine = on_card(path)
+    for length in range(8, 15):
+        fixed, varying = step_feeds(length, length=length)
+        assert same(engine.bind(fixed).run(varying), plain.run(fixed | varying))
+    assert card.options == 3 * [{"enable_cuda_graph": "1"}]
 
 
 @pytest.mark.parametrize("when", ["open", "run"])

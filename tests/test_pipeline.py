@@ -14,7 +14,7 @@ from fake_engines import NEEDS_ORT, FakeBundle, entry_of, rewrite_manifest, smal
 from media import Picture, steady, write_video
 
 import runtime
-from engines.base import Engine, EngineError, Feeds
+from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import DESIGNS
 from runtime import Cancelled, MediaError, OptionError, Pipeline, Progress, SamplingConfig, Take, candidates, work
 from runtime import pipeline as module
@@ -462,6 +462,18 @@ def test_a_codec_that_returns_no_numbers_is_an_error(pipeline: Pipeline, clip: C
     Spy(pipeline, "codec_decoder", lambda out: {"audio": out["audio"] * np.float32(np.nan)})
     with pytest.raises(MediaError, match=r"not numbers; check the bundle with `python -m runtime\.doctor`"):
         pipeline.generate(clip(), QUICK)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_step_that_returns_no_numbers_is_an_error(
+    pipeline: Pipeline, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, everywhere: bool
+) -> None:
+    """Half precision that overflows: its tokens are in range and would sound like any others."""
+    monkeypatch.setattr(Candidates, "_everywhere", everywhere)
+    spy = Spy(pipeline, "step", lambda out: out | {"logp": out["logp"] * np.float32(np.nan)})
+    with pytest.raises(BackendUnavailable, match=r"log-probabilities that are not numbers .*take another --precision"):
+        pipeline.generate(clip(), FOUR)
+    assert len(spy.feeds) == 1
 
 
 def test_loud_sound_is_clipped(pipeline: Pipeline, clip: Callable[..., Path]) -> None:

@@ -91,6 +91,8 @@ def test_the_largest_shapes_are_the_window_and_all_candidates() -> None:
 def test_a_chunk_of_the_codec_may_be_longer_than_a_short_window() -> None:
     short = small_config(window_seconds=1, overlap_seconds=0)
     assert profiles.profile(short, graphs(short)["codec_decoder"])["codes"][2][2] == 256 + 2 * short.codec_context
+    decoder = profiles.profile(CONFIG, graphs(CONFIG)["codec_decoder"])["codes"]
+    assert decoder[1][2] == min(CONFIG.window_tokens, 256 + 2 * CONFIG.codec_context)  # the runtime decodes in chunks
 
 
 # ---------------------------------------------------------------- keys
@@ -363,6 +365,10 @@ def test_reasons_why_nothing_can_be_built(case: Case, monkeypatch: pytest.Monkey
     with pytest.raises(BackendUnavailable, match=r"tensorrt_rtx cannot build step.onnx: could not infer output types$"):
         case.find()
     monkeypatch.delenv("BUILD_FAILS")
+    monkeypatch.setenv("NO_BUILDER", "1")
+    with pytest.raises(BackendUnavailable, match=r"cannot build step.onnx: pybind11.* nullptr; CUDA init.* error: 2$"):
+        case.find()
+    monkeypatch.delenv("NO_BUILDER")
     with pytest.raises(BackendUnavailable, match=r"graph condition: the contract and the network differ: missing"):
         case.find(graph=graphs(CONFIG)["condition"])
     wrong = small_config(n_codebooks=4)

@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 from fake_tensorrt import Context, FakeEngine, FakeTensorRT, RuntimeConfig, fake_plan, install
 
 from engines.ort import OrtEngine
-from engines.trt import TrtEngine, unavailable
+from engines.trt import TrtEngine, targets, unavailable
 
 pytestmark = NEEDS_ORT
 CONFIG = small_config()
@@ -341,6 +341,21 @@ def test_a_run_that_fails_for_no_lack_of_memory_ends_the_engine(only_trt: FakeTe
         made.run(feeds)
 
 
+def test_errors_of_the_bindings_are_explained(only_trt: FakeTensorRT, tmp_path: Path) -> None:
+    """Where CUDA does not come up, TensorRT's constructors raise TypeError."""
+    made, feeds = engine(tmp_path), feeds_for(STEP, CONFIG)
+    only_trt.binding_error = "pybind11::init(): factory function returned nullptr"
+    with pytest.raises(
+        BackendUnavailable, match=r"^tensorrt cannot load step: pybind11.*nullptr; CUDA init.*error: 35"
+    ):
+        engine(tmp_path)
+    with pytest.raises(BackendUnavailable, match=r"failed in step: tensorrt stopped: pybind11"):
+        made.run(feeds)
+    only_trt.binding_error = ""
+    with pytest.raises(BackendUnavailable, match="cannot run step any more"):
+        made.run(feeds)
+
+
 # ---------------------------------------------------------------- plans
 def test_a_plan_of_another_version_is_built_again_once(
     trt: FakeTensorRT, flavour: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -405,6 +420,14 @@ def test_compiled_kernels_are_kept_by_any_thread(only_rtx: FakeTensorRT, tmp_pat
     closing.start()
     closing.join()
     assert (tmp_path / "step.cache").read_bytes() == b"compiled"
+
+
+@pytest.mark.parametrize(("listed", "wanted"), [(("sm89",), ("sm89",)), (("sm120",), ("sm120", "sm89"))])
+def test_plans_are_for_the_listed_cards_and_this_one(
+    only_rtx: FakeTensorRT, listed: tuple[str, ...], wanted: tuple[str, ...]
+) -> None:
+    only_rtx.cuda.capability = (8, 9)
+    assert targets(listed) == wanted
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(
