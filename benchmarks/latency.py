@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.latency_points import GRIDS, Load, grid
 from benchmarks.latency_report import compare, comparison_document, document, read_result
 from benchmarks.latency_run import Session, card_in_torch
+from benchmarks.latency_shares import add_shares
 from benchmarks.latency_systems import RANDOM, Subject, exported, named, random_subject
 from benchmarks.report import command, finish, plots_folder, result
 from engines.backends import BACKENDS, availability, choose
@@ -138,7 +139,7 @@ def measure(session: Session, cache: Path) -> None:
             session.values["bars"] = bars(subject.bundle, session.folder, args.repeat)
         if not args.no_quality and not args.no_points:  # last, for nothing of a size is timed after it
             session.quality(subject)
-        session.shares(subject.config, name)
+        add_shares(session.values, name, subject.config, session.gflop.get(name, {}))
     if args.clips is None:
         session.note("no onset F1: --clips names a folder of clips with true sound")
 

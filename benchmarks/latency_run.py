@@ -25,13 +25,14 @@ from benchmarks.latency_points import (
     runtime_order,
     torch_order,
 )
+from benchmarks.latency_shares import computed_on
 from benchmarks.latency_systems import Subject, precisions, view
 from benchmarks.latency_worker import COMPILED, EAGER
-from engines.contract import ModelConfig
 from runtime.errors import MaskVATError, OptionError
 from runtime.sampling import SamplingConfig
 
 Values = dict[str, Any]
+AGREED = 10  # seconds of the clip that token agreement is measured on
 # PyTorch as a baseline, by device: name -> what differs from eager fp32 on the CPU
 TORCH: dict[str, dict[str, Values]] = {
     "cpu": {"eager": {"kind": EAGER}, "compile": {"kind": COMPILED}},
@@ -206,22 +207,24 @@ class Session:
 
     # ------------------------------------------------------------ quality
     def agreement(self, subject: Subject) -> None:
-        """Token agreement with fp32 on the CPU beside every point that is not fp32 on the CPU itself."""
+        """Token agreement with fp32 on the CPU, beside the points whose clip and steps it is measured with."""
         from benchmarks.latency_quality import Reference
 
-        points = [p for p in self.values["results"] if p["size"] == subject.name]
-        for steps in sorted({p["steps"] for p in points}):
+        exact = (("cpu", "fp32"), ("cpu", "fp16"))  # a CPU computes both in fp32
+        others = [p for p in self.values["results"]
+                  if p["size"] == subject.name and (p["backend"], p["precision"]) not in exact]  # fmt: skip
+        measured = [p for p in others if p["candidates"] == 1 and (self.args.clip or p["clip_seconds"] == AGREED)]
+        if others and not measured:
+            self.note(f"no token agreement of {subject.name}: it is measured at points of {AGREED} s and one candidate")
+        for steps in sorted({p["steps"] for p in measured}):
             sampling = SamplingConfig(steps=steps, guidance=self.args.guidance)
-            reference: Reference | None = None
-            known: dict[tuple[str, str], Values] = {}
-            for p in points:
-                way = (p["backend"], p["precision"])
-                if p["steps"] != steps or way in (("cpu", "fp32"), ("cpu", "fp16")):  # a CPU computes both in fp32
-                    continue
-                if way not in known:
-                    reference = reference or Reference(subject, self.clip(10), sampling, self.folder)
-                    known[way] = reference.agreement(subject, *way)
-                p["agreement"] = known[way]
+            reference = Reference(subject, self.clip(AGREED), sampling, self.folder)
+            if reference.constant:
+                self.note(f"no token agreement of {subject.name} at {steps} steps: its tokens are constant")
+            for p in measured:
+                if p["steps"] == steps:
+                    way = (p["backend"], p["precision"])
+                    p["agreement"] = None if reference.constant else reference.agreement(subject, *way)
 
     def onsets(self, subject: Subject) -> None:
         """Onset F1 of trained bundles, for every pair of steps and candidates."""
@@ -258,40 +261,3 @@ class Session:
                 bundle = view(subject, backend, precision, self.folder)
                 rows = step_profile(bundle, self.clip(10), self.args.guidance, self.args.threads, self.folder)
                 self.values["profiles"].append({"size": subject.name, "precision": precision, "operators": rows})
-
-    # ------------------------------------------------------------ shares
-    def shares(self, config: ModelConfig, size: str) -> None:
-        """Each stage's share of the rate of matrix products, for points of whole windows and one candidate."""
-        floors = {(f["size"], f["device"], f["precision"]): f["products"] for f in self.values["floors"]}
-        for p in [*self.values["results"], *self.values["baselines"]]:
-            if p["size"] != size or p["candidates"] != 1 or p["sound_seconds"] < config.window_seconds - 0.1:
-                continue
-            card, computed = computed_on(p["backend"], p["precision"])
-            rows = floors.get((size, "card" if card else "cpu", computed))
-            machine = self.values["machine_floor"]
-            peak = machine.get("card_gflops", {}).get("fp32") if card else machine["gflops"]["fp32"]
-            p["shares"] = stage_shares(p, config, rows, self.gflop.get(size, {}), peak)
-
-
-def computed_on(backend: str, precision: str) -> tuple[bool, str]:
-    """Whether a backend is a card, and what a step of this precision is computed in there.
-
-    ONNX Runtime computes weights that are stored as fp16 in fp32, on CPUs and on cards.
-    """
-    card = backend != "cpu" and not backend.startswith("torch cpu")
-    stored = backend in ("cpu", "cuda") and precision != "int8"
-    return card, "fp32" if stored else precision
-
-
-def stage_shares(
-    point: Values, config: ModelConfig, rows: list[Values] | None, gflop: Values, peak: float | None
-) -> dict[str, float]:
-    """Least seconds of a stage's products over its seconds: the step's at their own shapes and precision, others' at
-    the rate of square fp32 products."""
-    stages, count, found = point["stages"], point["windows"], {}
-    if rows and stages["step"]:
-        found["step"] = latency_floor.clip_floor(rows, config, point["steps"])["seconds"] * count / stages["step"]
-    for stage, work in gflop.items():
-        if peak and stages.get(stage):
-            found[stage] = work * count / peak / stages[stage]
-    return found

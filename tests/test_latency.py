@@ -6,11 +6,14 @@ No time decides a test.
 import json
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from conftest import Bundles, Clip
 from fake_engines import NEEDS_ORT
 
-from benchmarks import latency, latency_bars
+import runtime
+from benchmarks import latency, latency_bars, latency_clip
 from benchmarks.latency_points import (
     CANDIDATES,
     SECONDS,
@@ -26,6 +29,7 @@ from benchmarks.latency_points import (
     ratios,
     runtime_order,
 )
+from benchmarks.latency_quality import Reference
 from benchmarks.latency_report import document
 from benchmarks.latency_systems import Subject, precisions, view
 from engines.manifest import Manifest
@@ -184,8 +188,6 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
     import onnx
     from fake_engines import BODIES, model
 
-    import runtime
-    from benchmarks.latency_quality import Reference
     from engines.contract import graphs
     from engines.manifest import sha256
 
@@ -193,8 +195,6 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
 
     def shifted(op, c, graph):  # type: ignore[no-untyped-def]
         made = BODIES["step"](op, c, graph)
-        import numpy as np
-
         token = op("Mod", op("Add", made["tokens"], np.array(1, np.int32)), np.array(c.codebook_size, np.int32))
         return made | {"tokens": token}
 
@@ -211,6 +211,63 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
     assert (same["tokens_equal_given"], same["tokens_equal_free"]) == (1, 1)
     assert other["tokens_equal_given"] == 0 and other["tokens_compared"] == same["tokens_compared"]
     assert other["tokens_equal_free"] < 0.5
+
+
+@NEEDS_ORT
+def test_constant_codes_are_not_compared(two_steps: Path, clip: Clip, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Silence agrees with silence; and a point of candidates is not given what one candidate was measured at."""
+    command = [
+        "--engines",
+        str(two_steps),
+        "--backend",
+        "cpu",
+        "--clip",
+        str(clip(25)),
+        "--steps",
+        "2",
+        "--repeat",
+        "1",
+    ]
+    monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: {"gflops": {"fp32": 1.0}})
+    monkeypatch.setattr(latency, "document", lambda _: "tables")
+    command += ["--repeat", "1", "--cache", str(tmp_path / "cache")]
+    assert latency.main([*command, "--candidates", "1", "2"]) == 0
+    values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = {(p["precision"], p["candidates"]): p.get("agreement") for p in values["results"]}
+    assert found["int8", 1]["tokens_equal_free"] == 1 and min(found["int8", 1]["distinct_tokens"]) > 1
+    assert [found[k] for k in (("int8", 2), ("fp32", 1), ("fp32", 2))] == [None] * 3
+    monkeypatch.setattr("benchmarks.latency_quality.Reference.constant", True)
+    assert latency.main(command) == 0
+    values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [p["agreement"] for p in values["results"] if p["precision"] == "int8"] == [None]
+    assert any("its tokens are constant" in note for note in values["notes"])
+
+
+def test_what_is_constant() -> None:
+    reference = object.__new__(Reference)
+    reference.codes = np.full((2, 5), [[3], [4]], np.int32)
+    assert reference.constant
+    reference.codes[1, 3] = 5
+    assert not reference.constant
+
+
+# ---------------------------------------------------------------- the clip
+def test_the_clip_is_the_example_again_and_again(tmp_path: Path) -> None:
+    latency_clip.make_clip(tmp_path / "c.mp4", 7.6)
+    with av.open(str(tmp_path / "c.mp4")) as container:
+        frames = [f.to_ndarray(format="gray").astype(float) for f in container.decode(video=0)]
+    assert len(frames) == 190 and frames[0].shape == (360, 640)
+    assert np.abs(frames[0] - frames[175]).mean() < 2 < np.abs(frames[0] - frames[40]).mean()  # 7 s a round; it moves
+    assert frames[5][:, :60].max() < 30 < frames[5][:, 140:500].mean()  # black beside the picture
+
+
+@NEEDS_ORT
+@pytest.mark.slow
+def test_the_shipped_bundle_makes_sound_of_the_clip(tmp_path: Path) -> None:
+    latency_clip.make_clip(tmp_path / "c.mp4", 10)
+    (take,) = runtime.load(backend="cpu").generate(tmp_path / "c.mp4", runtime.SamplingConfig(steps=8))
+    assert min(len(np.unique(row)) for row in take.codes) > 20
+    assert 20 * np.log10(np.sqrt(np.square(take.audio).mean())) > -60
 
 
 def test_installed_size_counts_what_the_cpu_extra_brings() -> None:

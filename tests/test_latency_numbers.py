@@ -9,7 +9,7 @@ from benchmarks import latency
 from benchmarks.latency_counts import Product, condition_products, masked_shares, step_products, total
 from benchmarks.latency_floor import Row, bandwidth, clip_floor, measure, rate, step_seconds
 from benchmarks.latency_report import compare, markdown
-from benchmarks.latency_run import stage_shares
+from benchmarks.latency_shares import stage_shares
 from engines.contract import ModelConfig
 
 
