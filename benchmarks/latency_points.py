@@ -143,6 +143,7 @@ def figures(loaded: Answer, cold: Answer, warm: Sequence[Answer]) -> dict[str, A
         "seconds": statistics.median(totals),
         "p95": quantile(totals, 0.95),
         "repeats": len(warm),
+        "threads": loaded.get("threads"),
         "peak_mb": warm[-1]["peak_mb"],
         "card_mb": warm[-1].get("card_mb"),
         "import_seconds": loaded["import_seconds"],

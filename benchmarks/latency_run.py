@@ -28,10 +28,13 @@ from benchmarks.latency_points import (
 from benchmarks.latency_shares import computed_on
 from benchmarks.latency_systems import Subject, precisions, view
 from benchmarks.latency_worker import COMPILED, EAGER
+from benchmarks.machine import physical_cores
+from engines.manifest import MANIFEST, sha256
 from runtime.errors import MaskVATError, OptionError
 from runtime.sampling import SamplingConfig
 
 Values = dict[str, Any]
+LISTS = ("results", "baselines", "pairs", "floors", "profiles", "notes")
 AGREED = 10  # seconds of the clip that token agreement is measured on
 # PyTorch as a baseline, by device: name -> what differs from eager fp32 on the CPU
 TORCH: dict[str, dict[str, Values]] = {
@@ -61,12 +64,17 @@ class Session:
     args: argparse.Namespace
     folder: Path
     backends: list[str]
-    values: Values = field(
-        default_factory=lambda: (
-            {k: [] for k in ("results", "baselines", "pairs", "floors", "profiles", "notes")} | {"networks": {}}
-        )
-    )
+    values: Values = field(default_factory=lambda: {k: [] for k in LISTS} | {"networks": {}, "bundles": {}})
     gflop: dict[str, Values] = field(default_factory=dict)  # of the stages, by size
+
+    @property
+    def threads(self) -> int:
+        """Of the CPU, ours and PyTorch's: the same number, told to both."""
+        return int(self.args.threads) or physical_cores()
+
+    @property
+    def measured(self) -> bool:
+        return any(self.values.get(name) for name in ("results", "pairs", "bars", "profiles"))
 
     def note(self, text: str) -> None:
         """What was left out, and why: shown at once, and kept with the result."""
@@ -74,8 +82,13 @@ class Session:
             print(f"note: {text}", file=sys.stderr, flush=True)
             self.values["notes"].append(text)
 
-    def networks(self, subject: Subject) -> None:
-        """Which components a size is made of: at base one may stand in for the paper's."""
+    def networks(self, subject: Subject, twin: Subject | None) -> None:
+        """Which bundles and components a size is made of: at base one component may stand in for the paper's."""
+        used = {subject.name: subject} | ({f"{subject.name} in pairs": twin} if twin not in (None, subject) else {})
+        for name, bundle in used.items():
+            assert bundle is not None
+            told = {"manifest_sha256": sha256(bundle.bundle / MANIFEST)}  # it holds the hash of every file
+            self.values["bundles"][name] = told | {"trained": bundle.trained}
         names = {w["role"]: w["name"] for w in subject.manifest["weights"]}
         self.values["networks"][subject.name] = names
         if subject.name == "base" and "mobilenet" in names["frame_encoder"]:
@@ -117,7 +130,7 @@ class Session:
                 self.note(f"no floor for backend {backend}: it is measured through PyTorch, which sees no card here")
                 continue
             try:
-                measured = latency_floor.measure(products, computed, self.args.threads, card)
+                measured = latency_floor.measure(products, computed, self.threads, card)
             except OptionError as error:
                 self.note(f"no floor of {subject.name} in {computed}: {error}")
                 continue
@@ -126,7 +139,7 @@ class Session:
     # ------------------------------------------------------------ points
     def point(self, subject: Subject, backend: str, precision: str, load: Load) -> None:
         """One process: cold, then warm."""
-        order = runtime_order(subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads)
+        order = runtime_order(subject.name, view(subject, backend, precision, self.folder), backend, self.threads)
         request = self.request(load, mux=True)
         with Worker(order) as worker:
             cold = worker.ask(request)
@@ -172,18 +185,21 @@ class Session:
             orders: list[tuple[Values, Answer]] = []
             for backend, precision in ours:
                 order = runtime_order(
-                    subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads
+                    subject.name, view(subject, backend, precision, self.folder), backend, self.threads
                 )
                 orders.append((at | {"backend": backend, "precision": precision, "ours": True}, order))
             for name, changes in modes.items():
                 if self.args.baselines == "eager" and changes["kind"] != EAGER:
                     continue
-                order = torch_order(subject.name, subject.system, self.args.threads, **{"device": device} | changes)
+                order = torch_order(subject.name, subject.system, self.threads, **{"device": device} | changes)
                 precision = {"float16": "fp16"}.get(order["dtype"], "fp32")
                 orders.append(
                     (at | {"backend": f"torch {device} {name}", "precision": precision, "ours": False}, order)
                 )
-            self._group(orders, load)
+            try:
+                self._group(orders, load)
+            except WorkerError as error:
+                self.note(f"pairs of {subject.name} on {device} are left out: {error}")
 
     def _group(self, orders: list[tuple[Values, Answer]], load: Load) -> None:
         request = self.request(load)
@@ -259,5 +275,5 @@ class Session:
         for backend, precision in self.ways(subject):
             if backend == "cpu":
                 bundle = view(subject, backend, precision, self.folder)
-                rows = step_profile(bundle, self.clip(10), self.args.guidance, self.args.threads, self.folder)
+                rows = step_profile(bundle, self.clip(10), self.args.guidance, self.threads, self.folder)
                 self.values["profiles"].append({"size": subject.name, "precision": precision, "operators": rows})

@@ -6,6 +6,7 @@ own. Nothing that takes time is imported before the clock runs.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -49,9 +50,9 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
     import runtime
 
     imported = time.perf_counter() - begin
-    pipeline = runtime.load(order["engines"], order["backend"], order["threads"])
+    pipeline = runtime.load(order["engines"], order["backend"], order["threads"], order.get("precision", "auto"))
     loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
-    loaded |= {"backend": pipeline.bundle.backend}
+    loaded |= {"backend": pipeline.bundle.backend, "threads": order["threads"]}
     loaded |= {"bundle": pipeline.bundle.manifest.name, "step_file": pipeline.bundle.file_for("step")}
 
     def make(request: Answer) -> Answer:
@@ -82,8 +83,7 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
     from runtime.sampling import SamplingConfig
 
     imported = time.perf_counter() - begin
-    if order["threads"]:
-        torch.set_num_threads(order["threads"])
+    torch.set_num_threads(order["threads"])  # as many as ours, whatever OMP_NUM_THREADS says
     mode = Mode(
         compiled=order["kind"] == COMPILED,
         device=order["device"],
@@ -92,7 +92,7 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
     )
     system = TorchSystem(Path(order["system"]), mode)
     loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
-    loaded |= {"backend": f"torch {order['device']}"}
+    loaded |= {"backend": f"torch {order['device']}", "threads": torch.get_num_threads()}
 
     def make(request: Answer) -> Answer:
         sampling = SamplingConfig(**request["sampling"])
@@ -115,6 +115,7 @@ def keep_codes(request: Answer, codes: Any) -> None:
 
 def main() -> int:
     """The order of work is the first line on stdin. An error is an answer {"error": ...}."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the process that asks ends this one
     order = json.loads(sys.stdin.readline())
     try:
         loaded, make = open_runtime(order) if order["kind"] == RUNTIME else open_torch(order)

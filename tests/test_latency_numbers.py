@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import latency
+from benchmarks.latency_compare import compare, comparison_document
 from benchmarks.latency_counts import Product, condition_products, masked_shares, step_products, total
 from benchmarks.latency_floor import Row, bandwidth, clip_floor, measure, rate, step_seconds
-from benchmarks.latency_report import compare, markdown
+from benchmarks.latency_report import markdown
 from benchmarks.latency_shares import stage_shares
 from engines.contract import ModelConfig
 
@@ -106,12 +107,30 @@ def test_compare_flags_changes_over_ten_per_cent(tmp_path: Path, capsys: pytest.
     assert json.loads(told.splitlines()[-1]) == found and "seconds, p95, peak_mb" in told
 
 
-def test_compare_refuses_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("text", ['{"benchmark": "sync"}', "no JSON", "[1]", '{"benchmark": "latency", "results": []}',
+    '{"benchmark": "latency", "results": [], "machine": 3}', '{"benchmark": "latency", "results": [3], "machine": {}}',
+    '{"benchmark": "latency", "results": [], "baselines": [{}], "machine": {}}'])  # fmt: skip
+def test_compare_refuses_other_files(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.json"
-    path.write_text('{"benchmark": "sync"}')
+    path.write_text(text)
     assert latency.main(["--compare", str(path), str(path)]) == 1
     told = capsys.readouterr()
     assert told.out == "" and told.err.startswith(f"error: {path} cannot be compared") and told.err.count("\n") == 1
+
+
+def test_compare_warns_of_other_work() -> None:
+    def side(revision: str | None, threads: int, digest: str) -> dict:
+        bundles = {n: {"manifest_sha256": digest, "trained": n != "other"} for n in ("mini", "other")}
+        return result(made_point(1.0)) | {"revision": revision, "settings": {"threads": threads}, "bundles": bundles}
+
+    same = compare(side("a", 2, "x"), side("b", 2, "x"))
+    assert same["revisions"] == ["a", "b"] and same["settings"] == same["bundles"] == {}
+    assert "a, then b" in comparison_document(same) and "WARNING" not in comparison_document(same)
+    other = compare(side(None, 1, "x"), side("b", 2, "y"))
+    assert other["settings"] == {"threads": [1, 2]} and list(other["bundles"]) == ["mini"]  # no point of the other
+    told = comparison_document(other)
+    assert told.count("WARNING") == 2 and "not told, then b" in told and "threads: 1, then 2" in told
+    assert "clip" in compare(side("a", 2, "x"), side("a", 2, "x") | {"settings": {"clip": "c"}})["settings"]
 
 
 def test_markdown() -> None:
