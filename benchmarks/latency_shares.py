@@ -35,11 +35,13 @@ def stage_shares(
     point: Values, config: ModelConfig, rows: list[Values] | None, gflop: Values, peak: float | None
 ) -> dict[str, float]:
     """Least seconds of a stage's products over its seconds: the step's at their own shapes and precision, others' at
-    the rate of square fp32 products."""
+    the rate of square fp32 products. `blocks` of a window counts where it is computed: in PyTorch's every step."""
     stages, count, found = point["stages"], point["windows"], {}
+    again = gflop.get("blocks", 0.0) if point["backend"].startswith("torch") else 0.0
     if rows and stages["step"]:
-        found["step"] = latency_floor.clip_floor(rows, config, point["steps"])["seconds"] * count / stages["step"]
+        least = latency_floor.clip_floor(rows, config, point["steps"])["seconds"]
+        found["step"] = (least + (again * point["steps"] / peak if peak else 0.0)) * count / stages["step"]
     for stage, work in gflop.items():
         if peak and stages.get(stage):
-            found[stage] = work * count / peak / stages[stage]
+            found[stage] = (work - (again if stage == "condition" else 0.0)) * count / peak / stages[stage]
     return found

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import latency
 from benchmarks.latency_compare import compare, comparison_document
-from benchmarks.latency_counts import Product, condition_products, masked_shares, step_products, total
+from benchmarks.latency_counts import Product, block_products, condition_products, masked_shares, step_products, total
 from benchmarks.latency_floor import Row, bandwidth, clip_floor, measure, rate, step_seconds
 from benchmarks.latency_report import markdown
 from benchmarks.latency_shares import stage_shares
@@ -66,9 +66,48 @@ def test_floor_and_shares() -> None:
     floor = clip_floor(rows, config, 2)
     share = masked_shares(2, config.window_tokens)[1]
     assert floor["seconds"] == pytest.approx(0.6 + 0.4 + 0.2 * share)
-    point = {"stages": {"step": 2.0, "codec": 0.5, "video": 1.0}, "windows": 3, "steps": 2}
+    point = {"stages": {"step": 2.0, "codec": 0.5, "video": 1.0}, "windows": 3, "steps": 2, "backend": "cpu"}
     shares = stage_shares(point, config, rows, {"codec": 2.0, "sync_encoder": 1.0}, peak=40.0)
     assert shares == pytest.approx({"step": floor["seconds"] * 3 / 2, "codec": 2.0 * 3 / 40 / 0.5})
+
+
+def test_products_count_in_the_stage_that_computes_them() -> None:
+    """Ours computes `blocks` once, in `condition`; PyTorch in every step."""
+    config, gflop = ModelConfig(n_codebooks=1), {"condition": 5.0, "blocks": 4.0}
+    point = {"stages": {"step": 2.0, "condition": 0.5}, "windows": 1, "steps": 8}
+    rows = [row("q, out", 1, 10.0)]
+    ours = stage_shares(point | {"backend": "cpu"}, config, rows, gflop, peak=100.0)
+    theirs = stage_shares(point | {"backend": "torch cpu eager"}, config, rows, gflop, peak=100.0)
+    assert ours == pytest.approx({"step": 0.8 / 2, "condition": 0.05 / 0.5})
+    assert theirs == pytest.approx({"step": (0.8 + 8 * 0.04) / 2, "condition": 0.01 / 0.5})
+    assert stage_shares(point | {"backend": "torch cuda eager"}, config, rows, gflop, None) == pytest.approx(
+        {"step": 0.4}
+    )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("design", ["adaln_b", "hybrid"])
+def test_pytorch_computes_the_blocks_products_in_its_step(design: str) -> None:
+    """The network of the baseline, counted in its two calls."""
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from engines.contract import condition_indices
+    from train.model import MaskVAT
+
+    config = ModelConfig(design=design, hidden_size=32, n_heads=2, n_blocks=2, codec_latent=48)  # type: ignore[arg-type]
+    n, s = config.n_clip(100), config.n_sync(100)
+    with torch.device("meta"), torch.no_grad():
+        lengths = {k: len(v) for k, v in condition_indices(config, 100, n, s).items()}
+        gathers = {k: torch.empty(length, dtype=torch.long) for k, length in lengths.items()}
+        model, codes = MaskVAT(config), torch.empty(1, config.n_codebooks, 100, dtype=torch.long)
+        with FlopCounterMode(display=False) as once:
+            condition = model.condition(torch.empty(1, n, config.clip_dim), torch.empty(1, s, config.sync_dim), gathers)
+        with FlopCounterMode(display=False) as step:
+            model.logits(model.hidden(codes, condition))
+    blocks = total(block_products(config, 100, 1))
+    assert once.get_total_flops() == total(condition_products(config, 100, 1)) - blocks
+    assert step.get_total_flops() == total(step_products(config, 100, 1)) + blocks
 
 
 def test_rates_are_measured_in_the_precision_of_each_product() -> None:
