@@ -67,7 +67,7 @@ def measure(session: Session, cache: Path) -> None:
 
 def measure_size(session: Session, subject: Subject, twin: Subject | None) -> None:
     """Floors, points, pairs, profiles, bars and quality of one size."""
-    from benchmarks.latency_bars import bars
+    from benchmarks.latency_bars import Way, bars
     from benchmarks.latency_networks import window_gflop
 
     args, name = session.args, subject.name
@@ -81,11 +81,13 @@ def measure_size(session: Session, subject: Subject, twin: Subject | None) -> No
     if twin is not None and args.baselines != "none":
         steps = args.pair_steps if args.pair_steps is not None else (32 if name == "mini" else 8)
         session.pairs(twin, Load(steps))
-    if args.profile:
-        for profiled in dict.fromkeys((subject, twin or subject)):
-            session.profiles(profiled)
+    for profiled in dict.fromkeys((subject, twin or subject)):
+        session.profiles(profiled)
     if args.bars and "bars" not in session.values:  # of the first bundle
-        session.values["bars"] = bars(subject.bundle, session.folder, args.repeat)
+        way = Way(subject.bundle, (args.backend or ["auto"])[0], args.precision or "auto", args.threads)
+        session.values["bars"] = {}
+        for what, value in bars(way, session.folder, args.repeat):
+            session.values["bars"][what] = value
     if not args.no_quality and not args.no_points:  # last, for nothing of a size is timed after it
         session.quality(subject)
 

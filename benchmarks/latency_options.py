@@ -40,7 +40,6 @@ def get_parser(description: str) -> argparse.ArgumentParser:
     add("--no-quality", action="store_true", help="without token agreement")
     add("--clips", type=Path, help="folder of clips with true sound, for onset F1 (slow)")
     add("--clips-limit", type=int, default=8, help="at most so many of them (default: 8)")
-    add("--profile", action="store_true", help="also: a step's time by operator, on the CPU")
     add("--bars", action="store_true",
         help="also, of the first bundle: whole process, loading, a 10-minute clip, size")  # fmt: skip
     add("--cache", type=Path, default=None, help="folder for systems made here (default: the user's cache folder)")

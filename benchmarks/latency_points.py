@@ -102,8 +102,9 @@ class Worker:
         self.close()
 
 
-def runtime_order(name: str, engines: Path, backend: str, threads: int) -> Answer:
-    return {"kind": RUNTIME, "name": name, "engines": str(engines), "backend": backend, "threads": threads}
+def runtime_order(name: str, engines: Path, backend: str, threads: int, precision: str = "auto") -> Answer:
+    order = {"kind": RUNTIME, "name": name, "engines": str(engines), "backend": backend, "threads": threads}
+    return order | {"precision": precision}
 
 
 def torch_order(name: str, system: Path, threads: int, kind: str = EAGER, **changes: Any) -> Answer:

@@ -79,7 +79,9 @@ def floor_table(floors: Sequence[Values]) -> str:
             shape = f"{r['batch']} x [{r['m']}, {r['k']}] x [{r['k']}, {r['n']}]"
             row = [floor["size"], floor["precision"], r["name"], str(r["count"]), shape, r["precision"]]
             rows.append([*row, f"{r['gflops']:.0f}", r["library"]])
-        rows.append([floor["size"], floor["precision"], "a whole step", "", "", "", f"{floor['gflops']:.0f}", ""])
+        read = floor.get("weights_floor_seconds")
+        weights = "" if read is None else f"its weights read once: {read * 1000:.1f} ms"
+        rows.append([floor["size"], floor["precision"], "a whole step", "", weights, "", f"{floor['gflops']:.0f}", ""])
     return markdown(["size", "step", "product", "times", "shape", "computed in", "GFLOP/s", "fastest"], rows)
 
 
@@ -110,16 +112,26 @@ def machine_lines(values: Values) -> str:
 
 
 def bars_lines(bars: Values) -> str:
-    whole = ", ".join(f"{w['seconds']:.2f} s at {w['steps']} steps" for w in bars["whole_process"])
-    memory, sizes = bars["long_clip_memory"], bars["installed_mb"]
-    above = f"{memory['above_mb']:+.0f} MB for {memory['long_seconds']} s"
-    packages = ", ".join(f"{k} {v:.1f}" for k, v in sizes["packages"].items())
-    return "\n".join((
-        f"- whole process, 10 s clip: {whole}",
-        f"- import and load: {bars['import_and_load']['seconds']:.2f} s",
-        f"- peak memory: {memory['short_mb']:.0f} MB for 10 s, {above}",
-        f"- installed, without the bundle: {sizes['total']:.1f} MB ({packages})",
-    ))  # fmt: skip
+    """Those that were measured: a run may have ended before the others."""
+    lines = []
+    if "backend" in bars:  # files from before 2026-11-26 do not say
+        lines.append(
+            f"- backend {bars['backend']}, step in {bars['precision']}, {bars['threads'] or 'default'} threads"
+        )
+    for w in bars.get("whole_process", ()):
+        memory = f", peak memory {w['command_peak_mb']:.0f} MB" if w.get("command_peak_mb") else ""
+        lines.append(f"- whole process, 10 s clip, {w['steps']} steps: {w['seconds']:.2f} s{memory}")
+    if "import_and_load" in bars:
+        lines.append(f"- import and load: {bars['import_and_load']['seconds']:.2f} s")
+    if "long_clip_memory" in bars:
+        memory = bars["long_clip_memory"]
+        above = f"{memory['above_mb']:+.0f} MB for {memory['long_seconds']} s"
+        lines.append(f"- peak memory of a process with two steps: {memory['short_mb']:.0f} MB for 10 s, {above}")
+    if "installed_mb" in bars:
+        sizes = bars["installed_mb"]
+        packages = ", ".join(f"{k} {v:.1f}" for k, v in sizes["packages"].items())
+        lines.append(f"- installed, without the bundle: {sizes['total']:.1f} MB ({packages})")
+    return "\n".join(lines)
 
 
 def document(values: Values) -> str:

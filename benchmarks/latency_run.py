@@ -134,7 +134,11 @@ class Session:
             except OptionError as error:
                 self.note(f"no floor of {subject.name} in {computed}: {error}")
                 continue
-            self.values["floors"].append(what | {"products": measured, "gflops": latency_floor.rate(measured)})
+            found = what | {"products": measured, "gflops": latency_floor.rate(measured)}
+            if not card:
+                speed = self.values["machine_floor"]["bandwidth_gb_per_second"]
+                found["weights_floor_seconds"] = latency_floor.weights_seconds(measured, speed)
+            self.values["floors"].append(found)
 
     # ------------------------------------------------------------ points
     def point(self, subject: Subject, backend: str, precision: str, load: Load) -> None:
@@ -269,11 +273,17 @@ class Session:
             self.note(f"quality of {subject.name} is incomplete: {error}")
 
     def profiles(self, subject: Subject) -> None:
-        """A step's operators on the CPU, at every precision."""
+        """A step's operators on the CPU, at every precision that is not known yet."""
         from benchmarks.latency_profile import step_profile
 
         for backend, precision in self.ways(subject):
-            if backend == "cpu":
-                bundle = view(subject, backend, precision, self.folder)
-                rows = step_profile(bundle, self.clip(10), self.args.guidance, self.threads, self.folder)
-                self.values["profiles"].append({"size": subject.name, "precision": precision, "operators": rows})
+            what = {"size": subject.name, "precision": precision}
+            if backend != "cpu" or any(what.items() <= known.items() for known in self.values["profiles"]):
+                continue
+            bundle = view(subject, backend, precision, self.folder)
+            try:
+                rows = step_profile(bundle, self.clip(AGREED), self.args.guidance, self.threads, self.folder)
+            except MaskVATError as error:
+                self.note(f"no profile of {subject.name} in {precision}: {error}")
+                continue
+            self.values["profiles"].append(what | {"operators": rows})

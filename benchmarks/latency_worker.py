@@ -19,16 +19,23 @@ Answer = dict[str, Any]
 Make = Callable[[Answer], Answer]
 
 
+def high_water(process: int | str) -> float | None:
+    """Peak resident memory of a process in MB, from Linux's VmHWM; None elsewhere, and once it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(found[0]) / 1024 if found else None
+
+
 def peak_megabytes() -> float:
     """Peak resident memory of this process.
 
     Linux's ru_maxrss of a new process begins with what the process that started it had, so VmHWM is read there.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        if found:
-            return int(found[0]) / 1024
+    if (found := high_water("self")) is not None:
+        return found
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -50,9 +57,10 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
     import runtime
 
     imported = time.perf_counter() - begin
-    pipeline = runtime.load(order["engines"], order["backend"], order["threads"], order.get("precision", "auto"))
+    pipeline = runtime.load(order["engines"], order["backend"], order["threads"], order["precision"])
     loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
     loaded |= {"backend": pipeline.bundle.backend, "threads": order["threads"]}
+    loaded |= {"precision": pipeline.bundle["step"].precision}
     loaded |= {"bundle": pipeline.bundle.manifest.name, "step_file": pipeline.bundle.file_for("step")}
 
     def make(request: Answer) -> Answer:

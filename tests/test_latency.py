@@ -132,6 +132,8 @@ def test_the_command(bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytes
     assert values["bundles"] == {"fake": {"manifest_sha256": digest, "trained": values["results"][0]["trained"]}}
     assert "revision" in values and set(latency_compare.WORK) <= set(values["settings"])
     assert values["settings"]["clip"].startswith(clip().name)
+    assert [(p["size"], p["precision"]) for p in values["profiles"]] == [("fake", "fp32")]
+    assert values["floors"][0]["weights_floor_seconds"] > 0
     assert values["machine_floor"]["bandwidth_gb_per_second"] > 0 and values["floors"][0]["gflops"] > 0
     assert any("--system" in note for note in values["notes"])
     assert (tmp_path / "a.md").read_text() == document(values)

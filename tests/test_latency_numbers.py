@@ -8,7 +8,7 @@ import pytest
 from benchmarks import latency
 from benchmarks.latency_compare import compare, comparison_document
 from benchmarks.latency_counts import Product, block_products, condition_products, masked_shares, step_products, total
-from benchmarks.latency_floor import Row, bandwidth, clip_floor, measure, rate, step_seconds
+from benchmarks.latency_floor import Row, bandwidth, clip_floor, measure, rate, step_seconds, weights_seconds
 from benchmarks.latency_report import markdown
 from benchmarks.latency_shares import stage_shares
 from engines.contract import ModelConfig
@@ -69,6 +69,13 @@ def test_floor_and_shares() -> None:
     point = {"stages": {"step": 2.0, "codec": 0.5, "video": 1.0}, "windows": 3, "steps": 2, "backend": "cpu"}
     shares = stage_shares(point, config, rows, {"codec": 2.0, "sync_encoder": 1.0}, peak=40.0)
     assert shares == pytest.approx({"step": floor["seconds"] * 3 / 2, "codec": 2.0 * 3 / 40 / 0.5})
+
+
+def test_weights_are_read_once() -> None:
+    rows = [row("q, out", 4, 10.0) | {"weight": True, "precision": "int8"},
+            row("head", 1, 5.0) | {"weight": True, "precision": "fp32"},
+            row("self-attention scores", 9, 5.0) | {"weight": False, "precision": "fp32"}]  # fmt: skip
+    assert weights_seconds(rows, 2.0) == pytest.approx((4 + 4) * 1000 * 500 / 2e9)
 
 
 def test_products_count_in_the_stage_that_computes_them() -> None:

@@ -8,8 +8,12 @@ import pytest
 from fake_engines import NEEDS_ORT
 
 import runtime
-from benchmarks import latency, machine
+from benchmarks import latency, latency_bars, machine
+from benchmarks.latency_bars import Way
+from benchmarks.latency_points import WorkerError
+from benchmarks.latency_report import bars_lines
 from benchmarks.latency_run import Session
+from benchmarks.latency_worker import high_water
 
 BAD = ("--repeat 0", "--clips nowhere", "--backend abacus", "--seconds 0", "--pair-steps 0", "--threads -1",
        "--limit -1", "--limit nan", "--clips-limit 0", "--clip nowhere.mp4", "--engines nowhere", "--system nowhere",
@@ -66,6 +70,44 @@ def test_tables_that_fail_lose_no_json(tmp_path: Path, capsys, monkeypatch) -> N
         latency.main(["--out", str(tmp_path / "a.json"), "--cache", str(tmp_path), "--backend", "cpu"])
     values = json.loads(capsys.readouterr().out)
     assert values == json.loads((tmp_path / "a.json").read_text()) and values["profiles"]
+
+
+# ---------------------------------------------------------------- pictures
+def test_no_tick_labels_lie_on_one_another(tmp_path: Path, monkeypatch) -> None:
+    """Values close to one another and far apart, on logarithmic axes."""
+    pytest.importorskip("matplotlib")
+    from benchmarks import latency_plots
+
+    kept, rows = [], [(4, 1, 10, 1.9), (8, 1, 10, 2.4), (64, 1, 10, 14.0), (8, 10, 10, 14.0), (8, 1, 60, 19.0)]
+    names = ("steps", "candidates", "clip_seconds", "seconds")
+    what = {"size": "mini", "backend": "cpu", "precision": "fp16"}
+    monkeypatch.setattr(latency_plots, "save", lambda figure, _: kept.append(figure))
+    points = [what | dict(zip(names, values, strict=True)) | {"p95": values[-1]} for values in rows]
+    latency_plots.draw_curves(tmp_path / "a.png", points)
+    kept[0].draw_without_rendering()
+    for axes in kept[0].axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            shown = [t.label1 for t in [*axis.get_major_ticks(), *axis.get_minor_ticks()] if t.label1.get_text()]
+            boxes = [label.get_window_extent() for label in shown]
+            assert len(shown) >= 2 and not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
+# ---------------------------------------------------------------- bars
+@NEEDS_ORT
+def test_bars_are_of_what_was_asked_for(two_steps: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(latency_bars, "SHORT", 1)
+    found = dict(latency_bars.bars(Way(two_steps, "cpu", "fp32", 1), tmp_path, 1, long=2))
+    assert (found["backend"], found["precision"], found["threads"]) == ("cpu", "fp32", 1)
+    assert [w["steps"] for w in found["whole_process"]] == [32, 8]
+    for w in found["whole_process"]:
+        assert w["seconds"] > 0 and (w["command_peak_mb"] is None) == (high_water("self") is None)
+        assert w["command_peak_mb"] is None or w["command_peak_mb"] > 20
+    told = bars_lines(found)
+    assert "cpu, step in fp32, 1 threads" in told and told.count("whole process") == 2
+    assert bars_lines({"import_and_load": {"seconds": 1.0}}) == "- import and load: 1.00 s"
+    with pytest.raises(WorkerError, match=r"runtime\.infer .* failed: .*int8"):
+        Path(two_steps / "step.int8.onnx").unlink()
+        latency_bars.whole_process(Way(two_steps, "cpu", "int8"), tmp_path / "clip1.mp4", tmp_path, 2, 1)
 
 
 # ---------------------------------------------------------------- where a result comes from

@@ -19,6 +19,7 @@ from runtime import SamplingConfig
 from runtime.decode import guide
 from runtime.decode import sample as reference_sample
 
+MACHINE = {"gflops": {"fp32": 1.0}, "bandwidth_gb_per_second": 1.0}
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 
@@ -107,7 +108,7 @@ def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_pa
     (own_bundle / "manifest.json").write_text(json.dumps(values))
     monkeypatch.setattr(latency, "exported", lambda *_: own_bundle)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: {"gflops": {"fp32": 1.0}})
+    monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: MACHINE)
     monkeypatch.setattr(latency, "document", lambda _: "tables")
     command = [
         "--system",
