@@ -6,85 +6,24 @@ PyTorch. docs/BENCHMARKS.md says how to read it. Prints Markdown tables, and as 
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.latency_points import GRIDS, Load, grid
-from benchmarks.latency_report import compare, comparison_document, document, read_result
+from benchmarks.latency_compare import compare, comparison_document, read_result
+from benchmarks.latency_options import check, get_parser, loads_of, settings
+from benchmarks.latency_points import Load
+from benchmarks.latency_report import document
 from benchmarks.latency_run import Session, card_in_torch
-from benchmarks.latency_systems import RANDOM, Subject, exported, named, random_subject
-from benchmarks.report import command, finish, plots_folder, result
-from engines.backends import BACKENDS, availability, choose
-from engines.manifest import MINI, Manifest
+from benchmarks.latency_shares import add_shares
+from benchmarks.latency_systems import Subject, exported, named, random_subject
+from benchmarks.report import command, finish, keep, result
+from engines.backends import availability, choose
+from engines.manifest import MINI
 from engines.plans import default_cache
 from runtime.errors import MaskVATError, OptionError
-
-
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=(__doc__ or "").split("\n")[0])
-    add = parser.add_argument
-    add("--sizes", nargs="+", choices=RANDOM, help="mini is the shipped bundle; small and base get random weights, "
-        "made and exported here (default: mini, unless bundles are given)")  # fmt: skip
-    add("--engines", nargs="+", default=[], metavar="[NAME=]DIR", help="bundles to measure")
-    add("--system", nargs="+", default=[], metavar="[NAME=]DIR",
-        help="system folders: exported here, and the baselines use their weights")  # fmt: skip
-    add("--grid", choices=GRIDS, default="default", help="which points (default: default)")
-    add("--quick", action="store_const", dest="grid", const="quick", help="the same as --grid quick")
-    add("--steps", type=int, nargs="+", help="these step counts, in place of a grid")
-    add("--candidates", type=int, nargs="+", help="these candidate counts, in place of a grid")
-    add("--seconds", type=int, nargs="+", help="clips of these lengths, in place of a grid")
-    add("--backend", nargs="+", help=f"of {', '.join(BACKENDS)} (default: all that are installed)")
-    add("--precision", help="only this precision of the step (default: all that a bundle has)")
-    add("--threads", type=int, default=0, help="CPU threads (default: the backend's choice)")
-    add("--clip", type=Path, help="video to use in place of clips that are made here")
-    add("--guidance", type=float, default=3.0, help="guidance (default: 3)")
-    add("--repeat", type=int, default=3, help="warm runs of each point, and pairs (default: 3)")
-    add("--limit", type=float, default=90, help="seconds after which a point repeats no more (default: 90)")
-    add("--pair-steps", type=int, help="steps of the pairs with PyTorch (default: 32 for mini, 8 for others)")
-    add("--no-points", action="store_true", help="only the pairs")
-    add("--baselines", choices=("all", "eager", "none"), default="all", help="PyTorch, also compiled (default: all)")
-    add("--no-quality", action="store_true", help="without token agreement")
-    add("--clips", type=Path, help="folder of clips with true sound, for onset F1 (slow)")
-    add("--clips-limit", type=int, default=8, help="at most so many of them (default: 8)")
-    add("--profile", action="store_true", help="also: a step's time by operator, on the CPU")
-    add("--bars", action="store_true",
-        help="also, of the first bundle: whole process, loading, a 10-minute clip, size")  # fmt: skip
-    add("--cache", type=Path, default=None, help="folder for systems made here (default: the user's cache folder)")
-    add("--out", type=Path, help="also write the JSON to this file")
-    add("--tables", type=Path, help="also write the tables to this Markdown file")
-    add("--plots", type=Path, help="folder for latency-*.png")
-    add("--compare", type=Path, nargs=2, metavar="JSON", help="measure nothing: ratios of two results")
-    return parser
-
-
-def loads_of(args: argparse.Namespace, first: bool) -> list[Load]:
-    """The points of one size. Raises OptionError for what the runtime would refuse."""
-    if args.steps or args.candidates or args.seconds:
-        triples = [(s, c, t) for t in args.seconds or [10] for c in args.candidates or [1] for s in args.steps or [32]]
-        loads = [Load(*triple) for triple in triples]
-    else:
-        loads = grid(args.grid, first)
-    for load in loads:
-        load.sampling(args.guidance)
-        if load.clip_seconds < 1:
-            raise OptionError(f"--seconds {load.clip_seconds}: clips are of 1 second or more")
-    if args.clip is not None:  # its length is what it is
-        loads = list(dict.fromkeys(Load(load.steps, load.candidates) for load in loads))
-    return loads
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse now what would be refused in an hour."""
-    if args.repeat < 1:
-        raise OptionError(f"--repeat is {args.repeat}; it must be 1 or more")
-    if args.clip is not None and not args.clip.is_file():
-        raise OptionError(f"--clip {args.clip}: there is no such file")
-    if args.clips is not None and not args.clips.is_dir():
-        raise OptionError(f"--clips {args.clips}: there is no such folder")
-    loads_of(args, True)
-    plots_folder(args.plots)
 
 
 def subjects(session: Session, cache: Path) -> list[tuple[Subject, Subject | None]]:
@@ -95,7 +34,6 @@ def subjects(session: Session, cache: Path) -> list[tuple[Subject, Subject | Non
         subject = Subject(name, exported(folder, name, cache), folder)
         found.append((subject, subject))
     for name, folder in named(args.engines, "--engines").items():
-        Manifest.load(folder)
         found.append((Subject(name, folder), None))
         session.note(f"no baselines for {name}: --system, the folder that it was exported from, gives them")
     for size in args.sizes or ([] if found else ["mini"]):
@@ -114,33 +52,44 @@ def subjects(session: Session, cache: Path) -> list[tuple[Subject, Subject | Non
 
 def measure(session: Session, cache: Path) -> None:
     """Everything, size by size."""
-    from benchmarks.latency_bars import bars
     from benchmarks.latency_floor import machine_floor
-    from benchmarks.latency_networks import window_gflop
 
     args, chosen = session.args, subjects(session, cache)
-    session.values["machine_floor"] = machine_floor(args.threads, card_in_torch() and session.backends != ["cpu"])
+    session.values["machine_floor"] = machine_floor(session.threads, card_in_torch() and session.backends != ["cpu"])
     for subject, twin in chosen:
-        name = subject.name
-        session.networks(subject)
-        if twin is not None and twin.system is not None:
-            session.gflop[name] = window_gflop(twin.system, twin.config, 2 if args.guidance else 1)
-        for measured in dict.fromkeys((subject, twin or subject)):
-            session.floors(measured)
-        if not args.no_points:
-            session.points(subject, loads_of(args, first=name == "mini" or subject.trained))
-        if twin is not None and args.baselines != "none":
-            session.pairs(twin, Load(args.pair_steps or (32 if name == "mini" else 8)))
-        if args.profile:
-            for profiled in dict.fromkeys((subject, twin or subject)):
-                session.profiles(profiled)
-        if args.bars and "bars" not in session.values:  # of the first bundle
-            session.values["bars"] = bars(subject.bundle, session.folder, args.repeat)
-        if not args.no_quality and not args.no_points:  # last, for nothing of a size is timed after it
-            session.quality(subject)
-        session.shares(subject.config, name)
+        try:
+            measure_size(session, subject, twin)
+        finally:  # of what there is
+            add_shares(session.values, subject.name, subject.config, session.gflop.get(subject.name, {}))
     if args.clips is None:
         session.note("no onset F1: --clips names a folder of clips with true sound")
+
+
+def measure_size(session: Session, subject: Subject, twin: Subject | None) -> None:
+    """Floors, points, pairs, profiles, bars and quality of one size."""
+    from benchmarks.latency_bars import Way, bars
+    from benchmarks.latency_networks import window_gflop
+
+    args, name = session.args, subject.name
+    session.networks(subject, twin)
+    if twin is not None and twin.system is not None:
+        session.gflop[name] = window_gflop(twin.system, twin.config, 2 if args.guidance else 1)
+    for measured in dict.fromkeys((subject, twin or subject)):
+        session.floors(measured)
+    if not args.no_points:
+        session.points(subject, loads_of(args, first=name == "mini" or subject.trained))
+    if twin is not None and args.baselines != "none":
+        steps = args.pair_steps if args.pair_steps is not None else (32 if name == "mini" else 8)
+        session.pairs(twin, Load(steps))
+    for profiled in dict.fromkeys((subject, twin or subject)):
+        session.profiles(profiled)
+    if args.bars and "bars" not in session.values:  # of the first bundle
+        way = Way(subject.bundle, (args.backend or ["auto"])[0], args.precision or "auto", args.threads)
+        session.values["bars"] = {}
+        for what, value in bars(way, session.folder, args.repeat):
+            session.values["bars"][what] = value
+    if not args.no_quality and not args.no_points:  # last, for nothing of a size is timed after it
+        session.quality(subject)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -157,24 +106,43 @@ def run(args: argparse.Namespace) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=cache) as folder:
         session = Session(args, Path(folder), backends)
-        measure(session, cache)
-    settings = {"threads": args.threads, "guidance": args.guidance, "repeat": args.repeat, "grid": args.grid}
-    values = result("latency", {"settings": settings} | session.values)
-    if not any(values.get(name) for name in ("results", "pairs", "bars", "profiles")):
+        try:
+            measure(session, cache)
+        except BaseException as error:  # Ctrl-C, too
+            if session.measured:
+                session.note(f"ended early by {type(error).__name__}: this is what was measured until then")
+            raise
+        finally:
+            if session.measured:
+                report(session)
+    if not session.measured:
         raise MaskVATError("nothing could be measured; the notes above say why")
-    text = document(values)
-    print(text)
-    if args.tables is not None:
-        args.tables.write_text(text, encoding="utf-8")
-    if args.plots is not None:
-        from benchmarks.latency_plots import draw
 
-        draw(args.plots, values)
-    finish(values, args.out)
+
+def report(session: Session) -> None:
+    """The JSON first, then tables and pictures, which may fail."""
+    args = session.args
+    values = result("latency", {"settings": settings(args, session.threads)} | session.values)
+    try:
+        keep(values, args.out)
+        text = document(values)
+        print(text)
+        if args.tables is not None:
+            args.tables.write_text(text, encoding="utf-8")
+        if args.plots is not None:
+            from benchmarks.latency_plots import draw
+
+            draw(args.plots, values)
+    finally:
+        print(json.dumps(values))  # the last line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return command(run, get_parser().parse_args(argv))
+    try:
+        return command(run, get_parser((__doc__ or "").split("\n")[0]).parse_args(argv))
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

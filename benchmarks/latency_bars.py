@@ -9,12 +9,16 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from benchmarks.latency_clip import make_clip
-from benchmarks.latency_points import Load, Worker, runtime_order
+from benchmarks.latency_points import Load, Worker, WorkerError, runtime_order
+from benchmarks.latency_worker import high_water
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("engines", "runtime", "train", "export", "benchmarks")  # the packages that are installed
@@ -23,37 +27,77 @@ INSTALLED = (".py", ".toml", ".html")  # what the wheel has of them, beside the 
 LONG, SHORT = 600, 10  # seconds
 
 
-def whole_process(engines: Path, clip: Path, folder: Path, steps: int, repeat: int) -> dict[str, Any]:
-    """Seconds from start to exit of the command line, interpreter and writing included."""
-    command = [sys.executable, "-m", "runtime.infer", str(clip), "--engines", str(engines), "--steps", str(steps)]
+@dataclass(frozen=True)
+class Way:
+    """Bundle, backend, precision and threads, as a user would ask for them."""
+
+    engines: Path
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+
+    def order(self, name: str) -> dict[str, Any]:
+        return runtime_order(name, self.engines, self.backend, self.threads, self.precision)
+
+    def options(self) -> list[str]:
+        chosen = {"--engines": self.engines, "--backend": self.backend, "--precision": self.precision}
+        return [str(x) for pair in (chosen | {"--threads": self.threads}).items() for x in pair]
+
+
+def watched(command: list[str]) -> tuple[float, float | None]:
+    """Seconds from start to exit of a command and its peak memory in MB. Raises WorkerError where it fails."""
+    begin, peaks = time.perf_counter(), [0.0]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def watch() -> None:
+        while process.returncode is None:
+            peaks.append(high_water(process.pid) or 0.0)
+            time.sleep(0.02)
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    try:
+        error = process.communicate()[1]
+        seconds = time.perf_counter() - begin
+    finally:
+        process.kill()
+        process.wait()
+        watcher.join()
+    if process.returncode:
+        raise WorkerError(f"`{' '.join(command[1:4])} ...` failed: {(error.splitlines() or ['no word'])[-1]}")
+    return seconds, max(peaks) or None
+
+
+def whole_process(way: Way, clip: Path, folder: Path, steps: int, repeat: int) -> dict[str, Any]:
+    """The command line, interpreter and writing included: seconds from start to exit, and its peak memory."""
+    command = [sys.executable, "-m", "runtime.infer", str(clip), *way.options(), "--steps", str(steps)]
     command += ["-o", str(folder / "whole.wav"), "--overwrite", "--progress", "none"]
-    times = []
+    runs = [watched(command) for _ in range(repeat)]
+    times, peaks = [seconds for seconds, _ in runs], [mb for _, mb in runs if mb is not None]
+    told = {"steps": steps, "seconds": statistics.median(times), "all": times}
+    return told | {"command_peak_mb": max(peaks) if peaks else None}
+
+
+def import_and_load(way: Way, repeat: int) -> dict[str, Any]:
+    """Seconds of `import runtime; runtime.load(...)` in fresh processes, and what that chose."""
+    times, loaded = [], {}
     for _ in range(repeat):
-        begin = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        times.append(time.perf_counter() - begin)
-    return {"steps": steps, "seconds": statistics.median(times), "all": times}
+        with Worker(way.order("load")) as worker:
+            loaded = worker.loaded
+            times.append(loaded["load_seconds"])
+    return {"seconds": statistics.median(times), "all": times} | {k: loaded[k] for k in ("backend", "precision")}
 
 
-def import_and_load(engines: Path, repeat: int) -> dict[str, Any]:
-    """Seconds of `import runtime; runtime.load(...)` in fresh processes."""
-    times = []
-    for _ in range(repeat):
-        with Worker(runtime_order("load", engines, "auto", 0)) as worker:
-            times.append(worker.loaded["load_seconds"])
-    return {"seconds": statistics.median(times), "all": times}
-
-
-def long_clip_memory(engines: Path, folder: Path, long: int = LONG) -> dict[str, Any]:
-    """Peak memory of a long clip and of a short one; two steps each, for memory does not depend on them."""
+def long_clip_memory(way: Way, folder: Path, long: int = LONG) -> dict[str, Any]:
+    """Peak memory of a process that makes a long clip's sound, and a short one's; two steps, for it does not depend on
+    them. `command_peak_mb` of the whole process is the figure with 32."""
     peaks = {}
     for seconds in (SHORT, long):
-        clip = folder / f"clip{seconds}.mp4"
-        if not clip.exists():
-            make_clip(clip, seconds)
-        with Worker(runtime_order("memory", engines, "auto", 0)) as worker:
-            peaks[seconds] = worker.ask({"clip": str(clip), "sampling": Load(2).sampling(3.0)})["peak_mb"]
+        with Worker(way.order("memory")) as worker:
+            request = {"clip": str(clip_of(folder, seconds)), "sampling": Load(2).sampling(3.0)}
+            peaks[seconds] = worker.ask(request)["peak_mb"]
     return {
+        "steps": 2,
         "short_mb": peaks[SHORT],
         "long_mb": peaks[long],
         "long_seconds": long,
@@ -90,15 +134,20 @@ def installed_megabytes() -> dict[str, float]:
     return sizes
 
 
-def bars(engines: Path, folder: Path, repeat: int, long: int = LONG) -> dict[str, Any]:
-    """All of them for one bundle."""
-    clip = folder / f"clip{SHORT}.mp4"
+def clip_of(folder: Path, seconds: int) -> Path:
+    clip = folder / f"clip{seconds}.mp4"
     if not clip.exists():
-        make_clip(clip, SHORT)
+        make_clip(clip, seconds)
+    return clip
+
+
+def bars(way: Way, folder: Path, repeat: int, long: int = LONG) -> Iterator[tuple[str, Any]]:
+    """All of them for one bundle, each with its name as soon as it is measured."""
+    loaded = import_and_load(way, repeat)
+    yield "import_and_load", loaded
+    yield from ((k, loaded[k]) for k in ("backend", "precision"))
+    yield "threads", way.threads  # 0: the backend's choice
+    yield "whole_process", [whole_process(way, clip_of(folder, SHORT), folder, steps, repeat) for steps in (32, 8)]
+    yield "long_clip_memory", long_clip_memory(way, folder, long)
     sizes = installed_megabytes()
-    return {
-        "whole_process": [whole_process(engines, clip, folder, steps, repeat) for steps in (32, 8)],
-        "import_and_load": import_and_load(engines, repeat),
-        "long_clip_memory": long_clip_memory(engines, folder, long),
-        "installed_mb": {"total": sum(sizes.values()), "packages": sizes},
-    }
+    yield "installed_mb", {"total": sum(sizes.values()), "packages": sizes}

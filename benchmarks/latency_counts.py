@@ -1,7 +1,8 @@
 """The transformer's matrix products, counted from its configuration: what the mathematics needs, not what a graph does.
 
-What depends on codes is needed every step, the rest once per window, AdaLN's projections and the keys and values of
-cross-attention among it. A test compares the sum with PyTorch's own counter.
+What depends on codes is needed every step, the rest once per window. Of that rest, AdaLN's projections and the keys and
+values of cross-attention are `block_products`: our graphs keep them, PyTorch computes them again in every step. Tests
+compare the sums with PyTorch's own counter.
 """
 
 from collections.abc import Sequence
@@ -67,6 +68,14 @@ def step_products(config: ModelConfig, tokens: int, rows: int, masked: float = 1
     return out
 
 
+def adaln_frames(config: ModelConfig, tokens: int) -> int:
+    """Rows of AdaLN's condition."""
+    n, s = config.n_clip(tokens), config.n_sync(tokens) if config.uses_sync else 0
+    if config.design == "adaln_b":
+        return len(condition_indices(config, tokens, n, s)["clip_index"])
+    return {"adaln_a": n, "hybrid": s}.get(config.design, 0)
+
+
 def condition_products(config: ModelConfig, tokens: int, rows: int) -> list[Product]:
     """Once per window."""
     c, h = config, config.hidden_size
@@ -77,13 +86,18 @@ def condition_products(config: ModelConfig, tokens: int, rows: int) -> list[Prod
     if c.has_memory:
         out.append(Product("encoder in", rows * n, 2 * h, h))
         out += block_self(c, rows, n + 1, c.encoder_blocks)
+    if c.design == "adaln_b":
+        out.append(Product("adaln in", rows * adaln_frames(c, tokens), 2 * h, h))
+    return out + block_products(c, tokens, rows)
+
+
+def block_products(config: ModelConfig, tokens: int, rows: int) -> list[Product]:
+    """What the blocks make of the condition: once per window here, in every step of PyTorch's network."""
+    c, h, out = config, config.hidden_size, []
+    if c.has_memory:
         out.append(Product("cross k, v", rows * memory_length(c, tokens), h, 2 * h, count=c.n_blocks))
     if c.adaln_streams:
-        frames = {"adaln_a": n, "hybrid": s}.get(c.design, 0)
-        if c.design == "adaln_b":
-            frames = len(condition_indices(c, tokens, n, s)["clip_index"])
-            out.append(Product("adaln in", rows * frames, 2 * h, h))
-        modulated = frames + rows - 1  # all frames of [NULL] share one row
+        modulated = adaln_frames(c, tokens) + rows - 1  # all frames of [NULL] share one row
         out.append(Product("modulation", modulated, h, 6 * h, count=c.n_blocks))
         out.append(Product("last modulation", modulated, h, 2 * h))
     return out

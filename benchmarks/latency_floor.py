@@ -1,7 +1,8 @@
 """The floor of `benchmarks.latency`: how fast this machine multiplies matrices and moves memory, measured here and now.
 
 The step's matrix products are timed one by one at their own shapes and precision, each by the fastest library that is
-installed. What a step takes beyond their sum is norms, softmax, sampling, copies and waiting.
+installed. A second floor is the time in which memory gives the step's weights once. What a step takes beyond is norms,
+softmax, sampling, copies and waiting.
 """
 
 import time
@@ -151,6 +152,13 @@ def row_flops(row: Row, masked: float = 1.0) -> float:
 def step_seconds(rows: Sequence[Row], masked: float = 1.0) -> float:
     """Least seconds of a step's matrix products at the measured rates."""
     return sum(row_flops(row, masked) / (row["gflops"] * 1e9) for row in rows)
+
+
+def weights_seconds(rows: Sequence[Row], gigabytes: float) -> float:
+    """Least seconds in which a step's weights can be read once, at `gigabytes` per second, as the CPU keeps them."""
+    size = {"int8": 1, "fp32": 4}
+    read = sum(row["k"] * row["n"] * row["count"] * size[row["precision"]] for row in rows if row["weight"])
+    return read / gigabytes / 1e9
 
 
 def rate(rows: Sequence[Row]) -> float:

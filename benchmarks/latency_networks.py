@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.latency_counts import condition_products, total
+from benchmarks.latency_counts import block_products, condition_products, total
 from engines.contract import ModelConfig
 
 
 def window_gflop(system: Path, config: ModelConfig, rows: int = 2) -> dict[str, float]:
-    """GFLOP of every stage but the step for one full window, by the stage's name."""
+    """GFLOP of every stage but the step for one full window, by the stage's name; `blocks` is a part of `condition`."""
     import torch
 
     tokens = config.window_tokens
@@ -24,6 +24,7 @@ def window_gflop(system: Path, config: ModelConfig, rows: int = 2) -> dict[str, 
         "codec": ("codec", "decode", lambda: empty(1, config.n_codebooks, tokens, dtype=torch.long)),
     }
     out = {"condition": total(condition_products(config, tokens, rows)) / 1e9}
+    out["blocks"] = total(block_products(config, tokens, rows)) / 1e9
     for stage, (role, method, make) in inputs.items():
         if stage != "sync_encoder" or config.uses_sync:
             out[stage] = counted(system, role, method, make) / 1e9

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.latency_points import STAGES
 from train.plots import save
@@ -51,7 +52,14 @@ def draw_curves(path: Path, points: Sequence[Values]) -> None:
                 axes.plot(at, middle, marker="o", label=f"{key[0]}, {fixed}")
                 axes.fill_between(at, middle, [p["p95"] for p in line], alpha=0.15)
         axes.set(xlabel=words, ylabel="seconds (median; shade to p95)", xscale="log", yscale="log")
-        axes.grid(alpha=0.3, which="both")
+        measured = sorted({p[name] for p in points})
+        axes.xaxis.set_major_locator(FixedLocator(measured))
+        axes.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in measured]))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for axis in (axes.xaxis, axes.yaxis):  # whose labels would lie on one another
+            axis.set_minor_locator(NullLocator())
+        axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=7)
     save(figure, path)

@@ -102,8 +102,9 @@ class Worker:
         self.close()
 
 
-def runtime_order(name: str, engines: Path, backend: str, threads: int) -> Answer:
-    return {"kind": RUNTIME, "name": name, "engines": str(engines), "backend": backend, "threads": threads}
+def runtime_order(name: str, engines: Path, backend: str, threads: int, precision: str = "auto") -> Answer:
+    order = {"kind": RUNTIME, "name": name, "engines": str(engines), "backend": backend, "threads": threads}
+    return order | {"precision": precision}
 
 
 def torch_order(name: str, system: Path, threads: int, kind: str = EAGER, **changes: Any) -> Answer:
@@ -143,6 +144,7 @@ def figures(loaded: Answer, cold: Answer, warm: Sequence[Answer]) -> dict[str, A
         "seconds": statistics.median(totals),
         "p95": quantile(totals, 0.95),
         "repeats": len(warm),
+        "threads": loaded.get("threads"),
         "peak_mb": warm[-1]["peak_mb"],
         "card_mb": warm[-1].get("card_mb"),
         "import_seconds": loaded["import_seconds"],

@@ -12,18 +12,24 @@ from engines.base import Feeds
 RUNS = 3
 
 
+class Seen(Exception):
+    """Thrown to leave a generation: what it was wanted for has been seen."""
+
+
 def first_feeds(pipeline: runtime.Pipeline, clip: Path, guidance: float) -> Feeds:
-    """What the runtime gives `step` in the first step of a clip, when all is masked."""
+    """What the runtime gives `step` in the first step of a clip, when all is masked. Nothing after it is computed."""
     engine, seen = pipeline.bundle["step"], []
     execute = engine.execute
 
     def recording(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
         seen.append(fixed | varying)
-        return execute(fixed, varying, sizes)
+        raise Seen
 
     engine.execute = recording  # type: ignore[method-assign]
     try:
         pipeline.generate(clip, runtime.SamplingConfig(steps=1, guidance=guidance))
+    except Seen:
+        pass
     finally:
         engine.execute = execute  # type: ignore[method-assign]
     return seen[0]

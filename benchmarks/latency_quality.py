@@ -85,6 +85,11 @@ class Reference:
         with wrapped_steps(recording(self.moments)):
             self.codes = pipeline.generate(clip, sampling)[0].codes
 
+    @property
+    def constant(self) -> bool:
+        """Whether every codebook has one token from begin to end, as silence has: nothing to agree about."""
+        return bool((self.codes == self.codes[:, :1]).all())
+
     def agreement(self, subject: Subject, backend: str, precision: str) -> dict[str, Any]:
         """Shares of equal tokens of one backend and precision."""
         pipeline = runtime.load(view(subject, backend, precision, self.folder), backend)
@@ -99,6 +104,7 @@ class Reference:
             "tokens_equal_given": same / compared,
             "tokens_compared": compared,
             "tokens_equal_free": float((free == self.codes).mean()),
+            "distinct_tokens": [len(np.unique(row)) for row in self.codes],  # the reference's, by codebook
             "trained": subject.trained,
         }
 

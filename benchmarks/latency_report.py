@@ -1,17 +1,12 @@
-"""How `benchmarks.latency` shows what it measured: Markdown tables, pictures, and two results side by side."""
+"""How `benchmarks.latency` shows what it measured: Markdown tables."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.latency_points import STAGES
-from runtime.errors import OptionError
 
 Values = dict[str, Any]
-CHANGED = 0.10  # a ratio further from 1 than this is flagged
 KEY = ("size", "backend", "precision", "steps", "candidates", "clip_seconds")  # what a point is
-COMPARED = ("seconds", "p95", "peak_mb", "load_seconds", "first_clip_seconds")
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -84,7 +79,9 @@ def floor_table(floors: Sequence[Values]) -> str:
             shape = f"{r['batch']} x [{r['m']}, {r['k']}] x [{r['k']}, {r['n']}]"
             row = [floor["size"], floor["precision"], r["name"], str(r["count"]), shape, r["precision"]]
             rows.append([*row, f"{r['gflops']:.0f}", r["library"]])
-        rows.append([floor["size"], floor["precision"], "a whole step", "", "", "", f"{floor['gflops']:.0f}", ""])
+        read = floor.get("weights_floor_seconds")
+        weights = "" if read is None else f"its weights read once: {read * 1000:.1f} ms"
+        rows.append([floor["size"], floor["precision"], "a whole step", "", weights, "", f"{floor['gflops']:.0f}", ""])
     return markdown(["size", "step", "product", "times", "shape", "computed in", "GFLOP/s", "fastest"], rows)
 
 
@@ -115,16 +112,26 @@ def machine_lines(values: Values) -> str:
 
 
 def bars_lines(bars: Values) -> str:
-    whole = ", ".join(f"{w['seconds']:.2f} s at {w['steps']} steps" for w in bars["whole_process"])
-    memory, sizes = bars["long_clip_memory"], bars["installed_mb"]
-    above = f"{memory['above_mb']:+.0f} MB for {memory['long_seconds']} s"
-    packages = ", ".join(f"{k} {v:.1f}" for k, v in sizes["packages"].items())
-    return "\n".join((
-        f"- whole process, 10 s clip: {whole}",
-        f"- import and load: {bars['import_and_load']['seconds']:.2f} s",
-        f"- peak memory: {memory['short_mb']:.0f} MB for 10 s, {above}",
-        f"- installed, without the bundle: {sizes['total']:.1f} MB ({packages})",
-    ))  # fmt: skip
+    """Those that were measured: a run may have ended before the others."""
+    lines = []
+    if "backend" in bars:  # files from before 2026-11-26 do not say
+        lines.append(
+            f"- backend {bars['backend']}, step in {bars['precision']}, {bars['threads'] or 'default'} threads"
+        )
+    for w in bars.get("whole_process", ()):
+        memory = f", peak memory {w['command_peak_mb']:.0f} MB" if w.get("command_peak_mb") else ""
+        lines.append(f"- whole process, 10 s clip, {w['steps']} steps: {w['seconds']:.2f} s{memory}")
+    if "import_and_load" in bars:
+        lines.append(f"- import and load: {bars['import_and_load']['seconds']:.2f} s")
+    if "long_clip_memory" in bars:
+        memory = bars["long_clip_memory"]
+        above = f"{memory['above_mb']:+.0f} MB for {memory['long_seconds']} s"
+        lines.append(f"- peak memory of a process with two steps: {memory['short_mb']:.0f} MB for 10 s, {above}")
+    if "installed_mb" in bars:
+        sizes = bars["installed_mb"]
+        packages = ", ".join(f"{k} {v:.1f}" for k, v in sizes["packages"].items())
+        lines.append(f"- installed, without the bundle: {sizes['total']:.1f} MB ({packages})")
+    return "\n".join(lines)
 
 
 def document(values: Values) -> str:
@@ -144,58 +151,3 @@ def document(values: Values) -> str:
     if values.get("bars"):
         parts += ["## Whole process, memory, size", bars_lines(values["bars"])]
     return "\n\n".join(parts) + "\n"
-
-
-# ---------------------------------------------------------------- two results
-def read_result(path: Path) -> Values:
-    """A result of this benchmark. Raises OptionError."""
-    try:
-        values: Values = json.loads(path.read_text(encoding="utf-8"))
-        if values["benchmark"] != "latency" or not all(set(KEY) <= set(p) for p in values["results"]):
-            raise ValueError("no result of benchmarks.latency with " + ", ".join(KEY))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OptionError(f"{path} cannot be compared ({error}); give files that --out wrote") from error
-    return values
-
-
-def point_key(point: Values) -> tuple[Any, ...]:
-    return tuple(round(v) if isinstance(v := point[k], float) else v for k in KEY)
-
-
-def compare(before: Values, after: Values) -> Values:
-    """Ratios after / before of every point that both have; `changed` where one moves by more than CHANGED."""
-    rows = []
-    for table in ("results", "baselines"):
-        old = {point_key(p): p for p in before.get(table, [])}
-        for point in after.get(table, []):
-            if (was := old.get(point_key(point))) is None:
-                continue
-            ratios = {k: point[k] / was[k] for k in COMPARED if point.get(k) and was.get(k)}
-            changed = [k for k, ratio in ratios.items() if abs(ratio - 1) > CHANGED]
-            rows.append({k: point[k] for k in KEY} | {"table": table, "ratios": ratios, "changed": changed})
-    rates = [v.get("machine_floor", {}).get("gflops", {}).get("fp32") for v in (before, after)]
-    machines = [v["machine"] for v in (before, after)]
-    return {
-        "benchmark": "latency-compare",
-        "same_machine": machines[0] == machines[1],
-        "fp32_rate_ratio": rates[1] / rates[0] if all(rates) else None,
-        "points": rows,
-        "only_before": [
-            list(k) for k in map(point_key, before["results"]) if k not in map(point_key, after["results"])
-        ],
-        "only_after": [list(k) for k in map(point_key, after["results"]) if k not in map(point_key, before["results"])],
-    }
-
-
-def comparison_document(found: Values) -> str:
-    rows = [
-        [*described(r), *(shown(r["ratios"].get(k)) for k in COMPARED), ", ".join(r["changed"]) or "no"]
-        for r in found["points"]
-    ]
-    header = ["size", "backend", "precision", "steps", "candidates", "clip s", *COMPARED, "changed by over 10 %"]
-    machine = "the same machine and versions" if found["same_machine"] else "ANOTHER MACHINE OR OTHER VERSIONS"
-    rate = found["fp32_rate_ratio"]
-    lines = [f"Ratios, the second file over the first; {machine}; fp32 rate of matrix products {shown(rate)}."]
-    alone = [f"{len(found[k])} points are in the {w} file only" for k, w in
-             (("only_before", "first"), ("only_after", "second")) if found[k]]  # fmt: skip
-    return "\n\n".join([*lines, *alone, markdown(header, rows) if rows else "No point is in both files."])

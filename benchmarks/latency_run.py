@@ -25,13 +25,17 @@ from benchmarks.latency_points import (
     runtime_order,
     torch_order,
 )
+from benchmarks.latency_shares import computed_on
 from benchmarks.latency_systems import Subject, precisions, view
 from benchmarks.latency_worker import COMPILED, EAGER
-from engines.contract import ModelConfig
+from benchmarks.machine import physical_cores
+from engines.manifest import MANIFEST, sha256
 from runtime.errors import MaskVATError, OptionError
 from runtime.sampling import SamplingConfig
 
 Values = dict[str, Any]
+LISTS = ("results", "baselines", "pairs", "floors", "profiles", "notes")
+AGREED = 10  # seconds of the clip that token agreement is measured on
 # PyTorch as a baseline, by device: name -> what differs from eager fp32 on the CPU
 TORCH: dict[str, dict[str, Values]] = {
     "cpu": {"eager": {"kind": EAGER}, "compile": {"kind": COMPILED}},
@@ -60,12 +64,17 @@ class Session:
     args: argparse.Namespace
     folder: Path
     backends: list[str]
-    values: Values = field(
-        default_factory=lambda: (
-            {k: [] for k in ("results", "baselines", "pairs", "floors", "profiles", "notes")} | {"networks": {}}
-        )
-    )
+    values: Values = field(default_factory=lambda: {k: [] for k in LISTS} | {"networks": {}, "bundles": {}})
     gflop: dict[str, Values] = field(default_factory=dict)  # of the stages, by size
+
+    @property
+    def threads(self) -> int:
+        """Of the CPU, ours and PyTorch's: the same number, told to both."""
+        return int(self.args.threads) or physical_cores()
+
+    @property
+    def measured(self) -> bool:
+        return any(self.values.get(name) for name in ("results", "pairs", "bars", "profiles"))
 
     def note(self, text: str) -> None:
         """What was left out, and why: shown at once, and kept with the result."""
@@ -73,8 +82,13 @@ class Session:
             print(f"note: {text}", file=sys.stderr, flush=True)
             self.values["notes"].append(text)
 
-    def networks(self, subject: Subject) -> None:
-        """Which components a size is made of: at base one may stand in for the paper's."""
+    def networks(self, subject: Subject, twin: Subject | None) -> None:
+        """Which bundles and components a size is made of: at base one component may stand in for the paper's."""
+        used = {subject.name: subject} | ({f"{subject.name} in pairs": twin} if twin not in (None, subject) else {})
+        for name, bundle in used.items():
+            assert bundle is not None
+            told = {"manifest_sha256": sha256(bundle.bundle / MANIFEST)}  # it holds the hash of every file
+            self.values["bundles"][name] = told | {"trained": bundle.trained}
         names = {w["role"]: w["name"] for w in subject.manifest["weights"]}
         self.values["networks"][subject.name] = names
         if subject.name == "base" and "mobilenet" in names["frame_encoder"]:
@@ -116,16 +130,20 @@ class Session:
                 self.note(f"no floor for backend {backend}: it is measured through PyTorch, which sees no card here")
                 continue
             try:
-                measured = latency_floor.measure(products, computed, self.args.threads, card)
+                measured = latency_floor.measure(products, computed, self.threads, card)
             except OptionError as error:
                 self.note(f"no floor of {subject.name} in {computed}: {error}")
                 continue
-            self.values["floors"].append(what | {"products": measured, "gflops": latency_floor.rate(measured)})
+            found = what | {"products": measured, "gflops": latency_floor.rate(measured)}
+            if not card:
+                speed = self.values["machine_floor"]["bandwidth_gb_per_second"]
+                found["weights_floor_seconds"] = latency_floor.weights_seconds(measured, speed)
+            self.values["floors"].append(found)
 
     # ------------------------------------------------------------ points
     def point(self, subject: Subject, backend: str, precision: str, load: Load) -> None:
         """One process: cold, then warm."""
-        order = runtime_order(subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads)
+        order = runtime_order(subject.name, view(subject, backend, precision, self.folder), backend, self.threads)
         request = self.request(load, mux=True)
         with Worker(order) as worker:
             cold = worker.ask(request)
@@ -171,18 +189,21 @@ class Session:
             orders: list[tuple[Values, Answer]] = []
             for backend, precision in ours:
                 order = runtime_order(
-                    subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads
+                    subject.name, view(subject, backend, precision, self.folder), backend, self.threads
                 )
                 orders.append((at | {"backend": backend, "precision": precision, "ours": True}, order))
             for name, changes in modes.items():
                 if self.args.baselines == "eager" and changes["kind"] != EAGER:
                     continue
-                order = torch_order(subject.name, subject.system, self.args.threads, **{"device": device} | changes)
+                order = torch_order(subject.name, subject.system, self.threads, **{"device": device} | changes)
                 precision = {"float16": "fp16"}.get(order["dtype"], "fp32")
                 orders.append(
                     (at | {"backend": f"torch {device} {name}", "precision": precision, "ours": False}, order)
                 )
-            self._group(orders, load)
+            try:
+                self._group(orders, load)
+            except WorkerError as error:
+                self.note(f"pairs of {subject.name} on {device} are left out: {error}")
 
     def _group(self, orders: list[tuple[Values, Answer]], load: Load) -> None:
         request = self.request(load)
@@ -206,22 +227,24 @@ class Session:
 
     # ------------------------------------------------------------ quality
     def agreement(self, subject: Subject) -> None:
-        """Token agreement with fp32 on the CPU beside every point that is not fp32 on the CPU itself."""
+        """Token agreement with fp32 on the CPU, beside the points whose clip and steps it is measured with."""
         from benchmarks.latency_quality import Reference
 
-        points = [p for p in self.values["results"] if p["size"] == subject.name]
-        for steps in sorted({p["steps"] for p in points}):
+        exact = (("cpu", "fp32"), ("cpu", "fp16"))  # a CPU computes both in fp32
+        others = [p for p in self.values["results"]
+                  if p["size"] == subject.name and (p["backend"], p["precision"]) not in exact]  # fmt: skip
+        measured = [p for p in others if p["candidates"] == 1 and (self.args.clip or p["clip_seconds"] == AGREED)]
+        if others and not measured:
+            self.note(f"no token agreement of {subject.name}: it is measured at points of {AGREED} s and one candidate")
+        for steps in sorted({p["steps"] for p in measured}):
             sampling = SamplingConfig(steps=steps, guidance=self.args.guidance)
-            reference: Reference | None = None
-            known: dict[tuple[str, str], Values] = {}
-            for p in points:
-                way = (p["backend"], p["precision"])
-                if p["steps"] != steps or way in (("cpu", "fp32"), ("cpu", "fp16")):  # a CPU computes both in fp32
-                    continue
-                if way not in known:
-                    reference = reference or Reference(subject, self.clip(10), sampling, self.folder)
-                    known[way] = reference.agreement(subject, *way)
-                p["agreement"] = known[way]
+            reference = Reference(subject, self.clip(AGREED), sampling, self.folder)
+            if reference.constant:
+                self.note(f"no token agreement of {subject.name} at {steps} steps: its tokens are constant")
+            for p in measured:
+                if p["steps"] == steps:
+                    way = (p["backend"], p["precision"])
+                    p["agreement"] = None if reference.constant else reference.agreement(subject, *way)
 
     def onsets(self, subject: Subject) -> None:
         """Onset F1 of trained bundles, for every pair of steps and candidates."""
@@ -250,48 +273,17 @@ class Session:
             self.note(f"quality of {subject.name} is incomplete: {error}")
 
     def profiles(self, subject: Subject) -> None:
-        """A step's operators on the CPU, at every precision."""
+        """A step's operators on the CPU, at every precision that is not known yet."""
         from benchmarks.latency_profile import step_profile
 
         for backend, precision in self.ways(subject):
-            if backend == "cpu":
-                bundle = view(subject, backend, precision, self.folder)
-                rows = step_profile(bundle, self.clip(10), self.args.guidance, self.args.threads, self.folder)
-                self.values["profiles"].append({"size": subject.name, "precision": precision, "operators": rows})
-
-    # ------------------------------------------------------------ shares
-    def shares(self, config: ModelConfig, size: str) -> None:
-        """Each stage's share of the rate of matrix products, for points of whole windows and one candidate."""
-        floors = {(f["size"], f["device"], f["precision"]): f["products"] for f in self.values["floors"]}
-        for p in [*self.values["results"], *self.values["baselines"]]:
-            if p["size"] != size or p["candidates"] != 1 or p["sound_seconds"] < config.window_seconds - 0.1:
+            what = {"size": subject.name, "precision": precision}
+            if backend != "cpu" or any(what.items() <= known.items() for known in self.values["profiles"]):
                 continue
-            card, computed = computed_on(p["backend"], p["precision"])
-            rows = floors.get((size, "card" if card else "cpu", computed))
-            machine = self.values["machine_floor"]
-            peak = machine.get("card_gflops", {}).get("fp32") if card else machine["gflops"]["fp32"]
-            p["shares"] = stage_shares(p, config, rows, self.gflop.get(size, {}), peak)
-
-
-def computed_on(backend: str, precision: str) -> tuple[bool, str]:
-    """Whether a backend is a card, and what a step of this precision is computed in there.
-
-    ONNX Runtime computes weights that are stored as fp16 in fp32, on CPUs and on cards.
-    """
-    card = backend != "cpu" and not backend.startswith("torch cpu")
-    stored = backend in ("cpu", "cuda") and precision != "int8"
-    return card, "fp32" if stored else precision
-
-
-def stage_shares(
-    point: Values, config: ModelConfig, rows: list[Values] | None, gflop: Values, peak: float | None
-) -> dict[str, float]:
-    """Least seconds of a stage's products over its seconds: the step's at their own shapes and precision, others' at
-    the rate of square fp32 products."""
-    stages, count, found = point["stages"], point["windows"], {}
-    if rows and stages["step"]:
-        found["step"] = latency_floor.clip_floor(rows, config, point["steps"])["seconds"] * count / stages["step"]
-    for stage, work in gflop.items():
-        if peak and stages.get(stage):
-            found[stage] = work * count / peak / stages[stage]
-    return found
+            bundle = view(subject, backend, precision, self.folder)
+            try:
+                rows = step_profile(bundle, self.clip(AGREED), self.args.guidance, self.threads, self.folder)
+            except MaskVATError as error:
+                self.note(f"no profile of {subject.name} in {precision}: {error}")
+                continue
+            self.values["profiles"].append(what | {"operators": rows})

@@ -6,6 +6,7 @@ own. Nothing that takes time is imported before the clock runs.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -18,16 +19,23 @@ Answer = dict[str, Any]
 Make = Callable[[Answer], Answer]
 
 
+def high_water(process: int | str) -> float | None:
+    """Peak resident memory of a process in MB, from Linux's VmHWM; None elsewhere, and once it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(found[0]) / 1024 if found else None
+
+
 def peak_megabytes() -> float:
     """Peak resident memory of this process.
 
     Linux's ru_maxrss of a new process begins with what the process that started it had, so VmHWM is read there.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        if found:
-            return int(found[0]) / 1024
+    if (found := high_water("self")) is not None:
+        return found
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -49,9 +57,10 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
     import runtime
 
     imported = time.perf_counter() - begin
-    pipeline = runtime.load(order["engines"], order["backend"], order["threads"])
+    pipeline = runtime.load(order["engines"], order["backend"], order["threads"], order["precision"])
     loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
-    loaded |= {"backend": pipeline.bundle.backend}
+    loaded |= {"backend": pipeline.bundle.backend, "threads": order["threads"]}
+    loaded |= {"precision": pipeline.bundle["step"].precision}
     loaded |= {"bundle": pipeline.bundle.manifest.name, "step_file": pipeline.bundle.file_for("step")}
 
     def make(request: Answer) -> Answer:
@@ -82,8 +91,7 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
     from runtime.sampling import SamplingConfig
 
     imported = time.perf_counter() - begin
-    if order["threads"]:
-        torch.set_num_threads(order["threads"])
+    torch.set_num_threads(order["threads"])  # as many as ours, whatever OMP_NUM_THREADS says
     mode = Mode(
         compiled=order["kind"] == COMPILED,
         device=order["device"],
@@ -92,7 +100,7 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
     )
     system = TorchSystem(Path(order["system"]), mode)
     loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
-    loaded |= {"backend": f"torch {order['device']}"}
+    loaded |= {"backend": f"torch {order['device']}", "threads": torch.get_num_threads()}
 
     def make(request: Answer) -> Answer:
         sampling = SamplingConfig(**request["sampling"])
@@ -115,6 +123,7 @@ def keep_codes(request: Answer, codes: Any) -> None:
 
 def main() -> int:
     """The order of work is the first line on stdin. An error is an answer {"error": ...}."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the process that asks ends this one
     order = json.loads(sys.stdin.readline())
     try:
         loaded, make = open_runtime(order) if order["kind"] == RUNTIME else open_torch(order)

@@ -1,6 +1,7 @@
 """What every benchmark does with its clips and numbers: folders, tables, and the JSON of the last line."""
 
 import json
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import facts
+from benchmarks.machine import facts, revision
 from runtime.audio import replacing
 from runtime.errors import MaskVATError, OptionError
 from train.extras import extra
@@ -53,24 +54,48 @@ def plots_folder(folder: Path | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OptionError(f"cannot make the folder {folder} ({error.strerror}); choose another for --plots") from error
+    if not os.access(folder, os.W_OK):
+        raise OptionError(f"no permission to write in {folder}; choose another for --plots")
+
+
+def writable(path: Path | None, option: str) -> None:
+    """Raises OptionError where a file cannot be written later."""
+    if path is None:
+        return
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise OptionError(f"{option} {path}: the folder {folder} does not exist; create it or choose another")
+    if path.is_dir():
+        raise OptionError(f"{option} {path} is a folder; give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise OptionError(f"{option} {path}: no permission to write in {folder}; choose another folder")
 
 
 def result(benchmark: str, values: dict[str, Any]) -> dict[str, Any]:
-    """`values` with the benchmark's name, the date and the machine."""
-    return {"benchmark": benchmark, "date": date.today().isoformat(), "machine": facts()} | values
+    """`values` with the benchmark's name, the date, the checkout's revision and the machine."""
+    named = {"benchmark": benchmark, "date": date.today().isoformat(), "revision": revision()}
+    return named | {"machine": facts()} | values
 
 
-def finish(values: dict[str, Any], out: Path | None) -> None:
-    """Write the JSON where it is wanted, and print it as the last line."""
+def keep(values: dict[str, Any], out: Path | None) -> None:
+    """Write the JSON where it is wanted."""
     if out is not None:
         with replacing(out) as part:
             part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(values))
+
+
+def finish(values: dict[str, Any], out: Path | None) -> None:
+    """Write the JSON where it is wanted, and print it as the last line, whatever becomes of the file."""
+    try:
+        keep(values, out)
+    finally:
+        print(json.dumps(values))
 
 
 def command(run: Callable[[Namespace], None], args: Namespace, *errors: type[Exception]) -> int:
     """Run a benchmark: its exit status; an expected error is one line on stderr."""
     try:
+        writable(getattr(args, "out", None), "--out")
         run(args)
     except (MaskVATError, OSError, *errors) as error:
         print(f"error: {error}", file=sys.stderr)

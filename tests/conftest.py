@@ -4,7 +4,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,15 @@ def two_steps(own_bundle: Path) -> Path:
     path.write_bytes((own_bundle / "step.onnx").read_bytes())
     rewrite_manifest(own_bundle, lambda m: m["files"].update({path.name: entry_of(path, "step", "int8")}))
     return own_bundle
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """benchmarks.latency measures no rates."""
+    rate = {"precision": "fp32", "gflops": 1.0, "library": "none"}
+    floor = {"gflops": {"fp32": 1.0}, "bandwidth_gb_per_second": 1.0}
+    monkeypatch.setattr("benchmarks.latency_floor.measure", lambda products, *_: [asdict(p) | rate for p in products])
+    monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: floor)
 
 
 @pytest.fixture

@@ -3,14 +3,19 @@
 No time decides a test.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from conftest import Bundles, Clip
 from fake_engines import NEEDS_ORT
 
-from benchmarks import latency, latency_bars
+import runtime
+from benchmarks import latency, latency_bars, latency_clip, latency_compare, machine
+from benchmarks.latency_options import get_parser, loads_of
 from benchmarks.latency_points import (
     CANDIDATES,
     SECONDS,
@@ -26,6 +31,7 @@ from benchmarks.latency_points import (
     ratios,
     runtime_order,
 )
+from benchmarks.latency_quality import Reference
 from benchmarks.latency_report import document
 from benchmarks.latency_systems import Subject, precisions, view
 from engines.manifest import Manifest
@@ -39,10 +45,10 @@ def test_grids() -> None:
     assert {p.steps for p in default} == set(STEPS) and {p.candidates for p in default} == set(CANDIDATES)
     assert {p.clip_seconds for p in default} == set(SECONDS)
     assert set(grid("quick", True)) <= set(default) and len(grid("default", False)) == 1
-    args = latency.get_parser().parse_args(["--steps", "4", "8", "--candidates", "2", "--quick"])
-    assert latency.loads_of(args, True) == [Load(4, 2), Load(8, 2)]
+    args = get_parser("").parse_args(["--steps", "4", "8", "--candidates", "2", "--quick"])
+    assert loads_of(args, True) == [Load(4, 2), Load(8, 2)]
     with pytest.raises(OptionError, match="steps"):
-        latency.loads_of(latency.get_parser().parse_args(["--steps", "0"]), True)
+        loads_of(get_parser("").parse_args(["--steps", "0"]), True)
 
 
 class Scripted:
@@ -121,18 +127,18 @@ def test_the_command(bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytes
         assert p["first_clip_seconds"] == pytest.approx(p["load_seconds"] + p["cold_seconds"])
         inside = sum(v for k, v in p["stages"].items() if k != "mux")
         assert 0 < inside <= p["seconds"] * 1.01
+        assert p["threads"] == values["settings"]["threads"] == machine.physical_cores()
+    digest = hashlib.sha256((bundles() / "manifest.json").read_bytes()).hexdigest()
+    assert values["bundles"] == {"fake": {"manifest_sha256": digest, "trained": values["results"][0]["trained"]}}
+    assert "revision" in values and set(latency_compare.WORK) <= set(values["settings"])
+    assert values["settings"]["clip"].startswith(clip().name)
+    assert [(p["size"], p["precision"]) for p in values["profiles"]] == [("fake", "fp32")]
+    assert values["floors"][0]["weights_floor_seconds"] > 0
     assert values["machine_floor"]["bandwidth_gb_per_second"] > 0 and values["floors"][0]["gflops"] > 0
     assert any("--system" in note for note in values["notes"])
     assert (tmp_path / "a.md").read_text() == document(values)
     assert {p.name for p in (tmp_path / "plots").iterdir()} == {"latency-stages.png", "latency-curves.png"}
     assert list((tmp_path / "cache").iterdir()) == []  # nothing was made, and the scratch folder is gone
-
-
-@pytest.mark.parametrize("bad", ["--repeat 0", "--clips nowhere", "--backend abacus", "--seconds 0"])
-def test_bad_options(bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert latency.main([*bad.split(), "--cache", str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ") and told.err.count("\n") == 1 and told.out == ""
 
 
 @NEEDS_ORT
@@ -184,8 +190,6 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
     import onnx
     from fake_engines import BODIES, model
 
-    import runtime
-    from benchmarks.latency_quality import Reference
     from engines.contract import graphs
     from engines.manifest import sha256
 
@@ -193,8 +197,6 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
 
     def shifted(op, c, graph):  # type: ignore[no-untyped-def]
         made = BODIES["step"](op, c, graph)
-        import numpy as np
-
         token = op("Mod", op("Add", made["tokens"], np.array(1, np.int32)), np.array(c.codebook_size, np.int32))
         return made | {"tokens": token}
 
@@ -211,6 +213,67 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
     assert (same["tokens_equal_given"], same["tokens_equal_free"]) == (1, 1)
     assert other["tokens_equal_given"] == 0 and other["tokens_compared"] == same["tokens_compared"]
     assert other["tokens_equal_free"] < 0.5
+
+
+@NEEDS_ORT
+@pytest.mark.usefixtures("cheap")
+def test_constant_codes_are_not_compared(
+    cheap, two_steps: Path, clip: Clip, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Silence agrees with silence; and a point of candidates is not given what one candidate was measured at."""
+    command = [
+        "--engines",
+        str(two_steps),
+        "--backend",
+        "cpu",
+        "--clip",
+        str(clip(25)),
+        "--steps",
+        "2",
+        "--repeat",
+        "1",
+    ]
+    command += ["--repeat", "1", "--cache", str(tmp_path / "cache")]
+    assert latency.main([*command, "--candidates", "1", "2"]) == 0
+    values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = {(p["precision"], p["candidates"]): p.get("agreement") for p in values["results"]}
+    assert found["int8", 1]["tokens_equal_free"] == 1 and min(found["int8", 1]["distinct_tokens"]) > 1
+    assert [found[k] for k in (("int8", 2), ("fp32", 1), ("fp32", 2))] == [None] * 3
+    monkeypatch.setattr("benchmarks.latency_quality.Reference.constant", True)
+    assert latency.main(command) == 0
+    values = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [p["agreement"] for p in values["results"] if p["precision"] == "int8"] == [None]
+    assert any("its tokens are constant" in note for note in values["notes"])
+
+
+def test_what_is_constant() -> None:
+    reference = object.__new__(Reference)
+    reference.codes = np.full((2, 5), [[3], [4]], np.int32)
+    assert reference.constant
+    reference.codes[1, 3] = 5
+    assert not reference.constant
+
+
+# ---------------------------------------------------------------- the clip
+def test_the_clip_is_the_example_again_and_again(tmp_path: Path, monkeypatch) -> None:
+    images = latency_clip.pictures()
+    assert len(images) == 175 and {image.shape for image in images} == {(360, 640, 3)}
+    moving = np.ptp(np.stack(images[::20]).astype(int), axis=0).max(axis=2)
+    assert moving[:, :100].max() == moving[:, 540:].max() == 0 < 50 < moving[:, 140:500].max()  # black at the sides
+    monkeypatch.setattr(latency_clip, "pictures", lambda: images[100:104])
+    latency_clip.make_clip(tmp_path / "c.mp4", 0.4)
+    with av.open(str(tmp_path / "c.mp4")) as container:
+        frames = [f.to_ndarray(format="rgb24").astype(float) for f in container.decode(video=0)]
+    assert len(frames) == 10 and np.abs(frames[6] - images[102]).mean() < 3
+
+
+@NEEDS_ORT
+@pytest.mark.slow
+def test_the_shipped_bundle_makes_sound_of_the_clip(tmp_path: Path) -> None:
+    latency_clip.make_clip(tmp_path / "c.mp4", 10)
+    (take,) = runtime.load(backend="cpu").generate(tmp_path / "c.mp4", runtime.SamplingConfig(steps=8))
+    assert min(len(np.unique(row)) for row in take.codes) > 20
+    assert 20 * np.log10(np.sqrt(np.square(take.audio).mean())) > -60
 
 
 def test_installed_size_counts_what_the_cpu_extra_brings() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import latency
-from benchmarks.latency_counts import Product, condition_products, masked_shares, step_products, total
-from benchmarks.latency_floor import Row, bandwidth, clip_floor, measure, rate, step_seconds
-from benchmarks.latency_report import compare, markdown
-from benchmarks.latency_run import stage_shares
+from benchmarks.latency_compare import compare, comparison_document
+from benchmarks.latency_counts import Product, block_products, condition_products, masked_shares, step_products, total
+from benchmarks.latency_floor import Row, bandwidth, clip_floor, measure, rate, step_seconds, weights_seconds
+from benchmarks.latency_report import markdown
+from benchmarks.latency_shares import stage_shares
 from engines.contract import ModelConfig
 
 
@@ -65,9 +66,55 @@ def test_floor_and_shares() -> None:
     floor = clip_floor(rows, config, 2)
     share = masked_shares(2, config.window_tokens)[1]
     assert floor["seconds"] == pytest.approx(0.6 + 0.4 + 0.2 * share)
-    point = {"stages": {"step": 2.0, "codec": 0.5, "video": 1.0}, "windows": 3, "steps": 2}
+    point = {"stages": {"step": 2.0, "codec": 0.5, "video": 1.0}, "windows": 3, "steps": 2, "backend": "cpu"}
     shares = stage_shares(point, config, rows, {"codec": 2.0, "sync_encoder": 1.0}, peak=40.0)
     assert shares == pytest.approx({"step": floor["seconds"] * 3 / 2, "codec": 2.0 * 3 / 40 / 0.5})
+
+
+def test_weights_are_read_once() -> None:
+    rows = [row("q, out", 4, 10.0) | {"weight": True, "precision": "int8"},
+            row("head", 1, 5.0) | {"weight": True, "precision": "fp32"},
+            row("self-attention scores", 9, 5.0) | {"weight": False, "precision": "fp32"}]  # fmt: skip
+    assert weights_seconds(rows, 2.0) == pytest.approx((4 + 4) * 1000 * 500 / 2e9)
+
+
+def test_products_count_in_the_stage_that_computes_them() -> None:
+    """Ours computes `blocks` once, in `condition`; PyTorch in every step."""
+    config, gflop = ModelConfig(n_codebooks=1), {"condition": 5.0, "blocks": 4.0}
+    point = {"stages": {"step": 2.0, "condition": 0.5}, "windows": 1, "steps": 8}
+    rows = [row("q, out", 1, 10.0)]
+    ours = stage_shares(point | {"backend": "cpu"}, config, rows, gflop, peak=100.0)
+    theirs = stage_shares(point | {"backend": "torch cpu eager"}, config, rows, gflop, peak=100.0)
+    assert ours == pytest.approx({"step": 0.8 / 2, "condition": 0.05 / 0.5})
+    assert theirs == pytest.approx({"step": (0.8 + 8 * 0.04) / 2, "condition": 0.01 / 0.5})
+    assert stage_shares(point | {"backend": "torch cuda eager"}, config, rows, gflop, None) == pytest.approx(
+        {"step": 0.4}
+    )
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("design", ["adaln_b", "hybrid"])
+def test_pytorch_computes_the_blocks_products_in_its_step(design: str) -> None:
+    """The network of the baseline, counted in its two calls."""
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from engines.contract import condition_indices
+    from train.model import MaskVAT
+
+    config = ModelConfig(design=design, hidden_size=32, n_heads=2, n_blocks=2, codec_latent=48)  # type: ignore[arg-type]
+    n, s = config.n_clip(100), config.n_sync(100)
+    with torch.device("meta"), torch.no_grad():
+        lengths = {k: len(v) for k, v in condition_indices(config, 100, n, s).items()}
+        gathers = {k: torch.empty(length, dtype=torch.long) for k, length in lengths.items()}
+        model, codes = MaskVAT(config), torch.empty(1, config.n_codebooks, 100, dtype=torch.long)
+        with FlopCounterMode(display=False) as once:
+            condition = model.condition(torch.empty(1, n, config.clip_dim), torch.empty(1, s, config.sync_dim), gathers)
+        with FlopCounterMode(display=False) as step:
+            model.logits(model.hidden(codes, condition))
+    blocks = total(block_products(config, 100, 1))
+    assert once.get_total_flops() == total(condition_products(config, 100, 1)) - blocks
+    assert step.get_total_flops() == total(step_products(config, 100, 1)) + blocks
 
 
 def test_rates_are_measured_in_the_precision_of_each_product() -> None:
@@ -106,12 +153,30 @@ def test_compare_flags_changes_over_ten_per_cent(tmp_path: Path, capsys: pytest.
     assert json.loads(told.splitlines()[-1]) == found and "seconds, p95, peak_mb" in told
 
 
-def test_compare_refuses_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("text", ['{"benchmark": "sync"}', "no JSON", "[1]", '{"benchmark": "latency", "results": []}',
+    '{"benchmark": "latency", "results": [], "machine": 3}', '{"benchmark": "latency", "results": [3], "machine": {}}',
+    '{"benchmark": "latency", "results": [], "baselines": [{}], "machine": {}}'])  # fmt: skip
+def test_compare_refuses_other_files(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.json"
-    path.write_text('{"benchmark": "sync"}')
+    path.write_text(text)
     assert latency.main(["--compare", str(path), str(path)]) == 1
     told = capsys.readouterr()
     assert told.out == "" and told.err.startswith(f"error: {path} cannot be compared") and told.err.count("\n") == 1
+
+
+def test_compare_warns_of_other_work() -> None:
+    def side(revision: str | None, threads: int, digest: str) -> dict:
+        bundles = {n: {"manifest_sha256": digest, "trained": n != "other"} for n in ("mini", "other")}
+        return result(made_point(1.0)) | {"revision": revision, "settings": {"threads": threads}, "bundles": bundles}
+
+    same = compare(side("a", 2, "x"), side("b", 2, "x"))
+    assert same["revisions"] == ["a", "b"] and same["settings"] == same["bundles"] == {}
+    assert "a, then b" in comparison_document(same) and "WARNING" not in comparison_document(same)
+    other = compare(side(None, 1, "x"), side("b", 2, "y"))
+    assert other["settings"] == {"threads": [1, 2]} and list(other["bundles"]) == ["mini"]  # no point of the other
+    told = comparison_document(other)
+    assert told.count("WARNING") == 2 and "not told, then b" in told and "threads: 1, then 2" in told
+    assert "clip" in compare(side("a", 2, "x"), side("a", 2, "x") | {"settings": {"clip": "c"}})["settings"]
 
 
 def test_markdown() -> None:

@@ -12,13 +12,14 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import torch
 
-from benchmarks import latency, latency_systems, latency_torch
+from benchmarks import latency, latency_systems, latency_torch, machine
 from benchmarks.latency_networks import counted
 from benchmarks.latency_torch import Mode, TorchSystem
 from runtime import SamplingConfig
 from runtime.decode import guide
 from runtime.decode import sample as reference_sample
 
+MACHINE = {"gflops": {"fp32": 1.0}, "bandwidth_gb_per_second": 1.0}
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 
@@ -106,7 +107,8 @@ def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_pa
     values["files"]["step.int8.onnx"] = values["files"]["step.onnx"] | {"precision": "int8"}
     (own_bundle / "manifest.json").write_text(json.dumps(values))
     monkeypatch.setattr(latency, "exported", lambda *_: own_bundle)
-    monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: {"gflops": {"fp32": 1.0}})
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: MACHINE)
     monkeypatch.setattr(latency, "document", lambda _: "tables")
     command = [
         "--system",
@@ -125,6 +127,7 @@ def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_pa
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
     kinds = [(b["backend"], b["precision"], b["repeats"]) for b in values["baselines"]]
     assert kinds == [("cpu", "int8", 2), ("cpu", "fp32", 2), ("torch cpu eager", "fp32", 2)]
+    assert {b["threads"] for b in values["baselines"]} == {machine.physical_cores()}  # whatever OMP_NUM_THREADS says
     assert [b["tokens_equal"] for b in values["baselines"][:2]] == [1, 1]
     assert [p["ours"]["precision"] for p in values["pairs"]] == ["int8", "fp32"]
     assert all(p["pairs"] == 2 and p["lowest"] <= p["ratio"] <= p["highest"] for p in values["pairs"])
