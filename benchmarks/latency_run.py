@@ -69,7 +69,7 @@ class Session:
 
     @property
     def threads(self) -> int:
-        """Of the CPU, ours and PyTorch's: the same number, told to both."""
+        """Of the CPU, ours and PyTorch's. Without --threads the backends choose, ONNX Runtime as many."""
         return int(self.args.threads) or physical_cores()
 
     @property
@@ -143,7 +143,7 @@ class Session:
     # ------------------------------------------------------------ points
     def point(self, subject: Subject, backend: str, precision: str, load: Load) -> None:
         """One process: cold, then warm."""
-        order = runtime_order(subject.name, view(subject, backend, precision, self.folder), backend, self.threads)
+        order = runtime_order(subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads)
         request = self.request(load, mux=True)
         with Worker(order) as worker:
             cold = worker.ask(request)
@@ -189,7 +189,7 @@ class Session:
             orders: list[tuple[Values, Answer]] = []
             for backend, precision in ours:
                 order = runtime_order(
-                    subject.name, view(subject, backend, precision, self.folder), backend, self.threads
+                    subject.name, view(subject, backend, precision, self.folder), backend, self.args.threads
                 )
                 orders.append((at | {"backend": backend, "precision": precision, "ours": True}, order))
             for name, changes in modes.items():

@@ -59,7 +59,9 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
     imported = time.perf_counter() - begin
     pipeline = runtime.load(order["engines"], order["backend"], order["threads"], order["precision"])
     loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
-    loaded |= {"backend": pipeline.bundle.backend, "threads": order["threads"]}
+    from benchmarks.machine import physical_cores
+
+    loaded |= {"backend": pipeline.bundle.backend, "threads": order["threads"] or physical_cores()}
     loaded |= {"precision": pipeline.bundle["step"].precision}
     loaded |= {"bundle": pipeline.bundle.manifest.name, "step_file": pipeline.bundle.file_for("step")}
 
