@@ -7,6 +7,7 @@ PyTorch. docs/BENCHMARKS.md says how to read it. Prints Markdown tables, and as 
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -146,4 +147,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    for end in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs deaf to the first
+        signal.signal(end, signal.default_int_handler)
     sys.exit(main())

@@ -1,7 +1,10 @@
 """benchmarks.latency: what it refuses at once, what is kept of a run that ends early, where a result is from."""
 
 import json
+import signal
 import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,30 @@ def test_an_unknown_precision(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         latency.main(["--precision", "fp31"])
     assert "fp31" in capsys.readouterr().err
+
+
+@NEEDS_ORT
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_measured(end, bundles, clip, tmp_path) -> None:
+    """In the background of a shell, whose jobs ignore Ctrl-C from their start."""
+    command = [sys.executable, "-m", "benchmarks.latency", "--engines", f"fake={bundles()}", "--backend", "cpu"]
+    command += ["--clip", str(clip(25)), "--steps", *map(str, range(1, 60)), "--repeat", "1", "--no-quality"]
+    command += ["--out", str(tmp_path / "a.json"), "--cache", str(tmp_path / "cache")]
+    deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=deaf
+    ) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "Load(steps=2," in line:
+                break
+        run.send_signal(end)
+        run.stderr.read()
+    assert run.returncode == 130
+    values = json.loads((tmp_path / "a.json").read_text())
+    assert 2 <= len(values["results"]) < 59 and any("ended early" in note for note in values["notes"])
 
 
 @NEEDS_ORT
