@@ -221,6 +221,22 @@ def test_doctor_tells_what_was_noted(
     assert "  note: typed/step.fp16.onnx is not used: it was derived from another file" in capsys.readouterr().out
 
 
+def test_the_runtime_asks_for_the_plans_that_were_built(typed_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`export.tensorrt --targets` says what for; another list would mean another plan, built again."""
+    asked: set[tuple[str, ...]] = set()
+
+    def finds(flavour: str, onnx: Path, graph: Graph, options: plans.PlanOptions) -> plans.Plan:
+        asked.add(options.targets)
+        return find(flavour, onnx, graph, options)
+
+    install(monkeypatch, FakeTensorRT(FakeCuda(), rtx=True))
+    monkeypatch.setitem(BACKENDS, "tensorrt-rtx", backends._trt("rtx"))
+    monkeypatch.setattr("engines.plans.find", finds)
+    write(typed_bundle, {name: replace(entry, targets=("sm89",)) for name, entry in read(typed_bundle).items()})
+    Bundle(typed_bundle, "tensorrt-rtx").close()
+    assert asked == {("sm89",)}
+
+
 def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
     pipeline = runtime.load(typed_bundle)
     assert pipeline.bundle.backend == "tensorrt" and pipeline.bundle["step"].backend == "tensorrt/fp16"
