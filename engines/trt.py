@@ -109,9 +109,8 @@ def _open(trt: Any, graph: Graph, find_plan: Callable[[], Plan]) -> Session:
         raise BackendUnavailable(f"{title} does not take the plan {plan.path}, built anew: {logger.explain()}")
     _check_signature(trt, engine, graph)
     try:
-        return Session(
-            graph, Loaded(trt, runtime, engine, replace(plan, data=b""))
-        )  # up to 1 GB that is not needed again
+        read = replace(plan, data=b"")  # its bytes, up to 1 GB in all, are not needed again
+        return Session(graph, Loaded(trt, runtime, engine, read))
     except OutOfMemory as error:
         raise BackendUnavailable(f"{title} cannot load {graph.name}: {error}; {ADVICE}") from error
 

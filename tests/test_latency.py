@@ -216,24 +216,12 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
 
 
 @NEEDS_ORT
-@pytest.mark.usefixtures("cheap")
 def test_constant_codes_are_not_compared(
     cheap, two_steps: Path, clip: Clip, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     """Silence agrees with silence; and a point of candidates is not given what one candidate was measured at."""
-    command = [
-        "--engines",
-        str(two_steps),
-        "--backend",
-        "cpu",
-        "--clip",
-        str(clip(25)),
-        "--steps",
-        "2",
-        "--repeat",
-        "1",
-    ]
-    command += ["--repeat", "1", "--cache", str(tmp_path / "cache")]
+    command = ["--engines", str(two_steps), "--backend", "cpu", "--clip", str(clip(25))]
+    command += ["--steps", "2", "--repeat", "1", "--cache", str(tmp_path / "cache")]
     assert latency.main([*command, "--candidates", "1", "2"]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
     found = {(p["precision"], p["candidates"]): p.get("agreement") for p in values["results"]}

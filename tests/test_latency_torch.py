@@ -110,18 +110,7 @@ def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_pa
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: MACHINE)
     monkeypatch.setattr(latency, "document", lambda _: "tables")
-    command = [
-        "--system",
-        f"tiny={system}",
-        "--backend",
-        "cpu",
-        "--clip",
-        str(clip(25)),
-        "--steps",
-        "2",
-        "--repeat",
-        "2",
-    ]
+    command = ["--system", f"tiny={system}", "--backend", "cpu", "--clip", str(clip(25)), "--steps", "2"]
     rest = ["--repeat", "2", "--baselines", "eager", "--pair-steps", "2"]
     assert latency.main([*command, *rest, "--cache", str(tmp_path / "c")]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
