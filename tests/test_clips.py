@@ -13,7 +13,17 @@ from runtime.audio import read_audio
 from train.clips import ClipError, Film, Order, frames, main, make_clips
 from train.clips_draw import LOOKS, Stage
 from train.clips_scenes import SCENES
-from train.clips_sound import GROUPS, RATE, SPLITS, PoolError, Sounds, mix, split_files
+from train.clips_sound import (
+    GROUPS,
+    LARGE_SESSION,
+    RATE,
+    SPLITS,
+    PoolError,
+    Sounds,
+    mix,
+    split_files,
+    split_sessions,
+)
 
 SILENT = ("drift", "sway", "miss", "still")
 
@@ -232,3 +242,29 @@ def test_a_file_in_place_of_the_folder_is_refused(
     (tmp_path / "out").write_text("")
     assert main([str(tmp_path / "out"), "--sounds", str(pool)]) == 1
     assert "is a file; give a folder" in capsys.readouterr().err
+
+
+AUTHORS = [f"author{i}" for i in range(40)]
+
+
+def test_sessions_stay_on_one_side() -> None:
+    rows = [
+        {
+            "file": f"{author}/{name}_{i}.flac",
+            "label": name,
+            "author": author,
+            "source": author if i % 2 else f"{author}2",
+        }
+        for author in AUTHORS
+        for name in ("dog_bark", "cow_moo")
+        for i in range(3)
+    ]
+    large = [
+        {"file": f"z/n{i}.flac", "label": f"rare{i}", "author": "z", "source": "z"} for i in range(LARGE_SESSION + 1)
+    ]
+    parts = [split_sessions(rows + large, split) for split in SPLITS]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(rows + large) and parts[1] and parts[2]
+    for author in AUTHORS:  # both sources are one session: a recording has pieces of either
+        assert any({row["file"] for row in rows if row["author"] == author} <= part for part in parts)
+    assert {row["file"] for row in large} <= parts[0]
+    assert {row["label"] for row in rows if row["file"] in parts[0]} == {"dog_bark", "cow_moo"}

@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import pi
@@ -16,6 +18,7 @@ from train.events import Event
 Floats = NDArray[np.float32]
 RATE = 44100
 TEST_SHARE, VAL_SHARE = 0.14, 0.11
+LARGE_SESSION = 100  # recordings: such a collection would be most of a split
 SPLITS = ("train", "val", "test")
 SPEECH = ("speech", "hurt", "zombie", "monster", "scream", "crowd", "radio", "news", "roar", "fatigue", "humming")
 # Group -> parts of labels. A label belongs to the first group that names a part of it; other labels are not used.
@@ -78,6 +81,44 @@ def split_files(rows: list[dict[str, str]], split: str, groups: dict[str, tuple[
         parts["test"].update(names[:test])
         parts["val"].update(names[test : test + val])
         parts["train"].update(names[test + val :])
+    return parts[split]
+
+
+def split_sessions(rows: list[dict[str, str]], split: str) -> set[str]:
+    """The recordings of a split of a pool whose labels are classes (rows of sounds.csv with author and source).
+
+    Pieces of one recording share the file's name before a last _N, takes of one session share author and source; all of
+    either stay together. Sessions of over LARGE_SESSION recordings are train's, and so is the last one of a class.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"no split {split}; there are {', '.join(SPLITS)}")
+    parents: dict[object, object] = {}
+
+    def root(key: object) -> object:
+        while parents.setdefault(key, key) != key:
+            key = parents[key]
+        return key
+
+    for row in rows:
+        stem = re.sub(r"_\d+$", "", row["file"].rpartition(".")[0])
+        parents[root(stem)] = root((row["author"], row["source"]))
+    sessions: dict[object, list[dict[str, str]]] = {}
+    for row in rows:
+        sessions.setdefault(root((row["author"], row["source"])), []).append(row)
+    left = Counter(label for session in sessions.values() for label in {row["label"] for row in session})
+    parts: dict[str, set[str]] = {name: set() for name in SPLITS}
+    keys = {
+        hashlib.sha256(min(row["file"] for row in session).encode()).digest(): session for session in sessions.values()
+    }
+    for key, session in sorted(keys.items()):
+        place = int.from_bytes(key[:4], "big") / 2**32
+        labels = {row["label"] for row in session}
+        part = "test" if place < TEST_SHARE else "val" if place < TEST_SHARE + VAL_SHARE else "train"
+        if len(session) > LARGE_SESSION or any(left[label] == 1 for label in labels):
+            part = "train"
+        if part != "train":
+            left.subtract(labels)
+        parts[part].update(row["file"] for row in session)
     return parts[split]
 
 

@@ -5,6 +5,7 @@ A pool is a folder with sounds.csv (columns file, label, licence, ...). Every ba
 
 import csv
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.audio import MediaError, read_audio
-from train.clips_sound import PoolError, split_files
+from train.clips_sound import PoolError, split_files, split_sessions
 from train.scenes_sound import SCENE_GROUPS
 
 FloatArray = NDArray[np.float32]
 
-LICENCES = ("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0")  # weights trained on these may be passed on, with credits
+LICENCES = ("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "MIT", "PD")  # weights trained on these may be passed on, with credits
 COLUMNS = ("file", "label", "licence")
 EDGE = 64  # samples over which a cut sound is faded
 
@@ -37,7 +38,28 @@ def held_out(rows: list[dict[str, str]]) -> set[str]:
     return split_files(rows, "test", SCENE_GROUPS)
 
 
-def read_pool(folder: Path, rate: int) -> tuple[Pool, Pool]:
+def held_out_sessions(rows: list[dict[str, str]]) -> set[str]:
+    """The same of a pool of classes, whose sessions stay together: its test split and what validates."""
+    return split_sessions(rows, "test") | split_sessions(rows, "val")
+
+
+def read_pools(folder: Path, classes: Path | None, rate: int) -> tuple[Pool, Pool]:
+    """read_pool of a folder of materials and, where given, of one of classes (split by sessions), joined."""
+    pools = [read_pool(folder, rate)]
+    if classes:
+        pools.append(read_pool(classes, rate, held_out_sessions))
+    training, validation = (
+        Pool(
+            *(tuple(item for pool in part for item in getattr(pool, name)) for name in ("names", "sounds", "licences"))
+        )
+        for part in zip(*pools, strict=True)
+    )
+    return training, validation
+
+
+def read_pool(
+    folder: Path, rate: int, held_out: Callable[[list[dict[str, str]]], set[str]] = held_out
+) -> tuple[Pool, Pool]:
     """(training, validation) recordings of a folder; bad files are named on stderr, skipped and counted.
 
     Raises PoolError for a missing list, a licence that is not allowed, or nothing left to train on.
@@ -56,7 +78,7 @@ def read_pool(folder: Path, rate: int) -> tuple[Pool, Pool]:
     read = {row["file"]: sound for row in rows if (sound := _read(folder / row["file"], rate)) is not None}
     if len(read) < len(rows):
         print(f"{len(rows) - len(read)} of {len(rows)} recordings of {folder} skipped", file=sys.stderr)
-    test = held_out(rows)
+    kept_back = held_out(rows)
     training, validation = (
         Pool(
             tuple(row["file"] for row in part),
@@ -64,7 +86,7 @@ def read_pool(folder: Path, rate: int) -> tuple[Pool, Pool]:
             tuple(row["licence"] for row in part),
         )
         for kept in (False, True)
-        for part in [[row for row in rows if row["file"] in read and (row["file"] in test) == kept]]
+        for part in [[row for row in rows if row["file"] in read and (row["file"] in kept_back) == kept]]
     )
     if not training.names:
         raise PoolError(f"{table} lists no readable recordings to train on")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train import checkpoint
-from train.codec_sounds import Crops, FloatArray, describe, read_pool
+from train.codec_sounds import Crops, FloatArray, describe, read_pools
 from train.discriminators import Discriminators
 from train.framecodec import FrameCodec, FrameCodecConfig
 from train.options import COUNT, NATURAL, SHARE, Ranges, RecipeError, Statement, options_from
@@ -36,6 +36,7 @@ class CodecOptions(Statement):
         **dict.fromkeys(("quantizer_dropout", "revive_below"), SHARE),
     }
     sounds: str = "../shared/sounds"  # folder with sounds.csv
+    class_sounds: str = ""  # a second folder, whose labels are classes: split by recording sessions
     system: str = ""  # folder the codec is saved in; default: the run's own
     start: str = ""  # system folder whose codec to go on from; default: fresh weights
     decoder_only: bool = False  # keep encoder and codebooks, so that codes stay what they are
@@ -156,7 +157,9 @@ class CodecTask:
             for part in (codec.input, codec.encoder, codec.quantizer):
                 part.requires_grad_(False)
         self.codec, c = codec, codec.config
-        self.pool, self.validation = read_pool(Path(options.sounds), c.sample_rate)
+        self.pool, self.validation = read_pools(
+            Path(options.sounds), Path(options.class_sounds) if options.class_sounds else None, c.sample_rate
+        )
         self.crops = Crops(self.pool, c.sample_rate, options.frames * c.hop_length, seed)
         self.losses = Losses(c.sample_rate)
         self.worker = ThreadPoolExecutor(max_workers=1)

@@ -36,7 +36,7 @@ CHANGEABLE = {  # in a run that goes on: length, reports, what tames divergence,
     *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every", "judge_every")),
     *(f"loop.{key}" for key in ("keep_states", "result", "tensorboard")),
     *(f"loop.{key}" for key in ("learning_rate", "final_learning_rate", "clip_norm")),
-    *(f"task.{key}" for key in ("sounds", "clips", "data", "frames", "system", "start", "device")),
+    *(f"task.{key}" for key in ("sounds", "class_sounds", "clips", "data", "frames", "system", "start", "device")),
     *(f"task.{key}" for key in ("validation", "validation_data", "validation_clips", "validation_frames")),
     *(f"task.{key}" for key in ("data_licence", "origin")),
     *(f"task.{key}" for key in ("device_batch", "strategy", "compile", "readers")),  # how, not what
