@@ -17,23 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import command, finish, result, table
+from benchmarks.common.report import command, finish, result, table
 from engines.contract import ModelConfig
 from runtime.errors import OptionError
-from train.extras import extra
-from train.statistics import interval
+from train.evaluate.bootstrap import interval
+from train.extras import requires_extra
 
-with extra("train", __name__):
+with requires_extra("train", __name__):
     import torch
 
-    from benchmarks.latency_systems import RANDOM, write_random
+    from benchmarks.latency.subjects import RANDOM, write_random
     from train.checkpoint import read_meta
-    from train.cost import Cost, gemm_peak
     from train.distributed import largest, processes, rank, world
     from train.fit import EXPECTED, make_task, read_recipe
-    from train.loop import LoopConfig, PartsTask, one_step
-    from train.options import options_from
-    from train.state import Run
+    from train.loop.flops import Cost, gemm_peak
+    from train.loop.run_state import Run
+    from train.loop.trainer import LoopConfig, PartsTask, one_step
+    from train.recipe import options_from
 
 VGGSOUND = 155_000  # training clips of the paper
 NOISE_CLIPS = 8

@@ -17,22 +17,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks.report import command, finish, result, table
-from benchmarks.spent import Spent
+from benchmarks.common.report import command, finish, result, table
+from benchmarks.common.stopwatch import Spent
 from engines.contract import ModelConfig
 from runtime.errors import OptionError
-from train.extras import extra
+from train.extras import requires_extra
 
-with extra("bench", __name__):
+with requires_extra("bench", __name__):
     import torch
     from torch import nn
 
     from train.checkpoint import CheckpointError
-    from train.features import Arrays, encode_windows, load_components, system_config
-    from train.filters import Filters, Sample, read_clip
-    from train.make_shards import Job, find_device, finished
-    from train.shards import ShardWriter, Store
-    from train.sources import Files, folder
+    from train.data.shards import ShardWriter, Store
+    from train.prepare.features import Arrays, encode_windows, load_components, system_config
+    from train.prepare.filters import Filters, Sample, read_clip
+    from train.prepare.shard_worker import Job, find_device, finished
+    from train.prepare.sources import Files, folder
 
 T = TypeVar("T")
 VGGSOUND = 199_176  # clips of the published table; the paper had about 168,000 of them left
@@ -40,10 +40,10 @@ VGGSOUND = 199_176  # clips of the published table; the paper had about 168,000 
 
 def official() -> dict[str, nn.Module]:
     """The paper's components with random weights."""
-    from train.beats import BEATs, BEATsConfig
-    from train.clip import CLIP
-    from train.dac import DAC, DACConfig
-    from train.s3d import S3D, S3DConfig
+    from train.models.beats import BEATs, BEATsConfig
+    from train.models.clip_image import CLIP
+    from train.models.dac import DAC, DACConfig
+    from train.models.s3d import S3D, S3DConfig
 
     torch.manual_seed(0)
     clip = CLIP()  # first, for it is the one that may be missing: open_clip needs a torchvision that fits torch

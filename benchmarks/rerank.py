@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 import runtime
-from benchmarks.remember import RememberingPipeline
-from benchmarks.report import command, finish, result, table
+from benchmarks.common.caching_pipeline import RememberingPipeline
+from benchmarks.common.report import command, finish, result, table
 from benchmarks.scan import TOLERANCE, Truth, against, read_truths
 from engines.backends import AUTO, PRECISIONS
 from runtime.sampling import read_budget
-from train.statistics import summarise, words
+from train.evaluate.bootstrap import summarise, words
 
 FIGURES = {  # name -> how a table shows it
     "f1": ".3f",

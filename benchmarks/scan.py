@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import runtime
-from benchmarks.remember import RememberingPipeline
-from benchmarks.report import command, find_clips, finish, plots_folder, result, table
+from benchmarks.common.caching_pipeline import RememberingPipeline
+from benchmarks.common.report import command, find_clips, finish, plots_folder, result, table
 from engines.backends import AUTO, PRECISIONS
 from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.decode import SCHEDULES
 from runtime.video import Video
-from train.extras import extra
+from train.evaluate.bootstrap import summarise, words
+from train.extras import requires_extra
 from train.metrics.onsets import RATE, Floats, lift_of_onsets, onset_f1
-from train.statistics import summarise, words
 
-with extra("bench", __name__):
-    from benchmarks.scenes import TOLERANCE, detect, peak_rms
-    from train.prepare import clip_sound
+with requires_extra("bench", __name__):
+    from benchmarks.scenes.measure import TOLERANCE, detect, peak_rms
+    from train.prepare.folder import clip_sound
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,7 +179,7 @@ def draw(path: Path, what: str, values: Sequence[Value], summaries: Sequence[dic
     """A picture of the scan: quality, its price, and what else changes."""
     from matplotlib.figure import Figure
 
-    from train.plots import save
+    from train.evaluate.plots import save
 
     figure = Figure(figsize=(15, 8), layout="constrained")
     grid = figure.subplots(2, 3).flat

@@ -18,21 +18,21 @@ from typing import Any
 import numpy as np
 
 import runtime
-from benchmarks.report import command, find_clips, finish, plots_folder, result, table
+from benchmarks.common.report import command, find_clips, finish, plots_folder, result, table
 from engines.contract import FloatArray, ModelConfig, interpolation_matrix
 from runtime.bundle import Bundle
 from runtime.features import Encoders
 from runtime.video import FrameGrid, Video
 from runtime.windows import Frames
-from train.extras import extra
-from train.statistics import summarise, words
+from train.evaluate.bootstrap import summarise, words
+from train.extras import requires_extra
 
-with extra("bench", __name__):
+with requires_extra("bench", __name__):
     import torch
     from torch import Tensor
 
-    from train.prepare import clip_sound
-    from train.scav import distances, pooled
+    from train.models.scav import distances, pooled
+    from train.prepare.folder import clip_sound
 
 MOMENTS = 4
 MEASURES = ("sound_r1", "video_r1", "moment")
@@ -128,7 +128,7 @@ def collect(args: argparse.Namespace, bundles: dict[str, Bundle]) -> tuple[list[
 
 def plot(folder: Path, summary: dict[str, dict[str, Any]]) -> None:
     """retrieval.png: a panel per measure, a bar per row."""
-    from train.plots import Bar, bars
+    from train.evaluate.plots import Bar, bars
 
     panels = [
         (head, [Bar(name, row[m]["mean"], *row[m]["interval"]) for name, row in summary.items()])

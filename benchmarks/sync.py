@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runtime
-from benchmarks.compare import (
+from benchmarks.common.caching_pipeline import RememberingPipeline
+from benchmarks.common.pairing import (
     Rows,
     add_options,
     candidate_lines,
@@ -28,20 +29,19 @@ from benchmarks.compare import (
     differences,
     sampling_options,
 )
-from benchmarks.remember import RememberingPipeline
-from benchmarks.report import command, find_clips, finish, plots_folder, result
+from benchmarks.common.report import command, find_clips, finish, plots_folder, result
 from runtime.audio import resample
 from runtime.video import Video
-from train.extras import extra
+from train.evaluate.bootstrap import summarise, words
+from train.evaluate.frame_difference import frame_difference
+from train.extras import requires_extra
 from train.metrics.onsets import FRAME_RATE, RATE, lift_of_onsets, onset_scores, onset_strength, pick_onsets
-from train.movement import frame_difference
-from train.statistics import summarise, words
 
-with extra("bench", __name__):
-    from train.prepare import clip_events, clip_sound
+with requires_extra("bench", __name__):
+    from train.prepare.folder import clip_events, clip_sound
 
 if TYPE_CHECKING:
-    from train.plots import Strip
+    from train.evaluate.plots import Strip
 
 LARGEST_DROP = 0.01  # of lift: what a smaller or faster bundle may lose and still be kept
 
@@ -87,7 +87,7 @@ def measure(
 
 def plot(truth: Truth, title: str, made: NDArray[np.float32], file: Path) -> "Strip":
     """Write the clip's onset strip; returned for the contact sheet."""
-    from train.plots import Strip, onset_strip
+    from train.evaluate.plots import Strip, onset_strip
 
     movement = frame_difference(truth.path, len(truth.audio) / RATE)
     events = clip_events(truth.path)[:, 0]
@@ -158,7 +158,7 @@ def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, 
                 title = ", ".join([f"F1 {row['f1']:.2f}", f"chance {row['chance']:.2f}", *told])
                 strips.append(plot(truth, title, made, args.plots / f"{'-'.join([clip.stem, *told])}.png"))
     if strips:
-        from train.plots import contact_sheet
+        from train.evaluate.plots import contact_sheet
 
         contact_sheet(args.plots / "contact-sheet.png", strips)
     return rows

@@ -11,7 +11,7 @@ INFO = Path("/proc/cpuinfo")  # Linux
 FAST_INT8 = ("avx512_vnni", "avx_vnni", "asimddp", "i8mm")
 
 
-def told(*names: str) -> str:
+def cpuinfo_field(*names: str) -> str:
     """What Linux says of the first processor under the first of these names that it knows; elsewhere nothing."""
     if not INFO.exists():
         return ""
@@ -23,7 +23,7 @@ def told(*names: str) -> str:
 @cache
 def extensions() -> frozenset[str]:
     """Extensions of the instruction set; empty where the system does not tell."""
-    return frozenset(told("flags", "Features").split())
+    return frozenset(cpuinfo_field("flags", "Features").split())
 
 
 def fast_int8() -> bool:

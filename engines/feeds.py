@@ -24,11 +24,11 @@ def all_positions(shape: tuple[int, ...]) -> Int32Array:
     return np.broadcast_to(np.arange(shape[-1], dtype=np.int32), shape).copy()
 
 
-def frame_rows(frame_index: Int32Array, rows: int) -> Int32Array:
+def add_null_row(frame_index: Int32Array, rows: int) -> Int32Array:
     """frame_index [2, T] of `step` by that of a window [T]: the clip's frames, and [NULL]'s, the last of `rows`."""
     return np.stack([frame_index, np.full_like(frame_index, rows - 1)])
 
 
-def without_null(feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def conditional_only(feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Feeds of `step` without the group of [NULL], for guidance 0: nothing is computed for it then."""
     return {name: value[:1] if name in ("frame_index", "keys", "values") else value for name, value in feeds.items()}

@@ -88,7 +88,7 @@ class Manifest:
             _verify(folder, name, entry)
         missing = sorted(set(graphs(manifest.config)) - {f.graph for f in manifest.files.values()})
         if missing:
-            raise ManifestError(f"{folder / MANIFEST} lists no file for {', '.join(missing)}; {mend(folder)}")
+            raise ManifestError(f"{folder / MANIFEST} lists no file for {', '.join(missing)}; {repair_hint(folder)}")
         return manifest
 
     def file_for(self, graph: str, precisions: tuple[str, ...], reader: str) -> str:
@@ -110,26 +110,26 @@ class Manifest:
         """What the manifest says; the files are not looked at. Raises ManifestError."""
         path = folder / MANIFEST
         if not path.is_file():
-            raise ManifestError(f"no bundle in {folder}: {MANIFEST} is missing; {mend(folder)}")
+            raise ManifestError(f"no bundle in {folder}: {MANIFEST} is missing; {repair_hint(folder)}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             version = values["contract_version"]
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise ManifestError(f"{path} cannot be read ({error!r}); {mend(folder)}") from error
+            raise ManifestError(f"{path} cannot be read ({error!r}); {repair_hint(folder)}") from error
         if version != CONTRACT_VERSION:
             newer = isinstance(version, int) and version > CONTRACT_VERSION
             versions = f"contract version {version}, this program runs {CONTRACT_VERSION}"
-            raise ManifestError(f"{path} has {versions}; {UPDATE if newer else mend(folder)}")
+            raise ManifestError(f"{path} has {versions}; {UPDATE if newer else repair_hint(folder)}")
         try:
             values["config"] = ModelConfig.from_dict(values["config"])
             values["files"] = {str(name): BundleFile(**entry) for name, entry in values["files"].items()}
             values["weights"] = tuple(Weights(**entry) for entry in values["weights"])
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-            raise ManifestError(f"{path} is not a manifest ({error}); {mend(folder)}") from error
+            raise ManifestError(f"{path} is not a manifest ({error}); {repair_hint(folder)}") from error
 
 
-def mend(folder: Path) -> str:
+def repair_hint(folder: Path) -> str:
     """The command that makes the bundle whole again."""
     if folder.resolve() == MINI.resolve():
         return "restore it with `git checkout -- engines/mini` or reinstall the package"
@@ -139,11 +139,11 @@ def mend(folder: Path) -> str:
 def _verify(folder: Path, name: str, entry: BundleFile) -> None:
     path = folder / name
     if Path(name).is_absolute() or ".." in Path(name).parts or folder.resolve() not in path.resolve().parents:
-        raise ManifestError(f"{folder / MANIFEST} names {name!r}, which lies outside the bundle; {mend(folder)}")
+        raise ManifestError(f"{folder / MANIFEST} names {name!r}, which lies outside the bundle; {repair_hint(folder)}")
     if not path.is_file():
-        raise ManifestError(f"{path} is missing; {mend(folder)}")
+        raise ManifestError(f"{path} is missing; {repair_hint(folder)}")
     size = path.stat().st_size
     if size != entry.bytes:
-        raise ManifestError(f"{path} has {size} bytes instead of {entry.bytes} (truncated or altered); {mend(folder)}")
+        raise ManifestError(f"{path} has {size} bytes, not {entry.bytes} (cut off or altered); {repair_hint(folder)}")
     if sha256(path) != entry.sha256:
-        raise ManifestError(f"{path} was altered (its sha256 is not the manifest's); {mend(folder)}")
+        raise ManifestError(f"{path} was altered (its sha256 is not the manifest's); {repair_hint(folder)}")

@@ -59,7 +59,7 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnginePlan:
     """A plan that is ready to be deserialised."""
 
     path: Path  # where it is kept; no file where `kept` is false
@@ -95,7 +95,7 @@ def _digest(onnx: Path) -> str:
     return " ".join(sha256(path) for path in (onnx, data) if path.is_file() or path is onnx)
 
 
-def find(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> Plan:
+def find(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> EnginePlan:
     """The plan of a strongly typed ONNX file, out of the cache or built now.
 
     `flavour` is "rtx" (TensorRT-RTX) or "trt" (TensorRT). Raises BackendUnavailable with the reason where neither is
@@ -110,7 +110,7 @@ def find(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> Plan:
         return build(library(flavour), onnx, graph, shapes, options.targets if flavour == "rtx" else ())
 
     data, kept, built = slot.get(make, options.say)
-    return Plan(slot.path, data, flavour, slot.path.with_suffix(".runtime-cache"), kept, built)
+    return EnginePlan(slot.path, data, flavour, slot.path.with_suffix(".runtime-cache"), kept, built)
 
 
 class _Slot:

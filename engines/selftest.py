@@ -6,7 +6,7 @@ import numpy as np
 
 from engines.base import Engine, Feeds
 from engines.contract import Graph, ModelConfig, condition_indices, interpolation_matrix
-from engines.feeds import frame_rows, positions
+from engines.feeds import add_null_row, positions
 
 TOKENS = 64  # length of the self-test in token frames
 SAMPLES = 16000  # of the audio encoder's input
@@ -24,7 +24,7 @@ def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
     sizes["C"] = len(fixed.get("clip_index", ()))
     sizes["F"] = 1 + {"adaln_a": n_clip, "adaln_b": sizes["C"]}.get(config.design, n_sync)
     if "frame_index" in fixed:
-        fixed["frame_index"] = frame_rows(fixed["frame_index"], sizes["F"])
+        fixed["frame_index"] = add_null_row(fixed["frame_index"], sizes["F"])
     fixed["index"] = positions(np.indices((1, config.n_codebooks, TOKENS)).sum(axis=0) % 2 == 0)  # every second one
     fixed["guidance"] = np.array(2.0, np.float32)
     fixed["interpolation"] = interpolation_matrix(sizes["A"], n_clip)

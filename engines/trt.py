@@ -17,7 +17,7 @@ from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
 from engines.cuda import OutOfMemory
 from engines.plan_build import DTYPES, FLAVOURS, TARGETS, card, difference, explained, library, logger_of
-from engines.plans import Plan
+from engines.plans import EnginePlan
 from engines.trt_session import ADVICE, Loaded, Session, short_of_memory
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,9 @@ class TrtEngine(Engine):
     the last one calls, so once for a whole clip.
     """
 
-    def __init__(self, graph: Graph, flavour: str, find_plan: Callable[[], Plan], precision: str = "fp32") -> None:
+    def __init__(
+        self, graph: Graph, flavour: str, find_plan: Callable[[], EnginePlan], precision: str = "fp32"
+    ) -> None:
         """`find_plan` finds or builds the plan; `precision` is for people. Raises BackendUnavailable."""
         reason = unavailable(flavour)
         if reason is not None:
@@ -90,7 +92,7 @@ class TrtEngine(Engine):
                 raise BackendUnavailable(f"{self.backend} failed in {self.graph.name}: {error}") from error
 
 
-def _open(trt: Any, graph: Graph, find_plan: Callable[[], Plan]) -> Session:
+def _open(trt: Any, graph: Graph, find_plan: Callable[[], EnginePlan]) -> Session:
     title, logger = trt.__name__, logger_of(trt)
     runtime = trt.Runtime(logger)
     plan = find_plan()

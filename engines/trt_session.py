@@ -12,7 +12,7 @@ from engines.base import BackendUnavailable, EngineError, Feeds
 from engines.contract import Graph, TensorSpec
 from engines.cuda import Buffer, Cuda, OutOfMemory, Stream
 from engines.plan_build import logger_of
-from engines.plans import Plan
+from engines.plans import EnginePlan
 
 log = logging.getLogger(__name__)
 ADVICE = "fewer --candidates, or other programs closed, leave more memory"
@@ -30,7 +30,7 @@ class Loaded:
     trt: Any
     runtime: Any  # must outlive the engine
     engine: Any
-    plan: Plan
+    plan: EnginePlan
 
 
 class Session:

@@ -21,9 +21,9 @@ from engines.manifest import BundleFile, Manifest, Weights, sha256
 from engines.ort import OrtEngine
 from engines.selftest import summarise
 from export import ExportError
-from train.extras import extra
+from train.extras import requires_extra
 
-with extra("export", __name__):
+with requires_extra("export", __name__):
     from torch import nn
 
     from export.graphs import check_agreement, graph_modules

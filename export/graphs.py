@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from engines.contract import ModelConfig
 from export import ExportError
 from export.step import STEPS
-from train.model import Condition, MaskVAT
+from train.models.maskvat import Condition, MaskVAT
 
 
 # ---------------------------------------------------------------- condition

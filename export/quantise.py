@@ -24,9 +24,9 @@ from engines.ort import OrtEngine
 from engines.selftest import summarise
 from engines.typed import SOURCES
 from export import ExportError
-from train.extras import extra
+from train.extras import requires_extra
 
-with extra("export", __name__):
+with requires_extra("export", __name__):
     import onnx
 
     from export import verify

@@ -1,10 +1,13 @@
 """One unmasking step as it is exported: network, guidance and sampling, arranged so that nothing is done twice.
 
-The same mathematics as `train.model.MaskVAT.hidden`, from the same weights. What differs, each for speed: modulations
-and the keys and values of cross-attention come ready from `condition`; q, k and v are products of their own, so that no
-result must be split; rotary positions swap halves by one gather, and q's carry the scale of the scores; the head works
-only for the positions that are asked for; and both groups of guidance, the clip's condition and [NULL], go through
-together, with a leading axis G that appears where the condition is first met.
+It computes what `MaskVAT.hidden` of `train.models.maskvat` computes, from the same weights. It differs for speed:
+
+- Modulations, and the keys and values of cross-attention, come ready from `condition`.
+- q, k and v are separate products, so that no result is split.
+- Rotary positions swap halves by one gather; q's positions include the scale of the scores.
+- The head works only for the positions that are asked for.
+- Both groups of guidance, the clip's condition and [NULL], run together. Their axis G, the first one, appears where the
+  condition is first used.
 """
 
 from math import gcd
@@ -13,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.model import Attention, Block, MaskVAT, rotary_angles
+from train.models.maskvat import Attention, Block, MaskVAT, rotary_angles
 
 GROUP = 32  # tokens per group of the two-level search: 32 x 32 = 1024
 
@@ -62,7 +65,7 @@ def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 class Rotary:
-    """`train.model.rotate` at the positions of T tokens, times `scale`: x cos + swapped x sin, halves side by side."""
+    """The model's `rotate` at the positions of T tokens, times `scale`: x cos + swapped x sin, halves side by side."""
 
     def __init__(self, n_tokens: int, width: int, scale: float = 1.0) -> None:
         angle = rotary_angles(torch.arange(n_tokens, dtype=torch.float32), width // 2)  # (T, D / 2)
@@ -99,7 +102,7 @@ class StepAttention(nn.Module):
 
 
 class StepBlock(nn.Module):
-    """`train.model.Block` on what is ready: x [G or 1, B, T, H], rows of the modulation by part [G, 1, T, H]."""
+    """`Block` of the model on what is ready: x [G or 1, B, T, H], rows of the modulation by part [G, 1, T, H]."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()

@@ -24,9 +24,9 @@ from engines.plans import PlanOptions, default_cache, find
 from engines.profiles import CANDIDATES
 from engines.typed import TypedFile
 from export import ExportError
-from train.extras import extra
+from train.extras import requires_extra
 
-with extra("export", __name__):
+with requires_extra("export", __name__):
     import onnx
     from onnx import ModelProto, helper
 

@@ -15,11 +15,11 @@ from torch import nn
 
 from engines.base import Array, Engine, Feeds
 from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, condition_indices, graphs, interpolation_matrix
-from engines.feeds import CODEC_CHUNK, frame_rows, positions, without_null
+from engines.feeds import CODEC_CHUNK, add_null_row, conditional_only, positions
 from engines.manifest import BundleFile
 from engines.ort import OrtEngine
 from runtime.decode import LogitsFn, StepFn, decode, step_from_logits
-from train.model import MaskVAT
+from train.models.maskvat import MaskVAT
 
 SEED = 20240715
 GUIDANCE, DIVERSITY = 3.0, 8.0
@@ -179,8 +179,8 @@ def step_feeds(run_condition: Callable[[Feeds], Feeds], config: ModelConfig, tri
     feeds = run_condition(random_inputs(config, graphs(config)["condition"], letters))
     indices = condition_indices(config, letters["T"], letters["N"], letters["S"])
     if "frame_index" in indices:
-        feeds["frame_index"] = frame_rows(indices["frame_index"], feeds["modulation"].shape[1])
-    return feeds if trial.null else without_null(feeds)
+        feeds["frame_index"] = add_null_row(indices["frame_index"], feeds["modulation"].shape[1])
+    return feeds if trial.null else conditional_only(feeds)
 
 
 def logits_reference(model: MaskVAT, trial: Trial) -> LogitsFn:

@@ -29,11 +29,11 @@ class Bundle:
         backend: str = "auto",
         threads: int = 0,
         precision: str = AUTO,
-        between: Callable[[], None] = lambda: None,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
         """`folder` None is the bundle that is shipped; `precision` is that of `step`, and of what else has it.
 
-        `between()` is called before an engine is opened, and may raise.
+        `check_cancelled()` is called before an engine is opened, and may raise.
 
         Raises ManifestError, BackendUnavailable.
         """
@@ -50,7 +50,7 @@ class Bundle:
             try:
                 check_precision(self.backend, self.folder, self.manifest, precision)
                 for graph in NEEDED:
-                    between()
+                    check_cancelled()
                     self[graph]
                 if backend == "auto" and BACKENDS[self.backend].accelerated:
                     self.prove()
@@ -112,7 +112,7 @@ class Bundle:
         return any(w.role == role and not w.trained for w in self.manifest.weights)
 
 
-class Loading:
+class BundleFuture:
     """A bundle that a thread opens. The program does not end before that thread."""
 
     POLL = 0.05  # seconds
@@ -136,9 +136,9 @@ class Loading:
         if not threading.main_thread().is_alive():
             raise Cancelled("the program has ended")  # and waits for this thread
 
-    def wait(self, between: Callable[[], None]) -> Bundle:
-        """The open bundle. `between()` is called every now and then and may raise. Raises what the thread raised."""
+    def wait(self, check_cancelled: Callable[[], None]) -> Bundle:
+        """The open bundle. Calls `check_cancelled()` while it waits. Raises what the thread raised."""
         while not self._bundle.done():
-            between()
+            check_cancelled()
             wait([self._bundle], self.POLL)
         return self._bundle.result()

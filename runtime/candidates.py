@@ -12,14 +12,14 @@ import numpy as np
 
 from engines.base import Array, BackendUnavailable, Bound, EngineError, Feeds
 from engines.contract import FloatArray, Int32Array
-from engines.feeds import all_positions, positions, without_null
+from engines.feeds import all_positions, conditional_only, positions
 from runtime.audio import resample
-from runtime.decode import Plan, Rows, advance
+from runtime.context import GenerationContext
+from runtime.decode import DecodeState, UnmaskSchedule, advance
 from runtime.ranking import scav_distance
 from runtime.rng import CONFIDENCE, TOKENS, uniforms
 from runtime.sampling import SamplingConfig
 from runtime.windows import Window
-from runtime.work import Work
 
 STEP_MEMORY = 2 * 2**30  # bytes that the candidates of one batch may take in `step`
 
@@ -61,22 +61,22 @@ def spans(sampling: SamplingConfig) -> list[Span]:
 class Candidates:
     """Chains of codes that grow window by window, their scores, and which candidates still go on."""
 
-    def __init__(self, work: Work) -> None:
-        self.work, self.config, self.sampling = work, work.config, work.sampling
+    def __init__(self, context: GenerationContext) -> None:
+        self.context, self.config, self.sampling = context, context.config, context.sampling
         s = self.sampling
         self.running = list(range(s.candidates))
         self.chains = [np.zeros((self.config.n_codebooks, 0), np.int32) for _ in self.running]
         self.scores = np.zeros(s.candidates)  # SCAV distances, added up over windows; nan for those dropped
         self.dropped: list[dict[str, Any]] = []  # in order: candidate, steps it took, and its preview's distance
-        self._plan = Plan(self.config.mask_token, s.steps, s.diversity, s.schedule)
+        self._plan = UnmaskSchedule(self.config.mask_token, s.steps, s.diversity, s.schedule)
         self._largest = s.candidates  # batch that the engines can hold, as far as is known
         self._done = self._total = 0  # steps of this window, over candidates
         self._bounds: dict[tuple[int, bool], Bound] = {}  # of this window: batch size, guided
 
     @property
-    def _everywhere(self) -> bool:
+    def draws_all_positions(self) -> bool:
         """Whether `step` draws at all positions: cards replay what they recorded, which has one shape."""
-        return self.work.bundle.backend != "cpu"
+        return self.context.bundle.backend != "cpu"
 
     def extend(self, scene: Scene) -> None:
         """Decode a window for everyone that goes on, and score it where there is a choice.
@@ -102,19 +102,19 @@ class Candidates:
         running = np.array(self.running)
         return running[np.argsort(self.scores[running], kind="stable")]
 
-    def _begin(self, window: Window, candidate: int) -> Rows:
+    def _begin(self, window: Window, candidate: int) -> DecodeState:
         codes = np.full((1, self.config.n_codebooks, window.length), self.config.mask_token, np.int32)
         known = self.chains[candidate][:, window.start :]
         codes[0, :, : known.shape[1]] = known
-        return Rows.begin(codes, self.config.mask_token)
+        return DecodeState.begin(codes, self.config.mask_token)
 
     # ------------------------------------------------------------ steps
-    def _steps(self, scene: Scene, span: Span, rows: dict[int, Rows]) -> None:
+    def _steps(self, scene: Scene, span: Span, rows: dict[int, DecodeState]) -> None:
         """Take a span of steps with everyone that goes on, in as few batches as memory allows."""
         waiting = list(self.running)
         while waiting:
             batch = waiting[: min(self._batch_size(scene.window.length), self._largest)]
-            joined = Rows.join([rows[i] for i in batch])
+            joined = DecodeState.join([rows[i] for i in batch])
             try:
                 self._advance(scene, span, batch, joined)
             except EngineError as error:  # `rows` are as they were before the span
@@ -122,7 +122,7 @@ class Candidates:
                     raise
                 self._largest = len(batch) // 2
                 self._bounds.clear()  # what they keep is memory, too
-                self.work.warnings.append(
+                self.context.warnings.append(
                     f"the engines failed with so many candidates at once; smaller batches were used: {error}"
                 )
                 continue
@@ -141,19 +141,19 @@ class Candidates:
     def _bind(self, scene: Scene, size: int, guided: bool) -> Bound:
         """`step` with all that stays the same in this window: every batch of a size shares it."""
         if (size, guided) not in self._bounds:
-            feeds = dict(scene.feeds if guided else without_null(scene.feeds))
+            feeds = dict(scene.feeds if guided else conditional_only(scene.feeds))
             feeds["guidance"] = np.array(self.sampling.guidance, np.float32)
-            if self._everywhere:
+            if self.draws_all_positions:
                 feeds["index"] = all_positions((size, self.config.n_codebooks, scene.window.length))
-            self._bounds[size, guided] = self.work.bundle["step"].bind(feeds)
+            self._bounds[size, guided] = self.context.bundle["step"].bind(feeds)
         return self._bounds[size, guided]
 
-    def _advance(self, scene: Scene, span: Span, batch: list[int], rows: Rows) -> None:
+    def _advance(self, scene: Scene, span: Span, batch: list[int], rows: DecodeState) -> None:
         s, window = self.sampling, scene.window
         bound = self._bind(scene, len(batch), span.guided)
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
-            if self._everywhere:
+            if self.draws_all_positions:
                 out = self._draw(bound, {"codes": codes, "u": u})
                 return out["tokens"], out["logp"]
             index = positions(codes == self.config.mask_token)
@@ -171,18 +171,18 @@ class Candidates:
             return draw(TOKENS), draw(CONFIDENCE)
 
         def on_step(n: int) -> None:
-            self.work.share = (self._done + len(batch) * (n + 1 - span.steps.start)) / self._total
-            self.work.tell("sample", window.number, n + 1)
+            self.context.window_fraction = (self._done + len(batch) * (n + 1 - span.steps.start)) / self._total
+            self.context.report_progress("sample", window.number, n + 1)
 
-        with self.work.timer("sample"):  # the engine and the host's share
+        with self.context.timer("sample"):  # the engine and the host's share
             advance(rows, step, noise, self._plan, span.steps, on_step)
 
     def _draw(self, bound: Bound, varying: Feeds) -> Feeds:
         """Run `step`. What is no number is no sound: tokens drawn from it would look like any others."""
-        with self.work.timer("step"):
+        with self.context.timer("step"):
             out = bound.run(varying)
         if not np.isfinite(out["logp"]).all():
-            step = self.work.bundle["step"]
+            step = self.context.bundle["step"]
             raise BackendUnavailable(
                 f"{step.backend} returned log-probabilities that are not numbers (step in {step.precision}); "
                 "take another --precision or --backend, and check the bundle with `python -m runtime.doctor`"
@@ -190,7 +190,7 @@ class Candidates:
         return out
 
     # ------------------------------------------------------------ ranking
-    def _drop(self, scene: Scene, span: Span, rows: dict[int, Rows]) -> None:
+    def _drop(self, scene: Scene, span: Span, rows: dict[int, DecodeState]) -> None:
         """Keep those whose previews are nearest to the picture."""
         previews = {i: self._distance(scene, rows[i].preview(self.config.mask_token)[0]) for i in self.running}
         order = np.argsort([previews[i] for i in self.running], kind="stable")
@@ -207,8 +207,8 @@ class Candidates:
     def _distance(self, scene: Scene, codes: Int32Array) -> float:
         """SCAV distance of codes [K, T] of this window."""
         window, steps = scene.window.number, self.sampling.steps
-        self.work.tell("select", window, steps)
-        audio = self.work.sound(codes, window)
-        with self.work.timer("select"):
+        self.context.report_progress("select", window, steps)
+        audio = self.context.sound(codes, window)
+        with self.context.timer("select"):
             audio = resample(audio, self.config.sample_rate, self.config.audio_rate)
-            return scav_distance(self.work.bundle, scene.clip_features, audio)
+            return scav_distance(self.context.bundle, scene.clip_features, audio)

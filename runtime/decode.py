@@ -28,7 +28,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class UnmaskSchedule:
     """How the loop goes from masked to decided, the same for every row."""
 
     mask_token: int
@@ -48,7 +48,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Rows:
+class DecodeState:
     """Where the decoding of some rows stands; a step works on it in place."""
 
     codes: Int32Array  # [B, K, T]
@@ -62,12 +62,12 @@ class Rows:
         return cls(codes.copy(), at_start, codes.copy())
 
     @classmethod
-    def join(cls, parts: "list[Rows]") -> "Rows":
+    def join(cls, parts: "list[DecodeState]") -> "DecodeState":
         """The rows of all parts, copied."""
         codes, at_start, tokens = ([getattr(p, name) for p in parts] for name in ("codes", "at_start", "tokens"))
         return cls(np.concatenate(codes), np.concatenate(at_start), np.concatenate(tokens))
 
-    def __getitem__(self, row: int) -> "Rows":
+    def __getitem__(self, row: int) -> "DecodeState":
         """One row, as a view."""
         one = slice(row, row + 1)
         return type(self)(self.codes[one], self.at_start[one], self.tokens[one])
@@ -78,10 +78,10 @@ class Rows:
 
 
 def advance(
-    rows: Rows,
+    rows: DecodeState,
     step_fn: StepFn,
     noise_fn: NoiseFn,
-    plan: Plan,
+    plan: UnmaskSchedule,
     span: range,
     on_step: Callable[[int], None] | None = None,
 ) -> None:
@@ -124,8 +124,8 @@ def decode(
     on_step: Callable[[int], None] | None = None,
 ) -> Int32Array:
     """Fill the positions of codes [B, K, T] that hold `mask_token`, in all steps of the paper's plan: see `advance`."""
-    rows = Rows.begin(codes, mask_token)
-    advance(rows, step_fn, noise_fn, Plan(mask_token, steps, diversity), range(steps), on_step)
+    rows = DecodeState.begin(codes, mask_token)
+    advance(rows, step_fn, noise_fn, UnmaskSchedule(mask_token, steps, diversity), range(steps), on_step)
     return rows.codes
 
 

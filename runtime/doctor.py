@@ -12,7 +12,7 @@ from engines.contract import graphs
 from engines.manifest import MINI
 from runtime.bundle import Bundle
 from runtime.errors import BackendUnavailable, ContractError, EngineError, ManifestError, MaskVATError
-from runtime.infer import guarded
+from runtime.infer import run_command
 
 PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "cuda-bindings")
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", default="auto", help="backend to test (default: auto)")
     parser.add_argument("--precision", default="auto", help="of the step (default: what the backend prefers)")
     args = parser.parse_args(argv)
-    return guarded(lambda: examine(args.engines, args.backend, args.precision), debug=False)
+    return run_command(lambda: examine(args.engines, args.backend, args.precision), debug=False)
 
 
 if __name__ == "__main__":

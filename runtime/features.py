@@ -19,11 +19,11 @@ SYNC_PIECE = 128  # frames that the sync encoder gets at once at most, its conte
 
 @dataclass(frozen=True)
 class Encoders:
-    """The two encoders of pictures. `timer(stage)` counts an engine's time; `between()` may stop before each part."""
+    """The two picture encoders. `timer(stage)` times an engine; `check_cancelled()` may stop before each part."""
 
     bundle: Bundle
     timer: Callable[[str], AbstractContextManager[None]]
-    between: Callable[[], None]
+    check_cancelled: Callable[[], None]
 
     def clip_features(self, frames: Frames) -> FloatArray:
         """frames uint8 [N, size, size, 3] -> features [1, N, Dc]."""
@@ -41,7 +41,7 @@ class Encoders:
         return np.concatenate(parts, axis=1)
 
     def _run(self, graph: str, frames: Frames) -> FloatArray:
-        self.between()
+        self.check_cancelled()
         with self.timer(graph):
             features: FloatArray = self.bundle.run(graph, frames=frames)[0].astype(np.float32, copy=False)
         return features

@@ -232,7 +232,7 @@ def drop_unread() -> None:
                 os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def guarded(main: Any, debug: bool) -> int:
+def run_command(main: Any, debug: bool) -> int:
     """Run a command: 0, or one line of advice on stderr and 1 (130 after Ctrl-C). Silent where nobody reads on."""
     try:
         main()
@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     atexit.register(gc.freeze)  # all is written by then: to look for cycles in what is left only takes time
     logging.basicConfig(level=logging.DEBUG if args.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
-    return guarded(lambda: run(args), args.debug)
+    return run_command(lambda: run(args), args.debug)
 
 
 if __name__ == "__main__":

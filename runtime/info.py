@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engines.backends import BACKENDS
 from engines.manifest import MINI, Manifest
-from runtime.infer import guarded
+from runtime.infer import run_command
 
 
 def describe(folder: Path, manifest: Manifest) -> str:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             else describe(args.bundle, manifest)
         )
 
-    return guarded(show, debug=False)
+    return run_command(show, debug=False)
 
 
 if __name__ == "__main__":

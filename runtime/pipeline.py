@@ -12,15 +12,15 @@ import numpy as np
 
 from engines.base import Array, Feeds
 from engines.contract import FloatArray, Int32Array, condition_indices
-from engines.feeds import frame_rows
-from runtime.bundle import Bundle, Loading
+from engines.feeds import add_null_row
+from runtime.bundle import Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
+from runtime.context import GenerationContext
 from runtime.errors import MediaError
 from runtime.features import Encoders
 from runtime.sampling import Progress, SamplingConfig, Take
 from runtime.video import Video
 from runtime.windows import Window, total_samples, windows
-from runtime.work import Work
 
 
 def load(
@@ -36,13 +36,13 @@ def load(
     Raises ManifestError, BackendUnavailable. With wait=False a thread opens it, so that the first clip is decoded
     meanwhile: what is wrong with bundle or backend is then raised where the engines are first needed.
     """
-    return Pipeline((Bundle if wait else Loading)(bundle, backend, threads, precision))
+    return Pipeline((Bundle if wait else BundleFuture)(bundle, backend, threads, precision))
 
 
 class Pipeline:
     """A loaded bundle that turns clips into takes. Calls from several threads share nothing but the engines."""
 
-    def __init__(self, bundle: Bundle | Loading) -> None:
+    def __init__(self, bundle: Bundle | BundleFuture) -> None:
         self._bundle = bundle
         self.config = bundle.config
 
@@ -67,7 +67,7 @@ class Pipeline:
             return run(video)
 
 
-class _Run(Work):
+class _Run(GenerationContext):
     """One call of `generate`."""
 
     def __call__(self, video: Video) -> list[Take]:
@@ -81,7 +81,7 @@ class _Run(Work):
                 window = next(cutter, None)
             if window is None:
                 break
-            self.share = 0.0
+            self.window_fraction = 0.0
             candidates.extend(self._scene(window))
             done += 1
         total = total_samples(config, video)
@@ -111,7 +111,7 @@ class _Run(Work):
 
     # ------------------------------------------------------------ one window
     def _scene(self, window: Window) -> Scene:
-        encoders = Encoders(self.bundle, self.timer, lambda: self.tell("video", window.number))
+        encoders = Encoders(self.bundle, self.timer, lambda: self.report_progress("video", window.number))
         clip_features = encoders.clip_features(window.clip_frames)
         sync_features = encoders.sync_features(window.sync_frames) if self.config.uses_sync else None
         return Scene(window, clip_features, self._condition(window, clip_features, sync_features))
@@ -128,7 +128,7 @@ class _Run(Work):
         with self.timer("condition"):
             step_feeds = self.bundle["condition"].run(feeds | indices)
         if frame_index is not None:
-            step_feeds["frame_index"] = frame_rows(frame_index, step_feeds["modulation"].shape[1])
+            step_feeds["frame_index"] = add_null_row(frame_index, step_feeds["modulation"].shape[1])
         return step_feeds
 
     # ------------------------------------------------------------ sound

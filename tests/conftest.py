@@ -8,11 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from corpus import TABLE, command, video
-from fake_engines import FakeBundle, entry_of, rewrite_manifest, small_config, write_bundle
-from media import Picture, steady, write_video
 
 from engines.backends import BACKENDS
+from tests.support.corpus import TABLE, command, video
+from tests.support.fake_engines import FakeBundle, entry_of, rewrite_manifest, small_config, write_bundle
+from tests.support.media import Picture, steady, write_video
 
 # in a forked child nothing of the parent's is freed: a decoder that waits for its threads, which are not there, hangs
 os.register_at_fork(after_in_child=gc.freeze)
@@ -63,8 +63,10 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """benchmarks.latency measures no rates."""
     rate = {"precision": "fp32", "gflops": 1.0, "library": "none"}
     floor = {"gflops": {"fp32": 1.0}, "bandwidth_gb_per_second": 1.0}
-    monkeypatch.setattr("benchmarks.latency_floor.measure", lambda products, *_: [asdict(p) | rate for p in products])
-    monkeypatch.setattr("benchmarks.latency_floor.machine_floor", lambda *_: floor)
+    monkeypatch.setattr(
+        "benchmarks.latency.roofline.measure", lambda products, *_: [asdict(p) | rate for p in products]
+    )
+    monkeypatch.setattr("benchmarks.latency.roofline.machine_floor", lambda *_: floor)
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 # ---------------------------------------------------------------- prepared shards
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny_system import tiny_components, write_system
+    from tests.support.tiny_system import tiny_components, write_system
 
     return write_system(tmp_path_factory.mktemp("system"), tiny_components())
 
@@ -114,7 +116,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def made(corpus: Path, system: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished shards, not to be changed."""
-    from train import prepare
+    from train.prepare import __main__ as prepare
 
     out = tmp_path_factory.mktemp("made") / "out"
     assert prepare.main(command(corpus, system, out)) == 3  # one file cannot be read

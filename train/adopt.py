@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from runtime.audio import MediaError
-from train.extras import extra
+from train.extras import requires_extra
 
-with extra("train", __name__):
+with requires_extra("train", __name__):
     from torch import nn
 
-    from train.beats import BEATs
     from train.checkpoint import CheckpointError, save
-    from train.clip import CLIP
-    from train.dac import DAC
-    from train.mobilenet import MobileNetV2, MobileNetV2Config
-    from train.s3d import S3D, S3DConfig
-    from train.weights import WeightsError
+    from train.models.beats import BEATs
+    from train.models.clip_image import CLIP
+    from train.models.dac import DAC
+    from train.models.loading import WeightsError
+    from train.models.mobilenet import MobileNetV2, MobileNetV2Config
+    from train.models.s3d import S3D, S3DConfig
 
 Provenance = dict[str, Any]
 

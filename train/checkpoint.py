@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from runtime.audio import replacing
-from train.weights import file_sha256
+from train.models.loading import file_sha256
 
 KINDS = {  # kind -> class; each class has `.config` (a dataclass) and `from_config(dict)`
-    "maskvat": "train.model:MaskVAT",
-    "framecodec": "train.framecodec:FrameCodec",
-    "dac": "train.dac:DAC",
-    "mobilenet_v2": "train.mobilenet:MobileNetV2",
-    "clip": "train.clip:CLIP",
-    "s3d": "train.s3d:S3D",
-    "beats": "train.beats:BEATs",
-    "scav": "train.scav:SCAV",
+    "maskvat": "train.models.maskvat:MaskVAT",
+    "framecodec": "train.models.codec:FrameCodec",
+    "dac": "train.models.dac:DAC",
+    "mobilenet_v2": "train.models.mobilenet:MobileNetV2",
+    "clip": "train.models.clip_image:CLIP",
+    "s3d": "train.models.s3d:S3D",
+    "beats": "train.models.beats:BEATs",
+    "scav": "train.models.scav:SCAV",
 }
 COMPONENTS = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
 PROVENANCE = ("name", "code_licence", "data_licence", "origin", "trained")  # every component states these

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from train.options import NATURAL, Ranges, RecipeError
+from train.recipe import NATURAL, Ranges, RecipeError
 
 T = TypeVar("T")
 STRATEGIES = ("ddp", "fsdp")
@@ -145,12 +145,12 @@ def averaging(network: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
-def whole(value: Tensor) -> Tensor:
+def to_full(value: Tensor) -> Tensor:
     """A tensor of which every process may hold a part, as one. All processes must call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def placed(value: Tensor, like: Tensor) -> Tensor:
+def to_sharded(value: Tensor, like: Tensor) -> Tensor:
     """The opposite: the whole `value`, of which this process keeps the part that it holds of `like`."""
     if not isinstance(like, DTensor):
         return value

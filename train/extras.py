@@ -8,7 +8,7 @@ OURS = ("engines", "runtime", "train", "export", "benchmarks")
 
 
 @contextmanager
-def extra(name: str, module: str) -> Iterator[None]:
+def requires_extra(name: str, module: str) -> Iterator[None]:
     """Holds the imports of a module (its __name__) that need an extra of this package.
 
     Where one is missing, a command (`python -m`) ends with one line and exit status 1; an import raises

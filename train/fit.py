@@ -1,7 +1,7 @@
 """`python -m train.fit RECIPE.toml [--out DIR] [--set table.key=value]`: train one component as its recipe says.
 
-A recipe is a TOML file with two tables: [task] has `name` and the options of that task, [loop] the fields of
-train.loop.LoopConfig. The same command goes on with an interrupted run. DIR/recipe.json keeps the resolved recipe.
+A recipe is a TOML file with two tables: [task] has `name` and the options of that task, [loop] the fields of LoopConfig
+(train.loop.trainer). The same command goes on with an interrupted run. DIR/recipe.json keeps the resolved recipe.
 Several devices: `torchrun --nproc-per-node 8 -m train.fit RECIPE.toml ...`, for the tasks that share a batch.
 """
 
@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from runtime.audio import MediaError, OptionError
-from train.extras import extra
-from train.options import RecipeError, defaults_of, options_from
+from train.extras import requires_extra
+from train.recipe import RecipeError, defaults_of, options_from
 
-with extra("train", __name__):
+with requires_extra("train", __name__):
     from train.checkpoint import CheckpointError, resolve, write_json
+    from train.data.shards import ShardError
     from train.distributed import barrier, processes, rank, world
-    from train.loop import LoopConfig, PartsTask, Task, TrainingError, describe, fit
-    from train.shards import ShardError
-    from train.weights import WeightsError
+    from train.loop.trainer import LoopConfig, PartsTask, Task, TrainingError, describe, fit
+    from train.models.loading import WeightsError
 
 TASKS = {  # name -> factory(options: dict, seed: int) -> Task
-    "codec": "train.codec_task:CodecTask.from_options",
-    "sync": "train.sync_task:SyncTask.from_options",
-    "scav": "train.scav_task:ScavTask.from_options",
-    "scav-prepared": "train.scav_prepared_task:ScavPreparedTask.from_options",
-    "maskvat": "train.maskvat_task:MaskVATTask.from_options",
+    "codec": "train.tasks.codec:CodecTask.from_options",
+    "sync": "train.tasks.sync:SyncTask.from_options",
+    "scav": "train.tasks.scav_joint:ScavTask.from_options",
+    "scav-prepared": "train.tasks.scav:ScavPreparedTask.from_options",
+    "maskvat": "train.tasks.maskvat:MaskVATTask.from_options",
 }
 CHANGEABLE = {  # in a run that goes on: length, reports, what tames divergence, where things lie, what is stated
     *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every", "judge_every")),
@@ -144,7 +144,7 @@ def make_task(recipe: dict[str, dict[str, Any]], loop: LoopConfig) -> Task:
 
 
 def run(recipe: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
-    """Train as a recipe says: train.loop.fit's results."""
+    """Train as a recipe says: train.loop.trainer.fit's results."""
     loop = options_from(LoopConfig, recipe["loop"], "loop")
     task = make_task(recipe, loop)
     if rank() == 0:

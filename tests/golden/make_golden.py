@@ -144,7 +144,7 @@ def clip_state(shapes: Mapping[str, Any]) -> dict[str, Any]:
 
 def make_clip() -> None:
     sys.path.insert(0, str(HERE.parent))
-    import torchvision_stub
+    from tests.support import torchvision_stub
 
     torchvision_stub.install()
     import open_clip

@@ -26,7 +26,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from make_golden import digest, rule_state, signal, write  # noqa: E402
+from make_golden import digest, rule_state, signal, write
 
 VGGISH = {"width": 4, "hidden": 32, "dim": 12}
 BEATS_CFG = {
@@ -174,7 +174,8 @@ def make_sparsesync() -> None:
     torchaudio_without_its_library()
     import torch
     import torchaudio
-    import torchvision_stub
+
+    from tests.support import torchvision_stub
 
     torchvision_stub.install()
     os.chdir(checkout)

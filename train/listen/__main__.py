@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.audio import MediaError, OptionError, replacing
-from train.extras import extra
+from train.extras import requires_extra
 
-with extra("bench", __name__):
+with requires_extra("bench", __name__):
     from train.checkpoint import write_json
-    from train.evaluate import Evaluation
-    from train.evaluate_files import read_list, scan, scan_systems
-    from train.listen.plan import Plan, make
+    from train.evaluate.core import Evaluation
+    from train.evaluate.files import read_list, scan, scan_systems
+    from train.listen.plan import ListeningTest, make
     from train.listen.ratings import Ratings, as_markdown, scores
     from train.listen.server import ListeningServer
 
@@ -50,7 +50,7 @@ def run_serve(args: argparse.Namespace) -> None:
 
 
 def run_score(args: argparse.Namespace) -> None:
-    ratings = Ratings(args.test, Plan.load(args.test))
+    ratings = Ratings(args.test, ListeningTest.load(args.test))
     if ratings.damaged:
         print(f"{ratings.damaged} lines of {ratings.path} are no ratings: skipped", file=sys.stderr)
     if not ratings.known:

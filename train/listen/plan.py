@@ -15,8 +15,8 @@ import numpy as np
 from runtime import mux
 from runtime.audio import MediaError, OptionError, open_media, resample
 from train.checkpoint import write_json
-from train.evaluate import Evaluation
-from train.evaluate_page import Clip
+from train.evaluate.core import Evaluation
+from train.evaluate.page import Clip
 
 PLAYED = ("h264", "vp8", "vp9", "av1")  # picture codecs that browsers play
 LOW, FULL = 16000, 44100  # Hz
@@ -67,7 +67,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ListeningTest:
     """All items of a test."""
 
     seed: int
@@ -77,7 +77,7 @@ class Plan:
         write_json(folder / "test.json", asdict(self))
 
     @classmethod
-    def load(cls, folder: Path) -> "Plan":
+    def load(cls, folder: Path) -> "ListeningTest":
         """Raises OptionError."""
         try:
             values = json.loads((folder / "test.json").read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ def write_item(folder: Path, item: Item, clip: Clip) -> None:
     mux.mux(clip.film, samples, FULL, folder / "media" / f"{item.id}.mp4")
 
 
-def make(folder: Path, evaluation: Evaluation, sparse: Sequence[str], count: int, seed: int) -> Plan:
+def make(folder: Path, evaluation: Evaluation, sparse: Sequence[str], count: int, seed: int) -> ListeningTest:
     """Write a test of `count` clips per section; alignment is asked about clips of `sparse` only.
 
     Raises OptionError where a section would be empty, or the folder holds a test already.
@@ -167,6 +167,6 @@ def make(folder: Path, evaluation: Evaluation, sparse: Sequence[str], count: int
                 raise OptionError(f"{clip.name} cannot be written for a browser: {error}") from error
         if len(items) == before:
             raise OptionError(f"no clip can be used in the section {section.title!r}; see the lines above")
-    plan = Plan(seed, tuple(items))
+    plan = ListeningTest(seed, tuple(items))
     plan.save(folder)
     return plan

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.audio import OptionError
-from train.evaluate_report import number
-from train.listen.plan import FULL, LOW, SECTIONS, Item, Plan
-from train.statistics import crossed_interval
+from train.evaluate.bootstrap import crossed_interval
+from train.evaluate.report import number
+from train.listen.plan import FULL, LOW, SECTIONS, Item, ListeningTest
 
 LONGEST_NAME = 80
 COLUMNS = (  # (question, rate, head)
@@ -38,7 +38,7 @@ class Rating:
 class Ratings:
     """The file ratings.jsonl of a test. Thread-safe; a rating is on the disk when `add` returns."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: ListeningTest) -> None:
         self.path, self.plan = folder / "ratings.jsonl", plan
         self.items = {item.id: item for item in plan.items}
         self.damaged = 0  # lines that are no rating, as after a power cut

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from runtime.audio import OptionError
-from train.listen.plan import SECTIONS, Plan
+from train.listen.plan import SECTIONS, ListeningTest
 from train.listen.ratings import Ratings, check_listener
 
 LONGEST = 10_000  # bytes of a rating
@@ -29,7 +29,7 @@ class ListeningServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 8000) -> None:
-        self.folder, self.plan = folder, Plan.load(folder)
+        self.folder, self.plan = folder, ListeningTest.load(folder)
         self.ratings = Ratings(folder, self.plan)
         self.media = {f"/media/{item.id}.mp4" for item in self.plan.items}
         self.page = files(__package__).joinpath("page.html").read_bytes()

@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runtime.video import FrameGrid
-from train.beats import FRAME, HOP, PATCH, BEATs
-from train.clip import CLIP
-from train.dac import DAC
 from train.metrics import sparsesync, vggish, wav2clip
 from train.metrics.inputs import Film, Pair, Sound
 from train.metrics.sequences import cosine_alignment, novelty_score, unit
 from train.metrics.sparsesync import FRAMES, SparseSync
 from train.metrics.vggish import VGGish
 from train.metrics.wav2clip import Wav2CLIP
-from train.s3d import S3D
+from train.models.beats import FRAME, HOP, PATCH, BEATs
+from train.models.clip_image import CLIP
+from train.models.dac import DAC
+from train.models.s3d import S3D
 
 SHORTEST = FRAME + (PATCH - 1) * HOP  # samples of BEATs' first step
 CLIP_MODEL = "ViT-B-32-quickgelu"  # in whose space Wav2CLIP's embeddings lie

@@ -1,6 +1,6 @@
 """SparseSync (arXiv 2210.07055): by how much sound and picture of 5 s are apart, as one of 21 offsets; for SS.
 
-Names are those of the official state dict; sizes are read from its shapes. The picture's network is train.s3d.
+Names are those of the official state dict; sizes are read from its shapes. The picture's network is train.models.s3d.
 
 Axes: B batch, V visual tokens (time, height, width), A audio tokens (frequency, time), Q selectors, D width.
 """
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.metrics.resnet import ResNet18, log_spectrogram
-from train.s3d import S3D, S3DConfig
-from train.weights import State, WeightsError, load_strict, read_state, rename
+from train.models.loading import State, WeightsError, load_strict, read_state, rename
+from train.models.s3d import S3D, S3DConfig
 
 RATE = 16000  # Hz
 FRAMES = 125  # 5 s at 25 per second, what the official weights were trained on

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from train.weights import WeightsError, load_strict, read_state
+from train.models.loading import WeightsError, load_strict, read_state
 
 RATE = 16000  # Hz
 FRAME, HOP, FFT = 400, 160, 512  # samples

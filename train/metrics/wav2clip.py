@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from train.metrics.resnet import ResNet18, log_spectrogram
-from train.weights import WeightsError, load_strict, read_state, select_prefix
+from train.models.loading import WeightsError, load_strict, read_state, select_prefix
 
 RATE = 16000  # Hz
 HOP, FLOOR = 353, 1e-7  # of the spectrogram

@@ -1,0 +1,1 @@
+"""What every benchmark shares: pairs, machine facts, reports."""

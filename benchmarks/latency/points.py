@@ -1,0 +1,164 @@
+"""Measured processes and points of `benchmarks.latency`: which are measured, and how runs alternate."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from benchmarks.latency.worker import EAGER, RUNTIME
+from runtime.errors import MaskVATError
+from runtime.sampling import SamplingConfig
+
+STEPS, CANDIDATES, SECONDS = (4, 8, 16, 32, 64), (1, 4, 10), (2, 10, 60)
+GRIDS = ("quick", "default", "full")
+STAGES = ("video", "frame_encoder", "sync_encoder", "condition", "step", "host", "codec", "select", "mux")
+Answer = dict[str, Any]
+
+
+class WorkerError(MaskVATError):
+    """A measured process failed."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """One thing to measure. `sampling` of a clip: one point of the grid."""
+
+    steps: int
+    candidates: int = 1
+    clip_seconds: int = 10
+
+    def sampling(self, guidance: float) -> dict[str, Any]:
+        """Options of SamplingConfig, plain enough for JSON. Raises OptionError for what the runtime would refuse."""
+        options = {"steps": self.steps, "candidates": self.candidates, "guidance": guidance}
+        SamplingConfig(**options)
+        return options
+
+
+def grid(name: str, first: bool) -> list[Load]:
+    """Points of a grid. Only the `first` size gets all of `default`: along each axis from 10 s, one candidate."""
+    if name == "full":
+        return [Load(s, c, t) for t in SECONDS for c in CANDIDATES for s in STEPS]
+    if name == "quick" or not first:
+        return [Load(s) for s in ((8, 32) if first else (8,))]
+    others = [Load(8, c) for c in CANDIDATES[1:]] + [Load(8, 1, t) for t in SECONDS if t != 10]
+    return [Load(s) for s in STEPS] + others
+
+
+class Worker:
+    """A process of benchmarks.latency.worker; `ask` makes one clip in it. Use as a context."""
+
+    def __init__(self, order: Answer) -> None:
+        self.order = order
+        command = [sys.executable, "-m", "benchmarks.latency.worker"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._send(order)
+        self.loaded = self._answer()
+
+    def _send(self, value: Answer) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(value) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:  # it has died; `_answer` says so
+            return
+
+    def _answer(self) -> Answer:
+        assert self.process.stdout is not None
+        line = next((line for line in self.process.stdout if line.startswith("{")), "{}")  # libraries talk too
+        answer: Answer = json.loads(line)
+        if not answer or "error" in answer:
+            self.close()
+            reason = answer.get("error", f"the process ended with status {self.process.returncode}; out of memory?")
+            raise WorkerError(f"{self.order['kind']} of {self.order['name']} cannot be measured: {reason}")
+        return answer
+
+    def ask(self, request: Answer) -> Answer:
+        """Make one clip. Raises WorkerError."""
+        self._send(request)
+        return self._answer()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.process.kill()
+        self.close()
+
+
+def runtime_order(name: str, engines: Path, backend: str, threads: int, precision: str = "auto") -> Answer:
+    order = {"kind": RUNTIME, "name": name, "engines": str(engines), "backend": backend, "threads": threads}
+    return order | {"precision": precision}
+
+
+def torch_order(name: str, system: Path, threads: int, kind: str = EAGER, **changes: Any) -> Answer:
+    """PyTorch on the CPU in fp32; `changes`: device, dtype, sample_on_host."""
+    order = {"kind": kind, "name": name, "system": str(system), "threads": threads}
+    return order | {"device": "cpu", "dtype": "float32", "sample_on_host": True} | changes
+
+
+def alternate(workers: Sequence[Worker], requests: Sequence[Answer], rounds: int, limit: float) -> list[list[Answer]]:
+    """Answers of every worker, its request put `rounds` times, in turn and back again (1 2 3, 3 2 1, ...).
+
+    What slows the machine down for a while thus slows all. Ends early, after two whole rounds at least (one where
+    `rounds` is 1), once `limit` seconds have passed.
+    """
+    answers: list[list[Answer]] = [[] for _ in workers]
+    order, begin = list(range(len(workers))), time.monotonic()
+    for n in range(rounds):
+        if n >= 2 and time.monotonic() - begin > limit:
+            break
+        for i in order if n % 2 == 0 else reversed(order):
+            answers[i].append(workers[i].ask(requests[i]))
+    return answers
+
+
+# ---------------------------------------------------------------- what a point says
+def quantile(values: Sequence[float], q: float) -> float:
+    """Nearest-rank quantile."""
+    ordered = sorted(values)
+    return ordered[max(0, ceil(q * len(ordered)) - 1)]
+
+
+def figures(loaded: Answer, cold: Answer, warm: Sequence[Answer]) -> dict[str, Any]:
+    """Seconds, memory and stages of one process: medians over its warm runs."""
+    totals = [answer["seconds"] for answer in warm]
+    stages = {s: statistics.median(answer["stages"].get(s, 0.0) for answer in warm) for s in STAGES}
+    return {
+        "seconds": statistics.median(totals),
+        "p95": quantile(totals, 0.95),
+        "repeats": len(warm),
+        "threads": loaded.get("threads"),
+        "peak_mb": warm[-1]["peak_mb"],
+        "card_mb": warm[-1].get("card_mb"),
+        "import_seconds": loaded["import_seconds"],
+        "load_seconds": loaded["load_seconds"],  # import included
+        "cold_seconds": cold["seconds"],
+        "first_clip_seconds": loaded["load_seconds"] + cold["seconds"],
+        "sound_seconds": warm[-1]["sound_seconds"],
+        "windows": warm[-1]["windows"],
+        "stages": stages,
+        "warnings": warm[-1]["warnings"],
+    }
+
+
+def ratios(ours: Sequence[Answer], theirs: Sequence[Answer]) -> dict[str, float]:
+    """How many times as long `theirs` took, round by round: median, lowest and highest."""
+    values = [b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True)]
+    return {"ratio": statistics.median(values), "lowest": min(values), "highest": max(values), "pairs": len(values)}

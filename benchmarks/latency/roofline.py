@@ -1,0 +1,204 @@
+"""The floor of `benchmarks.latency`: how fast this machine multiplies matrices and moves memory, measured here and now.
+
+The step's matrix products are timed one by one at their own shapes and precision, each by the fastest library that is
+installed. A second floor is the time in which memory gives the step's weights once. What a step takes beyond is norms,
+softmax, sampling, copies and waiting.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common.machine import cores
+from benchmarks.latency.step_flops import Product, masked_shares
+from engines.contract import IR_VERSION, OPSET, ModelConfig
+from runtime.errors import OptionError
+
+BUDGET = 0.15  # seconds that one library gets for one product
+SQUARE = 1024  # of the peak's matrices
+COPY_BYTES = 2**28
+Call = Callable[[], object]
+Row = dict[str, Any]
+
+
+def best_seconds(call: Call, budget: float = BUDGET) -> float:
+    """The shortest of at least three calls, after one that is not counted."""
+    call()
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begin < budget:
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def operands(p: Product) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    left, right = (p.batch, p.m, p.k), (p.k, p.n) if p.weight else (p.batch, p.k, p.n)
+    return rng.random(left, dtype=np.float32), rng.random(right, dtype=np.float32)
+
+
+# ---------------------------------------------------------------- one product, by library
+def with_numpy(p: Product, precision: str, threads: int) -> Call | None:
+    """Its threads are OpenBLAS's own choice, so only where the backends' is left to them too."""
+    if precision != "fp32" or threads not in (0, cores()):
+        return None
+    a, b = operands(p)
+    return lambda: np.matmul(a, b)
+
+
+def with_torch(p: Product, precision: str, threads: int) -> Call | None:
+    if precision != "fp32":
+        return None
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(threads or cores())
+    a, b = (torch.from_numpy(x) for x in operands(p))
+    return lambda: torch.matmul(a, b)
+
+
+def with_onnxruntime(p: Product, precision: str, threads: int) -> Call | None:
+    """MatMul, or for int8 what a dynamically quantised graph runs: MatMulInteger with a scale per column."""
+    try:
+        import onnxruntime as ort
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError:
+        return None
+    a, b = operands(p)
+    kind, made, more = "MatMul", TensorProto.FLOAT, []
+    if precision == "int8":
+        a, b = (a * 255).astype(np.uint8), (b * 255 - 128).astype(np.int8)
+        kind, made = "MatMulInteger", TensorProto.INT32
+        more = [("a_zero", np.array(128, np.uint8)), ("b_zero", np.zeros(p.n, np.int8))]
+    stored = [numpy_helper.from_array(v, n) for n, v in ([("b", b)] if p.weight else []) + more]
+    given = {"a": a} | ({} if p.weight else {"b": b})
+    dtype = TensorProto.UINT8 if precision == "int8" else TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["a", "b", *(n for n, _ in more)], ["y"])],
+        "product",
+        [helper.make_tensor_value_info(n, dtype, v.shape) for n, v in given.items()],
+        [helper.make_tensor_value_info("y", made, (p.batch, p.m, p.n))],
+        stored,
+    )
+    opset = [helper.make_opsetid("", OPSET)]
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION).SerializeToString()
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, given)
+
+
+LIBRARIES = {"numpy": with_numpy, "torch": with_torch, "onnxruntime": with_onnxruntime}
+
+
+def on_card(p: Product, precision: str) -> Call:
+    """On an NVIDIA card through PyTorch, TF32 off as everywhere here."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    a, b = (torch.from_numpy(x).to("cuda", kinds[precision]) for x in operands(p))
+
+    def call() -> None:
+        torch.matmul(a, b)
+        torch.cuda.synchronize()
+
+    return call
+
+
+def fastest(p: Product, precision: str, threads: int, card: bool) -> tuple[float, str]:
+    """Seconds of one of the `count` products, and whose they are. Raises OptionError where nothing can compute it."""
+    if card:
+        return best_seconds(on_card(p, precision)), "torch cuda"
+    calls = {name: make(p, precision, threads) for name, make in LIBRARIES.items()}
+    found = [(best_seconds(call), name) for name, call in calls.items() if call is not None]
+    if not found:
+        raise OptionError(f"products in {precision} cannot be timed: pip install 'maskvat[export]' for onnx")
+    return min(found)
+
+
+# ---------------------------------------------------------------- a step's floor
+def precision_of(p: Product, precision: str, card: bool) -> str:
+    """What a product is computed in: int8 has int8 weights only; a CPU computes weights stored as fp16 in fp32."""
+    if card:
+        return precision if precision in ("fp16", "bf16") else "fp32"
+    return "int8" if precision == "int8" and p.weight else "fp32"
+
+
+def measure(products: Sequence[Product], precision: str, threads: int = 0, card: bool = False) -> list[Row]:
+    """GFLOP/s of every product, at its shape and precision."""
+    rows = []
+    for p in products:
+        computed = precision_of(p, precision, card)
+        seconds, library = fastest(p, computed, threads, card)
+        rate = p.flops / p.count / seconds / 1e9
+        rows.append(asdict(p) | {"precision": computed, "gflops": rate, "library": library})
+    return rows
+
+
+def row_flops(row: Row, masked: float = 1.0) -> float:
+    share = masked if row["name"] == "head" else 1.0
+    return 2.0 * row["m"] * row["k"] * row["n"] * row["batch"] * row["count"] * share
+
+
+def step_seconds(rows: Sequence[Row], masked: float = 1.0) -> float:
+    """Least seconds of a step's matrix products at the measured rates."""
+    return sum(row_flops(row, masked) / (row["gflops"] * 1e9) for row in rows)
+
+
+def weights_seconds(rows: Sequence[Row], gigabytes: float) -> float:
+    """Least seconds in which a step's weights can be read once, at `gigabytes` per second, as the CPU keeps them."""
+    size = {"int8": 1, "fp32": 4}
+    read = sum(row["k"] * row["n"] * row["count"] * size[row["precision"]] for row in rows if row["weight"])
+    return read / gigabytes / 1e9
+
+
+def rate(rows: Sequence[Row]) -> float:
+    """GFLOP/s of the whole step's products, one after the other."""
+    return sum(row_flops(row) for row in rows) / step_seconds(rows) / 1e9
+
+
+def clip_floor(rows: Sequence[Row], config: ModelConfig, steps: int) -> dict[str, float]:
+    """Least seconds and GFLOP of all steps of one full window: the head where tokens are masked only."""
+    shares = masked_shares(steps, config.window_tokens * config.n_codebooks)
+    flops = sum(row_flops(row, share) for share in shares for row in rows)
+    return {"seconds": sum(step_seconds(rows, share) for share in shares), "gflop": flops / 1e9}
+
+
+# ---------------------------------------------------------------- the machine
+def square_rate(precision: str, threads: int = 0, card: bool = False) -> float:
+    """GFLOP/s of a square product."""
+    p = Product("square", SQUARE, SQUARE, SQUARE)
+    return p.flops / fastest(p, precision, threads, card)[0] / 1e9
+
+
+def bandwidth(threads: int = 0, size: int = COPY_BYTES) -> float:
+    """GB/s read and written by copying `size` bytes with all threads."""
+    n = threads or cores()
+    source, target = np.ones(size, np.uint8), np.zeros(size, np.uint8)
+    bounds = [size * i // n for i in range(n + 1)]
+
+    def copy(i: int) -> None:
+        np.copyto(target[bounds[i] : bounds[i + 1]], source[bounds[i] : bounds[i + 1]])
+
+    with ThreadPoolExecutor(n) as pool:
+        return 2 * size / best_seconds(lambda: list(pool.map(copy, range(n)))) / 1e9
+
+
+def machine_floor(threads: int = 0, card: bool = False) -> dict[str, Any]:
+    """Square products and memory of this machine; on its card where there is one that PyTorch sees."""
+    out: dict[str, Any] = {"bandwidth_gb_per_second": bandwidth(threads), "gflops": {}}
+    for precision in ("fp32", "int8"):
+        with suppress(OptionError):  # int8 without onnx
+            out["gflops"][precision] = square_rate(precision, threads)
+    if card:
+        out["card_gflops"] = {p: square_rate(p, threads, card=True) for p in ("fp32", "fp16", "bf16")}
+    return out

@@ -1,0 +1,143 @@
+"""The baseline of `benchmarks.latency`: the same weights in PyTorch, as a careful user writes it from the paper.
+
+Conditions once per clip, conditional and null rows as one batch of the transformer, the logits of all codebooks brought
+to the host, guidance and sampling there, then the MaskGIT loop of `runtime.decode`. Sampling is vectorised float32
+PyTorch, several times as fast as the float64 reference `runtime.decode.sample`, with which a test compares it. The
+codec decodes the whole clip at once. Frames and uniforms are the runtime's, so equal weights give equal codes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engines.contract import FloatArray, Int32Array, condition_indices
+from runtime.context import Timer
+from runtime.decode import StepFn, decode
+from runtime.rng import CONFIDENCE, TOKENS, uniforms
+from runtime.sampling import SamplingConfig
+from runtime.video import Video
+from runtime.windows import Window, total_samples, windows
+from train.checkpoint import load
+from train.prepare.features import FRAME_BATCH
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How PyTorch runs the networks."""
+
+    compiled: bool = False
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32  # of the transformer
+    sample_on_host: bool = True  # False: on the card, what the paper does not say
+
+
+def sample(logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """logits [..., V] and one uniform per row -> tokens and their log-probabilities, by inverting the CDF."""
+    p = logits.float().softmax(dim=-1)
+    cdf = p.cumsum(dim=-1)
+    threshold = (u * cdf[..., -1])[..., None]
+    tokens = torch.searchsorted(cdf, threshold, right=True).clamp_(max=logits.shape[-1] - 1)
+    return tokens[..., 0], p.gather(-1, tokens)[..., 0].log()
+
+
+@dataclass(frozen=True)
+class Made:
+    """One clip's sound."""
+
+    audio: FloatArray  # [L]
+    codes: Int32Array  # [K, T]
+    seconds: dict[str, float]  # by stage, as the runtime's report
+    windows: int
+
+
+class TorchSystem:
+    """A system folder's networks, ready to make sounds."""
+
+    def __init__(self, folder: Path, mode: Mode) -> None:
+        self.mode = mode
+        roles = ("maskvat", "frame_encoder", "sync_encoder", "codec")
+        networks = {role: load(folder, role, mode.device).requires_grad_(False) for role in roles}
+        self.model: Any = networks["maskvat"].to(mode.dtype)
+        self.config = self.model.config
+        self.frame_encoder = self._ready(networks["frame_encoder"])
+        self.sync_encoder = self._ready(networks["sync_encoder"])
+        self.codec = self._ready(networks["codec"].decode)  # type: ignore[arg-type]
+        self.network = self._ready(lambda codes, condition: self.model.logits(self.model.hidden(codes, condition)))
+
+    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(function, dynamic=False) if self.mode.compiled else function
+
+    def _given(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.mode.device)
+
+    @torch.no_grad()
+    def generate(self, clip: Path, s: SamplingConfig) -> Made:
+        """The sound of one candidate."""
+        timer, chain, count = Timer(), np.zeros((self.config.n_codebooks, 0), np.int32), 0
+        with Video(clip) as video:
+            cutter = windows(self.config, video)
+            while True:
+                with timer("video"):
+                    window = next(cutter, None)
+                if window is None:
+                    break
+                known = chain[:, window.start :]
+                codes = self._window(window, known, s, timer)
+                chain = np.concatenate([chain, codes[:, known.shape[1] :]], axis=1)
+                count += 1
+            total = total_samples(self.config, video)
+        with timer("codec"):
+            audio = self.codec(self._given(chain[None]))[0].cpu().numpy()[:total].clip(-1, 1)
+        timer.seconds["host"] = timer.seconds["sample"] - timer.seconds["step"]
+        return Made(audio, chain, timer.seconds, count)
+
+    def _window(self, window: Window, known: Int32Array, s: SamplingConfig, timer: Timer) -> Int32Array:
+        c = self.config
+        with timer("frame_encoder"):
+            frames = window.clip_frames
+            parts = [self._given(frames[i : i + FRAME_BATCH]) for i in range(0, len(frames), FRAME_BATCH)]
+            clip = torch.cat([self.frame_encoder(part) for part in parts])[None].to(self.mode.dtype)
+            self._finish()
+        with timer("sync_encoder"):
+            sync = self.sync_encoder(self._given(window.sync_frames[None])).to(self.mode.dtype)
+            self._finish()
+        with timer("condition"):
+            indices = condition_indices(c, window.length, clip.shape[1], sync.shape[1] if c.uses_sync else 0)
+            gathers = {name: self._given(index) for name, index in indices.items()}
+            drop = torch.tensor([False, True][: 2 if s.guidance else 1], device=self.mode.device)
+            rows = [x.expand(len(drop), -1, -1) for x in (clip, sync)]
+            condition = self.model.condition(rows[0], rows[1] if c.uses_sync else None, gathers, drop)
+            self._finish()
+        codes = np.full((1, c.n_codebooks, window.length), c.mask_token, np.int32)
+        codes[0, :, : known.shape[1]] = known
+
+        def noise(n: int) -> tuple[FloatArray, FloatArray]:
+            shape = codes.shape[1:]
+            at = (s.seed, 0, window.number, n)
+            return uniforms(*at, TOKENS, shape)[None], uniforms(*at, CONFIDENCE, shape)[None]
+
+        step = self._step(condition, len(drop), s.guidance, timer)
+        with timer("sample"):
+            found = decode(step, codes, noise, mask_token=c.mask_token, steps=s.steps, diversity=s.diversity)
+        return found[0]
+
+    def _step(self, condition: Any, rows: int, guidance: float, timer: Timer) -> StepFn:
+        where = "cpu" if self.mode.sample_on_host else self.mode.device
+
+        def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
+            with timer("step"):
+                logits = self.network(self._given(codes).expand(rows, -1, -1), condition).to(where)
+            guided = (1 + guidance) * logits[:1] - guidance * logits[1:] if rows == 2 else logits
+            tokens, logp = sample(guided, torch.from_numpy(u).to(where))
+            return tokens.to(torch.int32).cpu().numpy(), logp.cpu().numpy()
+
+        return step
+
+    def _finish(self) -> None:
+        if self.mode.device != "cpu":
+            torch.cuda.synchronize()

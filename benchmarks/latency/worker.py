@@ -1,0 +1,143 @@
+"""One measured process of `benchmarks.latency`: it loads one system, then makes a clip for every line on stdin.
+
+Request: {"clip", "sampling": {...}, "mux": FILE or null, "codes": FILE or null}. Answers, one JSON line each: first
+what loading took, then seconds by stage. Memory is this process's peak so far, so every point gets a process of its
+own. Nothing that takes time is imported before the clock runs.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RUNTIME, EAGER, COMPILED = "runtime", "torch-eager", "torch-compile"
+Answer = dict[str, Any]
+Make = Callable[[Answer], Answer]
+
+
+def high_water(process: int | str) -> float | None:
+    """Peak resident memory of a process in MB, from Linux's VmHWM; None elsewhere, and once it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(found[0]) / 1024 if found else None
+
+
+def peak_megabytes() -> float:
+    """Peak resident memory of this process.
+
+    Linux's ru_maxrss of a new process begins with what the process that started it had, so VmHWM is read there.
+    """
+    if (found := high_water("self")) is not None:
+        return found
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def card_megabytes() -> float | None:
+    """Memory in use on the first NVIDIA card, by all processes; None where there is none."""
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
+    try:
+        return float(subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def open_runtime(order: Answer) -> tuple[Answer, Make]:
+    """The runtime as users call it: runtime.load, then generate, and mux where a file is named."""
+    begin = time.perf_counter()
+    import runtime
+
+    imported = time.perf_counter() - begin
+    pipeline = runtime.load(order["engines"], order["backend"], order["threads"], order["precision"])
+    loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
+    from benchmarks.common.machine import physical_cores
+
+    loaded |= {"backend": pipeline.bundle.backend, "threads": order["threads"] or physical_cores()}
+    loaded |= {"precision": pipeline.bundle["step"].precision}
+    loaded |= {"bundle": pipeline.bundle.manifest.name, "step_file": pipeline.bundle.file_for("step")}
+
+    def make(request: Answer) -> Answer:
+        sampling = runtime.SamplingConfig(**request["sampling"])
+        begin = time.perf_counter()
+        take = pipeline.generate(request["clip"], sampling)[0]
+        middle = time.perf_counter()
+        stages = dict(take.report["seconds"])
+        if request.get("mux"):
+            from runtime.mux import mux
+
+            mux(request["clip"], take.audio, take.sample_rate, request["mux"])
+            Path(request["mux"]).unlink()
+            stages["mux"] = time.perf_counter() - middle
+        keep_codes(request, take.codes)
+        sound = {"sound_seconds": take.report["samples"] / take.sample_rate, "windows": take.report["windows"]}
+        return sound | {"seconds": middle - begin, "stages": stages, "warnings": take.report["warnings"]}
+
+    return loaded, make
+
+
+def open_torch(order: Answer) -> tuple[Answer, Make]:
+    """The same weights in PyTorch."""
+    begin = time.perf_counter()
+    import torch
+
+    from benchmarks.latency.torch_baseline import Mode, TorchSystem
+    from runtime.sampling import SamplingConfig
+
+    imported = time.perf_counter() - begin
+    torch.set_num_threads(order["threads"])  # as many as ours, whatever OMP_NUM_THREADS says
+    mode = Mode(
+        compiled=order["kind"] == COMPILED,
+        device=order["device"],
+        dtype=getattr(torch, order["dtype"]),
+        sample_on_host=order["sample_on_host"],
+    )
+    system = TorchSystem(Path(order["system"]), mode)
+    loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
+    loaded |= {"backend": f"torch {order['device']}", "threads": torch.get_num_threads()}
+
+    def make(request: Answer) -> Answer:
+        sampling = SamplingConfig(**request["sampling"])
+        begin = time.perf_counter()
+        made = system.generate(Path(request["clip"]), sampling)
+        seconds = time.perf_counter() - begin
+        keep_codes(request, made.codes)
+        sound = {"sound_seconds": len(made.audio) / system.config.sample_rate, "windows": made.windows}
+        return sound | {"seconds": seconds, "stages": made.seconds, "warnings": []}
+
+    return loaded, make
+
+
+def keep_codes(request: Answer, codes: Any) -> None:
+    if request.get("codes"):
+        import numpy as np
+
+        np.save(request["codes"], codes)
+
+
+def main() -> int:
+    """The order of work is the first line on stdin. An error is an answer {"error": ...}."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the process that asks ends this one
+    order = json.loads(sys.stdin.readline())
+    try:
+        loaded, make = open_runtime(order) if order["kind"] == RUNTIME else open_torch(order)
+        print(json.dumps(loaded | {"peak_mb": peak_megabytes()}), flush=True)
+        for line in sys.stdin:
+            answer = make(json.loads(line))
+            print(json.dumps(answer | {"peak_mb": peak_megabytes(), "card_mb": card_megabytes()}), flush=True)
+    except Exception as error:
+        print(json.dumps({"error": f"{type(error).__name__}: {error}".partition("\n")[0]}), flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What a bundle makes of made-up clips whose contacts are known."""

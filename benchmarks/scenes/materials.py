@@ -1,0 +1,177 @@
+"""What a sound is made by: a classifier of materials, trained on real recordings that the judged clips do not use.
+
+Log-mel statistics of half a second after an onset, and multinomial logistic regression, in NumPy. Classes are coarse:
+a listener tells glass from wood, not one drum from another.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.metrics.onsets import HOP, RATE, WINDOW, mel_bank
+from train.synthetic.recordings import RATE as SOUND_RATE
+from train.synthetic.recordings import group_of, reshape, split_files
+from train.synthetic.scenes.sound import SCENE_GROUPS
+from train.tasks.codec_data import Pool, PoolError, read_pool, reverberate
+
+Floats = NDArray[np.floating]
+SECONDS = 0.5  # judged after an onset
+EARLY = 0.02  # seconds before it that are judged too: the detector's place is not the sample's
+FLOOR = 1e-5  # of the loudest band: -50 dB, so that a quiet background does not count
+SEGMENTS = (0, 2, 4, 8, 16, 28, 52)  # frames whose mean levels are features
+VARIANTS = 7  # of each recording: itself, and with other pitch, brightness, room and background
+STEPS, LEARNING_RATE, DECAY = 400, 0.5, 1e-3
+CLASSES = {  # class -> materials, as train.synthetic.scenes.sound names them; water has no class
+    "wood": ("wood", "chop", "door", "drawer"),
+    "metal": ("metal", "bell", "coins"),
+    "glass": ("glass", "ceramic"),
+    "stone": ("stone",),
+    "plastic": ("plastic", "chip", "dice"),
+    "paper": ("card", "paper", "cardboard"),
+    "soft": ("soft", "cloth", "leather", "rubber"),
+    "drum": ("kick", "tom", "snare", "cajon"),
+    "cymbal": ("hihat", "cymbal"),
+    "steps": ("boards", "floor", "grass", "snow", "grating", "carpet"),
+    "clap": ("clap",),
+}
+CLASS_OF = {material: name for name, materials in CLASSES.items() for material in materials}
+
+
+def window_after(audio: Floats, onset: float, until: float | None = None) -> Floats:
+    """The SECONDS at 16 kHz after an onset (s), silent from `until` (the next onset) on."""
+    start = max(0, round((onset - EARLY) * RATE))
+    length = round((SECONDS + EARLY) * RATE)
+    end = start + length if until is None else min(start + length, round((until - EARLY) * RATE))
+    part = np.asarray(audio[start : max(start, end)], np.float32)
+    fade = min(len(part), 160)
+    part = part * np.concatenate([np.ones(len(part) - fade), np.linspace(1, 0, fade)]).astype(np.float32)
+    return np.pad(part, (0, length - len(part)))
+
+
+def features(window: Floats) -> Floats:
+    """[F] of a window: mean log spectra of six time segments and their spread, relative to the loudest band."""
+    padded = np.pad(np.asarray(window, np.float64), WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1))) @ mel_bank().T
+    level = np.log10(np.maximum(power / (power.max() + 1e-20), FLOOR))
+    parts = [level[a:b].mean(axis=0) for a, b in pairwise(SEGMENTS)]
+    return np.concatenate([*parts, level.std(axis=0), [level[a:].max() for a in SEGMENTS[:-1]]])
+
+
+def vary(sound: Floats, rng: np.random.Generator) -> Floats:
+    """Another pitch and brightness, as clips have for size and strength; perhaps a room, perhaps a background."""
+    cutoff = 2500 + 17000 * rng.random()
+    out = reshape(np.asarray(sound[:RATE], np.float32), float(2 ** rng.uniform(-0.7, 0.7)), cutoff * SOUND_RATE / RATE)
+    out = np.pad(out[:RATE], (0, max(0, RATE - len(out))))
+    if rng.random() < 0.5:
+        out = reverberate(out, rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.3), RATE, rng)
+    if rng.random() < 0.5:
+        out = out + rng.standard_normal(len(out)).astype(np.float32) * np.abs(out).max() * 10 ** rng.uniform(-3.5, -2)
+    return np.pad(out, (round(EARLY * RATE), 0))
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Logistic regression on standardised features: classes [C], weights [F, C], bias [C], mean and scale [F]."""
+
+    classes: tuple[str, ...]
+    weights: Floats
+    bias: Floats
+    mean: Floats
+    scale: Floats
+
+    def __call__(self, windows: Sequence[Floats]) -> list[str]:
+        """The class of each window [L] at 16 kHz."""
+        if not windows:
+            return []
+        x = (np.stack([features(w) for w in windows]) - self.mean) / self.scale
+        return [self.classes[k] for k in np.argmax(x @ self.weights + self.bias, axis=1)]
+
+
+def fit(x: Floats, labels: Sequence[str]) -> Classifier:
+    """Full-batch gradient descent with momentum; every class weighs the same."""
+    classes = tuple(sorted(set(labels)))
+    y = np.array([classes.index(label) for label in labels])
+    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
+    z = (x - mean) / scale
+    share = (1 / np.bincount(y, minlength=len(classes)))[y] / len(classes)
+    target = np.eye(len(classes))[y]
+    weights, bias = np.zeros((x.shape[1], len(classes))), np.zeros(len(classes))
+    moves = [np.zeros_like(weights), np.zeros_like(bias)]
+    for _ in range(STEPS):
+        logits = z @ weights + bias
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        error = (odds / odds.sum(axis=1, keepdims=True) - target) * share[:, None]
+        for move, slope in zip(moves, (z.T @ error + DECAY * weights, error.sum(axis=0)), strict=True):
+            move *= 0.9
+            move -= LEARNING_RATE * 0.1 * slope
+        weights += moves[0]
+        bias += moves[1]
+    return Classifier(classes, weights, bias, mean, scale)
+
+
+def start_at_attack(audio: Floats) -> Floats:
+    """Cut what comes before the first quarter of the peak."""
+    level = np.abs(audio)
+    return audio[max(0, int(np.argmax(level >= level.max(initial=0) / 4)) - RATE // 1000) :]
+
+
+def train(folder: Path, seed: int = 0) -> tuple[Classifier, dict[str, Any]]:
+    """Train on the pool's train split; facts: accuracy on the recordings of the test split, per class and overall.
+
+    Raises PoolError where the pool is not usable.
+    """
+    pools = read_pool(folder, RATE)
+    with open(folder / "sounds.csv", encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    groups = {row["file"]: group_of(row["label"], SCENE_GROUPS) for row in rows}
+    learnt, rng = split_files(rows, "train", SCENE_GROUPS), np.random.default_rng(seed)
+
+    def known(pool: Pool) -> list[tuple[str, Floats, str]]:
+        named = (
+            (file, sound, CLASS_OF.get(str(groups[file]))) for file, sound in zip(pool.names, pool.sounds, strict=True)
+        )
+        return [(file, start_at_attack(sound), name) for file, sound, name in named if name is not None]
+
+    seen = [(sound, name) for file, sound, name in known(pools[0]) if file in learnt]
+    held_out = [(sound, name) for _, sound, name in known(pools[1])]
+    if len({name for _, name in seen}) < 2:
+        raise PoolError(
+            f"{folder} has too few recordings of known materials; give the pool that the clips' sounds are of"
+        )
+    x, labels = [], []
+    for sound, name in seen:
+        for k in range(VARIANTS):
+            shown = vary(sound, rng) if k else np.pad(sound, (round(EARLY * RATE), 0))
+            cut = EARLY + rng.uniform(0.1, SECONDS) if k % 2 else None  # as the next onset cuts it in a clip
+            x.append(features(window_after(shown, EARLY, cut)))
+            labels.append(name)
+    judge = fit(np.stack(x), labels)
+    truth = [name for _, name in held_out]
+    guesses = judge([window_after(np.pad(s, (round(EARLY * RATE), 0)), EARLY) for s, _ in held_out])
+    facts = {"trained_on": len(seen), "held_out": len(held_out), "classes": list(judge.classes)}
+    return judge, facts | accuracy(guesses, truth) | {"per_class": per_class(guesses, truth)}
+
+
+def accuracy(guesses: list[str], truth: list[str]) -> dict[str, float]:
+    """Share right, and what guessing the most frequent class, or any of the CLASSES evenly, would get."""
+    if not truth:
+        return {}
+    right = float(np.mean([g == t for g, t in zip(guesses, truth, strict=True)]))
+    most = max(truth.count(t) for t in set(truth)) / len(truth)
+    return {"accuracy": right, "chance_most_frequent": most, "chance_uniform": 1 / len(CLASSES)}
+
+
+def per_class(guesses: list[str], truth: list[str]) -> dict[str, dict[str, float]]:
+    """Recall and number of every class that occurs."""
+    out = {}
+    for name in sorted(set(truth)):
+        hits = [g == name for g, t in zip(guesses, truth, strict=True) if t == name]
+        out[name] = {"accuracy": float(np.mean(hits)), "n": len(hits)}
+    return out

@@ -1,0 +1,83 @@
+"""What the stages of one generation share: the bundle, the options, the clock, warnings, progress, and cancelling."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from engines.contract import FloatArray, Int32Array
+from engines.feeds import CODEC_CHUNK
+from runtime.bundle import Bundle, BundleFuture
+from runtime.errors import Cancelled
+from runtime.sampling import Progress, SamplingConfig
+
+
+class Timer:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.calls: dict[str, int] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+            self.calls[stage] = self.calls.get(stage, 0) + 1
+
+
+class GenerationContext:
+    """One generation's engines, options, clock and voice."""
+
+    def __init__(
+        self,
+        bundle: Bundle | BundleFuture,
+        sampling: SamplingConfig,
+        on_progress: Callable[[Progress], None] | None,
+        cancel: threading.Event | None,
+    ) -> None:
+        self._bundle, self.config, self.sampling = bundle, bundle.config, sampling
+        self.on_progress, self.cancel = on_progress, cancel
+        self.timer = Timer()
+        self.warnings: list[str] = []
+        self.expected = 0  # windows, an estimate; 0 where the file does not say how long it is
+        self.window_fraction = 0.0  # of the present window's steps that are done
+        self.fraction = 0.0
+
+    @property
+    def bundle(self) -> Bundle:
+        """The open bundle. Waits for one that a thread opens; raises Cancelled, and what that thread failed with."""
+        if isinstance(self._bundle, BundleFuture):
+            self._bundle = self._bundle.wait(self.check_cancel)
+        return self._bundle
+
+    def check_cancel(self) -> None:
+        """Raises Cancelled where the caller asked to stop."""
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled("generation was cancelled")
+
+    def report_progress(self, stage: str, window: int, step: int = 0) -> None:
+        """Report progress. Raises Cancelled, and whatever the caller's function raises."""
+        self.check_cancel()
+        if self.on_progress is not None:
+            whole = max(self.expected, window + 1) if self.expected else window + 2
+            self.fraction = max(self.fraction, (window + self.window_fraction) / whole)
+            self.on_progress(Progress(stage, window, step, self.sampling.steps, self.fraction))
+
+    def sound(self, codes: Int32Array, window: int) -> FloatArray:
+        """codes [K, T] -> audio [T * hop], chunk by chunk with the context that makes this exact."""
+        hop, context, length = self.config.hop_length, self.config.codec_context, codes.shape[1]
+        out = np.empty(length * hop, np.float32)
+        for begin in range(0, length, CODEC_CHUNK):
+            end = min(begin + CODEC_CHUNK, length)
+            left, right = max(0, begin - context), min(length, end + context)
+            with self.timer("codec"):
+                (audio,) = self.bundle.run("codec_decoder", codes=np.ascontiguousarray(codes[None, :, left:right]))
+            out[begin * hop : end * hop] = audio[0, (begin - left) * hop : (end - left) * hop]
+            self.report_progress("codec", window, self.sampling.steps)
+        return out

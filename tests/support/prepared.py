@@ -1,0 +1,72 @@
+"""A tiny system and prepared clips of noise, for tests of training."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.contract import ModelConfig
+from tests.support.tiny_system import tiny_components, write_system
+from train.data.shards import FORMAT, ShardWriter, write_index
+from train.data.storage import Store
+
+SMALL = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1}
+
+
+def arrays(config: ModelConfig, seed: int, tokens: int = 862) -> dict[str, NDArray]:
+    """One clip, of 10 s."""
+    rng = np.random.default_rng(seed)
+    n_audio = max(1, tokens * 62 // 862)
+    return {
+        "codes": rng.integers(0, 1024, (9, tokens)).astype(np.uint16),
+        "clip_features": rng.standard_normal((config.n_clip(tokens), config.clip_dim)).astype(np.float16),
+        "sync_features": rng.standard_normal((config.n_sync(tokens), config.sync_dim)).astype(np.float16),
+        "audio_features": rng.standard_normal((n_audio, 8, config.audio_dim)).astype(np.float16),
+    }
+
+
+def write_prepared(root: Path, clips: int, tokens: int = 862, clip_fps: int = 8) -> Path:
+    """root/system without a maskvat, and root/prepared with so many clips."""
+    components = tiny_components()
+    maskvat = components.pop("maskvat")
+    write_system(root / "system", components)
+    (root / "prepared").mkdir()
+    for n in range(clips):
+        np.savez(root / "prepared" / f"{n}.npz", **arrays(replace(maskvat.config, clip_fps=clip_fps), n, tokens))
+    return root
+
+
+def write_shards(folder: Path, clips: list[dict[str, NDArray]], split: str = "train") -> None:
+    """Two shards of one split, as train.prepare leaves them."""
+    store, infos = Store(folder), []
+    for number, part in enumerate((clips[:2], clips[2:])):
+        with ShardWriter(store, f"{split}-{number:05d}", split, 1024) as shard:
+            for i, clip in enumerate(part):
+                shard.add(f"clip{number}{i}", clip, {})
+        infos.append(shard.info)
+    write_index(store, split, infos)
+    store.write_json("manifest.json", {"format": FORMAT})
+
+
+def together(world: int, work: Callable[[int], int]) -> list[int | None]:
+    """Exit codes of `world` forked processes, as torchrun would start them; `work(rank)` gives the exit status."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def life(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        raise SystemExit(work(rank))
+
+    processes = [multiprocessing.get_context("fork").Process(target=life, args=(rank,)) for rank in range(world)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=300)
+    return [process.exitcode for process in processes]

@@ -1,0 +1,68 @@
+"""A whole system of tiny random networks, for tests of training and export."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from engines.contract import ModelConfig
+from export.graphs import AGREEMENT
+from train.checkpoint import COMPONENTS
+from train.checkpoint import save as save_component
+from train.models.beats import BEATs, BEATsConfig
+from train.models.codec import FrameCodec, FrameCodecConfig
+from train.models.maskvat import MaskVAT
+from train.models.mobilenet import MobileNetV2, MobileNetV2Config
+from train.models.s3d import S3D, S3DConfig
+from train.models.scav import SCAV, SCAVConfig
+
+KINDS = dict(zip(COMPONENTS, ("maskvat", "framecodec", "mobilenet_v2", "s3d", "beats", "scav"), strict=True))
+PROVENANCE = {"name": "random", "code_licence": "A", "data_licence": "B", "origin": "a test", "trained": False}
+
+
+def alive(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Fresh networks are partly the identity: give zeros a value, and BatchNorms statistics, so that errors show."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        if "modulation" in name or name.endswith("bias"):
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+            part.running_mean.normal_(std=0.1, generator=generator)
+            part.running_var.uniform_(0.5, 2.0, generator=generator)
+    return module.eval()
+
+
+def tiny_model(config: ModelConfig) -> MaskVAT:
+    torch.manual_seed(0)
+    return alive(MaskVAT(config))
+
+
+def tiny_config(design: str, **changes: object) -> ModelConfig:
+    sizes = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1, "codec_latent": 32}
+    small = {"clip_dim": 24, "sync_dim": 16, "window_seconds": 1, "overlap_seconds": 0}
+    return ModelConfig(**{"design": design, **sizes, **small, **changes})
+
+
+def tiny_components() -> dict[str, nn.Module]:
+    """A whole system of about 0.3 million weights."""
+    torch.manual_seed(0)
+    codec = FrameCodec(FrameCodecConfig(latent=32, encoder_blocks=1, encoder_mlp=32, decoder_blocks=1, decoder_mlp=32))
+    frames = MobileNetV2(MobileNetV2Config(width=0.1, resize=40, size=32))
+    sync = S3D(S3DConfig(width=0.1, feature="mixed_4d", resize=40, size=32))
+    beats = BEATsConfig(embed_dim=16, dim=16, layers=1, heads=2, ffn_dim=32, conv_pos=16, conv_pos_groups=4)
+    scav = SCAV(SCAVConfig(clip_dim=frames.dim, audio_dim=16, dim=16, layers=1, heads=2))
+    parts = {"codec": codec, "frame_encoder": frames, "sync_encoder": sync, "audio_encoder": BEATs(beats), "scav": scav}
+    found: dict[str, object] = {}
+    for field, component, path in AGREEMENT:
+        value: object = parts[component]
+        for name in path.split("."):
+            value = getattr(value, name)
+        found[field] = value
+    return {"maskvat": tiny_model(tiny_config("hybrid", **found)), **{n: alive(m) for n, m in parts.items()}}
+
+
+def write_system(folder: Path, components: dict[str, nn.Module]) -> Path:
+    for name, module in components.items():
+        save_component(folder, name, module, KINDS[name], PROVENANCE)
+    return folder

@@ -1,0 +1,110 @@
+"""Pools of recordings and the codec's training on them: bad files, both stages, and the real pool's licences."""
+
+import csv
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import torch
+
+from runtime.audio import write_wav
+from train import checkpoint
+from train.loop.trainer import LoopConfig, fit
+from train.models.codec import FrameCodecConfig
+from train.models.discriminators import Discriminators
+from train.synthetic.credits import credits
+from train.tasks.codec import CodecOptions, CodecTask
+from train.tasks.codec_data import PoolError, held_out, read_pool
+
+TINY = FrameCodecConfig(
+    n_codebooks=2, codebook_size=16, latent=16, encoder_mlp=16, decoder_mlp=16, encoder_blocks=1, decoder_blocks=1
+)
+
+
+def write_pool(folder: Path) -> list[str]:
+    """Seven recordings to train on and one that is held out; returns their names, the held-out one last."""
+    folder.mkdir()
+    rows = [{"file": f"{i}.wav", "label": "snare", "seconds": "0.2", "licence": "CC0-1.0"} for i in range(8)]
+    names = sorted((row["file"] for row in rows), key=lambda name: name in held_out(rows))
+    for i, name in enumerate(names):
+        rng = np.random.default_rng(i)
+        audio = rng.normal(size=9000) * np.exp(-np.arange(9000) / 2000)
+        write_wav(folder / name, (audio / np.abs(audio).max() * 0.9).astype(np.float32), 44100)
+    with open(folder / "sounds.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return names
+
+
+def tiny_task(folder: Path, **options: object) -> CodecTask:
+    small = {"batch": 2, "frames": 16, "judged_frames": 8, "validation_sounds": 2, "bfloat16": False, "threads": 1}
+    return CodecTask(CodecOptions(sounds=str(folder), **(small | options)), seed=0, config=TINY)
+
+
+def test_bad_recordings_are_named_and_left_out(tmp_path: Path, capsys) -> None:
+    names = write_pool(tmp_path / "pool")
+    (tmp_path / "pool" / names[0]).unlink()
+    (tmp_path / "pool" / names[1]).write_bytes(b"RIFF, and then nothing")
+    training, validation = read_pool(tmp_path / "pool", 44100)
+    assert (len(training.names), len(validation.names)) == (5, 1) and not {*names[:2]} & {*training.names}
+    words = capsys.readouterr().err
+    assert all(f"skipped {name}" in words for name in names[:2]) and "2 of 8 recordings" in words
+    for name in names[2:]:
+        (tmp_path / "pool" / name).write_bytes(b"")
+    with pytest.raises(PoolError, match="no readable"):
+        read_pool(tmp_path / "pool", 44100)
+
+
+@pytest.mark.torch
+def test_the_second_stage_keeps_the_codes(tmp_path: Path) -> None:
+    write_pool(tmp_path / "pool")
+    loop = LoopConfig(steps=3, warmup_steps=1, learning_rate=1e-3, validate_every=3)
+    first = tiny_task(tmp_path / "pool", system=str(tmp_path / "system"))
+    fit(first, loop, tmp_path / "first")
+    system = str(tmp_path / "system")
+    second = tiny_task(tmp_path / "pool", system=system, start=system, decoder_only=True, adversarial=True)
+    _, numbers = second.loss(0)
+    assert {"generator", "features", "discriminator"} <= set(numbers) and "codebook" not in numbers
+    fit(second, loop, tmp_path / "second")
+    codec = checkpoint.load(tmp_path / "system", "codec")
+    audio = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 8192)).astype(np.float32))
+    codes = first.codec.eval().encode(audio)
+    assert torch.equal(codec.encode(audio), codes)
+    assert not torch.equal(codec.decode(codes), first.codec.decode(codes))
+
+
+@pytest.mark.torch
+def test_the_adversarys_two_sides_do_not_mix() -> None:
+    judges = Discriminators(4)
+    audio = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (2, 4096)).astype(np.float32))
+    decoded = (0.5 * audio).requires_grad_()
+    losses = judges.losses(decoded, audio)
+    losses.discriminator.backward(retain_graph=True)
+    assert decoded.grad is None and all(p.grad is not None for p in judges.parameters())
+    judges.zero_grad()
+    (losses.generator + losses.features).backward()
+    assert decoded.grad.abs().sum() > 0 and all(p.grad is None for p in judges.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_the_real_pool_is_licensed_credited_and_trains(tmp_path: Path) -> None:
+    folder = os.environ.get("MASKVAT_SOUNDS")
+    if not folder:
+        pytest.skip("set MASKVAT_SOUNDS to a folder of recordings with sounds.csv to try it")
+    with open(Path(folder) / "sounds.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["licence"] for row in rows} <= {"CC0-1.0", "CC-BY-3.0", "CC-BY-4.0"}
+    credited = credits(rows)
+    assert all(row["author"] in credited for row in rows)
+    options = CodecOptions(sounds=folder, batch=2, frames=16, validation_sounds=2, bfloat16=False, threads=1)
+    task = CodecTask(options, seed=0, config=TINY)
+    assert len(task.pool.names) + len(task.validation.names) == len(rows)
+    results = fit(task, LoopConfig(steps=2, warmup_steps=1, validate_every=2), tmp_path)
+    assert results["step"] == 2 and math.isfinite(results["validation_mel"])

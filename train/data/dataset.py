@@ -1,0 +1,182 @@
+"""Prepared clips as training reads them: from a folder of npz files in memory, or one by one from shards.
+
+Each clip is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D].
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engines.contract import ModelConfig
+from train.data.batch import Batch, token_mask
+from train.data.sample_order import Row
+from train.data.shards import ShardError, ShardSet
+from train.distributed import largest
+from train.recipe import RecipeError
+
+Arrays = dict[str, NDArray[Any]]
+NAMES = ("codes", "clip_features", "sync_features", "audio_features")
+BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # what a clip that cannot be used raises
+NEIGHBOURS = 100  # clips in a row that cannot be used: then there is no use in going on
+
+
+class Source(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Arrays:
+        """Raises one of BAD where the clip cannot be used."""
+        ...
+
+
+class Folder:
+    """The npz files of a folder, read once and kept: 0.2 MB for 10 s."""
+
+    def __init__(self, folder: Path, config: ModelConfig) -> None:
+        """Bad files are named on stderr, skipped and counted. Raises RecipeError when none is left."""
+        self.clips: list[Arrays] = []
+        paths = sorted(folder.glob("*.npz"))
+        for path in paths:
+            try:
+                with np.load(path) as arrays:
+                    self.clips.append(checked({n: arrays[n] for n in NAMES if n in arrays}, config))
+            except BAD as error:
+                print(f"skipped {path.name}: {error}", file=sys.stderr)
+        bad = len(paths) - len(self.clips)
+        if bad:
+            print(f"{bad} of {len(paths)} prepared clips of {folder} skipped", file=sys.stderr)
+        if not self.clips:
+            advice = "make them with `python -m train.prepare` and the whole system"
+            raise RecipeError(f"no usable prepared clips (*.npz) in {folder} ({bad} skipped); {advice}")
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, i: int) -> Arrays:
+        return self.clips[i]
+
+
+def open_source(place: str, split: str, config: ModelConfig) -> Source:
+    """A folder of npz files, or else the shards of a folder or fsspec URL. Raises RecipeError or ShardError."""
+    source: Source
+    if "://" in place or Path(place, "manifest.json").exists():
+        source = shards = ShardSet(place, split)
+        for line in shards.bad:
+            print(f"skipped shard {line}", file=sys.stderr)
+    else:
+        source = Folder(Path(place), config)
+    counts = torch.tensor([len(source), -len(source)])
+    if (most := largest(counts)).sum() != 0:
+        raise RecipeError(
+            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; give all the same"
+        )
+    return source
+
+
+def checked(clip: Arrays, config: ModelConfig) -> Arrays:
+    """The arrays of one clip. Raises ValueError for those that are missing or do not fit the components."""
+    missing = [n for n in NAMES if n not in clip]
+    if missing:
+        raise ValueError(f"lacks {', '.join(missing)}")
+    sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
+    wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
+    if wrong or len(clip["codes"]) != config.n_codebooks:
+        raise ValueError(f"{', '.join(wrong or ['codes'])}: made by other components; run train.prepare again")
+    if clip["codes"].max(initial=0) >= config.codebook_size or not all(np.isfinite(clip[n]).all() for n in sizes):
+        raise ValueError("holds codes that there are not, or features that are no numbers")
+    return clip
+
+
+class Clips:
+    """Crops of a source's clips, as batches. A clip that cannot be read is named, and the next one takes its place."""
+
+    def __init__(self, source: Source, config: ModelConfig, readers: int = 4) -> None:
+        self.source, self.config = source, config
+        self.bad: set[int] = set()
+        self.readers = None if isinstance(source, Folder) else ThreadPoolExecutor(readers)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def clip(self, index: int) -> Arrays:
+        """The clip of this number, or the next one that is good, in every process the same."""
+        tries, reason = min(NEIGHBOURS, len(self.source)), ""
+        for i in range(index, index + tries):
+            i %= len(self.source)
+            try:
+                return checked(self.source[i], self.config)
+            except BAD as error:
+                reason = str(error)
+                if i not in self.bad:
+                    print(f"skipped prepared clip {i}: {error}", file=sys.stderr)
+                    self.bad.add(i)
+        raise RecipeError(f"{tries} prepared clips in a row cannot be used; the last: {reason}")
+
+    def clips(self, indices: list[int]) -> list[Arrays]:
+        return list((self.readers.map if self.readers else map)(self.clip, indices))
+
+    def frequencies(self) -> Tensor:
+        """How often each code occurs [K, V]."""
+        if isinstance(self.source, ShardSet):
+            return torch.from_numpy(self.source.code_counts).float()
+        V = self.config.codebook_size
+        codes = np.concatenate([self.source[i]["codes"] for i in range(len(self.source))], axis=1)
+        return torch.from_numpy(np.stack([np.bincount(row, minlength=V) for row in codes])).float()
+
+    # ------------------------------------------------------------ crops
+    def n_audio(self, n_tokens: int) -> int:
+        c = self.config
+        return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
+
+    def crop(self, clip: Arrays, share: float, n_tokens: int) -> Arrays:
+        """n_tokens of a clip from a whole sync feature on, which `share` in [0, 1) chooses; other streams from the
+        nearest place in time."""
+        c = self.config
+        spare = max(0, clip["codes"].shape[1] - n_tokens) * c.hop_length * c.sync_fps
+        start = int(share * (spare // (c.sample_rate * c.sync_stride) + 1))
+        seconds = start * c.sync_stride / c.sync_fps
+        begin = {
+            "codes": (round(seconds * c.sample_rate / c.hop_length), n_tokens),
+            "clip_features": (round(seconds * c.clip_fps), c.n_clip(n_tokens)),
+            "sync_features": (start, c.n_sync(n_tokens)),
+            "audio_features": (round(seconds * c.audio_rate / c.audio_stride), self.n_audio(n_tokens)),
+        }
+        out = {}
+        for name, (first, length) in begin.items():
+            axis = 1 if name == "codes" else 0
+            index = np.minimum(np.arange(first, first + length), clip[name].shape[axis] - 1)
+            out[name] = clip[name].take(index, axis=axis)
+        return out
+
+    def fixed(self, indices: list[int], n_tokens: int) -> Batch:
+        """The middle of clips, nothing masked or dropped."""
+        crops = [self.crop(clip, 0.5, n_tokens) for clip in self.clips(indices)]
+        masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
+        return batched(crops, masks, [False] * len(crops))
+
+    def drawn(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
+        """A batch to train on: crop, mask and dropped condition of every row are functions of (seed, row)."""
+        crops, masks, drops = [], [], []
+        for row, clip in zip(rows, self.clips([row.sample for row in rows]), strict=True):
+            rng = row.rng(seed)
+            crops.append(self.crop(clip, rng.random(), n_tokens))
+            drops.append(bool(rng.random() < dropout))
+            masks.append(token_mask(rng, crops[-1]["codes"].shape))
+        return batched(crops, masks, drops)
+
+
+def batched(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[bool]) -> Batch:
+    codes, *features = (np.stack([crop[name] for crop in crops]) for name in NAMES)
+    tensors = (torch.from_numpy(array).float() for array in features)
+    return Batch(
+        torch.from_numpy(codes.astype(np.int64)),
+        *tensors,
+        mask=torch.from_numpy(np.stack(masks)),
+        drop=torch.tensor(drops),
+    )

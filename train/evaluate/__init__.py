@@ -1,0 +1,1 @@
+"""Scores folders of sound against the true videos and writes a report."""

@@ -1,0 +1,100 @@
+"""The row that no generator of codes can pass: true sounds through the codec (paper, first row of Tables 1 and 2)."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from runtime.audio import OptionError, pcm16
+from train import checkpoint
+from train.extras import requires_extra
+from train.metrics import Sound
+from train.models.loading import file_sha256
+
+FloatArray = NDArray[np.float32]
+Int32Array = NDArray[np.int32]
+
+
+class Codec(Protocol):
+    """audio [L] at `rate` -> codes [K, T] -> audio [T * hop], at least as long."""
+
+    name: str
+    rate: int
+
+    def encode(self, audio: FloatArray) -> Int32Array: ...
+    def decode(self, codes: Int32Array) -> FloatArray: ...
+
+
+class SystemCodec:
+    """The codec of a training checkpoint."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self.module: Any = checkpoint.load(folder, "codec", device)
+        self.device = device
+        self.rate: int = self.module.config.sample_rate
+        self.name = str(folder)
+
+    @torch.inference_mode()
+    def encode(self, audio: FloatArray) -> Int32Array:
+        codes: Int32Array = self.module.encode(torch.from_numpy(audio)[None].to(self.device))[0].cpu().numpy()
+        return codes
+
+    @torch.inference_mode()
+    def decode(self, codes: Int32Array) -> FloatArray:
+        audio: FloatArray = self.module.decode(torch.from_numpy(codes)[None].to(self.device))[0].cpu().numpy()
+        return audio
+
+
+class ExportedCodec:
+    """The codec of an exported bundle, on the CPU."""
+
+    def __init__(self, folder: Path) -> None:
+        with requires_extra("cpu", __name__):
+            import onnxruntime
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self.name, self.rate = str(manifest["name"]), int(manifest["config"]["sample_rate"])
+        self.sessions = {}
+        for graph in ("codec_encoder", "codec_decoder"):
+            names = [name for name, entry in manifest["files"].items() if entry["graph"] == graph]
+            if not names or file_sha256(folder / names[0]) != manifest["files"][names[0]]["sha256"]:
+                raise OptionError(f"{folder} has no {graph} as its manifest describes it; export the bundle again")
+            self.sessions[graph] = onnxruntime.InferenceSession(folder / names[0], providers=["CPUExecutionProvider"])
+
+    def encode(self, audio: FloatArray) -> Int32Array:
+        codes: Int32Array = self.sessions["codec_encoder"].run(["codes"], {"audio": audio[None]})[0][0]
+        return codes
+
+    def decode(self, codes: Int32Array) -> FloatArray:
+        audio: FloatArray = self.sessions["codec_decoder"].run(["audio"], {"codes": codes[None]})[0][0]
+        return audio
+
+
+def load_codec(folder: Path, device: str = "cpu") -> Codec:
+    """The codec of a system folder (meta.json) or of a bundle (manifest.json). Raises OptionError, CheckpointError."""
+    if (folder / "meta.json").exists():
+        return SystemCodec(folder, device)
+    if not (folder / "manifest.json").exists():
+        raise OptionError(f"--codec {folder} is neither a system folder (meta.json) nor a bundle (manifest.json)")
+    try:
+        return ExportedCodec(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise OptionError(f"the bundle {folder} cannot be used ({error!r}); export it again") from error
+
+
+def row_name(codec: Codec) -> str:
+    """What the report calls the row."""
+    kind = type(codec.module).__name__ if isinstance(codec, SystemCodec) else ""
+    return "DAC reconstruction" if kind == "DAC" else "codec reconstruction"
+
+
+def reconstruct(codec: Codec, sound: Sound) -> Sound:
+    """The sound after the codec, as long as before and as a 16-bit file holds it, which is what systems write.
+
+    Otherwise a hiss far below one step of 16 bits would count as onsets, for onsets are sought below any peak.
+    """
+    audio = sound.at(codec.rate)
+    decoded = codec.decode(codec.encode(audio))[: len(audio)]
+    return Sound(pcm16(decoded).astype(np.float32) / 32768, codec.rate)

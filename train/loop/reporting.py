@@ -1,0 +1,129 @@
+"""What a training tells while it runs: DIR/log.jsonl, a bar or lines on stderr, TensorBoard. The first process does."""
+
+import json
+import sys
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from train.distributed import rank, world
+from train.extras import requires_extra
+from train.loop.flops import Cost, gemm_peak
+from train.loop.tensorboard_images import onset_strip, spectrogram, stacked
+
+RECENT = 20  # steps that speed is the mean of
+SHOWN = ("loss", "tokens_per_second", "mfu")  # on the bar, beside its own ETA
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A validation clip: what was generated for it and what it sounded like, each [L] at `rate`."""
+
+    name: str
+    generated: NDArray[np.float32]
+    reference: NDArray[np.float32]
+    rate: int
+
+
+class Lengths(Protocol):
+    """What is wanted of a LoopConfig."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def minutes(self) -> float | None: ...
+
+    @property
+    def tensorboard(self) -> bool: ...
+
+
+class Progress(Protocol):
+    """What is wanted of a state.Run."""
+
+    step: int
+    seconds: float
+
+
+class Reports:
+    """Use as a context; `step` at every step, `log` now and then, `samples` after a validation that made some."""
+
+    def __init__(self, out: Path, config: Lengths, run: Progress, cost: Cost | None) -> None:
+        self.out, self.config, self.cost, self.mine = out, config, cost, rank() == 0
+        self.peak = gemm_peak(cost.device, cost.dtype) * world() if cost and self.mine else 0.0
+        self.durations: deque[float] = deque(maxlen=RECENT)
+        self.bar, self.board = None, None
+        if self.mine and sys.stderr.isatty():
+            timed = config.minutes is not None
+            total, initial = (round(60 * config.minutes), run.seconds) if timed else (config.steps, run.step)
+            unit = "s" if timed else "step"
+            self.bar = tqdm(total=total, initial=min(initial, total), unit=unit, dynamic_ncols=True)
+        if self.mine and config.tensorboard:
+            with requires_extra("tensorboard", __name__):
+                from torch.utils.tensorboard import SummaryWriter
+            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=run.step + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for part in (self.bar, self.board):
+            if part is not None:
+                part.close()
+
+    def step(self, numbers: dict[str, float], run: Progress, seconds: float) -> dict[str, float]:
+        """The numbers of a step that took so long, with the speed and the seconds that are left. Moves the bar."""
+        self.durations.append(seconds)
+        mean = sum(self.durations) / len(self.durations)
+        timed = self.config.minutes is not None
+        left = 60 * self.config.minutes - run.seconds if timed else (self.config.steps - run.step) * mean
+        numbers = numbers | {"eta": round(max(0.0, left), 1)}
+        if self.cost and self.mine:
+            numbers |= {"tokens_per_second": self.cost.tokens / mean, "mfu": self.cost.flops / mean / self.peak}
+        if self.bar is not None:
+            self.bar.set_postfix({k: f"{numbers[k]:.4g}" for k in SHOWN if k in numbers}, refresh=False)
+            self.bar.update(min(run.seconds if timed else run.step, self.bar.total) - self.bar.n)
+        return numbers
+
+    def log(self, numbers: dict[str, float]) -> None:
+        """A line of log.jsonl, of stderr, and TensorBoard's curves."""
+        if not self.mine:
+            return
+        with open(self.out / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(numbers) + "\n")
+        words = {name: f"{value:.5g}" for name, value in numbers.items()}
+        words["eta"] = str(timedelta(seconds=round(numbers["eta"])))
+        line = "  ".join(f"{name} {value}" for name, value in words.items())
+        if self.bar is None:
+            print(line, file=sys.stderr, flush=True)
+        elif any(name.startswith("validation_") for name in numbers):
+            self.bar.write(line, file=sys.stderr)
+        if self.board is not None:
+            for name, value in numbers.items():
+                if name not in ("step", "eta"):
+                    group = "validation" if name.startswith("validation_") else "training"
+                    self.board.add_scalar(f"{group}/{name.removeprefix('validation_')}", value, int(numbers["step"]))
+            self.board.flush()
+
+    def samples(self, samples: list[Sample], step: int) -> None:
+        """Sound, spectrograms and onset strips in TensorBoard: the generated one above the true one."""
+        if self.board is None:
+            return
+        for sample in samples:
+            both = (sample.generated, sample.reference)
+            spectrograms = stacked([spectrogram(audio) for audio in both])
+            strips = stacked([onset_strip(audio, sample.rate) for audio in both])
+            for name, picture in (("spectrograms", spectrograms), ("onsets", strips)):
+                self.board.add_image(f"{sample.name}/{name}", picture, step, dataformats="HWC")
+            for name, audio in zip(("generated", "reference"), both, strict=True):
+                self.board.add_audio(f"{sample.name}/{name}", audio[None], step, sample_rate=sample.rate)
+        self.board.flush()

@@ -1,0 +1,1 @@
+"""Networks, and nothing else: what each learns is in train.tasks."""

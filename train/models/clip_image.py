@@ -1,0 +1,104 @@
+"""CLIP's image encoder, the frame encoder of the paper (section 3.2.1), through open_clip: any of its models.
+
+Nothing is downloaded unless a pretrained tag of open_clip is named in `CLIP.load`; a path is read as it is.
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.models.loading import WeightsError, file_sha256, import_library, read_config
+
+# the text tower is dropped: it is built as small as it can be
+NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Which of open_clip's models, and the preprocessing that its weights were trained with (default: OpenAI's)."""
+
+    model: str = "ViT-B-32-quickgelu"  # OpenAI's weights need a -quickgelu model
+    resize: int = 224  # short side, pixels
+    size: int = 224  # centre crop, pixels
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+
+class CLIP(nn.Module):
+    """frames uint8 [N, size, size, 3] -> L2-normalised features [N, dim]."""
+
+    def __init__(self, config: ClipConfig | None = None, visual: nn.Module | None = None) -> None:
+        """`visual`: a vision tower of open_clip with weights; without it one with random weights is built."""
+        super().__init__()
+        self.config = c = config or ClipConfig()
+        open_clip = import_library("open_clip")
+        architecture = open_clip.get_model_config(c.model)
+        if architecture is None:
+            raise ValueError(f"open_clip has no model {c.model!r}; open_clip.list_models() names them")
+        if visual is None:
+            visual = open_clip.create_model(
+                c.model, pretrained=None, pretrained_text=False, force_image_size=c.size, text_cfg=dict(NO_TEXT)
+            ).visual
+        self.visual = visual
+        self.resize, self.size, self.dim = c.resize, c.size, int(architecture["embed_dim"])
+        self.register_buffer("mean", torch.tensor(c.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(c.std).view(1, 3, 1, 1) * 255, persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> "CLIP":
+        return cls(read_config(ClipConfig, values))
+
+    def train(self, mode: bool = True) -> "CLIP":
+        """Stays in eval mode: frozen."""
+        return super().train(False)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """uint8 [N, size, size, 3] -> [N, dim], as open_clip's encode_image."""
+        x = (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        y = self.visual(x)
+        return y[0] if isinstance(y, tuple) else y  # some towers return their tokens, too
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return F.normalize(self.encode(frames), dim=-1)
+
+    @classmethod
+    def load(cls, model: str, pretrained: str | Path, sha256: str | None = None) -> "CLIP":
+        """A model of open_clip with weights: `pretrained` is the path of a checkpoint, or a tag, which downloads.
+
+        Checkpoints: open_clip's own and OpenAI's archives. Raises WeightsError when open_clip cannot load it.
+        """
+        open_clip = import_library("open_clip")
+        path, tags = Path(pretrained), open_clip.list_pretrained_tags_by_model(model)
+        preprocessing = None
+        if path.is_file():
+            if sha256 is not None and not (digest := file_sha256(path)).startswith(sha256):
+                raise WeightsError(f"{path} has sha256 {digest}, expected {sha256}...; another or a broken file")
+            if tags:  # a file does not say how pictures were normalised; the model's published weights do
+                preprocessing = open_clip.get_pretrained_cfg(model, tags[0])
+        elif str(pretrained) not in tags:
+            known = ", ".join(tags) or "none"
+            raise WeightsError(f"{pretrained} is neither a file nor a pretrained tag of {model}; its tags: {known}")
+        try:
+            full = open_clip.create_model(
+                model, pretrained=str(pretrained), pretrained_text=False, force_preprocess_cfg=preprocessing
+            )
+        except (RuntimeError, KeyError, OSError) as error:
+            raise WeightsError(f"open_clip cannot load {pretrained} into {model}: {error}") from error
+        wanted = open_clip.get_model_preprocess_cfg(full)
+        if wanted.get("resize_mode", "shortest") != "shortest":
+            warnings.warn(
+                f"{model} was trained on pictures with resize_mode {wanted['resize_mode']}; here the short side is "
+                "resized and the centre cropped, so features differ a little",
+                stacklevel=2,
+            )
+        size = wanted.get("size", ClipConfig.size)
+        side = size if isinstance(size, int) else size[0]
+        mean, std = tuple(wanted.get("mean", ClipConfig.mean)), tuple(wanted.get("std", ClipConfig.std))
+        return cls(ClipConfig(model, side, side, mean, std), full.visual)

@@ -1,0 +1,1 @@
+"""Videos to prepared samples: features and codes in folders or shards."""

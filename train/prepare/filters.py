@@ -1,0 +1,198 @@
+"""Which clips are fit for training (paper, section 4.1: not silent, not shorter than 10 s, not under 15 fps), and the
+reading of those that are: frames and sound of each window.
+
+A filter's threshold is a field of Filters; what a clip has is measured and kept with its sample.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.contract import ModelConfig
+from runtime.audio import open_media
+from runtime.video import MediaError, Video, picture_stream
+from train.prepare.features import BAD, Frames, Window, clip_events, clip_sound, events_inside, video_windows
+from train.prepare.sources import Clip
+
+FLOOR_DB = -200.0  # dBFS of digital silence
+READ_ERRORS = (*BAD, av.FFmpegError, MemoryError)
+UNREADABLE = ("unreadable", "no sound", "no picture", "crashed")  # reasons that are no filter's verdict
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Thresholds; the defaults are close to the paper's filters, with room for rounding in the files."""
+
+    silence_peak: float = -60.0  # dBFS: a window whose peak is lower is silent
+    silence_rms: float = -70.0  # dBFS: so is one whose RMS level is lower
+    min_seconds: float = 9.95  # of sound and of picture in the window; the rest is filled up
+    min_fps: float = 14.9  # by the header and as counted
+    max_gap: float = 0.1  # seconds between the starts of sound and picture
+    max_still: float = 1.0  # share of frames (at clip_fps) that equal the one before; 1 keeps still pictures
+    still_difference: float = 0.5  # mean difference, of 255, below which two frames are equal
+
+
+class Dropped(Exception):
+    """A clip or window that is left out: reason, and what was found."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)  # both, so that it can be pickled
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One window that passed: what to encode, and its provenance."""
+
+    name: str
+    window: Window
+    events: NDArray[np.float32]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------- measures
+@dataclass(frozen=True)
+class FileFacts:
+    fps: float  # the lower one of header and count
+    gap: float  # seconds from the picture's first packet to the sound's; 0 for sound of its own file
+    sounds: int  # sound tracks; the first one is used
+
+
+def file_facts(path: Path) -> FileFacts:
+    """Read the packets of a file, without decoding. Raises MediaError, or Dropped for a file without sound."""
+    with open_media(path) as container:
+        try:
+            stream = picture_stream(container, path)
+        except MediaError as error:
+            raise Dropped("no picture", str(error)) from error
+        sounds = [s for s in container.streams.audio if s.codec_context is not None]
+        beside = any(path.with_suffix(suffix).exists() for suffix in (".flac", ".wav"))
+        if not sounds and not beside:
+            raise Dropped("no sound", "it has no sound track that can be decoded")
+        header = float(stream.average_rate or 0)
+        times, first_sound = [], None
+        try:
+            for packet in container.demux([stream, *sounds[:1]]):
+                if packet.size == 0 or packet.pts is None:
+                    continue
+                time = float(packet.pts * packet.time_base)
+                if packet.stream is stream:
+                    times.append(time)
+                else:
+                    first_sound = time if first_sound is None else min(first_sound, time)
+        except av.FFmpegError:
+            pass  # what is there counts; whether it can be decoded is seen later
+    span = max(times) - min(times) if times else 0.0
+    counted = (len(times) - 1) / span if span else header
+    gap = 0.0 if beside or first_sound is None or not times else first_sound - min(times)
+    return FileFacts(min(header or counted, counted), gap, len(sounds))
+
+
+def decibels(value: float) -> float:
+    return max(FLOOR_DB, 20 * float(np.log10(max(value, 1e-12))))
+
+
+def still_share(frames: Frames, difference: float) -> float:
+    """Share of frames [N, ...] whose mean difference from the one before is below `difference` (of 255)."""
+    pairs = pairwise(frames)
+    steps = [np.abs(a.astype(np.int16) - b.astype(np.int16)).mean() for a, b in pairs]
+    return float(np.mean(np.array(steps) < difference)) if steps else 1.0
+
+
+# ---------------------------------------------------------------- verdicts
+def check_file(facts: FileFacts, filters: Filters) -> None:
+    if facts.fps < filters.min_fps:
+        raise Dropped("low fps", f"{facts.fps:.2f} frames/s, under {filters.min_fps:g}")
+    if abs(facts.gap) > filters.max_gap:
+        raise Dropped("gap", f"sound starts {facts.gap:+.3f} s from the picture, over {filters.max_gap:g} s")
+
+
+def check_window(window: Window, heard: float, seen: float, filters: Filters) -> dict[str, float]:
+    """What was measured: levels and share of still frames. `heard` and `seen` are the seconds really there."""
+    if not np.isfinite(window.audio).all():
+        raise Dropped("unreadable", "its sound holds values that are no numbers")
+    if min(heard, seen) < filters.min_seconds:
+        detail = f"{heard:.2f} s of sound and {seen:.2f} s of picture, under {filters.min_seconds:g}"
+        raise Dropped("short", detail)
+    peak = decibels(float(np.abs(window.audio).max(initial=0)))
+    rms = decibels(float(np.sqrt(np.mean(np.square(window.audio, dtype=np.float64)))))
+    if peak < filters.silence_peak or rms < filters.silence_rms or np.ptp(window.audio) == 0:
+        raise Dropped("silent", f"peak {peak:.1f} dBFS, RMS {rms:.1f} dBFS")
+    still = still_share(window.clip, filters.still_difference)
+    if still > filters.max_still:
+        raise Dropped("still", f"{still:.0%} of the frames equal the one before, over {filters.max_still:.0%}")
+    return {"peak_dbfs": round(peak, 2), "rms_dbfs": round(rms, 2), "still": round(still, 4)}
+
+
+# ---------------------------------------------------------------- reading
+def read_clip(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Sample | tuple[str, Dropped]]:
+    """The windows of a clip in order; (name, reason) for one that is left out, and for a clip that cannot be read."""
+    try:
+        found = False
+        for item in _windows(clip, config, filters):
+            found = True
+            yield item
+        if not found:
+            raise Dropped("short", f"the file ends before the clip starts, at {clip.begin:g} s")
+    except Dropped as dropped:
+        yield clip.id, dropped
+    except READ_ERRORS as error:
+        yield clip.id, Dropped("unreadable", str(error) or type(error).__name__)
+
+
+def _windows(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Sample | tuple[str, Dropped]]:
+    if clip.path is None:
+        raise Dropped("missing", "no file")
+    facts = file_facts(clip.path)
+    check_file(facts, filters)
+    events = clip_events(clip.path)
+    size, rate = config.window_seconds, config.sample_rate
+    with Video(clip.path) as video:
+        sounds = {r: clip_sound(clip.path, float(video.start), r) for r in (rate, config.audio_rate)}
+        length = len(sounds[rate]) / rate
+        end = length if clip.seconds is None else clip.begin + clip.seconds
+        for number, frames in enumerate(video_windows(video, config, clip.begin)):
+            begin = clip.begin + number * size
+            ends = (length, _end(video, begin, size))
+            heard, seen = (max(0.0, min(size, end - begin, there - begin)) for there in ends)
+            if number and heard < min(filters.min_seconds, size):
+                return  # the rest of a long clip
+            window = Window(*frames, *(_cut(sounds[r], round(begin * r), size * r) for r in sounds))
+            name = f"{clip.id}-w{number}" if number else clip.id
+            try:
+                measured = check_window(window, heard, seen, filters)
+            except Dropped as dropped:
+                yield name, dropped
+            else:
+                yield Sample(name, window, events_inside(events, begin, size), _record(clip, facts, number, measured))
+            if clip.seconds is not None and end - begin - size < filters.min_seconds:
+                return
+
+
+def _cut(sound: NDArray[np.float32], first: int, length: int) -> NDArray[np.float32]:
+    part = sound[first : first + length]
+    return np.pad(part, (0, length - len(part)))
+
+
+def _end(video: Video, begin: float, size: int) -> float:
+    """Where the picture ends; behind the window, as far as is known, where frames still follow."""
+    try:
+        return float(video.duration)
+    except ValueError:
+        return begin + size
+
+
+def _record(clip: Clip, facts: FileFacts, number: int, measured: dict[str, float]) -> dict[str, Any]:
+    told = {"clip": clip.id, "file": clip.file, "video": clip.video, "label": clip.label, "split": clip.split}
+    start = (clip.start or 0.0) if clip.start is not None else clip.begin
+    told |= {"window": number, "start": start + number * ModelConfig.window_seconds}
+    return told | {"fps": round(facts.fps, 3), "gap": round(facts.gap, 4), "sounds": facts.sounds} | measured

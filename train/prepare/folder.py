@@ -1,0 +1,152 @@
+"""Clips -> the arrays that MaskVAT and SCAV are trained on.
+
+    python -m train.prepare CLIPS SYSTEM OUT            codes and features of every clip, with SYSTEM's components
+    python -m train.prepare CLIPS SYSTEM OUT --frames   only the frames that the sync encoder is trained on
+
+A clip is a video with ID.flac or ID.wav beside it (else its own sound) and perhaps ID.json with its events. Every whole
+window of 10 s becomes OUT/ID.npz, then OUT/ID-w1.npz and so on; a rest is left out, and a clip shorter than a window is
+filled with its last frame and silence. No pixels are kept. An array whose component SYSTEM lacks is absent:
+
+    codes uint16 [9, T], clip_features float16 [N, Dc], sync_features float16 [S, Ds], audio_features float16 [A, 8, D],
+    events float32 [E, 3] (time in the window, end or 0 for a contact, strength), made_by (JSON: which weights)
+
+The same command goes on where it stopped, and makes again only the arrays whose component is new or another one.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from engines.contract import ModelConfig
+from runtime.audio import replacing
+from runtime.video import FrameGrid, MediaError, Video
+from train.extras import requires_extra
+
+with requires_extra("train", __name__):
+    from torch import nn
+
+    from train.checkpoint import CheckpointError, read_meta
+    from train.models.s3d import BUNDLED
+    from train.prepare.features import (
+        BAD,
+        SHORTEST,
+        USED,
+        VIDEOS,
+        Arrays,
+        clip_events,
+        clip_sound,
+        encode_window,
+        events_inside,
+        load_components,
+        sync_frames,
+        system_config,
+        video_windows,
+    )
+
+BESIDE = (".flac", ".wav", ".json")  # what may lie beside a video of the same name
+
+
+STOPPED = 75  # exit status after Ctrl-C, as of train.fit
+
+
+# ---------------------------------------------------------------- a clip
+def prepare_clip(path: Path, components: Mapping[str, nn.Module], config: ModelConfig) -> Iterator[Arrays]:
+    """The arrays of each window of a clip. Raises MediaError, or ValueError for a clip that is too short."""
+    length = config.window_seconds * config.sample_rate
+    events = clip_events(path)
+    with Video(path) as video:
+        audio = clip_sound(path, float(video.start), config.sample_rate)
+        if len(audio) < SHORTEST * config.sample_rate:
+            raise ValueError(f"{len(audio) / config.sample_rate:.2f} s of sound; at least {SHORTEST} s are needed")
+        for index, frames in enumerate(video_windows(video, config)):
+            part = audio[index * length : (index + 1) * length]
+            arrays = encode_window(components, config, frames, np.pad(part, (0, length - len(part))))
+            arrays["events"] = events_inside(events, index * config.window_seconds, config.window_seconds)
+            yield arrays
+
+
+# ---------------------------------------------------------------- folders
+def find_clips(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(videos, files that belong to none of them). Raises MediaError where there is no video."""
+    files = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    clips = [p for p in files if p.suffix.lower() in VIDEOS]
+    if not clips:
+        raise MediaError(f"{folder} holds no videos ({', '.join(VIDEOS)}), only {len(files)} other files")
+    stems = {p.stem for p in clips}
+    used = {p for p in files if p.suffix.lower() in VIDEOS or (p.suffix in BESIDE and p.stem in stems)}
+    return clips, [p for p in files if p not in used]
+
+
+def skip(clip: Path, reason: Exception | str) -> str:
+    """Tell at once, for hours may follow, that a file is left out; returns its name and the reason."""
+    line = f"{clip.name}: {reason}"
+    print(f"skipped {line}", file=sys.stderr, flush=True)
+    return line
+
+
+def window_path(out: Path, clip: Path, index: int) -> Path:
+    return out / (f"{clip.stem}-w{index}.npz" if index else f"{clip.stem}.npz")
+
+
+def kept_arrays(path: Path, made_by: Mapping[str, str]) -> Arrays:
+    """The arrays of a file that these weights have made; none where there is no readable file."""
+    try:
+        with np.load(path) as arrays:
+            before = json.loads(str(arrays["made_by"]))
+            return {USED[n]: arrays[USED[n]] for n, sha256 in made_by.items() if before.get(n) == sha256}
+    except (*BAD, BadZipFile, EOFError):
+        return {}
+
+
+def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
+    """Write the arrays of all clips; returns "clip: reason" of those that could not be used."""
+    components = load_components(system)
+    if not components:
+        raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
+    config, known = system_config(components), read_meta(system)["components"]
+    made_by = {name: known[name]["sha256"] for name in components}
+    bad = []
+    for clip in clips:
+        kept = kept_arrays(window_path(out, clip, 0), made_by)
+        wanted = {name: module for name, module in components.items() if USED[name] not in kept}
+        if not wanted:
+            continue
+        try:
+            windows = list(prepare_clip(clip, wanted, config))
+            if not windows:
+                raise ValueError("it has no picture")
+        except BAD as error:
+            bad.append(skip(clip, error))
+            continue
+        for index in reversed(range(len(windows))):  # the first window last: it says that the clip is complete
+            path = window_path(out, clip, index)
+            arrays = kept_arrays(path, {n: made_by[n] for n in components if n not in wanted}) | windows[index]
+            with replacing(path) as part, open(part, "wb") as file:
+                np.savez(file, **arrays, made_by=np.array(json.dumps(made_by)))
+        print(clip.stem, flush=True)
+    return bad
+
+
+def prepare_frames(clips: list[Path], system: Path, out: Path) -> list[str]:
+    """Write ID.frames.npy of all clips, at the sync encoder's size; returns the bad ones."""
+    entry = read_meta(system)["components"].get("sync_encoder", {}).get("config", {})
+    grid = FrameGrid(25, entry.get("resize", BUNDLED.resize), entry.get("size", BUNDLED.size))
+    bad = []
+    for clip in clips:
+        path = out / f"{clip.stem}.frames.npy"
+        if path.exists():
+            continue
+        try:
+            clip_events(clip)  # no use without its labels
+            frames = sync_frames(clip, grid)
+        except BAD as error:
+            bad.append(skip(clip, error))
+            continue
+        with replacing(path) as part, open(part, "wb") as file:
+            np.save(file, frames)
+        print(clip.stem, flush=True)
+    return bad

@@ -1,0 +1,258 @@
+"""Many clips -> shards, in many processes: the plan, the work, the manifest and the report. See docs/DATA.md."""
+
+import hashlib
+import json
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engines.contract import ModelConfig
+from runtime.audio import MediaError, OptionError
+from train.checkpoint import CheckpointError, read_meta
+from train.data.shards import BAD, FORMAT, SPLITS, ShardError, ShardInfo, Store, unpack, write_index
+from train.models.loading import file_sha256
+from train.prepare import workers
+from train.prepare.clip_lists import choose
+from train.prepare.features import USED, load_components, system_config
+from train.prepare.filters import UNREADABLE, Filters
+from train.prepare.shard_worker import Job, make_shard, usable
+from train.prepare.sources import SOURCES, Clip, Files, Left, rank, stratified
+
+PREPROCESSING = 1  # rises when the same file would give other arrays
+VALIDATION = {"vggsound": 535}  # clips (paper, section 4.1); other sources: a twentieth, at least one
+TEST = {"music21": 103}  # videos (paper, section 4.1); the published split
+PER_CHECK = 8  # clips that one task reads to see whether they are usable
+INCOMPLETE = 3  # exit status: shards are there, but files could not be read
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    settings: dict[str, Any]
+    splits: dict[str, list[str]]  # names of clips, in the order of the shards
+
+    def shards(self) -> Iterator[tuple[str, str, list[str]]]:
+        """(name, split, clips) of every shard."""
+        size = self.settings["shard_clips"]
+        for split in SPLITS:
+            names = self.splits[split]
+            for number, first in enumerate(range(0, len(names), size)):
+                yield f"{split}-{number:05d}", split, names[first : first + size]
+
+
+# ---------------------------------------------------------------- what is to be done
+def find_clips(args: Namespace) -> tuple[list[Clip], list[Left]]:
+    """Clips with files, and those that are left out before they are read."""
+    if args.source != "folder" and args.table is None:
+        raise OptionError(f"--source {args.source} needs its list: --table FILE")
+    clips, left = SOURCES[args.source](Files(args.clips), args.table)
+    if not clips:
+        first = f", first {left[0].clip}: {left[0].detail}" if left else ""
+        raise MediaError(f"{args.clips} holds none of the {len(left)} clips of {args.table}{first}")
+    kept, unwanted = choose(clips, args.only, args.without)
+    return kept, left + unwanted
+
+
+def settings_of(args: Namespace, config: ModelConfig, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Everything that decides what the shards hold."""
+    known = read_meta(args.system)["components"]
+    names = hashlib.sha256("\n".join(sorted(clip.id for clip in clips)).encode()).hexdigest()
+    return {
+        "format": FORMAT,
+        "preprocessing": PREPROCESSING,
+        "source": args.source,
+        "table": None if args.table is None else file_sha256(args.table),
+        "clips": {"count": len(clips), "sha256": names},
+        "seed": args.seed,
+        "validation": args.validation,
+        "test": args.test,
+        "shard_clips": args.shard_clips,
+        "audio_bands": args.audio_bands,
+        "filters": asdict(filters_of(args)),
+        "components": {name: known[name]["sha256"] for name in USED if name in known},
+        "config": {k: v for k, v in config.to_dict().items() if k.startswith(("clip_", "sync_", "audio_", "window_"))}
+        | {k: getattr(config, k) for k in ("sample_rate", "hop_length", "n_codebooks", "codebook_size")},
+    }
+
+
+def filters_of(args: Namespace) -> Filters:
+    return Filters(**{name: getattr(args, name) for name in Filters.__dataclass_fields__})
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def check_settings(before: dict[str, Any], now: dict[str, Any], url: str) -> None:
+    changed = [k for k in now if before.get(k) != now[k]]
+    if changed:
+        told = "; ".join(f"{k} was {json.dumps(before.get(k))[:90]}, is {json.dumps(now[k])[:90]}" for k in changed)
+        raise OptionError(f"{url} was begun with other settings ({told}); give those again, or another folder")
+
+
+def hold_out_test(args: Namespace, clips: list[Clip]) -> list[Clip]:
+    """The clips with their split: that of the table, or --test videos of the whole list, by class and seed."""
+    if args.source == "vggsound":
+        return clips
+    count = TEST.get(args.source, 0) if args.test is None else args.test
+    strata: dict[str, list[str]] = {}
+    for name, label in videos_of(args, clips):
+        strata.setdefault(label, []).append(name)
+    chosen = stratified(strata, min(count, sum(map(len, strata.values()))), args.seed)
+    return [replace(clip, split="test" if clip.video in chosen else "train") for clip in clips]
+
+
+def videos_of(args: Namespace, clips: Sequence[Clip]) -> list[tuple[str, str]]:
+    """(video, label) of the whole list, so that the split does not depend on which files are there."""
+    if args.source == "music21":
+        videos = json.loads(args.table.read_text(encoding="utf-8"))["videos"]
+        return sorted({video: label for label, ids in videos.items() for video in ids}.items())
+    return sorted({clip.video: clip.label for clip in clips}.items())
+
+
+def validation_clips(job: Job, clips: Sequence[Clip], count: int, seed: int, team: workers.Workers) -> list[str]:
+    """The first `count` usable training clips in the order of the seed: read as often as is needed, none is encoded."""
+    order, chosen = sorted(clips, key=lambda clip: rank(seed, clip.id)), []
+    while order and len(chosen) < count:
+        block, order = order[: count - len(chosen)], order[count - len(chosen) :]
+        tasks = [(job, block[i : i + PER_CHECK]) for i in range(0, len(block), PER_CHECK)]
+        results = dict(workers.run(usable, tasks, team))
+        for number, (_, part) in enumerate(tasks):
+            verdicts = results[number]
+            if isinstance(verdicts, Exception):
+                print(f"not checked {part[0].id} and {len(part) - 1} others: {verdicts}", file=sys.stderr)
+                continue
+            chosen += [clip.id for clip, good in zip(part, verdicts, strict=True) if good]
+    return chosen
+
+
+def make_plan(args: Namespace, job: Job, clips: list[Clip], team: workers.Workers) -> PrepareJob:
+    clips = hold_out_test(args, clips)
+    training = [clip for clip in clips if clip.split == "train"]
+    usual = VALIDATION.get(args.source, max(len(training) > 1, round(len(training) / 20)))
+    count = usual if args.validation is None else args.validation
+    if 2 * count > len(training):
+        raise OptionError(f"{count} validation clips of {len(training)} training clips; give a lower --validation")
+    validation = set(validation_clips(job, training, count, args.seed, team)) if count else set()
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for clip in sorted(clips, key=lambda clip: rank(args.seed, clip.id)):
+        splits["validation" if clip.id in validation else clip.split].append(clip.id)
+    return PrepareJob(settings_of(args, job.config, clips), splits)
+
+
+# ---------------------------------------------------------------- the work
+def is_done(store: Store, name: str, sizes: dict[str, int], check: bool) -> bool:
+    """Whether a shard is there, whole (by its size), and with `check` every sample of it readable."""
+    if f"{name}.json" not in sizes or f"{name}.tar" not in sizes:
+        return False
+    try:
+        info = ShardInfo(**store.read_json(f"{name}.json"))
+        if sizes[f"{name}.tar"] != info.bytes:
+            raise ShardError(f"it has {sizes[f'{name}.tar']} bytes, not {info.bytes}")
+        if check:
+            content = store.read(f"{name}.tar")
+            if hashlib.sha256(content).hexdigest() != info.sha256:
+                raise ShardError("its bytes have changed since they were written")
+            for _, offset, size, _ in info.samples:
+                unpack(content[offset : offset + size])
+    except (*BAD, TypeError) as error:
+        print(f"damaged {name}: {error}; it is made again", file=sys.stderr)
+        return False
+    return True
+
+
+def make_all(store: Store, plan: PrepareJob, job: Job, clips: Sequence[Clip], args: Namespace) -> list[str]:
+    """Make the shards that are not there; returns "NAME: reason" of those that could not be made."""
+    by_name = {clip.id: clip for clip in clips}
+    sizes = store.sizes()
+    shards = list(plan.shards())
+    split_of = {name: split for split, names in plan.splits.items() for name in names}
+    tasks = [
+        (job, name, split, [replace(by_name[c], split=split_of[c]) for c in names])
+        for name, split, names in shards
+        if not is_done(store, name, sizes, args.check)
+    ]
+    failed, begin, done = [], time.monotonic(), 0
+    for number, result in workers.run(make_shard, tasks, team_of(args)):
+        name, some = tasks[number][1], tasks[number][3]
+        if isinstance(result, Exception):
+            failed.append(f"{name}: {result or type(result).__name__}")
+            print(f"failed {failed[-1]}", file=sys.stderr, flush=True)
+            continue
+        done += len(some)
+        speed = done / (time.monotonic() - begin)
+        rest = sum(len(t[3]) for t in tasks) - done
+        told = f"{len(result.samples)} samples, {len(result.dropped)} left out"
+        print(f"{name}: {told} ({speed:.2f} clips/s, {rest / speed / 60:.0f} min left)", flush=True)
+    return failed
+
+
+def team_of(args: Namespace) -> workers.Workers:
+    return workers.Workers(args.processes, args.threads, args.ray or "", args.gpus_per_task)
+
+
+def finish(store: Store, plan: PrepareJob, left: Sequence[Left], failed: list[str], args: Namespace) -> dict[str, Any]:
+    """Write the indices, the manifest (where all shards are there) and the report; returns the report."""
+    infos = [ShardInfo(**store.read_json(f"{name}.json")) for name, _, _ in plan.shards() if not _lost(name, failed)]
+    dropped = [asdict(entry) for entry in left]
+    dropped += [{"clip": d["clip"], "reason": d["reason"], "detail": d["detail"]} for i in infos for d in i.dropped]
+    samples = {split: sum(len(i.samples) for i in infos if i.split == split) for split in SPLITS}
+    reasons = Counter(d["reason"] for d in dropped)
+    report = {"samples": samples, "reasons": dict(reasons), "failed_shards": failed, "dropped": dropped}
+    report["complete"] = not failed and not any(reasons[r] for r in UNREADABLE)
+    store.write_json("report.json", report)
+    if failed:
+        return report
+    for split in SPLITS:
+        if any(i.split == split for i in infos):
+            write_index(store, split, [i for i in infos if i.split == split])
+    known = read_meta(args.system)["components"]
+    manifest = {
+        "format": FORMAT,
+        "samples": samples,
+        "dropped": dict(reasons),
+        "components": {name: known[name] for name in plan.settings["components"]},
+        "preprocessing": {"sha256": digest(plan.settings), "settings": plan.settings},
+        "shards": [
+            {"name": i.name, "split": i.split, "samples": len(i.samples), "bytes": i.bytes, "sha256": i.sha256}
+            for i in infos
+        ],
+    }
+    store.write_json("manifest.json", manifest)
+    return report
+
+
+def _lost(name: str, failed: Sequence[str]) -> bool:
+    return any(line.startswith(f"{name}: ") for line in failed)
+
+
+def prepare(args: Namespace) -> int:
+    """The command with --source. Raises what its main turns into one line."""
+    store, system = Store(args.out), Path(args.system)
+    clips, left = find_clips(args)
+    parts = load_components(system)
+    if not parts:
+        raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
+    config, known = system_config(parts), read_meta(system)["components"]
+    made_by = tuple((name, known[name]["sha256"]) for name in parts)
+    job = Job(str(system.absolute()), args.out, config, filters_of(args), made_by, args.audio_bands, args.device,
+              args.batch, args.threads)  # fmt: skip
+    if "plan.json" in store.sizes():
+        before = store.read_json("plan.json")
+        check_settings(before["settings"], json.loads(json.dumps(settings_of(args, config, clips))), args.out)
+        plan = PrepareJob(before["settings"], before["splits"])
+    else:
+        plan = make_plan(args, job, clips, team_of(args))
+        store.write_json("plan.json", asdict(plan))
+    failed = make_all(store, plan, job, clips, args)
+    report = finish(store, plan, left, failed, args)
+    for reason, count in sorted(report["reasons"].items()):
+        print(f"left out, {reason}: {count}")
+    print(", ".join(f"{count} {split}" for split, count in report["samples"].items()), f"samples in {args.out}")
+    if not any(report["samples"].values()):
+        raise MediaError(f"none of the {len(clips)} clips can be used; report.json in {args.out} says why")
+    return 0 if report["complete"] else INCOMPLETE

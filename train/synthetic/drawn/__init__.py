@@ -1,0 +1,1 @@
+"""Drawn clips: shapes that hit each other."""

@@ -1,0 +1,310 @@
+"""What is heard in a made-up clip: a folder of recordings, how they are split, and how they are placed at contacts."""
+
+import csv
+import hashlib
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import pi
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from train.synthetic.events import Event
+
+Floats = NDArray[np.float32]
+RATE = 44100
+TEST_SHARE, VAL_SHARE = 0.14, 0.11
+LARGE_SESSION = 100  # recordings: such a collection would be most of a split
+SPLITS = ("train", "val", "test")
+SPEECH = ("speech", "hurt", "zombie", "monster", "scream", "crowd", "radio", "news", "roar", "fatigue", "humming")
+# Group -> parts of labels. A label belongs to the first group that names a part of it; other labels are not used.
+GROUPS = {
+    "clap": ("handclap", "fingerclap"),
+    "kick": ("kdrum",),
+    "hihat": ("hihat",),
+    "tom": ("tom1", "tom2", "tom3", "tom4"),
+    "snare": ("snare",),
+    "cymbal": ("crashl", "crashr", "china", "ride"),
+    "cajon": ("cajon",),
+    "boards": ("footstep_wood", "body_heel"),
+    "floor": ("footstep_concrete", "walk_t_floor", "body_stomp"),
+    "grass": ("footstep_grass", "walk_grass", "walk_t_grass"),
+    "snow": ("footstep_snow",),
+    "grating": ("walk_metal",),
+    "carpet": ("footstep_carpet", "walk_t_carpet"),
+    "chop": ("chop", "knife_slice", "small_cutting"),
+    "card": ("card_place", "card_shove", "card_slide", "book_"),
+    "chip": ("chip_lay", "chips_stack", "chips_collide"),
+    "bell": ("impact_bell",),
+    "glass": ("impact_glass", "fail_glass"),
+    "ceramic": ("ceramic", "impact_plate"),
+    "wood": ("impact_wood", "impact_plank", "fail_door_wood", "fail_wood"),
+    "stone": ("mining", "brick", "fail_concrete"),
+    "metal": ("impact_metal", "impact_tin", "fail_metal", "metal_pot", "gun_safe"),
+    "plastic": ("plastic", "impact_generic"),
+    "soft": ("impact_soft", "impact_punch", "body_belly", "chestthump", "drop_leather", "flesh_default"),
+    "ambience": ("environment", "rain"),
+}
+SMOOTH = np.array(sorted(2**a * 3**b * 5**c for a in range(27) for b in range(17) for c in range(12)))
+
+
+class PoolError(OSError):
+    """A folder of sounds is missing, or cannot be used."""
+
+
+def group_of(label: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> str | None:
+    if any(part in label for part in SPEECH):
+        return None
+    return next((group for group, parts in groups.items() if any(part in label for part in parts)), None)
+
+
+def split_files(rows: list[dict[str, str]], split: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> set[str]:
+    """The recordings of a split ("train", "val" or "test").
+
+    Each group is cut by the hash of the file names: first test's share, then val's, then train's. A group of three or
+    more is heard in all; of two, one is train's and one test's; a single one is train's.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"no split {split}; there are {', '.join(SPLITS)}")
+    files: dict[str | None, list[str]] = {}
+    for row in rows:
+        files.setdefault(group_of(row["label"], groups), []).append(row["file"])
+    parts: dict[str, set[str]] = {name: set() for name in SPLITS}
+    for names in files.values():
+        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        test = max(1, round(TEST_SHARE * len(names))) if len(names) > 1 else 0
+        val = max(1, round(VAL_SHARE * len(names))) if len(names) > 2 else 0
+        parts["test"].update(names[:test])
+        parts["val"].update(names[test : test + val])
+        parts["train"].update(names[test + val :])
+    return parts[split]
+
+
+def split_sessions(rows: list[dict[str, str]], split: str) -> set[str]:
+    """The recordings of a split of a pool whose labels are classes (rows of sounds.csv with author and source).
+
+    Pieces of one recording share the file's name before a last _N, takes of one session share author and source; all of
+    either stay together. Sessions of over LARGE_SESSION recordings are train's, and so is the last one of a class.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"no split {split}; there are {', '.join(SPLITS)}")
+    parents: dict[object, object] = {}
+
+    def root(key: object) -> object:
+        while parents.setdefault(key, key) != key:
+            key = parents[key]
+        return key
+
+    for row in rows:
+        stem = re.sub(r"_\d+$", "", row["file"].rpartition(".")[0])
+        parents[root(stem)] = root((row["author"], row["source"]))
+    sessions: dict[object, list[dict[str, str]]] = {}
+    for row in rows:
+        sessions.setdefault(root((row["author"], row["source"])), []).append(row)
+    left = Counter(label for session in sessions.values() for label in {row["label"] for row in session})
+    parts: dict[str, set[str]] = {name: set() for name in SPLITS}
+    keys = {
+        hashlib.sha256(min(row["file"] for row in session).encode()).digest(): session for session in sessions.values()
+    }
+    for key, session in sorted(keys.items()):
+        place = int.from_bytes(key[:4], "big") / 2**32
+        labels = {row["label"] for row in session}
+        part = "test" if place < TEST_SHARE else "val" if place < TEST_SHARE + VAL_SHARE else "train"
+        if len(session) > LARGE_SESSION or any(left[label] == 1 for label in labels):
+            part = "train"
+        if part != "train":
+            left.subtract(labels)
+        parts[part].update(row["file"] for row in session)
+    return parts[split]
+
+
+def read_recording(path: Path, seconds: float) -> NDArray[np.int16]:
+    """All samples of a mono 44.1 kHz file; ValueError or av.FFmpegError if it is anything else or too short."""
+    with av.open(str(path)) as media:
+        stream = next(iter(media.streams.audio), None)
+        if stream is None or stream.rate != RATE or stream.channels != 1:
+            raise ValueError(f"not mono {RATE} Hz")
+        resampler = av.AudioResampler("s16", "mono", RATE)
+        parts = [f.to_ndarray()[0] for frame in media.decode(stream) for f in resampler.resample(frame)]
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
+    if len(samples) < (seconds - 0.05) * RATE or not samples.any():
+        raise ValueError(f"{len(samples) / RATE:.2f} s of sound, {seconds} s expected")
+    return samples
+
+
+def from_onset(samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Cut what comes before the attack: the first millisecond with a quarter of the peak."""
+    step = RATE // 1000
+    level = np.abs(samples[: len(samples) // step * step].astype(np.int32)).reshape(-1, step).max(1)
+    return samples[int(np.argmax(level >= level.max() / 4)) * step :]
+
+
+@dataclass
+class Sounds:
+    """The recordings of one split: group -> label -> file -> samples."""
+
+    groups: dict[str, dict[str, dict[str, NDArray[np.int16]]]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)  # file: why
+
+    @classmethod
+    def load(cls, folder: Path, split: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> "Sounds":
+        """Raises PoolError for a list that is missing or names nothing usable; bad recordings are in `skipped`."""
+        sounds, listed = cls(), folder / "sounds.csv"
+        if not listed.is_file():
+            raise PoolError(f"{listed} is missing; --sounds is a folder of recordings with that list")
+        with open(listed, encoding="utf-8", newline="") as table:
+            reader = csv.DictReader(table)
+            if not {"file", "label", "seconds"} <= set(reader.fieldnames or ()):
+                raise PoolError(f"{table.name} must have the columns file, label and seconds")
+            rows = [row for row in reader if group_of(row["label"], groups)]
+        files = split_files(rows, split, groups)
+        for row in rows:
+            if row["file"] not in files:
+                continue
+            try:
+                samples = read_recording(folder / row["file"], float(row["seconds"]))
+            except (OSError, ValueError, av.FFmpegError) as error:
+                sounds.skipped.append(f"{row['file']}: {error}")
+                continue
+            group = str(group_of(row["label"], groups))
+            samples = samples if group == "ambience" else from_onset(samples)
+            sounds.groups.setdefault(group, {}).setdefault(row["label"], {})[row["file"]] = samples
+        if not set(sounds.groups) - {"ambience"}:
+            raise PoolError(f"{listed} names no usable recording of the split {split}")
+        return sounds
+
+    def pick(self, group: str, voice: int, rng: np.random.Generator) -> tuple[str, Floats]:
+        """One recording; an object (voice) keeps to one label. A group that the split lacks is stood in for."""
+        if group not in self.groups:
+            group = sorted(set(self.groups) - {"ambience"})[sum(map(ord, group)) % len(set(self.groups) - {"ambience"})]
+        labels = self.groups[group]
+        files = labels[sorted(labels)[voice % len(labels)]]
+        name = sorted(files)[rng.integers(len(files))]
+        samples = files[name].astype(np.float32)
+        return name, samples / np.abs(samples).max()
+
+
+def fast_length(n: int) -> int:
+    """The least length from n on with no prime factor above 5: quick to transform."""
+    return int(SMOOTH[np.searchsorted(SMOOTH, n)])
+
+
+def reshape(samples: Floats, pitch: float, cutoff: float) -> Floats:
+    """Play faster by `pitch` and soften above `cutoff` Hz, both in the spectrum; at most 4 s."""
+    samples = samples[: 4 * RATE]
+    size = fast_length(len(samples) + 4096)  # so that filter tails wrap into silence
+    length = max(64, fast_length(round(size / pitch)))
+    bins = np.fft.rfft(samples, size)
+    spectrum = np.zeros(length // 2 + 1, np.complex64)
+    n = min(len(bins), len(spectrum))
+    spectrum[:n] = bins[:n]
+    spectrum /= 1 + (np.arange(len(spectrum), dtype=np.float32) * np.float32(RATE / length / cutoff)) ** 2
+    out = np.fft.irfft(spectrum, length)[: round(len(samples) * length / size)] * (length / size)
+    fade = min(len(out), 400)
+    out[len(out) - fade :] *= np.linspace(1, 0, fade)
+    return out.astype(np.float32)
+
+
+def colour_of(samples: Floats) -> Floats:
+    """The smooth magnitude spectrum [2049] of a recording."""
+    return np.convolve(np.abs(np.fft.rfft(samples, 4096)), np.hanning(41) / 20, "same").astype(np.float32)
+
+
+def convolve(audio: Floats, room: Floats) -> Floats:
+    """audio [L] * room [N] -> [L + N - 1], block by block: transforms that fit a cache are ten times as fast."""
+    size = max(1 << 16, fast_length(2 * len(room)))
+    step = size - len(room) + 1
+    count = -(-len(audio) // step)
+    blocks = np.pad(audio, (0, count * step - len(audio))).reshape(count, step)
+    wet = np.fft.irfft(np.fft.rfft(blocks, size) * np.fft.rfft(room, size), size)
+    out = np.zeros((count - 1) * step + size, np.float32)
+    for n, block in enumerate(wet):
+        out[n * step : n * step + size] += block
+    return out[: len(audio) + len(room) - 1]
+
+
+def coloured(noise: Floats, colour: Floats) -> Floats:
+    """Noise [L] with a magnitude spectrum [2049], at a peak of 1."""
+    half = len(colour) - 1
+    kernel = np.roll(np.fft.irfft(colour), half) * np.hanning(2 * half)
+    out = convolve(noise, kernel.astype(np.float32))[half : half + len(noise)]
+    return (out / max(1e-9, float(np.abs(out).max(initial=0)))).astype(np.float32)
+
+
+def scrape(samples: Floats, length: int, rng: np.random.Generator) -> Floats:
+    """Noise with the colour of a recording, under half a sine."""
+    noise = rng.standard_normal(length, dtype=np.float32)
+    return coloured(noise, colour_of(samples)) * np.sin(pi * np.arange(length) / length).astype(np.float32)
+
+
+def tuned(size: float, rng: np.random.Generator) -> float:
+    """How much faster than recorded something of this size sounds: small is high; hits differ a little."""
+    return float(np.clip((0.12 / size) ** 0.35 * np.exp(rng.normal(0, 0.02)), 0.6, 1.7))
+
+
+def place(audio: Floats, part: Floats, time: float) -> None:
+    """Add a sound from `time` on; what lies beyond the end is cut."""
+    start = round(time * RATE)
+    room = max(0, len(audio) - start)
+    audio[start : start + len(part)] += part[:room]
+
+
+def reverb(audio: Floats, rng: np.random.Generator) -> None:
+    """In 35 % of calls, add a room of 0.1 to 0.8 s: a tail of noise that dies away."""
+    if rng.random() >= 0.35:
+        return
+    tail = round(rng.uniform(0.1, 0.8) * RATE)
+    fade = np.exp(-6.9 * np.arange(tail) / tail) * np.minimum(np.arange(tail) / 300, 1)
+    room = rng.standard_normal(tail, dtype=np.float32) * fade.astype(np.float32)
+    heard = np.flatnonzero(audio)
+    if not len(heard):
+        return
+    dry = audio[heard[0] : heard[-1] + 1]  # no rounding noise where nothing is heard
+    wet = convolve(dry, room)
+    place(audio, (wet * rng.uniform(0.05, 0.25) / np.linalg.norm(room)).astype(np.float32), heard[0] / RATE)
+
+
+def background(audio: Floats, sounds: Sounds, rng: np.random.Generator) -> list[str]:
+    """Add faint noise (20 % of calls) or a quiet ambience (20 %), below the clip's peak; the recording's name if so."""
+    draw, peak, used = rng.random(), float(np.abs(audio).max()), []
+    if draw < 0.2:
+        level = np.float32(peak * 10 ** rng.uniform(-3.2, -2.5))
+        audio += rng.standard_normal(len(audio), dtype=np.float32) * level
+    elif draw < 0.4 and "ambience" in sounds.groups:
+        name, samples = sounds.pick("ambience", int(rng.integers(1 << 30)), rng)
+        used.append(name)
+        audio += np.resize(samples, len(audio)) * np.float32(peak * 10 ** rng.uniform(-2.5, -1.5))
+    return used
+
+
+def mix(events: list[Event], sounds: Sounds, rng: np.random.Generator, seconds: float) -> tuple[Floats, list[str]]:
+    """The clip's sound [L] in [-1, 1], and the recordings in the order of the events (then the background's)."""
+    audio, used = np.zeros(round(seconds * RATE), np.float32), []
+    for event in events:
+        name, samples = sounds.pick(event.material, event.voice, rng)
+        used.append(name)
+        if event.end:
+            part = scrape(samples, round(event.end * RATE) - round(event.time * RATE), rng) * event.strength * 0.4
+        else:
+            cutoff = 2500 + 17000 * event.strength
+            part = reshape(samples, tuned(event.size, rng), cutoff) * event.strength * 0.7
+        place(audio, part, event.time)
+    if not events:
+        return audio, used  # silent clips are digital silence
+    reverb(audio, rng)
+    audio *= rng.uniform(0.5, 1.0) * min(1.0, 0.95 / max(1e-9, float(np.abs(audio).max())))
+    used += background(audio, sounds, rng)
+    return audio * np.float32(min(1.0, 0.95 / max(1e-9, float(np.abs(audio).max())))), used
+
+
+def write_flac(path: Path, audio: Floats) -> None:
+    with av.open(str(path), "w", format="flac") as media:
+        stream = media.add_stream("flac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.round(audio * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        frame.rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        media.mux(stream.encode(frame))
+        media.mux(stream.encode(None))

@@ -1,0 +1,1 @@
+"""Simulated clips: rigid bodies in MuJoCo, filmed and sounded."""

@@ -1,0 +1,1 @@
+"""The kinds of simulated scenes: each function plans one."""

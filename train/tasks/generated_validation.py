@@ -1,0 +1,172 @@
+"""Validation by what a model makes: the paper trains until masked-token accuracy, mean FD and WaveCLIP get no better.
+
+Prepared clips hold codes and no sound, so the truth is here what the codec makes of the true codes.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engines.contract import FloatArray, Int32Array
+from runtime.decode import decode
+from train.data.batch import Batch
+from train.distributed import collected, rank, world
+from train.loop.reporting import Sample
+from train.metrics import METRICS, MissingWeights, Moments, Pair, Sound, frechet_distance_of
+from train.recipe import COUNT, NATURAL, Ranges
+
+NOISE = 3  # stream of random numbers, beside those of train.data.sample_order
+LISTENED = 4  # clips whose sound and pictures are logged
+Logits = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """Fields of a recipe's [task] table."""
+
+    RANGES: ClassVar[Ranges] = {
+        "judge_clips": NATURAL,
+        "judge_batch": COUNT,
+        "judge_steps": COUNT,
+        "judge_guidance": NATURAL,
+        "judge_diversity": NATURAL,
+    }
+    judge_clips: int = 0  # validation clips that are generated every loop.judge_every steps; 0: none
+    judge_batch: int = 8
+    judge_steps: int = 32
+    judge_guidance: float = 3.0  # paper: 2 to 4
+    judge_diversity: float = 8.0
+    metric_weights: str = ""  # folder of official weights; a measure whose file is not there is left out
+
+
+class Codec(Protocol):
+    def decode(self, codes: Tensor) -> Tensor: ...
+
+
+# ---------------------------------------------------------------- generating
+def guided_step(
+    logits: Logits, batch: Batch, guidance: float, mask_token: int
+) -> Callable[[Int32Array, FloatArray], tuple[Int32Array, FloatArray]]:
+    """runtime.decode's step function for the conditions of a batch, sampling on the device.
+
+    Equal to runtime.decode.step_from_logits, its slow reference, but for rounding.
+    """
+    rows = 2 if guidance else 1  # with the picture, and without
+    many = Batch(*(torch.cat([value] * rows) for value in vars(batch).values()))
+    many.drop[:] = torch.arange(len(many.drop), device=many.drop.device) >= len(batch.drop)
+
+    def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
+        now = torch.from_numpy(codes).to(batch.codes).repeat(rows, 1, 1)
+        found = logits(replace(many, codes=now, mask=now == mask_token)).float().chunk(rows)
+        guided = (1 + guidance) * found[0] - guidance * found[1] if guidance else found[0]
+        logp = guided.log_softmax(dim=-1)
+        cdf = logp.exp().cumsum(dim=-1)
+        level = torch.from_numpy(u).to(cdf)[..., None] * cdf[..., -1:]
+        tokens = (cdf <= level).sum(dim=-1).clamp(max=cdf.shape[-1] - 1)
+        chosen = logp.gather(-1, tokens[..., None])[..., 0]
+        return tokens.int().cpu().numpy(), chosen.cpu().numpy()
+
+    return step
+
+
+def generate(
+    logits: Logits, batch: Batch, chosen: list[int], options: JudgeOptions, mask_token: int, seed: int
+) -> Int32Array:
+    """Codes [B, K, T] for the pictures of a batch, whose clips have the numbers `chosen`: these seed the noise."""
+    shape = tuple(batch.codes.shape[1:])
+
+    def noise(n: int) -> tuple[FloatArray, FloatArray]:
+        rows = [np.random.default_rng([NOISE, seed, i, n]).random((2, *shape), dtype=np.float32) for i in chosen]
+        u, gumbel = np.stack(rows, axis=1)
+        return u, gumbel
+
+    step = guided_step(logits, batch, options.judge_guidance, mask_token)
+    start = np.full((len(chosen), *shape), mask_token, np.int32)
+    how = {"steps": options.judge_steps, "diversity": options.judge_diversity, "mask_token": mask_token}
+    return decode(step, start, noise, **how)
+
+
+# ---------------------------------------------------------------- scoring
+class Scores:
+    """The measures whose weights are here, added up over clips."""
+
+    def __init__(self, weights: str, device: str) -> None:
+        self.measures = {}
+        for metric in METRICS.values():
+            if metric.video:
+                continue
+            try:
+                self.measures[metric.name] = (metric, metric.load(Path(weights) if weights else None, device))
+            except (MissingWeights, ModuleNotFoundError) as error:
+                if rank() == 0:
+                    print(error, file=sys.stderr)
+
+    def of(self, pair: Pair) -> dict[str, Any]:
+        """By column: (moments of the generated sound, of the true one) of a set measure, else a number."""
+        found: dict[str, Any] = {}
+        for name, (metric, measure) in self.measures.items():
+            if metric.per == "set":
+                found[name] = (Moments.of(measure(pair.generated)), Moments.of(measure(pair.reference)))
+            else:
+                found |= measure(pair)
+        return found
+
+    def summed(self, clips: list[dict[str, Any]]) -> dict[str, float]:
+        """One number for each column, of all clips; set measures are Frechet distances."""
+        out: dict[str, float] = {}
+        for name in clips[0]:
+            values = [clip[name] for clip in clips]
+            if isinstance(values[0], tuple):
+                ours, truth = ([pair[k] for pair in values] for k in (0, 1))
+                out[name] = frechet_distance_of(sum(ours[1:], ours[0]), sum(truth[1:], truth[0]))
+            elif not np.isnan(values).all():
+                out[name] = float(np.nanmean(values))
+        return out
+
+    def aggregate(self, accuracy: float, scores: dict[str, float]) -> float:
+        """Masked-token accuracy + 1 / (1 + mean Frechet distance) + WaveCLIP: higher is better.
+
+        Each lies in [0, 1], so that none drowns the others; how the paper weighs them is not said. WaveCLIP is left out
+        where its weights are absent.
+        """
+        distances = [scores[name] for name, (metric, _) in self.measures.items() if metric.per == "set"]
+        return accuracy + 1 / (1 + max(0.0, float(np.mean(distances)))) + scores.get("WC", 0.0)
+
+
+class Judge:
+    """Generates validation clips and scores them; the processes share the clips."""
+
+    def __init__(self, options: JudgeOptions, codec: Codec, rate: int, device: torch.device) -> None:
+        self.options, self.codec, self.rate = options, codec, rate
+        self.scores = Scores(options.metric_weights, str(device))
+
+    def sounds(self, codes: Tensor) -> NDArray[np.float32]:
+        return self.codec.decode(codes.int()).float().cpu().numpy()
+
+    def __call__(
+        self, logits: Logits, batches: Callable[[list[int]], Batch], mask_token: int, seed: int
+    ) -> tuple[dict[str, float], list[Sample]]:
+        """Scores by name, and the first clips. `batches` gives the conditions and true codes of clips by number."""
+        o = self.options
+        each = -(-o.judge_clips // world())  # as many in every process, because FSDP's work in step
+        own = [min(rank() + k * world(), o.judge_clips - 1) for k in range(each)]
+        found: dict[int, dict[str, Any]] = {}
+        samples = []
+        for first in range(0, len(own), o.judge_batch):
+            chosen = own[first : first + o.judge_batch]
+            batch = batches(chosen)
+            codes = generate(logits, batch, chosen, o, mask_token, seed)
+            generated, truth = self.sounds(torch.from_numpy(codes).to(batch.codes)), self.sounds(batch.codes)
+            for i, ours, true in zip(chosen, generated, truth, strict=True):
+                found[i] = self.scores.of(Pair(Sound(ours, self.rate), Sound(true, self.rate)))
+                if i < LISTENED * world():
+                    samples.append(Sample(f"clip{i}", ours, true, self.rate))
+        clips = dict(pair for part in collected(found) for pair in part.items())
+        return self.scores.summed([clips[i] for i in sorted(clips)]), samples

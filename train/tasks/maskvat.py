@@ -1,0 +1,277 @@
+"""The task that trains MaskVAT on prepared clips (`train.prepare`): masked tokens, and for the encoder designs the
+auxiliary losses.
+
+`batch` is the effective one: torchrun's processes share it, and each works through its share in parts of
+`device_batch`. Neither changes what is learned: see train.data.sample_order and train.loop.gradient_cache.
+"""
+
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engines.contract import DESIGNS, SIZES, Grid, adapter_index, condition_indices
+from train import distributed
+from train.checkpoint import COMPONENTS, load, save
+from train.data import sample_order
+from train.data.batch import Batch
+from train.data.dataset import Clips, open_source
+from train.loop.flops import Cost, forward_flops
+from train.loop.gradient_cache import Cached, cached
+from train.loop.reporting import Sample
+from train.models.losses import TARGET_NORMS, AuxiliaryLosses, contrastive_loss, masked_cross_entropy
+from train.models.maskvat import MaskVAT
+from train.prepare.folder import system_config
+from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, RecipeError, options_from
+from train.tasks.generated_validation import Judge, JudgeOptions
+from train.tasks.maskvat_objective import Objective, Terms
+
+VALIDATION_RATIOS = (0.3, 0.6, 0.9)
+
+
+@dataclass(frozen=True)
+class MaskVATOptions(JudgeOptions, distributed.Share, ProvenanceOptions):
+    """The [task] table of a recipe."""
+
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("batch", "readers", "validation_count"), COUNT),
+        **dict.fromkeys(("mse_weight", "contrastive_weight"), NATURAL),
+        "crop_seconds": POSITIVE,
+        "condition_dropout": SHARE,
+    }
+    data: str  # prepared clips: a folder, or the place of shards
+    validation: str
+    system: str  # folder with the codec and the encoders; the trained component goes there
+    start: str = ""  # system folder whose maskvat to go on from (fine-tuning); default: fresh weights
+    design: str = "hybrid"
+    size: str = "mini"
+    batch: int = 8  # examples of one update, over all processes
+    crop_seconds: float = 10.0  # of each clip; shorter crops train faster
+    condition_dropout: float = 0.1  # paper, section 3.2.4
+    mse_weight: float = 1.0
+    contrastive_weight: float = 1.0
+    target_norm: str = "layernorm"
+    device: str = "auto"  # of PyTorch; "auto" is cuda where there is one, else cpu
+    strategy: str = "ddp"  # of several processes; "fsdp" splits the network where it does not fit
+    bfloat16: bool = False  # matrix products in bfloat16; parameters, norms and losses stay float32
+    compile: bool = False  # torch.compile of the blocks
+    readers: int = 4  # threads that read shards
+    validation_count: int = 24  # clips that are validated
+    round_weights: bool = False  # finished weights to the nearest fp16: a bundle in fp16 then holds them exactly
+    model: dict[str, Any] = field(default_factory=dict)  # further fields of ModelConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.design not in DESIGNS:
+            raise ValueError(f"unknown design {self.design!r}; choose from {', '.join(DESIGNS)}")
+        if self.target_norm not in TARGET_NORMS:
+            raise ValueError(f"unknown target_norm {self.target_norm!r}; choose from {', '.join(TARGET_NORMS)}")
+        if self.size not in SIZES:
+            raise ValueError(f"unknown size {self.size!r}; choose from {', '.join(SIZES)}")
+        if self.strategy not in distributed.STRATEGIES:
+            raise ValueError(f"unknown strategy {self.strategy!r}; choose from {', '.join(distributed.STRATEGIES)}")
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name that is here; "auto" gives each process of a machine its own. Raises RecipeError."""
+    cards = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
+    if name not in ("auto", "cpu", *cards):
+        raise RecipeError(f"task.device {name!r} is not here; choose from {', '.join(('auto', 'cpu', *cards))}")
+    if name == "auto":
+        return torch.device("cuda", distributed.local_rank()) if cards else torch.device("cpu")
+    return torch.device(name)
+
+
+def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every weight at its nearest fp16 value, still in float32.
+
+    Rounding at export instead moved a trained model's tokens by 2.5 % at equal uniforms (docs/log.md).
+    """
+    return {name: value.half().float() for name, value in state.items()}
+
+
+class MaskVATTask:
+    """See train.loop.trainer.PartsTask."""
+
+    def __init__(self, options: MaskVATOptions, seed: int) -> None:
+        self.options, self.seed = options, seed
+        self.device = find_device(options.device)
+        self.own, self.part = options.share(options.batch)
+        parts = {n: load(options.system, n) for n in COMPONENTS if n != "maskvat"}
+        self.codec = parts["codec"]
+        sizes = SIZES[options.size] | options.model
+        try:
+            self.config = c = system_config(parts, design=options.design, **sizes)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise RecipeError(f"[task] model and the components of {options.system} do not fit: {error}") from error
+        self.train_clips = Clips(open_source(options.data, "train", c), c, options.readers)
+        self.validation_clips = Clips(open_source(options.validation, "validation", c), c, options.readers)
+        self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
+        self.indices = self._indices(self.n_tokens)
+        torch.manual_seed(seed)
+        self.model = self._model()
+        auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
+        self.module = Objective(self.model, auxiliary)
+        layers = [*(self.model.encoder if c.has_memory else ()), *self.model.blocks]
+        if options.compile:
+            for layer in layers:
+                layer.compile()
+        self.network = distributed.spread(self.module, self.device, options.strategy, layers)
+        flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward: twice the products of forward
+        dtype = torch.bfloat16 if options.bfloat16 else torch.float32
+        self.cost = Cost(options.batch * self.n_tokens * c.n_codebooks, flops, self.device, dtype)
+        self.judged = self._judge()
+        self.steps = 0
+        self.ahead: dict[int, Future[list[Batch]]] = {}
+        self.reader = ThreadPoolExecutor(1)
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any], seed: int) -> "MaskVATTask":
+        return cls(options_from(MaskVATOptions, options), seed)
+
+    def _model(self) -> MaskVAT:
+        """Fresh weights that start from the codec's tables and the codes' frequencies, or those to go on from."""
+        model = MaskVAT(self.config)
+        if not self.options.start:
+            model.load_embeddings(self.codec.embedding_table())
+            model.load_frequencies(self.train_clips.frequencies())
+            return model
+        start, folder = load(self.options.start, "maskvat"), self.options.start
+        if start.config != self.config:
+            raise RecipeError(f"the maskvat in {folder} has another configuration: {start.config}, not {self.config}")
+        model.load_state_dict(start.state_dict())
+        return model
+
+    def _judge(self) -> Judge | None:
+        count = min(self.options.judge_clips, len(self.validation_clips))
+        options = replace(self.options, judge_clips=count)
+        return Judge(options, self.codec.to(self.device), self.config.sample_rate, self.device) if count else None
+
+    def _indices(self, n_tokens: int) -> dict[str, Tensor]:
+        c = self.config
+        n_clip, n_sync, n_audio = c.n_clip(n_tokens), c.n_sync(n_tokens), self.train_clips.n_audio(n_tokens)
+        indices = condition_indices(c, n_tokens, n_clip, n_sync)
+        beats = Grid(c.audio_rate, c.audio_stride, c.audio_stride // 2)
+        indices["audio_index"] = adapter_index(beats, c.clip_grid, n_audio, n_clip, c.length_adapter)
+        return {name: torch.from_numpy(index).long().to(self.device) for name, index in indices.items()}
+
+    def precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16)
+
+    # ------------------------------------------------------------ a step
+    def batches(self, step: int) -> list[Batch]:
+        """This process's share of the batch of a step, in parts."""
+        o = self.options
+        rows = sample_order.rows(self.seed, step, o.batch, len(self.train_clips), self.own)
+        parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
+        draw = partial(self.train_clips.drawn, seed=self.seed, n_tokens=self.n_tokens, dropout=o.condition_dropout)
+        return [draw(part) for part in parts]
+
+    def _read(self, step: int) -> list[Batch]:
+        """The same, on the device; those of the next step are read meanwhile."""
+        ready = self.ahead.pop(step, None)
+        batches = ready.result() if ready else self.batches(step)
+        self.ahead = {step + 1: self.reader.submit(self.batches, step + 1)}
+        return [batch.to(self.device) for batch in batches]
+
+    def backward(self, step: int) -> dict[str, float]:
+        """Gradients of the loss of a step's batch, averaged over processes; the loss and its terms."""
+        batches = self._read(step)
+        counts = torch.stack([torch.stack([b.mask.sum(), (~b.drop).sum()]) for b in batches]).sum(dim=0)
+        n_masked, n_kept = distributed.total(counts).tolist()
+        negatives = self._negatives(batches)
+        sums: dict[str, Tensor] = {}
+        for i, batch in enumerate(batches):
+            with distributed.averaging(self.network, last=i == len(batches) - 1):
+                with self.precision():
+                    terms: Terms = self.network("terms", batch, self.indices)
+                loss, numbers = self._loss(terms, n_masked, max(1, n_kept), negatives, i)
+                (loss * distributed.world()).backward()  # of which the processes' mean is taken
+            share = 1 / (len(batches) * distributed.world())
+            for name, value in numbers.items():
+                value = value.detach() * (share if name in ("contrastive", "target_std") else 1)
+                sums[name] = sums.get(name, 0) + value
+        self.steps = step + 1
+        values = dict(zip(sums, distributed.total(torch.stack(list(sums.values()))).tolist(), strict=True))
+        return {"loss": self._weighted(values)} | values
+
+    def _negatives(self, batches: list[Batch]) -> Cached | None:
+        """The contrastive loss over the whole batch; None where one part holds it all."""
+        if not self.config.has_memory or (len(batches) == 1 and distributed.world() == 1):
+            return None
+        with torch.no_grad(), self.precision():
+            rows = [self.network("embeddings", batch, self.indices) for batch in batches]
+        return cached(rows, contrastive_loss)
+
+    def _loss(
+        self, terms: Terms, n_masked: int, n_kept: int, negatives: Cached | None, part: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a part adds to the loss of the whole batch, and the values of its terms."""
+        tokens = terms.tokens / n_masked
+        if terms.mse is None or terms.target_std is None:
+            return tokens, {"tokens": tokens}
+        mse = terms.mse / n_kept
+        contrastive = negatives.stand_in(part, terms.rows) if negatives else contrastive_loss(*terms.rows)
+        loss = self._weighted({"tokens": tokens, "mse": mse, "contrastive": contrastive})
+        value = torch.full_like(mse, negatives.value) if negatives else contrastive
+        return loss, {"tokens": tokens, "mse": mse, "contrastive": value, "target_std": terms.target_std}
+
+    def _weighted(self, terms: dict[str, Any]) -> Any:
+        if "mse" not in terms:
+            return terms["tokens"]
+        o = self.options
+        return terms["tokens"] + o.mse_weight * terms["mse"] + o.contrastive_weight * terms["contrastive"]
+
+    # ------------------------------------------------------------ validation and result
+    def validate(self) -> dict[str, float]:
+        """Cross-entropy and accuracy of masked tokens at fixed ratios, with and without the picture."""
+        generator = torch.Generator().manual_seed(self.seed)
+        count = min(len(self.validation_clips), self.options.validation_count)
+        sums: dict[str, list[float]] = {"tokens": [], "accuracy": [], "tokens_null": []}
+        for first in range(0, count, self.part):
+            chosen = list(range(first, min(first + self.part, count)))
+            batch = self.validation_clips.fixed(chosen, self.n_tokens).to(self.device)
+            for ratio in VALIDATION_RATIOS:
+                batch.mask.copy_(torch.rand(batch.codes.shape, generator=generator) < ratio)
+                for name, dropped in (("tokens", False), ("tokens_null", True)):
+                    batch.drop.fill_(dropped)
+                    with self.precision():
+                        logits, _ = self.network("logits", batch, self.indices)
+                    sums[name].append(masked_cross_entropy(logits, batch.codes, batch.mask).item())
+                    if not dropped:
+                        hits = logits.argmax(dim=-1) == batch.codes
+                        sums["accuracy"].append(hits[batch.mask].float().mean().item())
+        return {name: float(np.mean(values)) for name, values in sums.items()}
+
+    def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
+        """Scores of generated validation clips with the paper's aggregate; nothing where none are asked for."""
+        if self.judged is None:
+            return {}, []
+
+        def logits(batch: Batch) -> Tensor:
+            with self.precision():
+                found: Tensor = self.network("logits", batch, self.indices)[0]
+            return found
+
+        def batches(chosen: list[int]) -> Batch:
+            return self.validation_clips.fixed(chosen, self.n_tokens).to(self.device)
+
+        scores, samples = self.judged(logits, batches, self.config.mask_token, self.seed)
+        return scores | {"aggregate": self.judged.scores.aggregate(validated["accuracy"], scores)}, samples
+
+    def finish(self, out: Path) -> None:
+        name = f"MaskVAT {self.config.design}, {self.options.size}"
+        provenance = self.options.provenance(name, clips=len(self.train_clips), steps=self.steps)
+        state = {key: distributed.to_full(value) for key, value in self.model.state_dict().items()}
+        if self.options.round_weights:
+            state = rounded(state)
+        if distributed.rank() == 0:
+            save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance, state)
+        if self.train_clips.bad:
+            print(f"{len(self.train_clips.bad)} prepared clips could not be used", file=sys.stderr)

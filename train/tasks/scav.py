@@ -1,0 +1,156 @@
+"""Training SCAV alone on prepared clips, its two encoders frozen, as the paper's is (arXiv 2407.05782).
+
+`train.tasks.scav_joint` trains the small audio encoder as well, from sound. Here `batch` is the effective one, and
+every other clip in it is a negative, whatever the number of processes and the size of the parts
+(train.loop.gradient_cache).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from engines.contract import interpolation_matrix
+from train import distributed
+from train.checkpoint import load, save
+from train.data import sample_order
+from train.data.batch import Batch
+from train.data.dataset import Clips, open_source
+from train.loop.gradient_cache import cached
+from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
+from train.prepare.folder import USED, system_config
+from train.recipe import COUNT, SHARE, ProvenanceOptions, Ranges, RecipeError, options_from
+from train.tasks.maskvat import find_device
+
+POOLINGS = ("sequence", "mean")
+
+
+@dataclass(frozen=True)
+class ScavPreparedOptions(distributed.Share, ProvenanceOptions):
+    """The [task] table of a recipe."""
+
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("batch", "dim", "layers", "heads", "readers", "validation_count"), COUNT),
+        "dropout": SHARE,
+    }
+    data: str  # prepared clips: a folder, or the place of shards
+    validation: str
+    system: str  # folder with the encoders that made them; the trained component goes there
+    batch: int = 256
+    dim: int = 512
+    layers: int = 2
+    heads: int = 8
+    dropout: float = 0.1
+    pooling: str = "sequence"  # "mean": the twin that compares means over time; it never goes into `system`
+    device: str = "auto"
+    bfloat16: bool = False
+    readers: int = 4
+    validation_count: int = 535
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} must be a multiple of heads {self.heads}")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling is {self.pooling!r}; choose from {', '.join(POOLINGS)}")
+
+
+class Embeddings(nn.Module):
+    """What the loss is made of, for every clip of a batch: video [B, A, H], sound [B, A, 8, H], temperature [B]."""
+
+    def __init__(self, scav: SCAV) -> None:
+        super().__init__()
+        self.scav = scav
+
+    def forward(self, batch: Batch, interpolation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        video, audio = self.scav(batch.clip, batch.audio, interpolation)
+        return video.float(), audio.float(), self.scav.temperature().expand(len(video))
+
+
+class ScavPreparedTask:
+    """See train.loop.trainer.PartsTask."""
+
+    def __init__(self, options: ScavPreparedOptions, seed: int) -> None:
+        self.options, self.seed = options, seed
+        self.device = find_device(options.device)
+        self.own, self.part = options.share(options.batch)
+        self.config = c = system_config({name: load(options.system, name) for name in USED})
+        self.train_clips = Clips(open_source(options.data, "train", c), c, options.readers)
+        self.validation_clips = Clips(open_source(options.validation, "validation", c), c, options.readers)
+        if min(len(self.train_clips), options.batch) < 2:
+            raise RecipeError("SCAV learns by telling clips apart: give at least 2 prepared clips, and task.batch >= 2")
+        n_audio, n_clip = self.train_clips.n_audio(c.window_tokens), c.n_clip(c.window_tokens)
+        self.interpolation = torch.from_numpy(interpolation_matrix(n_audio, n_clip)).to(self.device)
+        o = options
+        sizes = {"dim": o.dim, "layers": o.layers, "heads": o.heads, "dropout": o.dropout}
+        torch.manual_seed(seed)
+        self.scav = SCAV(SCAVConfig(clip_dim=c.clip_dim, audio_dim=c.audio_dim, bands=c.audio_bands, **sizes))
+        self.module = Embeddings(self.scav)
+        self.network = distributed.spread(self.module, self.device, "ddp", ())
+        self.steps = 0
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any], seed: int) -> "ScavPreparedTask":
+        return cls(options_from(ScavPreparedOptions, options), seed)
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
+            rows: tuple[Tensor, Tensor, Tensor] = self.network(batch, self.interpolation)
+        return rows
+
+    def distances(self, video: Tensor, audio: Tensor) -> Tensor:
+        return distances(*(pooled(video, audio) if self.options.pooling == "mean" else (video, audio)))
+
+    def contrast(self, video: Tensor, audio: Tensor, temperature: Tensor) -> Tensor:
+        return contrastive_loss(self.distances(video, audio), temperature.mean())
+
+    def backward(self, step: int) -> dict[str, float]:
+        """Gradients of the loss of a step's batch, averaged over processes."""
+        o, T = self.options, self.config.window_tokens
+        rows = sample_order.rows(self.seed, step, o.batch, len(self.train_clips), self.own)
+        parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
+        batches = [self.train_clips.fixed([r.sample for r in part], T).to(self.device) for part in parts]
+        first = self.own.start // self.part  # parts count over all processes, for the seeds of dropout
+        if len(batches) == 1 and distributed.world() == 1:
+            self._seed(step, first)
+            loss = self.contrast(*self.embed(batches[0]))
+            loss.backward()
+            return self._numbers(loss.item(), step)
+        embedded = []
+        for i, batch in enumerate(batches):
+            self._seed(step, first + i)
+            with torch.no_grad():
+                embedded.append(self.embed(batch))
+        negatives = cached(embedded, self.contrast)
+        for i, batch in enumerate(batches):
+            self._seed(step, first + i)  # the same dropout as before
+            with distributed.averaging(self.network, last=i == len(batches) - 1):
+                (negatives.stand_in(i, self.embed(batch)) * distributed.world()).backward()
+        return self._numbers(negatives.value, step)
+
+    def _seed(self, step: int, part: int) -> None:
+        torch.manual_seed((self.seed * 1_000_003 + step) * 4099 + part)
+
+    def _numbers(self, loss: float, step: int) -> dict[str, float]:
+        self.steps = step + 1
+        return {"loss": loss, "temperature": self.scav.temperature().item()}
+
+    def validate(self) -> dict[str, float]:
+        """Recall of the right sound among all validation clips, and of the right video."""
+        count = min(len(self.validation_clips), self.options.validation_count)
+        found = []
+        for first in range(0, count, self.part):
+            chosen = list(range(first, min(first + self.part, count)))
+            batch = self.validation_clips.fixed(chosen, self.config.window_tokens).to(self.device)
+            found.append(self.embed(batch)[:2])
+        video, audio = (torch.cat(column) for column in zip(*found, strict=True))
+        return {"clips": float(count)} | recalls(self.distances(video, audio))
+
+    def finish(self, out: Path) -> None:
+        twin = self.options.pooling == "mean"
+        title = "SCAV, mean-pooled twin, for comparison only" if twin else "SCAV"
+        provenance = self.options.provenance(title, clips=len(self.train_clips), steps=self.steps)
+        if distributed.rank() == 0:
+            save(out / "system" if twin else Path(self.options.system), "scav", self.scav, "scav", provenance)

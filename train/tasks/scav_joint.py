@@ -1,0 +1,227 @@
+"""Training the small BEATs and SCAV together, from pictures' features and sound (components' definition of SCAV).
+
+Data: prepared windows (ID.npz with `clip_features`, from train.prepare) and the clips they come from, for the sound at
+the encoder's own rate. Every clip gives several crops to a batch, so that the model must tell moments apart, too: it
+will choose among candidates for one and the same video.
+"""
+
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from engines.contract import ModelConfig, interpolation_matrix
+from runtime.audio import MediaError, read_audio
+from runtime.video import Video
+from train import checkpoint
+from train.models.beats import BUNDLED as BEATS_BUNDLED
+from train.models.beats import RATE, BEATs, BEATsConfig, fbank
+from train.models.loading import read_config
+from train.models.scav import BUNDLED as SCAV_BUNDLED
+from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
+from train.prepare.folder import VIDEOS, clip_sound
+from train.recipe import COUNT, NATURAL, POSITIVE, ProvenanceOptions, Ranges, RecipeError, options_from
+
+WINDOW = ModelConfig.window_seconds * RATE  # samples of a prepared window
+FRAMES_PER_SECOND = 100  # of the filter bank
+SHIFTS = 4  # crops of one clip in the validation of moments
+POOLINGS = ("sequence", "mean")
+
+
+@dataclass(frozen=True)
+class ScavOptions(ProvenanceOptions):
+    RANGES: ClassVar[Ranges] = {
+        **dict.fromkeys(("clip_fps", "batch", "crops_per_clip", "threads"), COUNT),
+        "seconds": POSITIVE,
+        "gain_db": NATURAL,
+    }
+    data: str = "prepared/train"  # folder with ID.npz
+    clips: str = "clips/train"  # folder with ID.mp4, and ID.flac or ID.wav where the sound is apart
+    validation_data: str = "prepared/val"
+    validation_clips: str = "clips/val"
+    system: str = ""  # folder the two components are saved in; default: the run's own
+    clip_fps: int = 8
+    batch: int = 32  # crops
+    crops_per_clip: int = 2
+    seconds: float = 5.0  # of a crop
+    gain_db: float = 6.0  # of the sound, at random up or down
+    pooling: str = "sequence"  # "mean": the twin that compares means over time; it never goes into `system`
+    bfloat16: bool = True
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling is {self.pooling!r}; choose from {', '.join(POOLINGS)}")
+        if self.batch % self.crops_per_clip:
+            raise ValueError(f"batch {self.batch} must be a multiple of crops_per_clip {self.crops_per_clip}")
+
+
+# ---------------------------------------------------------------- data
+@dataclass(frozen=True)
+class Clip:
+    frames: Tensor  # (N, Dc) at clip_fps
+    log_mel: Tensor  # (frames, 128), half precision
+
+
+@lru_cache(maxsize=1)
+def clip_audio(clips: Path, stem: str) -> NDArray[np.float32]:
+    """The whole sound [L] of a clip at 16 kHz; the last one is kept: a long clip's windows follow each other."""
+    for end in (".flac", ".wav"):
+        if (path := clips / f"{stem}{end}").exists():
+            return read_audio(path, RATE)
+    for end in VIDEOS:
+        if (path := clips / f"{stem}{end}").exists():
+            with Video(path) as video:
+                return clip_sound(path, float(video.start), RATE)
+    raise RecipeError(f"{clips} has no sound or video named {stem}; give the folder that train.prepare read")
+
+
+def window_sound(clips: Path, name: str) -> NDArray[np.float32]:
+    """Sound [L] at 16 kHz of the prepared window `name`: ID, or ID-wK for the window K of a longer clip."""
+    whole = any((clips / f"{name}{end}").exists() for end in (".flac", ".wav", *VIDEOS))
+    stem, _, index = (name, "", "0") if whole else name.rpartition("-w")
+    if not index.isdecimal():
+        stem, index = name, "0"  # a name with another "-w" in it
+    return clip_audio(clips, stem)[int(index) * WINDOW :][:WINDOW]
+
+
+def read_clip(path: Path, clips: Path, shortest: float) -> Clip | None:
+    """A prepared window with its sound; None where it is silent or short. Raises what says that it cannot be used."""
+    with np.load(path) as arrays:
+        if "clip_features" not in arrays:
+            raise RecipeError("it has no clip_features; run train.prepare with a frame_encoder")
+        frames = torch.from_numpy(arrays["clip_features"].astype(np.float32))
+    if frames.ndim != 2 or not frames.isfinite().all():
+        raise RecipeError(f"its clip_features {list(frames.shape)} must be finite numbers [frames, width]")
+    audio = window_sound(clips, path.stem)
+    if np.abs(audio).max(initial=0) < 1e-4 or len(audio) < shortest * RATE:
+        return None  # silence goes with everything; short ones give no crop
+    with torch.no_grad():
+        return Clip(frames, fbank(torch.from_numpy(audio)[None])[0].half())
+
+
+def read_clips(data: Path, clips: Path, shortest: float) -> list[Clip]:
+    """Prepared windows with sound, by name; those that cannot be used are named on stderr, and counted.
+
+    Some 75 ms each on one core. Raises RecipeError when fewer than two are left.
+    """
+    found, bad, silent = dict[str, Clip](), list[str](), 0
+    for path in sorted(data.glob("*.npz")):
+        try:
+            clip = read_clip(path, clips, shortest)
+        except (RecipeError, MediaError, OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            bad.append(f"{path.name}: {error}")
+            continue
+        silent += clip is None
+        if clip:
+            found[path.name] = clip
+    widths = Counter(clip.frames.shape[1] for clip in found.values())
+    for name, clip in list(found.items()):
+        if (width := clip.frames.shape[1]) != (usual := widths.most_common(1)[0][0]):
+            bad.append(f"{name}: its features are {width} wide, most are {usual}; run train.prepare again")
+            del found[name]
+    for line in bad:
+        print(f"skipped {line}", file=sys.stderr)
+    counts = f"{len(found)} windows with {shortest} s of sound or more ({silent} silent or shorter, {len(bad)} bad"
+    if len(found) < 2:
+        first = f"; {bad[0]}" if bad else ""
+        need = "at least 2 are needed, some hundreds to learn from: make them with train.prepare"
+        raise RecipeError(f"{data} has {counts}{first}); {need}")
+    print(f"{data}: {counts})", file=sys.stderr)
+    return list(found.values())
+
+
+class ScavTask:
+    """BEATs and SCAV as one task of train.loop."""
+
+    def __init__(
+        self, options: ScavOptions, seed: int, beats: BEATsConfig = BEATS_BUNDLED, scav: SCAVConfig = SCAV_BUNDLED
+    ) -> None:
+        torch.set_num_threads(options.threads)
+        self.options, self.seed = options, seed
+        step = FRAMES_PER_SECOND / options.clip_fps
+        self.stride = 1 if step.is_integer() else 2  # crops begin where both rates have a whole frame
+        if not (step * self.stride).is_integer():
+            raise RecipeError(f"task.clip_fps {options.clip_fps} does not fit 100 frames a second; try 4, 5, 8, 10, 25")
+        # kernels reach a little over the last step, so half a second more is asked of a clip than a crop has
+        shortest = options.seconds + 0.5
+        self.clips = read_clips(Path(options.data), Path(options.clips), shortest)
+        self.validation = read_clips(Path(options.validation_data), Path(options.validation_clips), shortest)
+        values = asdict(scav) | {"clip_dim": self.clips[0].frames.shape[1], "audio_dim": beats.dim}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.module = nn.ModuleDict({"audio_encoder": BEATs(beats), "scav": SCAV(read_config(SCAVConfig, values))})
+        self.n_frames = round(options.seconds * options.clip_fps)
+        self.n_mel = round(options.seconds * FRAMES_PER_SECOND) - 2  # full windows of 25 ms in a crop
+        self.interpolation = torch.from_numpy(interpolation_matrix(self.n_mel // 16, self.n_frames))
+        self.steps = 0  # the loop sets it
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any], seed: int) -> "ScavTask":
+        return cls(options_from(ScavOptions, options), seed)
+
+    def last_start(self, clip: Clip) -> int:
+        """The last place, in units of `stride` frames, at which a crop of this clip may begin."""
+        mel = (len(clip.log_mel) - self.n_mel) * self.options.clip_fps // FRAMES_PER_SECOND
+        return max(0, min(len(clip.frames) - self.n_frames, mel)) // self.stride
+
+    def crop(self, clip: Clip, start: int) -> tuple[Tensor, Tensor]:
+        """Frames [n, Dc] and log mel [m, 128] from `start` (in units of `stride` frames) on."""
+        first = start * self.stride
+        mel = first * FRAMES_PER_SECOND // self.options.clip_fps
+        return clip.frames[first : first + self.n_frames], clip.log_mel[mel : mel + self.n_mel].float()
+
+    def embed(self, crops: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Embeddings of pictures [B, A, H] and of sound [B, A, 8, H]."""
+        frames, log_mel = (torch.stack(part) for part in zip(*crops, strict=True))
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
+            features = self.module["audio_encoder"].encode(log_mel)
+            video, audio = self.module["scav"](frames, features, self.interpolation)
+        video, audio = video.float(), audio.float()
+        return pooled(video, audio) if self.options.pooling == "mean" else (video, audio)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        o, rng = self.options, np.random.default_rng([self.seed, step])
+        n_clips = o.batch // o.crops_per_clip
+        crops = []
+        for i in rng.choice(len(self.clips), n_clips, replace=len(self.clips) < n_clips):
+            last = self.last_start(self.clips[i])
+            starts = rng.choice(last + 1, o.crops_per_clip, replace=last + 1 < o.crops_per_clip)
+            for start in starts:
+                frames, log_mel = self.crop(self.clips[i], int(start))
+                gain = rng.uniform(-o.gain_db, o.gain_db) * np.log(10) / 10  # energies are natural logarithms
+                crops.append((frames, log_mel + gain))
+        distance = distances(*self.embed(crops))
+        temperature = self.module["scav"].temperature()
+        loss = contrastive_loss(distance, temperature)
+        right = (distance.argmin(dim=1) == torch.arange(len(distance))).float().mean()
+        return loss, {"right": right.item(), "temperature": temperature.item()}
+
+    def validate(self) -> dict[str, float]:
+        """Recall of the right sound among all clips (and of the right clip), and of the right moment of one clip."""
+        pairs = [self.crop(clip, self.last_start(clip) // 2) for clip in self.validation]
+        distance = distances(*self.embed(pairs))
+        numbers = {"clips": float(len(pairs))} | recalls(distance)
+        right = []
+        for clip in self.validation:
+            starts = np.linspace(0, self.last_start(clip), SHIFTS).astype(int)
+            table = distances(*self.embed([self.crop(clip, int(s)) for s in starts]))
+            right.append((table.argmin(dim=1) == torch.arange(SHIFTS)).float().mean().item())
+        return numbers | {f"moment_of_{SHIFTS}": float(np.mean(right))}
+
+    def finish(self, out: Path) -> None:
+        twin = self.options.pooling == "mean"
+        folder = Path(self.options.system) if self.options.system and not twin else out / "system"
+        for name, kind, title in (("audio_encoder", "beats", "BEATs tiny"), ("scav", "scav", "SCAV tiny")):
+            title += ", mean-pooled twin, for comparison only" if twin else ""
+            provenance = self.options.provenance(title, clips=len(self.clips), steps=self.steps)
+            checkpoint.save(folder, name, self.module[name], kind, provenance)
