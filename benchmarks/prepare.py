@@ -27,11 +27,13 @@ with requires_extra("bench", __name__):
     import torch
     from torch import nn
 
-    from train.checkpoint import CheckpointError
+    from train.checkpoint import system_config
     from train.data.shards import ShardWriter, Store
-    from train.prepare.features import Arrays, encode_windows, load_components, system_config
+    from train.distributed import find_device
+    from train.errors import CheckpointError
+    from train.prepare.features import Arrays, encode_windows, load_components
     from train.prepare.filters import Filters, Sample, read_clip
-    from train.prepare.shard_worker import Job, find_device, finished
+    from train.prepare.shard_worker import Job, finished
     from train.prepare.sources import Files, folder
 
 T = TypeVar("T")
@@ -122,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
     if min(args.limit, args.batch, args.threads) < 1:
         raise OptionError("--limit, --batch and --threads must be 1 or more")
     torch.set_num_threads(args.threads)
-    args.device = find_device(args.device)
+    args.device = str(find_device(args.device, 0))
     loaded = official() if args.official else load_components(args.system)
     parts = {name: part.to(args.device) for name, part in loaded.items()}
     config = system_config(parts)

@@ -19,7 +19,7 @@ import numpy as np
 import runtime
 from benchmarks.common.caching_pipeline import RememberingPipeline
 from benchmarks.common.report import command, finish, result, table
-from benchmarks.scan import TOLERANCE, Truth, against, read_truths
+from benchmarks.common.truth import TOLERANCE, Truth, against, read_truths
 from engines.backends import AUTO, PRECISIONS
 from runtime.sampling import read_budget
 from train.evaluate.bootstrap import summarise, words

@@ -12,7 +12,6 @@ object.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,19 +20,15 @@ import numpy as np
 
 import runtime
 from benchmarks.common.caching_pipeline import RememberingPipeline
-from benchmarks.common.report import command, find_clips, finish, plots_folder, result, table
+from benchmarks.common.report import command, finish, plots_folder, result, table
 from engines.backends import AUTO, PRECISIONS
-from engines.contract import FloatArray, Int32Array
-from runtime.audio import resample
+from engines.contract import Int32Array
 from runtime.decode import SCHEDULES
-from runtime.video import Video
 from train.evaluate.bootstrap import summarise, words
 from train.extras import requires_extra
-from train.metrics.onsets import RATE, Floats, lift_of_onsets, onset_f1
 
 with requires_extra("bench", __name__):
-    from benchmarks.scenes.measure import TOLERANCE, detect, peak_rms
-    from train.prepare.folder import clip_sound
+    from benchmarks.common.truth import TOLERANCE, Truth, against, read_truths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +44,6 @@ VALUES: dict[str, tuple[Value, ...]] = {  # the paper's ranges, and of what it d
     "schedule": tuple(SCHEDULES),
 }
 KINDS: dict[str, Callable[[str], Value]] = {"steps": int, "candidates": int, "schedule": str}  # all others: float
-SILENT_TRACK, SILENT_SOUND = -60.0, -50.0  # dBFS of the loudest 50 ms, below which it counts as silent
 FIGURES = {  # name -> how a table shows it
     "f1": ".3f",
     "lift": "+.3f",
@@ -63,41 +57,6 @@ FIGURES = {  # name -> how a table shows it
     "loudness": "+.1f",
     "stays_silent": ".2f",
 }
-
-
-@dataclass(frozen=True)
-class Truth:
-    """A clip and its true track [L] at 16 kHz, with the onsets (s) found in it."""
-
-    path: Path
-    audio: FloatArray
-    onsets: Floats
-
-    @property
-    def silent(self) -> bool:
-        return peak_rms(self.audio, RATE) < SILENT_TRACK
-
-
-def read_truths(folder: Path, limit: int) -> list[Truth]:
-    """Clips with ID.flac, ID.wav or a sound track; others are named on stderr. Raises OptionError if none is left."""
-    truths = []
-    for path in find_clips(folder, limit):
-        try:
-            with Video(path) as video:
-                start = float(video.start)
-            audio = clip_sound(path, start, RATE)
-        except runtime.MediaError as error:
-            print(f"skipped {path.name}: {error}", file=sys.stderr)
-            continue
-        truths.append(Truth(path, audio, np.asarray(detect(audio))))
-    if not truths:
-        raise runtime.OptionError(f"no video in {folder} has a true sound to compare with; add ID.flac or ID.wav")
-    return truths
-
-
-def level(audio: FloatArray) -> float:
-    """RMS in dBFS, not below -100."""
-    return float(10 * np.log10(np.square(audio, dtype=np.float64).mean() + 1e-10))
 
 
 def token_statistics(codes: Int32Array) -> dict[str, float]:
@@ -120,20 +79,6 @@ def measure(
     row = {"seconds": float(np.mean([s.wall for s in spent])), "cpu_seconds": float(np.mean([s.cpu for s in spent]))}
     codes = np.stack([take.codes for take in takes])
     return row | token_statistics(codes) | against(truth, takes), codes
-
-
-def against(truth: Truth, takes: list[runtime.Take]) -> dict[str, float]:
-    """How takes sound beside the true track."""
-    if truth.silent:
-        loudest = [peak_rms(take.audio, take.sample_rate) for take in takes]
-        return {"stays_silent": float(np.mean([peak < SILENT_SOUND for peak in loudest]))}
-    sounds = [resample(take.audio, take.sample_rate, RATE) for take in takes]
-    row = {"loudness": float(np.mean([level(sound) for sound in sounds])) - level(truth.audio)}
-    if len(truth.onsets):
-        found, seconds = [np.asarray(detect(sound)) for sound in sounds], len(truth.audio) / RATE
-        row["f1"] = float(np.mean([onset_f1(truth.onsets, times, TOLERANCE).f1 for times in found]))
-        row["lift"] = float(np.mean([lift_of_onsets(truth.onsets, times, seconds)["lift"] for times in found]))
-    return row
 
 
 def scan(

@@ -31,8 +31,8 @@ with requires_extra("bench", __name__):
     import torch
     from torch import Tensor
 
+    from train.data.clip_files import clip_sound
     from train.models.scav import distances, pooled
-    from train.prepare.folder import clip_sound
 
 MOMENTS = 4
 MEASURES = ("sound_r1", "video_r1", "moment")

@@ -38,7 +38,7 @@ from train.extras import requires_extra
 from train.metrics.onsets import FRAME_RATE, RATE, lift_of_onsets, onset_scores, onset_strength, pick_onsets
 
 with requires_extra("bench", __name__):
-    from train.prepare.folder import clip_events, clip_sound
+    from train.data.clip_files import clip_events, clip_sound
 
 if TYPE_CHECKING:
     from train.evaluate.plots import Strip

@@ -1,53 +1,19 @@
 """`python -m export CHECKPOINT OUT/`: a system's weights become a bundle of ONNX graphs, verified before it is written.
 
-The bundle is built in a temporary folder beside OUT and moved there at the end: OUT is either whole or not there. The
-exit code is a verdict: 0 when every graph agrees with torch within its limits.
+The exit code is a verdict: 0 when every graph agrees with torch within its limits.
 """
 
 import argparse
 import logging
-import os
-import shutil
 import sys
-import tempfile
-from dataclasses import dataclass, replace
-from importlib.metadata import version
-from math import isfinite
 from pathlib import Path
 
 from engines.base import MaskVATError
-from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, graphs
-from engines.manifest import BundleFile, Manifest, Weights, sha256
-from engines.ort import OrtEngine
-from engines.selftest import summarise
-from export import ExportError
 from train.extras import requires_extra
 
 with requires_extra("export", __name__):
-    from torch import nn
-
-    from export.graphs import check_agreement, graph_modules
-    from export.int8 import quantise
-    from export.onnx_export import export_graph, save, store_half
-    from export.verify import Parity, verify
-    from train.checkpoint import COMPONENTS, CheckpointError, load, read_meta
-
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
-Files = dict[str, BundleFile]
-log = logging.getLogger("export")
-
-
-@dataclass(frozen=True)
-class Options:
-    """One export."""
-
-    checkpoint: Path
-    out: Path
-    precision: str = "fp16"
-    int8: bool = False
-    name: str = ""
-    overwrite: bool = False
-    keep: bool = False
+    from export.bundle import Options, log, run
+    from train.errors import CheckpointError
 
 
 def parse(argv: list[str] | None) -> Options:
@@ -65,141 +31,6 @@ def parse(argv: list[str] | None) -> Options:
 
 
 # ---------------------------------------------------------------- what goes in
-def load_components(folder: Path) -> dict[str, nn.Module]:
-    """Every component of a system. Raises ExportError where one is missing."""
-    if not (folder / "meta.json").is_file():
-        raise ExportError(f"{folder} is no checkpoint: it has no meta.json; give the folder that training wrote")
-    missing = [name for name in COMPONENTS if name not in read_meta(folder)["components"]]
-    if missing:
-        raise ExportError(f"{folder} lacks the components {', '.join(missing)}; train or import them into it first")
-    return {name: load(folder, name) for name in COMPONENTS}
-
-
-def provenance(folder: Path) -> tuple[Weights, ...]:
-    """meta.json's statements about the weights, in the manifest's words."""
-    entries = {name: meta["provenance"] for name, meta in read_meta(folder)["components"].items() if name in COMPONENTS}
-    return tuple(
-        Weights(
-            role=role,
-            name=str(p["name"]),
-            trained=bool(p["trained"]),
-            licence=str(p["code_licence"]),
-            data_licence=str(p["data_licence"]),
-            origin=str(p["origin"]),
-        )
-        for role, p in entries.items()
-    )
-
-
-def check_out(options: Options) -> None:
-    """OUT must be free, or a bundle that may be replaced: never any other folder."""
-    out = options.out
-    if not out.exists():
-        return
-    if not options.overwrite:
-        raise ExportError(f"{out} exists; choose another folder, or replace it with --overwrite")
-    if not out.is_dir() or (any(out.iterdir()) and not (out / "manifest.json").is_file()):
-        raise ExportError(f"{out} is not a bundle, so --overwrite leaves it alone; choose another folder")
-
-
-# ---------------------------------------------------------------- the bundle
-def write_graphs(options: Options, modules: dict[str, nn.Module], graph_table: dict[str, Graph], folder: Path) -> Files:
-    """Export every graph into `folder`; returns the manifest's entries, int8 after the others of its graph."""
-    files: Files = {}
-    for name, graph in graph_table.items():
-        log.info("exporting %s", name)
-        model = export_graph(modules[name], graph)
-        variants = [(f"{name}.onnx", options.precision, model)]
-        if options.int8 and name == "step":
-            variants.append((f"{name}.int8.onnx", "int8", quantise(model)))
-        if options.precision == "fp16":
-            store_half(model, name)
-        for file, precision, content in variants:
-            for i, path in enumerate(save(content, folder / file)):
-                files[path.name] = BundleFile(name if i == 0 else "", precision, path.stat().st_size, sha256(path))
-    return files
-
-
-def parity_table(files: Files, parities: dict[str, Parity]) -> dict[str, dict[str, object]]:
-    """The manifest's `parity`: graph -> precision -> numbers; JSON knows no infinity, so that is null."""
-    table: dict[str, dict[str, object]] = {}
-    for file, parity in parities.items():
-        numbers = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in parity.numbers.items()}
-        table.setdefault(files[file].graph, {})[files[file].precision] = numbers
-    return table
-
-
-def report(files: Files, parities: dict[str, Parity]) -> str:
-    """graph / file / MB / parity / verdict, one line per file."""
-    lines = [f"{'graph':14} {'file':22} {'MB':>8}  {'parity':56} verdict"]
-    for file, entry in files.items():
-        parity = parities.get(file)
-        numbers = {} if parity is None else {k: v for k, v in parity.numbers.items() if isinstance(v, float)}
-        text = ", ".join(f"{k} {v:.4f}" if k.endswith("equal") else f"{k} {v:.1e}" for k, v in numbers.items())
-        verdict = "" if parity is None else "; ".join(parity.failures) or "ok"
-        lines.append(f"{entry.graph:14} {file:22} {entry.bytes / 1e6:8.2f}  {text:56} {verdict}")
-    return "\n".join(lines)
-
-
-def place(folder: Path, options: Options) -> None:
-    """Move the finished folder to OUT, and an old bundle out of its way first."""
-    out = options.out
-    if not out.exists():
-        os.replace(folder, out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-    os.replace(out, old / out.name)
-    try:
-        os.replace(folder, out)
-    except OSError:
-        os.replace(old / out.name, out)
-        raise
-    finally:
-        shutil.rmtree(old)
-
-
-def bundle_config(components: dict[str, nn.Module]) -> ModelConfig:
-    """The transformer's, with how far the sync encoder looks: no matter of training, so no checkpoint knows it."""
-    return replace(components["maskvat"].config, sync_context=components["sync_encoder"].context)
-
-
-def build(options: Options, components: dict[str, nn.Module], folder: Path) -> dict[str, Parity]:
-    """Write graphs and manifest into `folder`, verify them, and print the table."""
-    config = bundle_config(components)
-    table = graphs(config)
-    files = write_graphs(options, graph_modules(components, fold=True), table, folder)
-    log.info("verifying")
-    parities = verify(folder, files, config, graph_modules(components))
-    engines = {file: OrtEngine(folder / file, table[e.graph], "cpu") for file, e in files.items() if e.graph}
-    Manifest(
-        name=options.name or options.out.resolve().name,
-        config=config,
-        files=files,
-        built_with={p: version(p) for p in PACKAGES} | {"opset": OPSET, "ir_version": IR_VERSION},
-        parity=parity_table(files, parities),
-        self_test=summarise(engines, config),
-        weights=provenance(options.checkpoint),
-    ).save(folder)
-    Manifest.load(folder)  # what was written is what will be read
-    print(report(files, parities))
-    return parities
-
-
-def run(options: Options) -> bool:
-    """Export, verify, report; True when every limit holds. The bundle is put at OUT then, or with `keep`."""
-    check_out(options)
-    components = load_components(options.checkpoint)
-    check_agreement(components)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{options.out.name}.part-", dir=options.out.parent))
-    try:
-        folder.chmod(0o755)  # mkdtemp makes it private
-        good = not any(p.failures for p in build(options, components, folder).values())
-        if good or options.keep:
-            place(folder, options)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return good
 
 
 def main(argv: list[str] | None = None) -> int:

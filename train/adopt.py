@@ -16,13 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.audio import MediaError
+from runtime.errors import MediaError
 from train.extras import requires_extra
 
 with requires_extra("train", __name__):
     from torch import nn
 
-    from train.checkpoint import CheckpointError, save
+    from train.checkpoint import save
+    from train.errors import CheckpointError
     from train.models.beats import BEATs
     from train.models.clip_image import CLIP
     from train.models.dac import DAC

@@ -6,6 +6,7 @@ from `config`; `provenance` says where the weights come from and under which lic
 
 import importlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import reduce
 from pathlib import Path
@@ -15,7 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from engines.contract import ModelConfig
 from runtime.audio import replacing
+from train.errors import CheckpointError
 from train.models.loading import file_sha256
 
 KINDS = {  # kind -> class; each class has `.config` (a dataclass) and `from_config(dict)`
@@ -29,11 +32,13 @@ KINDS = {  # kind -> class; each class has `.config` (a dataclass) and `from_con
     "scav": "train.models.scav:SCAV",
 }
 COMPONENTS = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
+USED = {  # component -> the prepared array that it makes
+    "codec": "codes",
+    "frame_encoder": "clip_features",
+    "sync_encoder": "sync_features",
+    "audio_encoder": "audio_features",
+}
 PROVENANCE = ("name", "code_licence", "data_licence", "origin", "trained")  # every component states these
-
-
-class CheckpointError(Exception):
-    """A system folder is incomplete, altered, or does not fit the code."""
 
 
 def resolve(reference: str) -> Any:
@@ -122,3 +127,21 @@ def load(folder: Path | str, name: str, device: str = "cpu") -> nn.Module:
     except (RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{name} in {folder} does not fit this version of {entry['kind']}: {error}") from error
     return module.to(torch.device(device)).eval()
+
+
+def system_config(components: Mapping[str, nn.Module], **options: Any) -> ModelConfig:
+    """The contract's sizes for these components. What they are overrides `options` (design, transformer sizes, ...)."""
+    facts: dict[str, Any] = {}
+    if codec := components.get("codec"):
+        books, size, latent = codec.embedding_table().shape
+        facts |= {"n_codebooks": books, "codebook_size": size, "codec_latent": latent, "codec_context": codec.context}
+        facts |= {"sample_rate": codec.config.sample_rate, "hop_length": codec.config.hop_length}
+    for name, role, fields in (
+        ("clip", "frame_encoder", ("resize", "size", "dim")),
+        ("sync", "sync_encoder", ("fps", "resize", "size", "dim", "stride", "offset")),
+        ("audio", "audio_encoder", ("dim",)),
+        ("scav", "scav", ("dim",)),
+    ):
+        if module := components.get(role):
+            facts |= {f"{name}_{field}": getattr(module, field) for field in fields}
+    return ModelConfig(**(options | facts))

@@ -18,7 +18,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from train.recipe import NATURAL, Ranges, RecipeError
+from runtime.errors import OptionError
+from train.errors import RecipeError
+from train.recipe import NATURAL, Ranges
 
 T = TypeVar("T")
 STRATEGIES = ("ddp", "fsdp")
@@ -43,6 +45,19 @@ def processes() -> Iterator[None]:
 def local_rank() -> int:
     """Which process of this machine this is: the index of its device."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def find_device(name: str, index: int) -> torch.device:
+    """The device of this name; "auto" gives process `index` of this machine a CUDA device of its own, or the CPU.
+
+    Raises OptionError when the machine has no such device.
+    """
+    cards = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
+    if name not in ("auto", "cpu", *cards):
+        raise OptionError(f"there is no device {name!r} here; choose from {', '.join(('auto', 'cpu', *cards))}")
+    if name == "auto":
+        return torch.device("cuda", index % (len(cards) - 1)) if cards else torch.device("cpu")
+    return torch.device(name)
 
 
 def rank() -> int:

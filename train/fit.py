@@ -14,15 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runtime.audio import MediaError, OptionError
+from runtime.errors import MediaError, OptionError
+from train.errors import RecipeError
 from train.extras import requires_extra
-from train.recipe import RecipeError, defaults_of, options_from
+from train.recipe import defaults_of, options_from
 
 with requires_extra("train", __name__):
-    from train.checkpoint import CheckpointError, resolve, write_json
-    from train.data.shards import ShardError
+    from train.checkpoint import resolve, write_json
     from train.distributed import barrier, processes, rank, world
-    from train.loop.trainer import LoopConfig, PartsTask, Task, TrainingError, describe, fit
+    from train.errors import CheckpointError, ShardError, TrainingError
+    from train.loop.trainer import LoopConfig, PartsTask, Task, describe, fit
     from train.models.loading import WeightsError
 
 TASKS = {  # name -> factory(options: dict, seed: int) -> Task

@@ -5,6 +5,8 @@ from math import inf, isfinite
 from types import NoneType, UnionType
 from typing import Any, get_args, get_type_hints
 
+from train.errors import RecipeError
+
 NOT_STATED = "not stated"
 
 
@@ -27,10 +29,6 @@ class Range:
 
 COUNT, NATURAL, POSITIVE, SHARE = Range(1), Range(0), Range(0, above=True), Range(0, 1)
 Ranges = dict[str, Range]  # RANGES of a class of options, by field; those of its bases hold, too
-
-
-class RecipeError(Exception):
-    """A recipe, or an option that changes it, is not understood."""
 
 
 @dataclass(frozen=True, kw_only=True)

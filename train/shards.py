@@ -7,7 +7,8 @@ from train.extras import requires_extra
 
 with requires_extra("train", __name__):
     from train.data.shards import SPLITS, check
-    from train.data.storage import ShardError, Store
+    from train.data.storage import Store
+    from train.errors import ShardError
 
 
 def main(arguments: list[str] | None = None) -> int:

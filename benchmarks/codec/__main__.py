@@ -10,7 +10,7 @@ from benchmarks.codec.measure import BITRATES, RATE, SECONDS, BundleCodec, Round
 from benchmarks.common.report import command, finish, plots_folder, result, table
 from engines.contract import FloatArray
 from runtime.bundle import Bundle
-from train import checkpoint
+from train.errors import CheckpointError
 from train.evaluate.bootstrap import words
 from train.evaluate.codec import Codec, SystemCodec
 from train.tasks.codec_data import Pool, PoolError, read_pool
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.bundle and args.system:
         parser.error("give a bundle or --system, not both")
-    return command(run, args, checkpoint.CheckpointError)
+    return command(run, args, CheckpointError)
 
 
 if __name__ == "__main__":

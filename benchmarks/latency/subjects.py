@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RANDOM = ("mini", "small", "base")  # sizes that are made here
 ROOT = Path(__file__).resolve().parent.parent
-MAKERS = ("benchmarks/latency/subjects.py", "engines/contract.py", "train/models/maskvat.py", "export/__main__.py",
+MAKERS = ("benchmarks/latency/subjects.py", "engines/contract.py", "train/models/maskvat.py", "export/bundle.py",
           "export/graphs.py", "export/onnx_export.py", "export/quantise.py", "export/step.py")  # fmt: skip
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers")
 SPREAD = 0.02  # of random modulations, which a fresh network has at zero
@@ -164,7 +164,7 @@ def write_random(size: str, folder: Path) -> None:
 
 def export_system(system: Path, name: str, folder: Path) -> None:
     """Every graph in fp32, the step also in int8, without the parity run of `python -m export`."""
-    from export.__main__ import Options, bundle_config, load_components, provenance, write_graphs
+    from export.bundle import Options, bundle_config, load_components, provenance, write_graphs
     from export.graphs import check_agreement, graph_modules
 
     components = load_components(system)
@@ -179,7 +179,7 @@ def exported(system: Path, name: str, cache: Path) -> Path:
     """The bundle of a system folder, from the cache or made now. Raises OptionError where it cannot be exported."""
     try:
         with requires_extra("export", __name__):
-            from train.checkpoint import CheckpointError
+            from train.errors import CheckpointError
     except ModuleNotFoundError as error:
         raise OptionError(f"the system {system} cannot be exported: {error}") from error
     try:

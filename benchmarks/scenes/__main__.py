@@ -9,8 +9,9 @@ from typing import Any
 import runtime
 from benchmarks.common.pairing import add_options, check_options, compared, sampling_options
 from benchmarks.common.report import command, find_clips, finish, plots_folder, result
+from benchmarks.common.truth import TOLERANCE
 from benchmarks.scenes import materials
-from benchmarks.scenes.measure import TOLERANCE, Bundled, run_clips
+from benchmarks.scenes.measure import Bundled, run_clips
 from benchmarks.scenes.tables import print_tables, summary
 
 

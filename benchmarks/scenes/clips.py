@@ -10,8 +10,8 @@ import numpy as np
 from engines.contract import FloatArray
 from runtime.errors import MediaError
 from runtime.video import Video
+from train.data.clip_files import clip_sound
 from train.metrics.onsets import RATE, Floats, onset_strength, pick_onsets
-from train.prepare.folder import clip_sound
 
 
 @dataclass(frozen=True)

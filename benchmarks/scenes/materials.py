@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from train.metrics.onsets import HOP, RATE, WINDOW, mel_bank
 from train.synthetic.recordings import RATE as SOUND_RATE
-from train.synthetic.recordings import group_of, reshape, split_files
+from train.synthetic.recordings import reshape
 from train.synthetic.scenes.sound import SCENE_GROUPS
+from train.synthetic.splits import group_of, split_files
 from train.tasks.codec_data import Pool, PoolError, read_pool, reverberate
 
 Floats = NDArray[np.floating]

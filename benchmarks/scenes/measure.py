@@ -16,12 +16,13 @@ import numpy as np
 
 import runtime
 from benchmarks.common.pairing import sampling_options
+from benchmarks.common.truth import TOLERANCE, detect, peak_rms
 from benchmarks.scenes import materials
 from engines.contract import FloatArray
 from runtime.audio import resample
 from train.evaluate.frame_difference import frame_difference
 from train.extras import requires_extra
-from train.metrics.onsets import RATE, chance_f1, onset_f1, onset_strength, pick_onsets
+from train.metrics.onsets import RATE, chance_f1, onset_f1
 
 with requires_extra("bench", __name__):
     from benchmarks.scenes.clips import SceneClip, read_clip
@@ -29,21 +30,7 @@ with requires_extra("bench", __name__):
 if TYPE_CHECKING:
     from train.evaluate.plots import Strip
 
-TOLERANCE = 0.05  # seconds
-LOUDNESS_WINDOW = 0.05  # seconds
 SHEET = 24  # clips on the contact sheet
-
-
-def peak_rms(audio: FloatArray, rate: int) -> float:
-    """dBFS of the loudest 50 ms."""
-    width = min(len(audio), round(LOUDNESS_WINDOW * rate))
-    total = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
-    return float(10 * np.log10(max((total[width:] - total[:-width]).max() / width, 0) + 1e-18))
-
-
-def detect(audio: FloatArray) -> np.ndarray:
-    """Onset times (s) of [L] at 16 kHz."""
-    return pick_onsets(onset_strength(audio))
 
 
 def heard(clip: SceneClip, sound: FloatArray, onsets: np.ndarray, judge: materials.Classifier) -> list[dict[str, str]]:

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from benchmarks import fit as bench
 from engines.contract import ModelConfig
 from tests.support.prepared import write_prepared
-from train.loop.flops import forward_flops, gemm_peak
+from train.loop.flops import gemm_peak
+from train.models.flops import forward_flops
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 

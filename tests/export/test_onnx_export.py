@@ -33,6 +33,7 @@ from engines.manifest import MINI, Manifest
 from engines.ort import OrtEngine
 from export import ExportError, onnx_export, verify
 from export import __main__ as cli
+from export import bundle as builder
 from export.graphs import check_agreement, graph_modules
 from export.onnx_export import check_signature, export_graph, save, store_half
 from export.verify import LIMITS, Trial, code_agreement
@@ -73,7 +74,7 @@ def bundle(system: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The whole system through the command, in fp32 and int8."""
     out = tmp_path_factory.mktemp("export") / "bundle"
     assert cli.main([str(system), str(out), "--precision", "fp32", "--int8", "--name", "tiny"]) == 0
-    components = cli.load_components(system)
+    components = builder.load_components(system)
     return Exported(components["maskvat"].config, graph_modules(components), out)
 
 
@@ -368,16 +369,16 @@ def test_the_bundle_is_whole(bundle: Exported) -> None:
 def reuse(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     """The command takes the files of `source` instead of exporting again."""
 
-    def copy(_options: object, _modules: object, _graphs: object, folder: Path) -> cli.Files:
+    def copy(_options: object, _modules: object, _graphs: object, folder: Path) -> builder.Files:
         manifest = Manifest.read(source)
         for name in manifest.files:
             shutil.copy(source / name, folder / name)
         return {
-            name: replace(entry, bytes=(folder / name).stat().st_size, sha256=cli.sha256(folder / name))
+            name: replace(entry, bytes=(folder / name).stat().st_size, sha256=builder.sha256(folder / name))
             for name, entry in manifest.files.items()
         }
 
-    monkeypatch.setattr(cli, "write_graphs", copy)
+    monkeypatch.setattr(builder, "write_graphs", copy)
 
 
 def test_a_wrong_graph_fails_the_export(
@@ -408,7 +409,7 @@ def test_overwrite_replaces_only_bundles(
     system: Path, bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reuse(monkeypatch, bundle.folder)
-    monkeypatch.setattr(cli, "verify", lambda *_: {})  # what it measures is tested above
+    monkeypatch.setattr(builder, "verify", lambda *_: {})  # what it measures is tested above
     out = tmp_path / "out"
     out.mkdir()
     (out / "diary.txt").write_text("mine")

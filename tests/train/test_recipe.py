@@ -8,8 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from train import fit
+from train.errors import RecipeError
 from train.loop.trainer import LoopConfig
-from train.recipe import POSITIVE, SHARE, Range, RecipeError, options_from
+from train.recipe import POSITIVE, SHARE, Range, options_from
 from train.tasks.codec import CodecOptions
 from train.tasks.maskvat import MaskVATOptions
 from train.tasks.scav import ScavPreparedOptions

@@ -17,9 +17,9 @@ from torch import Tensor
 from engines.contract import ModelConfig
 from train.data.batch import Batch, token_mask
 from train.data.sample_order import Row
-from train.data.shards import ShardError, ShardSet
+from train.data.shards import ShardSet
 from train.distributed import largest
-from train.recipe import RecipeError
+from train.errors import RecipeError, ShardError
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = ("codes", "clip_features", "sync_features", "audio_features")

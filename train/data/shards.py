@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from train.extras import requires_extra
 
 with requires_extra("train", __name__):
-    from train.data.storage import ShardError, Store
+    from train.data.storage import Store
+    from train.errors import ShardError
 
 FORMAT = 1  # rises when the files' layout or an array's meaning changes
 SPLITS = ("train", "validation", "test")

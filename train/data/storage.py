@@ -12,10 +12,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from runtime.audio import replacing
-
-
-class ShardError(ValueError):
-    """Shards that are absent, unfinished, damaged or of another format."""
+from train.errors import ShardError
 
 
 class Store:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from runtime.audio import OptionError, pcm16
+from runtime.audio import pcm16
+from runtime.errors import OptionError
 from train import checkpoint
 from train.extras import requires_extra
 from train.metrics import Sound

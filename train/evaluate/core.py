@@ -17,13 +17,13 @@ from typing import Any
 import av
 import numpy as np
 
-from runtime.audio import MediaError, OptionError
+from runtime.errors import MediaError, OptionError
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
     import torch
 
-    from train.checkpoint import CheckpointError
+    from train.errors import CheckpointError
     from train.evaluate.avbench import AVBenchmark
     from train.evaluate.codec import Codec, load_codec, reconstruct, row_name
     from train.evaluate.files import SHORTEST, Folder, Problem, fit, read_list, read_sound, scan, scan_systems

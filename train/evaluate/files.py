@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtime.audio import MediaError, OptionError, open_media, read_audio
+from runtime.audio import open_media, read_audio
+from runtime.errors import MediaError, OptionError
 from runtime.video import Video
+from train.data.clip_files import VIDEOS, clip_sound
 from train.metrics import Sound
 from train.prepare import clip_lists
-from train.prepare.features import VIDEOS, clip_sound
 
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
 RATE = 44100  # every sound is read at this rate once, and resampled from it for what needs another

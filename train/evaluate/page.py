@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from runtime.audio import MediaError, replacing
+from runtime.audio import replacing
+from runtime.errors import MediaError
 from train.evaluate.files import RATE
 from train.evaluate.frame_difference import frame_difference
 from train.evaluate.playable import write_playable

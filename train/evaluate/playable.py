@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from runtime import mux
-from runtime.audio import MediaError, write_wav
+from runtime.audio import write_wav
+from runtime.errors import MediaError
 from train.metrics import Sound
 
 

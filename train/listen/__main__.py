@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.audio import MediaError, OptionError, replacing
+from runtime.audio import replacing
+from runtime.errors import MediaError, OptionError
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):

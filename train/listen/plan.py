@@ -13,7 +13,8 @@ from zlib import crc32
 import numpy as np
 
 from runtime import mux
-from runtime.audio import MediaError, OptionError, open_media, resample
+from runtime.audio import open_media, resample
+from runtime.errors import MediaError, OptionError
 from train.checkpoint import write_json
 from train.evaluate.core import Evaluation
 from train.evaluate.page import Clip

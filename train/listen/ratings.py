@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runtime.audio import OptionError
+from runtime.errors import OptionError
 from train.evaluate.bootstrap import crossed_interval
 from train.evaluate.report import number
 from train.listen.plan import FULL, LOW, SECTIONS, Item, ListeningTest

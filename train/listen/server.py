@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from runtime.audio import OptionError
+from runtime.errors import OptionError
 from train.listen.plan import SECTIONS, ListeningTest
 from train.listen.ratings import Ratings, check_listener
 

@@ -8,10 +8,6 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from engines.contract import ModelConfig, condition_indices
-from train.models.maskvat import MaskVAT
 
 SIZES = {"cuda": (2048, 4096, 8192), "cpu": (512, 1024)}  # of square matrices
 REPEATS = 5
@@ -25,18 +21,6 @@ class Cost:
     flops: float  # additions and multiplications
     device: torch.device  # of this process
     dtype: torch.dtype  # of matrix products
-
-
-def forward_flops(config: ModelConfig, n_tokens: int) -> float:
-    """Operations of one example's forward pass, counted by PyTorch on a network without memory (device "meta")."""
-    n_clip, n_sync = config.n_clip(n_tokens), config.n_sync(n_tokens)
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        indices = condition_indices(config, n_tokens, n_clip, n_sync)
-        gathers = {name: torch.empty(len(index), dtype=torch.long) for name, index in indices.items()}
-        codes = torch.empty(1, config.n_codebooks, n_tokens, dtype=torch.long)
-        clip, sync = torch.empty(1, n_clip, config.clip_dim), torch.empty(1, n_sync, config.sync_dim)
-        MaskVAT(config)(codes, clip, sync, gathers)
-    return float(counter.get_total_flops())
 
 
 def gemm_peak(device: torch.device, dtype: torch.dtype) -> float:

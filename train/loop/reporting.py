@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,6 @@ from tqdm import tqdm
 from train.distributed import rank, world
 from train.extras import requires_extra
 from train.loop.flops import Cost, gemm_peak
-from train.loop.tensorboard_images import onset_strip, spectrogram, stacked
 
 RECENT = 20  # steps that speed is the mean of
 SHOWN = ("loss", "tokens_per_second", "mfu")  # on the bar, beside its own ETA
@@ -30,6 +29,7 @@ class Sample:
     generated: NDArray[np.float32]
     reference: NDArray[np.float32]
     rate: int
+    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # [height, width, 3] by name
 
 
 class Lengths(Protocol):
@@ -115,15 +115,12 @@ class Reports:
             self.board.flush()
 
     def samples(self, samples: list[Sample], step: int) -> None:
-        """Sound, spectrograms and onset strips in TensorBoard: the generated one above the true one."""
+        """Sound and pictures in TensorBoard."""
         if self.board is None:
             return
         for sample in samples:
-            both = (sample.generated, sample.reference)
-            spectrograms = stacked([spectrogram(audio) for audio in both])
-            strips = stacked([onset_strip(audio, sample.rate) for audio in both])
-            for name, picture in (("spectrograms", spectrograms), ("onsets", strips)):
+            for name, picture in sample.pictures.items():
                 self.board.add_image(f"{sample.name}/{name}", picture, step, dataformats="HWC")
-            for name, audio in zip(("generated", "reference"), both, strict=True):
+            for name, audio in (("generated", sample.generated), ("reference", sample.reference)):
                 self.board.add_audio(f"{sample.name}/{name}", audio[None], step, sample_rate=sample.rate)
         self.board.flush()

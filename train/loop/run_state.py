@@ -20,11 +20,8 @@ from torch import Tensor, nn
 
 from train.checkpoint import write_json, write_tensors
 from train.distributed import barrier, rank, to_full, to_sharded
+from train.errors import TrainingError
 from train.loop.ema import Average
-
-
-class TrainingError(Exception):
-    """Training cannot go on."""
 
 
 @dataclass

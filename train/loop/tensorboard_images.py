@@ -3,9 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio import resample
-from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
-
 Picture = NDArray[np.uint8]
 Sound = NDArray[np.float32]
 
@@ -27,12 +24,11 @@ def spectrogram(audio: Sound) -> Picture:
     return coloured(1 + decibels / RANGE)
 
 
-def onset_strip(audio: Sound, rate: int) -> Picture:
-    """Onset strength of audio [L] as grey, 10 ms a column, with a red line at every onset."""
-    strength = onset_strength(resample(audio, rate, RATE))
+def onset_strip(strength: Sound, onsets: NDArray[np.integer]) -> Picture:
+    """Onset strength [frames] as grey, a frame a column, with a red line at every onset (frame numbers)."""
     grey = 255 * (1 - strength / max(strength.max(), 1e-9))
     strip = np.repeat(np.repeat(grey[None, :, None], STRIP, axis=0), 3, axis=2)
-    strip[:, np.round(pick_onsets(strength) * FRAME_RATE).astype(int)] = (220, 30, 30)
+    strip[:, onsets] = (220, 30, 30)
     return strip.astype(np.uint8)
 
 

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from train.distributed import largest, rank, to_full, world
+from train.errors import TrainingError
 from train.loop.ema import Average
 from train.loop.reporting import Reports, Sample
-from train.loop.run_state import Run, TrainingError, load_best, load_state, save_best, save_state
+from train.loop.run_state import Run, load_best, load_state, save_best, save_state
 from train.recipe import COUNT, NATURAL, POSITIVE, Ranges, check
 
 EXPLODED, PATIENCE = 100, 50  # a loss above so many medians, for so many steps, is divergence

@@ -10,8 +10,7 @@ from train.extras import requires_extra
 with requires_extra("train", __name__):
     import torch
 
-    from train.checkpoint import CheckpointError
-    from train.data.storage import ShardError
+    from train.errors import CheckpointError, ShardError
     from train.models.loading import WeightsError
     from train.prepare.folder import find_clips, prepare_features, prepare_frames, skip
     from train.prepare.options import add_options, complete

@@ -1,6 +1,5 @@
 """Reading a clip's windows, and the features of its frames and sound."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,40 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engines.contract import ModelConfig
-from runtime.audio import open_media, read_audio, resample
-from runtime.video import FrameGrid, MediaError, Video
-from train.checkpoint import load, read_meta
+from runtime.audio import resample
+from runtime.video import FrameGrid, Video
+from train.checkpoint import USED, load, read_meta
 
 Arrays = dict[str, NDArray[Any]]
 Frames = NDArray[np.uint8]
-VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
-BAD = (MediaError, ValueError, KeyError, OSError)  # what a file that cannot be used raises
-USED = {  # component -> the array that it makes
-    "codec": "codes",
-    "frame_encoder": "clip_features",
-    "sync_encoder": "sync_features",
-    "audio_encoder": "audio_features",
-}
 FRAME_BATCH = 16  # frames encoded at once
 SHORTEST = 1.0  # seconds
-
-
-def system_config(components: Mapping[str, nn.Module], **options: Any) -> ModelConfig:
-    """The contract's sizes for these components. What they are overrides `options` (design, transformer sizes, ...)."""
-    facts: dict[str, Any] = {}
-    if codec := components.get("codec"):
-        books, size, latent = codec.embedding_table().shape
-        facts |= {"n_codebooks": books, "codebook_size": size, "codec_latent": latent, "codec_context": codec.context}
-        facts |= {"sample_rate": codec.config.sample_rate, "hop_length": codec.config.hop_length}
-    for name, role, fields in (
-        ("clip", "frame_encoder", ("resize", "size", "dim")),
-        ("sync", "sync_encoder", ("fps", "resize", "size", "dim", "stride", "offset")),
-        ("audio", "audio_encoder", ("dim",)),
-        ("scav", "scav", ("dim",)),
-    ):
-        if module := components.get(role):
-            facts |= {f"{name}_{field}": getattr(module, field) for field in fields}
-    return ModelConfig(**(options | facts))
 
 
 def load_components(folder: Path) -> dict[str, nn.Module]:
@@ -89,42 +62,6 @@ def video_windows(video: Video, config: ModelConfig, begin: float = 0.0) -> Iter
             done += 1
     if all(buffers) and (not done or all(len(b) >= n for b, n in zip(buffers, advance, strict=True))):
         yield cut()
-
-
-def clip_sound(path: Path, video_start: float, rate: int) -> NDArray[np.float32]:
-    """Sound [L] from the picture's start on: that of ID.flac or ID.wav, else the video's own."""
-    for suffix in (".flac", ".wav"):
-        if (beside := path.with_suffix(suffix)).exists():
-            return read_audio(beside, rate)
-    audio = read_audio(path, rate)
-    with open_media(path) as container:
-        stream = container.streams.audio[0]
-        late = float((stream.start_time or 0) * (stream.time_base or 0)) - video_start
-    shift = round(late * rate)
-    return np.pad(audio, (shift, 0)) if shift >= 0 else audio[-shift:]
-
-
-def clip_events(path: Path) -> NDArray[np.float32]:
-    """[E, 3]: time, end (0 for a contact), strength; none without ID.json. Raises ValueError for a bad one."""
-    label = path.with_suffix(".json")
-    if not label.exists():
-        return np.zeros((0, 3), np.float32)
-    try:
-        events = json.loads(label.read_text(encoding="utf-8"))["events"]
-        rows = [(e["time"], e.get("end", 0.0), e.get("strength", 1.0)) for e in events]
-        table = np.array(rows, np.float32).reshape(-1, 3)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{label.name} is no table of events ({error!r}); make it again") from error
-    if not np.isfinite(table).all():
-        raise ValueError(f"{label.name} has times or strengths that are not numbers; make it again")
-    return table
-
-
-def events_inside(events: NDArray[np.float32], begin: float, size: float) -> NDArray[np.float32]:
-    """The events of a window of `size` seconds, in its own time; an end of 0 stays."""
-    local = events[(events[:, 0] >= begin) & (events[:, 0] < begin + size)]
-    local[:, :2] -= np.where(local[:, :2] > 0, np.float32(begin), 0)
-    return local
 
 
 def sync_frames(clip: Path, grid: FrameGrid, seconds: float | None = None) -> Frames:

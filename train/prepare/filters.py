@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from engines.contract import ModelConfig
 from runtime.audio import open_media
-from runtime.video import MediaError, Video, picture_stream
-from train.prepare.features import BAD, Frames, Window, clip_events, clip_sound, events_inside, video_windows
+from runtime.errors import MediaError
+from runtime.video import Video, picture_stream
+from train.data.clip_files import BAD, clip_events, clip_sound, events_inside
+from train.prepare.features import Frames, Window, video_windows
 from train.prepare.sources import Clip
 
 FLOOR_DB = -200.0  # dBFS of digital silence

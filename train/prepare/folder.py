@@ -23,29 +23,18 @@ import numpy as np
 
 from engines.contract import ModelConfig
 from runtime.audio import replacing
-from runtime.video import FrameGrid, MediaError, Video
+from runtime.errors import MediaError
+from runtime.video import FrameGrid, Video
 from train.extras import requires_extra
 
 with requires_extra("train", __name__):
     from torch import nn
 
-    from train.checkpoint import CheckpointError, read_meta
+    from train.checkpoint import USED, read_meta, system_config
+    from train.data.clip_files import BAD, VIDEOS, clip_events, clip_sound, events_inside
+    from train.errors import CheckpointError
     from train.models.s3d import BUNDLED
-    from train.prepare.features import (
-        BAD,
-        SHORTEST,
-        USED,
-        VIDEOS,
-        Arrays,
-        clip_events,
-        clip_sound,
-        encode_window,
-        events_inside,
-        load_components,
-        sync_frames,
-        system_config,
-        video_windows,
-    )
+    from train.prepare.features import SHORTEST, Arrays, encode_window, load_components, sync_frames, video_windows
 
 BESIDE = (".flac", ".wav", ".json")  # what may lie beside a video of the same name
 

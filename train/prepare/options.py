@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from runtime.audio import OptionError
+from runtime.errors import OptionError
 from train.prepare.filters import Filters
 from train.prepare.shard_worker import BANDS
 from train.prepare.sources import SOURCES

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from engines.contract import ModelConfig
-from runtime.audio import MediaError, OptionError
-from train.checkpoint import CheckpointError, read_meta
-from train.data.shards import BAD, FORMAT, SPLITS, ShardError, ShardInfo, Store, unpack, write_index
+from runtime.errors import MediaError, OptionError
+from train.checkpoint import USED, read_meta, system_config
+from train.data.shards import BAD, FORMAT, SPLITS, ShardInfo, Store, unpack, write_index
+from train.errors import CheckpointError, ShardError
 from train.models.loading import file_sha256
 from train.prepare import workers
 from train.prepare.clip_lists import choose
-from train.prepare.features import USED, load_components, system_config
+from train.prepare.features import load_components
 from train.prepare.filters import UNREADABLE, Filters
 from train.prepare.shard_worker import Job, make_shard, usable
 from train.prepare.sources import SOURCES, Clip, Files, Left, rank, stratified

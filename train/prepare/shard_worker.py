@@ -12,6 +12,7 @@ from torch import nn
 
 from engines.contract import ModelConfig
 from train.data.shards import ShardInfo, ShardWriter, Store
+from train.distributed import find_device
 from train.prepare import workers
 from train.prepare.features import Arrays, Window, encode_windows, load_components
 from train.prepare.filters import Dropped, Filters, Sample, read_clip
@@ -40,14 +41,6 @@ class Job:
 def components(system: str, made_by: tuple[tuple[str, str], ...], device: str) -> dict[str, nn.Module]:
     """Loaded once per process; `made_by` is there so that other weights are loaded anew."""
     return {name: module.to(device) for name, module in load_components(Path(system)).items()}
-
-
-def find_device(name: str) -> str:
-    """auto: a CUDA device where there is one, a different one for each process of the machine."""
-    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return f"cuda:{workers.ordinal % cards}" if cards else "cpu"
-    return name
 
 
 def read_items(job: Job, clips: Sequence[Clip], careful: bool) -> Iterator[Item]:
@@ -93,7 +86,7 @@ def finished(job: Job, sample: Sample, arrays: Arrays) -> Arrays:
 def make_shard(job: Job, name: str, split: str, clips: Sequence[Clip], careful: bool = False) -> ShardInfo:
     """Write a shard; returns what it holds. One bad clip is left out with its reason."""
     torch.set_num_threads(job.threads)
-    device = find_device(job.device)
+    device = str(find_device(job.device, workers.ordinal))
     parts = components(job.system, job.made_by, device)
     with ShardWriter(Store(job.url), name, split, job.config.codebook_size) as shard:
         waiting: list[Sample] = []

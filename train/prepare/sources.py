@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.audio import MediaError
-from train.prepare.features import VIDEOS
+from runtime.errors import MediaError
+from train.data.clip_files import VIDEOS
 
 CUT = 10  # seconds of a VGGSound clip
 

@@ -11,8 +11,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
-from runtime.audio import MediaError, OptionError, replacing
-from train.synthetic.recordings import RATE, SPLITS, Floats, write_flac
+from runtime.audio import replacing
+from runtime.errors import MediaError, OptionError
+from train.synthetic.recordings import RATE, Floats, write_flac
+from train.synthetic.splits import SPLITS
 
 __all__ = ["RATE", "Clip", "ClipError", "ClipRenderer", "ClipSpec", "arguments", "make_clips", "run"]
 

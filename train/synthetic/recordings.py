@@ -1,9 +1,6 @@
 """What is heard in a made-up clip: a folder of recordings, how they are split, and how they are placed at contacts."""
 
 import csv
-import hashlib
-import re
-from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import pi
@@ -14,112 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.synthetic.events import Event
+from train.synthetic.splits import GROUPS, group_of, split_files
 
 Floats = NDArray[np.float32]
 RATE = 44100
-TEST_SHARE, VAL_SHARE = 0.14, 0.11
-LARGE_SESSION = 100  # recordings: such a collection would be most of a split
-SPLITS = ("train", "val", "test")
-SPEECH = ("speech", "hurt", "zombie", "monster", "scream", "crowd", "radio", "news", "roar", "fatigue", "humming")
-# Group -> parts of labels. A label belongs to the first group that names a part of it; other labels are not used.
-GROUPS = {
-    "clap": ("handclap", "fingerclap"),
-    "kick": ("kdrum",),
-    "hihat": ("hihat",),
-    "tom": ("tom1", "tom2", "tom3", "tom4"),
-    "snare": ("snare",),
-    "cymbal": ("crashl", "crashr", "china", "ride"),
-    "cajon": ("cajon",),
-    "boards": ("footstep_wood", "body_heel"),
-    "floor": ("footstep_concrete", "walk_t_floor", "body_stomp"),
-    "grass": ("footstep_grass", "walk_grass", "walk_t_grass"),
-    "snow": ("footstep_snow",),
-    "grating": ("walk_metal",),
-    "carpet": ("footstep_carpet", "walk_t_carpet"),
-    "chop": ("chop", "knife_slice", "small_cutting"),
-    "card": ("card_place", "card_shove", "card_slide", "book_"),
-    "chip": ("chip_lay", "chips_stack", "chips_collide"),
-    "bell": ("impact_bell",),
-    "glass": ("impact_glass", "fail_glass"),
-    "ceramic": ("ceramic", "impact_plate"),
-    "wood": ("impact_wood", "impact_plank", "fail_door_wood", "fail_wood"),
-    "stone": ("mining", "brick", "fail_concrete"),
-    "metal": ("impact_metal", "impact_tin", "fail_metal", "metal_pot", "gun_safe"),
-    "plastic": ("plastic", "impact_generic"),
-    "soft": ("impact_soft", "impact_punch", "body_belly", "chestthump", "drop_leather", "flesh_default"),
-    "ambience": ("environment", "rain"),
-}
 SMOOTH = np.array(sorted(2**a * 3**b * 5**c for a in range(27) for b in range(17) for c in range(12)))
 
 
 class PoolError(OSError):
     """A folder of sounds is missing, or cannot be used."""
-
-
-def group_of(label: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> str | None:
-    if any(part in label for part in SPEECH):
-        return None
-    return next((group for group, parts in groups.items() if any(part in label for part in parts)), None)
-
-
-def split_files(rows: list[dict[str, str]], split: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> set[str]:
-    """The recordings of a split ("train", "val" or "test").
-
-    Each group is cut by the hash of the file names: first test's share, then val's, then train's. A group of three or
-    more is heard in all; of two, one is train's and one test's; a single one is train's.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"no split {split}; there are {', '.join(SPLITS)}")
-    files: dict[str | None, list[str]] = {}
-    for row in rows:
-        files.setdefault(group_of(row["label"], groups), []).append(row["file"])
-    parts: dict[str, set[str]] = {name: set() for name in SPLITS}
-    for names in files.values():
-        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-        test = max(1, round(TEST_SHARE * len(names))) if len(names) > 1 else 0
-        val = max(1, round(VAL_SHARE * len(names))) if len(names) > 2 else 0
-        parts["test"].update(names[:test])
-        parts["val"].update(names[test : test + val])
-        parts["train"].update(names[test + val :])
-    return parts[split]
-
-
-def split_sessions(rows: list[dict[str, str]], split: str) -> set[str]:
-    """The recordings of a split of a pool whose labels are classes (rows of sounds.csv with author and source).
-
-    Pieces of one recording share the file's name before a last _N, takes of one session share author and source; all of
-    either stay together. Sessions of over LARGE_SESSION recordings are train's, and so is the last one of a class.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"no split {split}; there are {', '.join(SPLITS)}")
-    parents: dict[object, object] = {}
-
-    def root(key: object) -> object:
-        while parents.setdefault(key, key) != key:
-            key = parents[key]
-        return key
-
-    for row in rows:
-        stem = re.sub(r"_\d+$", "", row["file"].rpartition(".")[0])
-        parents[root(stem)] = root((row["author"], row["source"]))
-    sessions: dict[object, list[dict[str, str]]] = {}
-    for row in rows:
-        sessions.setdefault(root((row["author"], row["source"])), []).append(row)
-    left = Counter(label for session in sessions.values() for label in {row["label"] for row in session})
-    parts: dict[str, set[str]] = {name: set() for name in SPLITS}
-    keys = {
-        hashlib.sha256(min(row["file"] for row in session).encode()).digest(): session for session in sessions.values()
-    }
-    for key, session in sorted(keys.items()):
-        place = int.from_bytes(key[:4], "big") / 2**32
-        labels = {row["label"] for row in session}
-        part = "test" if place < TEST_SHARE else "val" if place < TEST_SHARE + VAL_SHARE else "train"
-        if len(session) > LARGE_SESSION or any(left[label] == 1 for label in labels):
-            part = "train"
-        if part != "train":
-            left.subtract(labels)
-        parts[part].update(row["file"] for row in session)
-    return parts[split]
 
 
 def read_recording(path: Path, seconds: float) -> NDArray[np.int16]:

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train import checkpoint
+from train.errors import RecipeError
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.discriminators import Discriminators
-from train.recipe import COUNT, NATURAL, SHARE, ProvenanceOptions, Ranges, RecipeError, options_from
+from train.recipe import COUNT, NATURAL, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.codec_data import Crops, FloatArray, describe, read_pools
 
 LOG_FLOOR = 1e-5  # of mel magnitudes: a sound below it counts as silence

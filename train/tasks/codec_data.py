@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.audio import MediaError, read_audio
-from train.synthetic.recordings import PoolError, split_files, split_sessions
+from runtime.audio import read_audio
+from runtime.errors import MediaError
+from train.synthetic.recordings import PoolError
 from train.synthetic.scenes.sound import SCENE_GROUPS
+from train.synthetic.splits import split_files, split_sessions
 
 FloatArray = NDArray[np.float32]
 

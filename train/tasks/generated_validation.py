@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engines.contract import FloatArray, Int32Array
+from runtime.audio import resample
 from runtime.decode import decode
 from train.data.batch import Batch
 from train.distributed import collected, rank, world
 from train.loop.reporting import Sample
+from train.loop.tensorboard_images import onset_strip, spectrogram, stacked
 from train.metrics import METRICS, MissingWeights, Moments, Pair, Sound, frechet_distance_of
+from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
 from train.recipe import COUNT, NATURAL, Ranges
 
 NOISE = 3  # stream of random numbers, beside those of train.data.sample_order
@@ -94,6 +97,13 @@ def generate(
 
 
 # ---------------------------------------------------------------- scoring
+def pictures(sounds: list[NDArray[np.float32]], rate: int) -> dict[str, NDArray[np.uint8]]:
+    """Spectrograms and onset strips of sounds [L], one above the other."""
+    strengths = [onset_strength(resample(sound, rate, RATE)) for sound in sounds]
+    strips = [onset_strip(s, np.round(pick_onsets(s) * FRAME_RATE).astype(int)) for s in strengths]
+    return {"spectrograms": stacked([spectrogram(sound) for sound in sounds]), "onsets": stacked(strips)}
+
+
 class Scores:
     """The measures whose weights are here, added up over clips."""
 
@@ -167,6 +177,6 @@ class Judge:
             for i, ours, true in zip(chosen, generated, truth, strict=True):
                 found[i] = self.scores.of(Pair(Sound(ours, self.rate), Sound(true, self.rate)))
                 if i < LISTENED * world():
-                    samples.append(Sample(f"clip{i}", ours, true, self.rate))
+                    samples.append(Sample(f"clip{i}", ours, true, self.rate, pictures([ours, true], self.rate)))
         clips = dict(pair for part in collected(found) for pair in part.items())
         return self.scores.summed([clips[i] for i in sorted(clips)]), samples

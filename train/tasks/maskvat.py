@@ -18,17 +18,18 @@ from torch import Tensor
 
 from engines.contract import DESIGNS, SIZES, Grid, adapter_index, condition_indices
 from train import distributed
-from train.checkpoint import COMPONENTS, load, save
+from train.checkpoint import COMPONENTS, load, save, system_config
 from train.data import sample_order
 from train.data.batch import Batch
 from train.data.dataset import Clips, open_source
-from train.loop.flops import Cost, forward_flops
+from train.errors import RecipeError
+from train.loop.flops import Cost
 from train.loop.gradient_cache import Cached, cached
 from train.loop.reporting import Sample
+from train.models.flops import forward_flops
 from train.models.losses import TARGET_NORMS, AuxiliaryLosses, contrastive_loss, masked_cross_entropy
 from train.models.maskvat import MaskVAT
-from train.prepare.folder import system_config
-from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, RecipeError, options_from
+from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.generated_validation import Judge, JudgeOptions
 from train.tasks.maskvat_objective import Objective, Terms
 
@@ -78,16 +79,6 @@ class MaskVATOptions(JudgeOptions, distributed.Share, ProvenanceOptions):
             raise ValueError(f"unknown strategy {self.strategy!r}; choose from {', '.join(distributed.STRATEGIES)}")
 
 
-def find_device(name: str) -> torch.device:
-    """The device of this name that is here; "auto" gives each process of a machine its own. Raises RecipeError."""
-    cards = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
-    if name not in ("auto", "cpu", *cards):
-        raise RecipeError(f"task.device {name!r} is not here; choose from {', '.join(('auto', 'cpu', *cards))}")
-    if name == "auto":
-        return torch.device("cuda", distributed.local_rank()) if cards else torch.device("cpu")
-    return torch.device(name)
-
-
 def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every weight at its nearest fp16 value, still in float32.
 
@@ -101,7 +92,7 @@ class MaskVATTask:
 
     def __init__(self, options: MaskVATOptions, seed: int) -> None:
         self.options, self.seed = options, seed
-        self.device = find_device(options.device)
+        self.device = distributed.find_device(options.device, distributed.local_rank())
         self.own, self.part = options.share(options.batch)
         parts = {n: load(options.system, n) for n in COMPONENTS if n != "maskvat"}
         self.codec = parts["codec"]

@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from engines.contract import interpolation_matrix
 from train import distributed
-from train.checkpoint import load, save
+from train.checkpoint import USED, load, save, system_config
 from train.data import sample_order
 from train.data.batch import Batch
 from train.data.dataset import Clips, open_source
+from train.errors import RecipeError
 from train.loop.gradient_cache import cached
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
-from train.prepare.folder import USED, system_config
-from train.recipe import COUNT, SHARE, ProvenanceOptions, Ranges, RecipeError, options_from
-from train.tasks.maskvat import find_device
+from train.recipe import COUNT, SHARE, ProvenanceOptions, Ranges, options_from
 
 POOLINGS = ("sequence", "mean")
 
@@ -74,7 +73,7 @@ class ScavPreparedTask:
 
     def __init__(self, options: ScavPreparedOptions, seed: int) -> None:
         self.options, self.seed = options, seed
-        self.device = find_device(options.device)
+        self.device = distributed.find_device(options.device, distributed.local_rank())
         self.own, self.part = options.share(options.batch)
         self.config = c = system_config({name: load(options.system, name) for name in USED})
         self.train_clips = Clips(open_source(options.data, "train", c), c, options.readers)

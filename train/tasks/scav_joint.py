@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engines.contract import ModelConfig, interpolation_matrix
-from runtime.audio import MediaError, read_audio
+from runtime.audio import read_audio
+from runtime.errors import MediaError
 from runtime.video import Video
 from train import checkpoint
+from train.data.clip_files import VIDEOS, clip_sound
+from train.errors import RecipeError
 from train.models.beats import BUNDLED as BEATS_BUNDLED
 from train.models.beats import RATE, BEATs, BEATsConfig, fbank
 from train.models.loading import read_config
 from train.models.scav import BUNDLED as SCAV_BUNDLED
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
-from train.prepare.folder import VIDEOS, clip_sound
-from train.recipe import COUNT, NATURAL, POSITIVE, ProvenanceOptions, Ranges, RecipeError, options_from
+from train.recipe import COUNT, NATURAL, POSITIVE, ProvenanceOptions, Ranges, options_from
 
 WINDOW = ModelConfig.window_seconds * RATE  # samples of a prepared window
 FRAMES_PER_SECOND = 100  # of the filter bank

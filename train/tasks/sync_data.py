@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from train.data.clip_files import BAD, clip_events
+from train.errors import RecipeError
 from train.models.s3d import S3D, S3DConfig
-from train.prepare.folder import BAD, clip_events
-from train.recipe import RecipeError
 from train.synthetic.projection import event_places
 
 Floats = NDArray[np.float32]

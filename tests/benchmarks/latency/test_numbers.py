@@ -38,7 +38,7 @@ def test_products_of_a_step_counted_by_hand() -> None:
 @pytest.mark.parametrize("design", ["adaln_a", "adaln_b", "seq2seq", "hybrid"])
 def test_products_are_those_that_pytorch_counts(design: str) -> None:
     pytest.importorskip("torch")
-    from train.loop.flops import forward_flops
+    from train.models.flops import forward_flops
 
     config = ModelConfig(design=design, hidden_size=32, n_heads=2, n_blocks=2, codec_latent=48)  # type: ignore[arg-type]
     tokens = 100

@@ -84,7 +84,7 @@ def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path)
     """The configuration takes over what the components are; a second call takes the folder that is there."""
     monkeypatch.setitem(subjects.SIZES, "small", subjects.SIZES["tiny"])
     folder = subjects.made(tmp_path / "s", lambda part: subjects.write_random("small", part))
-    from export.__main__ import load_components
+    from export.bundle import load_components
     from export.graphs import check_agreement
 
     components = load_components(folder)

@@ -12,7 +12,7 @@ from tests.support.prepared import arrays, write_shards
 from train.data.dataset import Clips, Folder, open_source
 from train.data.sample_order import rows
 from train.data.shards import ShardSet
-from train.recipe import RecipeError
+from train.errors import RecipeError
 
 pytestmark = pytest.mark.torch
 CONFIG = ModelConfig(clip_dim=6, sync_dim=5, audio_dim=4)

@@ -15,7 +15,8 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from matplotlib.figure import Figure
 
-from runtime.audio import OptionError, read_audio, write_wav
+from runtime.audio import read_audio, write_wav
+from runtime.errors import OptionError
 from runtime.video import Video
 from tests.conftest import Bundles
 from tests.support.eval_corpus import NAMES, RATE, hits, low_pass, write_reference, write_system

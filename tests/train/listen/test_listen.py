@@ -17,7 +17,8 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-from runtime.audio import OptionError, read_audio
+from runtime.audio import read_audio
+from runtime.errors import OptionError
 from tests.support.eval_corpus import NAMES, RATE, hits, write_reference, write_system
 from tests.support.media import Picture, Sound, steady, write_video
 from train.evaluate.page import Clip

@@ -26,9 +26,10 @@ from train import (
     checkpoint,
     fit,
 )
+from train.errors import TrainingError
 from train.loop import run_state
 from train.loop.ema import WARM
-from train.loop.trainer import LoopConfig, TrainingError, load_state
+from train.loop.trainer import LoopConfig, load_state
 from train.loop.trainer import fit as run_loop
 from train.models.codec import FrameCodec, FrameCodecConfig
 

@@ -18,12 +18,13 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from torch import nn
 
-from runtime.audio import MediaError, OptionError
+from runtime.errors import MediaError, OptionError
 from train import (
     checkpoint,
     fit,
 )
-from train.loop.trainer import LoopConfig, TrainingError, load_state
+from train.errors import CheckpointError, TrainingError
+from train.loop.trainer import LoopConfig, load_state
 from train.loop.trainer import fit as run_loop
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.loading import WeightsError
@@ -227,23 +228,23 @@ def test_components_round_trip_beside_each_other(tmp_path):
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(checkpoint.CheckpointError, match="no component 'codec', only nothing"):
+    with pytest.raises(CheckpointError, match="no component 'codec', only nothing"):
         checkpoint.load(tmp_path, "codec")
     codec = FrameCodec(TINY)
     for name, kind, provenance in (("x", "framecodec", PROVENANCE), ("codec", "x", PROVENANCE), ("codec", "dac", {})):
-        with pytest.raises(checkpoint.CheckpointError, match=r"choose from|lacks"):
+        with pytest.raises(CheckpointError, match=r"choose from|lacks"):
             checkpoint.save(tmp_path, name, codec, kind, provenance)
     path = checkpoint.save(tmp_path, "codec", codec, "framecodec", PROVENANCE)
     meta = json.loads((tmp_path / "meta.json").read_text())
     meta["components"]["codec"]["config"]["latent"] = 24
     (tmp_path / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(checkpoint.CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="does not fit"):
         checkpoint.load(tmp_path, "codec")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(checkpoint.CheckpointError, match="sha256"):
+    with pytest.raises(CheckpointError, match="sha256"):
         checkpoint.load(tmp_path, "codec")
     path.unlink()
-    with pytest.raises(checkpoint.CheckpointError, match="missing"):
+    with pytest.raises(CheckpointError, match="missing"):
         checkpoint.load(tmp_path, "codec")
 
 
@@ -303,7 +304,7 @@ def test_bad_recipes_give_advice_and_status_1(tmp_path, capsys, text, changes, a
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("error", [MediaError, OptionError, WeightsError, checkpoint.CheckpointError, ImportError])
+@pytest.mark.parametrize("error", [MediaError, OptionError, WeightsError, CheckpointError, ImportError])
 def test_what_a_task_raises_is_one_line(tmp_path, capsys, monkeypatch, error):
     def fail(*_):
         raise error("the file is broken")

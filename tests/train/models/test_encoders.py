@@ -19,6 +19,7 @@ from torch import nn
 from engines.contract import ModelConfig, interpolation_matrix
 from runtime import features
 from train import checkpoint
+from train.errors import RecipeError
 from train.loop.trainer import LoopConfig, fit
 from train.models import (
     beats,
@@ -38,7 +39,6 @@ from train.models.loading import (
 from train.models.mobilenet import MobileNetV2, MobileNetV2Config
 from train.models.s3d import S3D, S3DConfig, SepConv, Stem
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances
-from train.recipe import RecipeError
 from train.tasks.sync import SyncOptions, SyncTask, match, score
 from train.tasks.sync_data import Clip, Take, distort, read_clips
 

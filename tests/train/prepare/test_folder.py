@@ -15,6 +15,8 @@ from runtime.audio import write_wav
 from runtime.video import FrameGrid
 from tests.support.media import Picture, Sound, clicks, number, steady, write_video
 from train import checkpoint
+from train.checkpoint import USED, system_config
+from train.data.clip_files import clip_sound
 from train.models.beats import BEATs, BEATsConfig
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.mobilenet import MobileNetV2, MobileNetV2Config
@@ -62,7 +64,7 @@ def test_arrays_have_the_contract_s_shapes(system: Path, tmp_path: Path) -> None
     events = [{"time": 0.25, "end": 0.0, "strength": 0.5}, {"time": 3.0, "end": 4.0, "strength": 1.0}]
     video.with_suffix(".json").write_text(json.dumps({"events": events}))
     assert prepare.main([str(tmp_path / "clips"), str(system), str(tmp_path / "out")]) == 0
-    config = folder.system_config(folder.load_components(system))
+    config = system_config(folder.load_components(system))
     with np.load(tmp_path / "out" / "one.npz") as arrays:
         assert arrays["codes"].shape == (9, 862) and arrays["codes"].dtype == np.uint16 and arrays["codes"].max() < 16
         assert arrays["clip_features"].shape == (80, config.clip_dim) == (config.n_clip(862), config.clip_dim)
@@ -75,12 +77,12 @@ def test_arrays_have_the_contract_s_shapes(system: Path, tmp_path: Path) -> None
 
 def test_config_is_what_the_components_are(system: Path) -> None:
     parts = folder.load_components(system)
-    config = folder.system_config(parts, design="seq2seq", hidden_size=64, n_heads=2, codec_latent=999)
+    config = system_config(parts, design="seq2seq", hidden_size=64, n_heads=2, codec_latent=999)
     assert (config.design, config.hidden_size, config.codec_latent) == ("seq2seq", 64, 16)
     assert (config.clip_resize, config.clip_size, config.clip_dim) == (40, 32, parts["frame_encoder"].dim)
     assert (config.sync_size, config.sync_stride, config.sync_offset, config.sync_fps) == (32, 4, 0, 25)
     assert (config.audio_dim, config.codebook_size, config.codec_context) == (16, 16, parts["codec"].context)
-    assert folder.system_config({}) == ModelConfig()
+    assert system_config({}) == ModelConfig()
 
 
 def test_long_clips_become_windows(system: Path, tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def test_resumes_and_makes_again_only_what_other_weights_make(tmp_path: Path, mo
     encode = folder.encode_window
 
     def told(components, *rest):  # which arrays are made
-        made.append([folder.USED[name] for name in components])
+        made.append([USED[name] for name in components])
         return encode(components, *rest)
 
     monkeypatch.setattr(folder, "encode_window", told)
@@ -199,9 +201,9 @@ def test_sound_inside_the_video_starts_with_the_picture(tmp_path: Path) -> None:
     audio = clicks(2 * RATE, RATE)
     picture = Picture(steady(20, 10), last=0.1)
     late = write_video(tmp_path / "late.mkv", picture, Sound(audio[None], RATE, "flac", start=0.2))
-    found = folder.clip_sound(late, 0.0, RATE)
+    found = clip_sound(late, 0.0, RATE)
     assert abs(int(np.argmax(np.abs(found) > 0.1)) - int(np.argmax(np.abs(audio) > 0.1)) - 0.2 * RATE) < 0.003 * RATE
-    early = folder.clip_sound(late, 0.3, RATE)
+    early = clip_sound(late, 0.3, RATE)
     assert len(early) == pytest.approx(len(found) - 0.3 * RATE, abs=100)
 
 

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from tests.support.corpus import BAD, HERE, bad_videos, command, video
 from train import shards as check_shards
+from train.checkpoint import USED, system_config
 from train.data import shards
 from train.data.shards import ShardSet
 from train.prepare import __main__ as prepare
@@ -29,7 +30,7 @@ def test_shards_hold_what_the_trainer_needs(made: Path, system: Path) -> None:
     assert sets["test"].keys == ["clip-_00004_000040"]
     clip, record, manifest = sets["train"][0], sets["train"].record(0), sets["train"].manifest
     parts = folder.load_components(system)
-    config = folder.system_config(parts)
+    config = system_config(parts)
     assert clip["codes"].shape == (9, 862) and clip["codes"].dtype == np.uint16
     assert clip["clip_features"].shape == (80, config.clip_dim) and clip["clip_features"].dtype == np.float16
     assert clip["sync_features"].shape == (config.n_sync(862), config.sync_dim)
@@ -40,7 +41,7 @@ def test_shards_hold_what_the_trainer_needs(made: Path, system: Path) -> None:
     counts = sum(np.stack([np.bincount(r, minlength=config.codebook_size) for r in s["codes"]]) for s in sets["train"])
     assert np.array_equal(sets["train"].code_counts, counts)
     known = json.loads((system / "meta.json").read_text())["components"]
-    assert {n: c["sha256"] for n, c in manifest["components"].items()} == {n: known[n]["sha256"] for n in folder.USED}
+    assert {n: c["sha256"] for n, c in manifest["components"].items()} == {n: known[n]["sha256"] for n in USED}
     assert len(manifest["preprocessing"]["sha256"]) == 64 and manifest["samples"]["train"] == 2
     assert manifest["preprocessing"]["settings"]["filters"]["max_still"] == 0.8
 
@@ -115,7 +116,7 @@ def test_a_whole_video_is_cut_where_the_table_says(system: Path, tmp_path: Path)
     assert clips.keys == ["abcdefghijk_12000_22000"] and clips.record(0)["start"] == 12
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["reasons"] == {"short": 1} and report["dropped"][0]["clip"] == "abcdefghijk_30000_40000"
-    config = folder.system_config(folder.load_components(system))
+    config = system_config(folder.load_components(system))
     with Video(tmp_path / "videos" / "abcdefghijk.mkv") as film:
         frames, _ = next(video_windows(film, config, 12.0))
         every = [f for _, f in film.sample([FrameGrid(config.clip_fps, config.clip_resize, config.clip_size)])]

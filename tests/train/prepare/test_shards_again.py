@@ -13,8 +13,10 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from tests.support.corpus import command, video
 from tests.support.tiny_system import tiny_components, write_system
-from train.data import shards
+from train.checkpoint import system_config
 from train.data.shards import ShardSet, Store
+from train.distributed import find_device
+from train.errors import ShardError
 from train.prepare import __main__ as prepare
 from train.prepare import (
     folder,
@@ -47,7 +49,7 @@ def test_a_run_goes_on_where_it_was_killed(made: Path, corpus: Path, system: Pat
     monkeypatch.setattr(shard_worker, "encode_windows", stops)
     assert prepare.main(command(corpus, system, out)) == 75
     assert "plan.json" in contents(out) and "manifest.json" not in contents(out)
-    with pytest.raises(shards.ShardError, match="has no readable manifest"):
+    with pytest.raises(ShardError, match="has no readable manifest"):
         ShardSet(out)
     kept = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
     assert prepare.main(command(corpus, system, out)) == 3
@@ -110,7 +112,7 @@ def test_a_shard_that_fails_is_told_and_the_others_are_made(
 def test_a_decoder_that_crashes_costs_one_clip(system: Path, corpus: Path) -> None:
     """In careful mode each clip is read by a process of its own."""
     clips = [shard_worker.Clip(f"c{n}", p, p.name) for n, p in enumerate(sorted((corpus / "videos").iterdir())[:2])]
-    config = folder.system_config(folder.load_components(system))
+    config = system_config(folder.load_components(system))
     job = shard_worker.Job(str(system), "memory://x", config, shard_worker.Filters(), ())
     dead = shard_worker.Clip("dead", Killer("x"))  # type: ignore[arg-type]
     items = list(shard_worker.read_items(job, [clips[0], dead, clips[1]], careful=True))
@@ -132,7 +134,7 @@ def test_windows_of_a_batch_do_not_see_each_other(corpus: Path, system: Path, tm
     windows = []
     for n, seconds in enumerate((10, 4)):
         clip = shard_worker.Clip("c", video(tmp_path / f"{n}.mkv", seconds))
-        windows.append(next(shard_worker.read_clip(clip, folder.system_config(parts), LOOSE)).window)
+        windows.append(next(shard_worker.read_clip(clip, system_config(parts), LOOSE)).window)
     check_batch(parts, windows, "cpu")
 
 
@@ -141,8 +143,8 @@ def test_windows_of_a_batch_do_not_see_each_other(corpus: Path, system: Path, tm
 def test_windows_on_a_gpu(system: Path, tmp_path: Path) -> None:
     parts = folder.load_components(system)
     clip = shard_worker.Clip("c", video(tmp_path / "a.mkv"))
-    window = next(shard_worker.read_clip(clip, folder.system_config(parts), LOOSE)).window
-    check_batch(parts, [window, window], shard_worker.find_device("auto"))
+    window = next(shard_worker.read_clip(clip, system_config(parts), LOOSE)).window
+    check_batch(parts, [window, window], str(find_device("auto", 0)))
 
 
 LOOSE = shard_worker.Filters(min_seconds=1.0)

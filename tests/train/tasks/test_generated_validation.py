@@ -11,10 +11,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from runtime.decode import step_from_logits
 from tests.support.prepared import SMALL, write_prepared
 from train.data.batch import Batch
-from train.loop.tensorboard_images import onset_strip, spectrogram, stacked
+from train.loop.tensorboard_images import spectrogram, stacked
 from train.loop.trainer import LoopConfig, fit
 from train.metrics import Pair, Sound
-from train.tasks.generated_validation import Scores, generate, guided_step
+from train.tasks.generated_validation import Scores, generate, guided_step, pictures
 from train.tasks.maskvat import MaskVATTask
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
@@ -101,7 +101,7 @@ def test_pictures() -> None:
     assert abs(bright[:, 20].argmax() - row) <= 1 and bright[row, 20] > bright[row, 70] + 100
     clicks = np.zeros(rate, np.float32)
     clicks[[13_230, 30_870]] = 0.9  # 0.3 s, 0.7 s
-    strip = onset_strip(clicks, rate)
+    strip = pictures([clicks], rate)["onsets"]
     red = np.flatnonzero((strip[0] == (220, 30, 30)).all(axis=1))
     assert red == pytest.approx([30, 70], abs=2)
     assert stacked([picture, strip]).shape == (128 + 4 + 24, 87, 3)

@@ -9,10 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+from runtime.errors import OptionError
 from tests.support.prepared import SMALL, write_prepared
 from train.checkpoint import read_meta
-from train.recipe import RecipeError
-from train.tasks.maskvat import MaskVATTask, find_device
+from train.distributed import find_device
+from train.errors import RecipeError
+from train.tasks.maskvat import MaskVATTask
 
 pytestmark = pytest.mark.torch
 
@@ -52,8 +54,8 @@ def test_a_card_gives_the_cpus_numbers(root: Path) -> None:
 
 def test_an_absent_device_is_refused() -> None:
     for name in ("cuda:99", "gpu"):
-        with pytest.raises(RecipeError, match=f"task.device '{name}' is not here; choose from auto, cpu"):
-            find_device(name)
+        with pytest.raises(OptionError, match=f"no device '{name}' here; choose from auto, cpu"):
+            find_device(name, 0)
 
 
 def test_batches_move_whole(root: Path) -> None:

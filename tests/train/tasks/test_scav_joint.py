@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from train import checkpoint
+from train.errors import RecipeError
 from train.loop.trainer import LoopConfig, fit
 from train.models.beats import BEATsConfig
 from train.models.scav import SCAVConfig, distances, pooled
-from train.recipe import RecipeError
 from train.tasks.scav_joint import ScavOptions, ScavTask, read_clips
 
 pytestmark = pytest.mark.torch

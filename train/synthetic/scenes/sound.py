@@ -13,7 +13,6 @@ import numpy as np
 from train.synthetic.events import Event
 from train.synthetic.modal_synthesis import Bodies, Modes, click, ring, touch
 from train.synthetic.recordings import (
-    GROUPS,
     RATE,
     Floats,
     Sounds,
@@ -25,6 +24,7 @@ from train.synthetic.recordings import (
     reverb,
     tuned,
 )
+from train.synthetic.splits import GROUPS
 
 SCENE_GROUPS = {
     **GROUPS,

@@ -14,17 +14,8 @@ from train.synthetic.drawn.__main__ import main
 from train.synthetic.drawn.kinds import SCENES
 from train.synthetic.drawn.render import ClipError, ClipSpec, Film, frames, make_clips
 from train.synthetic.drawn.shapes import LOOKS, Stage
-from train.synthetic.recordings import (
-    GROUPS,
-    LARGE_SESSION,
-    RATE,
-    SPLITS,
-    PoolError,
-    Sounds,
-    mix,
-    split_files,
-    split_sessions,
-)
+from train.synthetic.recordings import RATE, PoolError, Sounds, mix
+from train.synthetic.splits import GROUPS, LARGE_SESSION, SPLITS, split_files, split_sessions
 
 SILENT = ("drift", "sway", "miss", "still")
 

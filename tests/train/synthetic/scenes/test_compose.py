@@ -15,7 +15,6 @@ from runtime.audio import read_audio
 from tests.support.pool import write_pool
 from train.synthetic.build import RATE, ClipError, make_clips
 from train.synthetic.projection import project
-from train.synthetic.recordings import GROUPS
 from train.synthetic.scenes.__main__ import main
 from train.synthetic.scenes.compose import KINDS, SceneClipSpec, draw_world, hear
 from train.synthetic.scenes.contacts import heard_events, onsets, sustained
@@ -25,6 +24,7 @@ from train.synthetic.scenes.motion import Blow, aim, compose, rotate, strokes, t
 from train.synthetic.scenes.physics import States, simulate
 from train.synthetic.scenes.render import Camera, compile_world, draw_camera, pictures
 from train.synthetic.scenes.world import STEP, Geom, World
+from train.synthetic.splits import GROUPS
 
 SILENT = ("pendulum", "wave", "tour", "floating", "passing")
 

@@ -9,8 +9,9 @@ import pytest
 from tests.support.pool import write_pool
 from tests.train.synthetic.test_modal_synthesis import write_tables
 from train.synthetic.events import Event
-from train.synthetic.recordings import RATE, SPLITS, Floats, PoolError
+from train.synthetic.recordings import RATE, Floats, PoolError
 from train.synthetic.scenes.sound import MATERIALS, SCENE_GROUPS, Foley, levels
+from train.synthetic.splits import SPLITS
 
 TAKES = 4
 

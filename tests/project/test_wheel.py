@@ -1,0 +1,100 @@
+"""What is installed: every module that is meant to be, within its size; the `cpu` extra is enough to make a sound."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+PACKAGES = ("engines", "runtime", "train", "export")  # benchmarks and tests run in a checkout
+
+LEAN_MB, LEAN_CODE_MB, WHEEL_MB = 285, 1, 3
+TOOLS = ("pip", "setuptools", "wheel", "_distutils_hack", "distutils-precedence", "pkg_resources")
+ABSENT = ("torch", "onnx", "transformers", "safetensors", "tensorrt", "scipy", "pytest")
+
+
+def copy_of_the_project(target: Path) -> Path:
+    """What a build needs; building in place would leave folders in the checkout."""
+    target.mkdir()
+    for name in [*PACKAGES, "pyproject.toml", "README.md", "LICENSE", "CREDITS.md"]:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, target / name)
+    return target
+
+
+def size(path: Path, bytecode: bool = True) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(p.stat().st_size for p in files if p.is_file() and (bytecode or p.suffix != ".pyc"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built as `pip install .` builds it."""
+    root = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", root / "dist"]
+    subprocess.run([*command, copy_of_the_project(root / "project")], check=True)
+    return zipfile.ZipFile(next((root / "dist").glob("*.whl")))
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_tree(wheel: zipfile.ZipFile) -> None:
+    found = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    sources = {p.relative_to(ROOT).as_posix() for name in PACKAGES for p in (ROOT / name).rglob("*.py")}
+    data = {
+        *(f"engines/mini/{p.name}" for p in (ROOT / "engines" / "mini").iterdir() if p.is_file()),
+        *(p.relative_to(ROOT).as_posix() for p in (ROOT / "train").rglob("*.toml")),
+        "runtime/py.typed",
+        "train/listen/page.html",
+    }
+    assert found == sources | data
+
+
+@pytest.mark.slow
+def test_the_wheel_is_small(wheel: zipfile.ZipFile) -> None:
+    sizes = {i.filename: i.file_size for i in wheel.infolist() if not i.filename.startswith("engines/mini/")}
+    code = sum(n for name, n in sizes.items() if name.startswith(("engines/", "runtime/")) and name.endswith(".py"))
+    print(f"engines and runtime {code / 1e6:.2f} MB, the wheel without the bundle {sum(sizes.values()) / 1e6:.2f} MB")
+    assert code <= LEAN_CODE_MB * 1e6 and sum(sizes.values()) <= WHEEL_MB * 1e6
+
+
+@pytest.mark.slow
+def test_the_cpu_extra_is_enough(tmp_path: Path, bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
+    """In a new virtual environment: install, examine, make a sound, and weigh it. Needs a package index."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    python = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    project = copy_of_the_project(tmp_path / "project")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+    def run(*arguments: str | Path) -> str:
+        result = subprocess.run(
+            [python, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    run("-m", "pip", "install", "--quiet", f"{project}[cpu]")
+    found = run("-c", f"import importlib.util as u; print([n for n in {ABSENT} if u.find_spec(n)])")
+    assert found.strip() == "[]"
+
+    mini, example = ROOT / "engines" / "mini", ROOT / "examples" / "bounce.mp4"
+    engines = [] if (mini / "manifest.json").exists() else ["--engines", str(bundles())]
+    film = example if example.exists() else clip()
+    assert "self-test passed" in run("-m", "runtime.doctor", *engines)
+    run("-m", "runtime.infer", film, "-o", "sound.wav", "--steps", "4", *engines)
+    assert (tmp_path / "sound.wav").stat().st_size > 44
+
+    packages = Path(run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    sizes = {p.name: size(p) for p in packages.iterdir() if not p.name.startswith(TOOLS)}
+    bundle = size(packages / "engines" / "mini")
+    lean = sum(sizes.values()) - bundle
+    print(f"lean environment {lean / 1e6:.1f} MB")
+    assert lean <= LEAN_MB * 1e6, sizes

@@ -1,0 +1,19 @@
+"""How many operations a forward pass of MaskVAT takes."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from engines.contract import ModelConfig, condition_indices
+from train.models.maskvat import MaskVAT
+
+
+def forward_flops(config: ModelConfig, n_tokens: int) -> float:
+    """Operations of one example's forward pass, counted by PyTorch on a network without memory (device "meta")."""
+    n_clip, n_sync = config.n_clip(n_tokens), config.n_sync(n_tokens)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        indices = condition_indices(config, n_tokens, n_clip, n_sync)
+        gathers = {name: torch.empty(len(index), dtype=torch.long) for name, index in indices.items()}
+        codes = torch.empty(1, config.n_codebooks, n_tokens, dtype=torch.long)
+        clip, sync = torch.empty(1, n_clip, config.clip_dim), torch.empty(1, n_sync, config.sync_dim)
+        MaskVAT(config)(codes, clip, sync, gathers)
+    return float(counter.get_total_flops())
