@@ -1,0 +1,100 @@
+"""Runs a function in a forked process with limits, and says how it ended. POSIX only."""
+
+import contextlib
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+POLL = 0.005  # seconds
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one case may use."""
+
+    seconds: float = 30.0
+    memory_mb: int = 2048  # resident
+    file_mb: int = 512  # of one file
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended. `status` is its exit status; `killed` says why it was ended, or by which signal it died."""
+
+    status: int | None
+    killed: str
+    seconds: float
+    peak_mb: float
+    output: str
+
+
+def run(function: Callable[[], int], log: Path, limits: Limits = Limits()) -> Outcome:
+    """Fork, call `function` with stdout and stderr in `log`, and return how that ended."""
+    begin = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _be_child(function, log, limits)
+    status, killed, peak = None, "", 0.0
+    while status is None:
+        done, code = os.waitpid(child, os.WNOHANG)
+        if done:
+            status = code
+            break
+        peak = max(peak, resident_mb(child))
+        if peak > limits.memory_mb:
+            killed = "memory"
+        elif time.monotonic() - begin > limits.seconds:
+            killed = "hang"
+        if killed:
+            _end_group(child)
+            _, status = os.waitpid(child, 0)
+            break
+        time.sleep(POLL)
+    _end_group(child)  # whatever it started
+    if not killed and os.WIFSIGNALED(status):
+        killed = signal.Signals(os.WTERMSIG(status)).name
+    output = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    exit_status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+    return Outcome(exit_status, killed, time.monotonic() - begin, peak, output)
+
+
+def resident_mb(process: int) -> float:
+    """Resident memory of a process in MB; 0 when it has ended."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE / 2**20
+    return 0.0
+
+
+def _be_child(function: Callable[[], int], log: Path, limits: Limits) -> None:
+    status = 70
+    try:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_mb << 20, limits.file_mb << 20))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing too much is an OSError
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+        status = function()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        import sys
+
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+
+
+def _end_group(child: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
