@@ -23,7 +23,12 @@ ADVICE = {  # CUDA's name of an error -> what to do; all others: LOST
 
 
 class OutOfMemory(EngineError):
-    """The card's memory, or the host's that can be pinned, is not enough. The engine itself can go on."""
+    """The GPU's memory, or the host's pinned memory, is not enough. The engine stays usable.
+
+    It does not leave `engines`: callers get an EngineError or BackendUnavailable.
+    """
+
+    code = "out_of_memory"
 
 
 def _runtime() -> Any:

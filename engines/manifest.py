@@ -23,7 +23,9 @@ UPDATE = "update this program: `git pull`, then `pip install '.[cpu]'` (or the e
 
 
 class ManifestError(MaskVATError):
-    """A bundle is missing, incomplete, altered, or from another contract."""
+    """A bundle is missing, incomplete, altered, or made for another contract."""
+
+    code = "manifest_error"
 
 
 def sha256(path: Path) -> str:

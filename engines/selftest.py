@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from engines.base import Engine, Feeds
-from engines.contract import Graph, ModelConfig, condition_indices, interpolation_matrix
-from engines.feeds import add_null_row, positions
+from engines.contract import Graph, ModelConfig, interpolation_matrix
+from engines.feeds import condition_frames, positions, window_indices
 
 TOKENS = 64  # length of the self-test in token frames
 SAMPLES = 16000  # of the audio encoder's input
@@ -20,11 +20,9 @@ def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
     n_clip, n_sync = config.n_clip(TOKENS), config.n_sync(TOKENS)
     sizes = {"B": 1, "G": 2, "T": TOKENS, "P": TOKENS // 2, "N": n_clip, "S": n_sync}
     sizes |= {"M": n_clip + 1, "Y": config.n_sync_frames(TOKENS), "L": SAMPLES, "A": 6}
-    fixed: Feeds = dict(condition_indices(config, TOKENS, n_clip, n_sync))
+    fixed = window_indices(config, TOKENS, n_clip, n_sync)
     sizes["C"] = len(fixed.get("clip_index", ()))
-    sizes["F"] = 1 + {"adaln_a": n_clip, "adaln_b": sizes["C"]}.get(config.design, n_sync)
-    if "frame_index" in fixed:
-        fixed["frame_index"] = add_null_row(fixed["frame_index"], sizes["F"])
+    sizes["F"] = 1 + condition_frames(config, fixed, n_clip, n_sync)  # and [NULL]
     fixed["index"] = positions(np.indices((1, config.n_codebooks, TOKENS)).sum(axis=0) % 2 == 0)  # every second one
     fixed["guidance"] = np.array(2.0, np.float32)
     fixed["interpolation"] = interpolation_matrix(sizes["A"], n_clip)

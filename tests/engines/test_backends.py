@@ -157,7 +157,7 @@ def test_a_bundle_without_a_precision_that_a_card_runs(own_bundle: Path, works: 
 def test_the_report_says_which_and_why(bundles: Bundles, clip: Clip, works: Callable[..., object]) -> None:
     works("tensorrt", louder)
     report = runtime.load(bundles(), threads=1).generate(clip(), QUICK)[0].report
-    assert report["backend"] == "cpu" and "self-test failed on tensorrt" in report["warnings"][0]
+    assert report.backend == "cpu" and "self-test failed on tensorrt" in report.warnings[0]
 
 
 # ---------------------------------------------------------------- command line
@@ -183,7 +183,7 @@ def test_doctor_says_why_others_are_passed_over(
         "does not work here: the bundle's self-test failed on tensorrt: codec_decoder.onnx: audio" in lines["tensorrt"]
     )
     assert lines["tensorrt-rtx"].split(maxsplit=1)[1] == "no card here; buy one"
-    assert lines["cuda"].split()[1] == "taken" and lines["cpu"].split()[1] == "works"
+    assert lines["cuda"].split()[1] == "used" and lines["cpu"].split()[1] == "works"
     assert lines["step.onnx"].split()[1:] == ["altered", "ok"]
 
 
@@ -245,8 +245,8 @@ def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, clip: Clip, tensorrt
     reference = runtime.load(typed_bundle, "cpu", threads=1).generate(clip(), three)
     for one, other in zip(takes, reference, strict=True):
         assert one.audio.tobytes() == other.audio.tobytes() and one.score == other.score
-    assert takes[0].report["backend"] == "tensorrt" and takes[0].report["warnings"] == []
-    pipeline.bundle.close()
+    assert takes[0].report.backend == "tensorrt" and takes[0].report.warnings == []
+    pipeline.close()
     assert tensorrt.cuda.nothing_left()
 
 
@@ -256,7 +256,7 @@ def test_more_candidates_than_the_plans_take(
     """The index says for how many plans are asked; more go on in smaller batches, and how to change that is said."""
     four, asked = replace(QUICK, candidates=4, takes=4), []
     whole = runtime.load(typed_bundle, "tensorrt").generate(clip(), four)
-    assert whole[0].report["warnings"] == []
+    assert whole[0].report.warnings == []
     made = plans.find
 
     def spied(flavour: str, path: Path, graph: Graph, options: plans.PlanOptions) -> plans.EnginePlan:
@@ -268,7 +268,7 @@ def test_more_candidates_than_the_plans_take(
     write(typed_bundle, {name: replace(entry, candidates=2) for name, entry in read(typed_bundle).items()})
     takes = runtime.load(typed_bundle, "tensorrt").generate(clip(), four)
     assert set(asked) == {2} and [t.audio.tobytes() for t in takes] == [t.audio.tobytes() for t in whole]
-    (warning,) = takes[0].report["warnings"]
+    (warning,) = takes[0].report.warnings
     assert "smaller batches were used: graph step: the plan takes codes from [1, " in warning and "to [2, " in warning
     assert "`python -m export.tensorrt BUNDLE --candidates N` makes plans for larger batches" in warning
 
@@ -277,13 +277,13 @@ def test_short_memory_means_smaller_batches(typed_bundle: Path, clip: Clip, tens
     four = replace(QUICK, candidates=4, takes=4)
     pipeline = runtime.load(typed_bundle, "tensorrt")
     whole = [t.audio.tobytes() for t in pipeline.generate(clip(), four)]
-    pipeline.bundle.close()
+    pipeline.close()
     one = runtime.load(typed_bundle, "tensorrt")
     one.generate(clip(), replace(QUICK, candidates=2))
     tensorrt.cuda.memory = tensorrt.cuda.used  # enough for two
     takes = one.generate(clip(), four)
     assert [t.audio.tobytes() for t in takes] == whole
-    assert any("smaller batches were used" in w for w in takes[0].report["warnings"])
+    assert any("smaller batches were used" in w for w in takes[0].report.warnings)
 
 
 def test_a_card_that_disappears_in_the_middle(

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from engines import plan_build, plans, typed
-from engines.base import BackendUnavailable
 from engines.contract import SIZES, Graph, ModelConfig, graphs
-from engines.manifest import MINI, Manifest, ManifestError, sha256
+from engines.manifest import MINI, Manifest, sha256
 from engines.profiles import profile
 from export import tensorrt as command
+from runtime.errors import BackendUnavailable, ManifestError
 from tests.support.fake_builder import module as fake_module
 from tests.support.fake_engines import rewrite_manifest
 
