@@ -207,11 +207,11 @@ def of_another(path: Path) -> None:
     ("harm", "reason"),
     [
         (cut, "bytes)"),
-        (alter, "its sha256 is not the one written down"),
+        (alter, "its sha256 has changed"),
         (Path.unlink, "cannot be read"),
-        (of_another, "is of another plan"),
-        (lambda p: p.with_suffix(".plan.json").write_text("{"), "is of another plan"),
-        (lambda p: p.with_suffix(".plan.json").write_text("[]"), "is of another plan"),
+        (of_another, "describes another plan"),
+        (lambda p: p.with_suffix(".plan.json").write_text("{"), "describes another plan"),
+        (lambda p: p.with_suffix(".plan.json").write_text("[]"), "describes another plan"),
         (lambda p: p.with_suffix(".plan.json").unlink(), "there is none yet"),
     ],
 )

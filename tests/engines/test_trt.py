@@ -256,7 +256,7 @@ def test_out_of_memory_leaves_the_engine_usable(
     small.close()
     made = engine(tmp_path, flavour)
     large = made.bind(step_feeds(1, batch=4)[0])
-    with pytest.raises(EngineError, match=r"failed in step: out of memory \(cudaMalloc\); fewer --candidates"):
+    with pytest.raises(EngineError, match=r"failed in step: out of memory \(cudaMalloc\); use fewer --candidates"):
         large.run(step_feeds(1, batch=4)[1])
     assert trt.cuda.used == 0  # the smaller batch has the whole card
     assert same(made.bind(fixed).run(varying), cpu.run(fixed | varying))
@@ -281,7 +281,7 @@ def test_no_memory_for_the_context(only_trt: FakeTensorRT, tmp_path: Path) -> No
 def test_no_memory_for_the_plan(trt: FakeTensorRT, flavour: str, tmp_path: Path) -> None:
     """Another program has the card: the plan is good and stays."""
     trt.load_error = "Error Code 2: OutOfMemory (Requested size was 180000000 bytes.)"
-    with pytest.raises(BackendUnavailable, match=r"cannot load step: .*OutOfMemory.*or other programs closed"):
+    with pytest.raises(BackendUnavailable, match=r"cannot load step: .*OutOfMemory.*or close other programs"):
         engine(tmp_path, flavour)
     assert (tmp_path / "step.plan").exists() and trt.cuda.nothing_left()
 
@@ -375,7 +375,7 @@ def test_a_plan_that_is_never_taken_is_an_error(trt: FakeTensorRT, flavour: str,
         return found[-1]
 
     found: list[EnginePlan] = []
-    with pytest.raises(BackendUnavailable, match=r"does not take the plan .*step.plan, built anew: the plan is of"):
+    with pytest.raises(BackendUnavailable, match=r"rejects the plan .*step.plan, although it is new: the plan is of"):
         TrtEngine(STEP, flavour, find)
     assert len(found) == 2 and trt.cuda.nothing_left()
 
@@ -466,12 +466,12 @@ def silent(cuda: FakeCuda) -> None:
 
 
 REASONS = {
-    old_driver: r"the NVIDIA driver is too old: it knows CUDA 12\.4, this is 13\.0; update it",
+    old_driver: r"the NVIDIA driver is too old: it supports CUDA 12\.4, 13\.0 is needed; update it",
     no_driver: "no NVIDIA driver is installed",
-    no_card: "cudaErrorNoDevice: no NVIDIA card is visible: check `nvidia-smi` and CUDA_VISIBLE_DEVICES",
-    hopper: r"tensorrt_rtx has no target sm90 \(a fake card\); use tensorrt or cuda on this card",
-    lost: "cudaErrorDevicesUnavailable: another program holds the card, or it was lost",
-    silent: "the NVIDIA card does not answer: cudaErrorDevicesUnavailable; check it with `nvidia-smi`",
+    no_card: "cudaErrorNoDevice: no NVIDIA GPU is visible: check `nvidia-smi` and CUDA_VISIBLE_DEVICES",
+    hopper: r"tensorrt_rtx has no target sm90 \(a fake card\); use tensorrt or cuda on this GPU",
+    lost: "cudaErrorDevicesUnavailable: another program uses the GPU, or the GPU was lost",
+    silent: "the NVIDIA GPU does not answer: cudaErrorDevicesUnavailable; check it with `nvidia-smi`",
 }
 
 

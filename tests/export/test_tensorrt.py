@@ -166,8 +166,8 @@ def outside(bundle: Path) -> None:
     [
         (drop, "step.fp32.onnx is missing"),
         (alter, "step.fp32.onnx was altered"),
-        (other_source, "derived from another file than the bundle's"),
-        (outside, "the index is no list of files beside it"),
+        (other_source, "it was not derived from this bundle's file"),
+        (outside, "the index does not list its files correctly"),
     ],
 )
 def test_a_typed_graph_is_used_only_where_it_is_the_bundles(
