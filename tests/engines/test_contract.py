@@ -92,7 +92,7 @@ def test_repeat_is_the_papers_formula_where_the_counts_divide(n_in: int, repeat:
 
 
 def test_repeat_is_the_papers_formula_within_a_token_at_ten_seconds() -> None:
-    """80 frames for 862 tokens do not divide: the rates decide, and the two differ by one token at a border at most."""
+    """862 is not a multiple of 80. The rates decide, and differ from the plain index by one frame at borders."""
     index = adapter_index(C.clip_grid, C.token_grid, 80, 862, "repeat")
     paper = closed_floor(80, 862)
     assert np.abs(index - paper).max() <= 1

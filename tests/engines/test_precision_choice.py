@@ -1,4 +1,4 @@
-"""A user's choice of precision: of `step`, among those a backend has it in; the other graphs follow where they can."""
+"""The precision that a user chooses: `step` runs in it or it is an error; other graphs follow if they can."""
 
 import json
 from collections.abc import Callable
@@ -78,13 +78,13 @@ def test_on_tensorrt(typed_steps: Path) -> None:
 
 
 def test_a_broken_typed_step_is_not_replaced_by_another(typed_steps: Path) -> None:
-    """The choice is kept to, or it is an error."""
+    """There is no fallback: a precision that does not work is an error."""
     (typed_steps / FOLDER / "step.bf16.onnx").write_bytes(b"altered")
     with pytest.raises(BackendUnavailable, match=r"typed/step.bf16.onnx is not used: .*altered"):
         Bundle(typed_steps, "tensorrt", precision="bf16")
 
 
-def test_auto_passes_over_backends_without_it(two_steps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_skips_backends_without_it(two_steps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = BACKENDS["cuda"]
     monkeypatch.setitem(BACKENDS, "cuda", replace(cuda, unavailable=lambda: None))
     bundle = Bundle(two_steps, threads=1, precision="int8")

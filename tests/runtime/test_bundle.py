@@ -36,7 +36,7 @@ def no_thread_stays() -> Iterator[None]:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[str]]:
-    """Engines open once the event is set; the names of the graphs that were."""
+    """Hold the opening of engines back until the event is set, and list the names of opened graphs."""
     go, names, cpu = threading.Event(), list[str](), BACKENDS["cpu"]
 
     def open_(graph: Graph, opening: Opening) -> Engine:
@@ -60,7 +60,7 @@ def test_the_clip_is_decoded_meanwhile(
     opened: tuple[threading.Event, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The engines open only after a frame was decoded: this would not end if one waited for the other."""
+    """The engines open only after a frame is decoded: this would hang if decoding waited for the engines."""
     image = Video._image
 
     def seen(self: Video, *args: object) -> object:

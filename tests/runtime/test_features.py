@@ -21,12 +21,12 @@ CONFIG = small_config()
 
 
 def moving(n: int, size: int) -> Frames:
-    """Noise, another in every frame."""
+    """Noise that is different in every frame."""
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
 
 
 def encode(bundle: Bundle, context: int, frames: Frames) -> tuple[FloatArray, int]:
-    """The sync features and in how many runs of the engine they were made."""
+    """The sync features, and the number of engine runs that made them."""
     before, runs = bundle.manifest, []
     bundle.manifest = replace(before, config=replace(before.config, sync_context=context))
     try:
@@ -95,7 +95,7 @@ def test_pieces_give_the_same_sound(
 
 
 def test_the_fake_encoder_needs_its_context(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the test above could not fail."""
+    """If it did not, the test above could not fail."""
     bundle, frames = Bundle(bundles(), "cpu", 1), moving(56, 32)
     whole, runs = encode(bundle, 0, frames)
     assert runs == 1

@@ -1,4 +1,4 @@
-"""The command line: what it writes, and that every bad input is one line of advice that leaves no trace."""
+"""The command line: what it writes, and that bad input gives one line of advice and leaves no files."""
 
 import errno
 import json
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, clip: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def run(bundles: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """run(*arguments) in `folder` with a fake bundle; the last of two equal options holds."""
+    """run(*arguments) runs the command in `folder` with a fake bundle. Of two equal flags the last one counts."""
     monkeypatch.chdir(folder)
 
     def call(*arguments: str) -> int:
@@ -343,7 +343,7 @@ FOUR_FILES = ("--candidates", "2", "--takes", "2", "--mux", "film.mp4", "--repor
 
 
 class Replace:
-    """os.replace that breaks down at one call: before it, or right after it."""
+    """An os.replace that fails at one call: before it, or right after it."""
 
     def __init__(self, call: int, error: BaseException, after: bool) -> None:
         self.call, self.error, self.after = call, error, after
@@ -367,7 +367,7 @@ def test_disk_full(
     capsys: pytest.CaptureFixture[str],
     overwrite: bool,
 ) -> None:
-    """At whichever of all calls of os.replace it happens: no output is left, and those that were there stay."""
+    """Whichever call of os.replace fails: no new output is left, and existing files are kept."""
     arguments = ["clip.mp4", *FOUR_FILES, *["--overwrite"] * overwrite, "--steps", "1"]
     for name in ("clip.wav", "clip.take2.wav", "film.mp4", "r.json") if overwrite else ():
         (folder / name).write_text("precious")
@@ -483,7 +483,7 @@ def test_command(bundles: Callable[..., Path], folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["text.mp4", "noise.mp4", "no_index.mp4"])
 def test_command_refuses_in_one_line(bundles: Callable[..., Path], folder: Path, name: str) -> None:
-    """Libraries below must not add lines of their own."""
+    """The libraries must not print lines of their own."""
     make_bad_clips(folder)
     before = snapshot(folder)
     result = subprocess.run(

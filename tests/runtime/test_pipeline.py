@@ -33,7 +33,7 @@ MASK = 1024
 
 
 class Spy(Engine):
-    """An engine that keeps what it was fed, and may change what it returns."""
+    """An engine that records its inputs, and may change its outputs."""
 
     def __init__(self, pipeline: Pipeline, name: str, change: Callable[[Feeds], Feeds] = lambda out: out) -> None:
         self.engine: Engine = pipeline.bundle[name]
@@ -264,7 +264,7 @@ def test_smaller_batches_give_the_same_candidates(
 def test_a_batch_that_fails_is_tried_again_in_halves(
     pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine that holds two rows, and fails in the middle of a window when it is given more."""
+    """The engine can hold two rows. With more it fails in the middle of a window."""
     whole, spy = codes_of(pipeline.generate(long_clip, FOUR)), Spy(pipeline, "step")
     sizes: list[int] = []
     execute, take_steps = spy.execute, Candidates._advance
@@ -317,7 +317,7 @@ def test_takes_are_the_best_candidates_best_first(pipeline: Pipeline, long_clip:
 
 
 def test_candidates_of_a_still_picture_are_ranked(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
-    """40 ms are shorter than one step of the audio encoder."""
+    """40 ms is shorter than one step of the audio encoder."""
     takes = pipeline.generate(clip(1), FOUR)
     assert len({t.codes.tobytes() for t in takes}) == 4
     assert all(t.score is not None and np.isfinite(t.score) for t in takes)
@@ -470,7 +470,7 @@ def test_a_codec_that_returns_nan_is_an_error(pipeline: Pipeline, clip: Callable
 def test_a_step_that_returns_nan_is_an_error(
     pipeline: Pipeline, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, everywhere: bool
 ) -> None:
-    """Half precision that overflows: its tokens are in range and would sound like any others."""
+    """Half precision may overflow. The tokens are in range all the same, so only the log-probabilities show it."""
     monkeypatch.setattr(Bundle, "draws_all_positions", everywhere)
     spy = Spy(pipeline, "step", lambda out: out | {"logp": out["logp"] * np.float32(np.nan)})
     with pytest.raises(BackendUnavailable, match=r"log-probabilities that are not finite .*use another --precision"):

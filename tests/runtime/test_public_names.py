@@ -79,8 +79,8 @@ def test_the_version_of_a_checkout_that_is_not_installed(monkeypatch: pytest.Mon
 def test_importing_runtime_does_not_look_the_version_up() -> None:
     code = "import runtime, sys; assert 'runtime.version' in sys.modules; from runtime import version; "
     code += "assert version.program_version.cache_info().currsize == 0; print(runtime.__version__)"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert told.stdout.startswith(declared())
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith(declared())
 
 
 # ---------------------------------------------------------------- errors
