@@ -51,7 +51,7 @@ def measure(truth: Truth, pipeline: RememberingPipeline, named: dict[str, runtim
     for name, sampling in named.items():
         (takes[name], *_), spent = pipeline.timed(truth.path, sampling)
         rows[name] = {"seconds": spent.wall, "cpu_seconds": spent.cpu}
-    distances = takes["plain"].report["scores"]
+    distances = takes["plain"].report.scores
     for name, take in takes.items():
         own = distances[take.candidate]  # the same tokens have the same distance
         rows[name] |= {"distance": own, "rank": sum(d < own for d in distances)} | against(truth, [take])

@@ -65,7 +65,7 @@ def read(path: Path, config: ModelConfig, seconds: float) -> Clip:
 def embed(bundle: Bundle, clip: Clip, seconds: float) -> tuple[Tensor, Tensor]:
     """Embeddings of a clip's crops: pictures [1 + MOMENTS, A, H] and sounds [1 + MOMENTS, A, 8, H]."""
     c = bundle.config
-    features = Encoders(bundle, lambda stage: nullcontext(), lambda: None).clip_features(clip.frames)[0]
+    features = Encoders(bundle, lambda stage: nullcontext(), lambda frames: None).clip_features(clip.frames)[0]
     n, samples = round(seconds * c.clip_fps), round(seconds * c.audio_rate)
     begins = [round(start * c.audio_rate / c.clip_fps) for start in clip.starts]
     sounds = np.stack([clip.audio[b : b + samples] for b in begins]).astype(np.float32, copy=False)

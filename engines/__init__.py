@@ -1,1 +1,1 @@
-"""The leaf package: what an engine is, how to run one, and the bundle that is shipped (`engines/mini`)."""
+"""Engines: the contract, the backends that run it, and the shipped bundle (`engines/mini`). The leaf of all imports."""

@@ -1,7 +1,10 @@
-"""What an engine is: a loaded graph that runs on NumPy arrays, checked against the contract on both sides."""
+"""The engine interface: a loaded graph that runs on NumPy arrays. Inputs and outputs are checked against the contract.
+
+Also the base of every error of this project. Code outside of `engines` imports errors from `runtime.errors`.
+"""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,30 +16,38 @@ Feeds = dict[str, Array]
 
 
 class MaskVATError(Exception):
-    """Base of every error of this project."""
+    """Base of every error of this project. `code` is a stable name for programs; see `runtime.errors`."""
+
+    code: ClassVar[str] = "maskvat_error"
 
 
 class ContractError(MaskVATError):
-    """A tensor's name, dtype or shape is not what the contract says."""
+    """A tensor's name, dtype or shape differs from the contract."""
+
+    code = "contract_error"
 
 
 class BackendUnavailable(MaskVATError):
-    """A backend was asked for that is not installed or does not work on this machine."""
+    """The requested backend is not installed or does not work on this machine."""
+
+    code = "backend_unavailable"
 
 
 class EngineError(MaskVATError):
-    """A backend failed while it ran a graph: out of memory, for example."""
+    """A backend failed while it ran a graph, for example because it ran out of memory."""
+
+    code = "engine_error"
 
 
 class Engine(ABC):
-    """A loaded, runnable graph. `run` and what `bind` returns may be called from several threads."""
+    """A loaded graph, ready to run. `run` and the result of `bind` may be called from several threads."""
 
     graph: Graph
-    backend: str  # e.g. "onnxruntime/CPUExecutionProvider": what really runs it
-    precision: str = ""  # of the file that it runs
+    backend: str  # what really runs the graph, e.g. "onnxruntime/CPUExecutionProvider"
+    precision: str = ""  # precision of the file that it runs
 
     def bind(self, fixed: Feeds) -> "Bound":
-        """The graph with some inputs fixed. Raises ContractError where one does not fit."""
+        """Fix some inputs of the graph. Raises ContractError if one does not fit."""
         return Bound(self, fixed)
 
     def run(self, feeds: Feeds) -> Feeds:
@@ -44,22 +55,22 @@ class Engine(ABC):
         return self.bind({}).run(feeds)
 
     def close(self) -> None:  # noqa: B027
-        """Give back what is held beyond memory of this process; the engine is not used afterwards."""
+        """Release what the engine holds outside of this process's memory. Do not use the engine afterwards."""
 
     @abstractmethod
     def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
-        """Run on checked inputs; `sizes` says what each axis letter of them stands for.
+        """Run on checked inputs. `sizes` maps each axis letter of the inputs to its length.
 
-        `fixed` is the same object whenever the same Bound calls: a backend may keep on the card what it holds. The
-        arrays returned are the caller's. Called by Bound only, which checks what comes back.
+        Only Bound calls this, and it checks the outputs. One Bound always passes the same `fixed` object, so a backend
+        may keep those inputs on the GPU. The caller owns the returned arrays.
         """
 
 
 class Bound:
-    """A graph whose fixed inputs are checked once and stay where the backend wants them, for a whole clip say."""
+    """A graph with fixed inputs. They are checked once and stay where the backend needs them, e.g. for a whole clip."""
 
     def __init__(self, engine: Engine, fixed: Feeds) -> None:
-        """`fixed` must not be altered while this is used."""
+        """Do not change the arrays in `fixed` while this object is in use."""
         graph = engine.graph
         self._engine, self._fixed, self._sizes = engine, dict(fixed), dict[str, int]()
         known = tuple(s for s in graph.inputs if s.name in fixed)
@@ -67,7 +78,7 @@ class Bound:
         self._varying = tuple(s for s in graph.inputs if s.name not in fixed)
 
     def run(self, varying: Feeds) -> Feeds:
-        """Run the graph with the inputs that are not fixed. Raises as Engine.run."""
+        """Run the graph with the remaining inputs. Raises the same errors as Engine.run."""
         graph, sizes = self._engine.graph, dict(self._sizes)
         check_tensors(graph, self._varying, varying, sizes)
         outputs = self._engine.execute(self._fixed, varying, sizes)
@@ -76,9 +87,9 @@ class Bound:
 
 
 def check_tensors(graph: Graph, specs: tuple[TensorSpec, ...], values: Feeds, sizes: dict[str, int]) -> None:
-    """Compare arrays with their specs by name, dtype and shape; `sizes` collects what each axis letter stands for.
+    """Compare arrays with their specs by name, dtype and shape. `sizes` collects the length of each axis letter.
 
-    Raises ContractError that names the graph, the tensor, what it got and what was expected.
+    Raises ContractError, which names the graph, the tensor, what was given and what was expected.
     """
     expected = {s.name for s in specs}
     if set(values) != expected:
@@ -86,7 +97,7 @@ def check_tensors(graph: Graph, specs: tuple[TensorSpec, ...], values: Feeds, si
         raise ContractError(f"graph {graph.name}: missing tensors {missing}, unexpected tensors {extra}")
     for spec in specs:
         value = values[spec.name]
-        if not isinstance(value, np.ndarray):  # backends refuse NumPy scalars, and do not say which input it was
+        if not isinstance(value, np.ndarray):  # backends reject NumPy scalars without naming the input
             kind = "a NumPy scalar" if isinstance(value, np.generic) else f"a {type(value).__name__}"
             raise ContractError(f"graph {graph.name}: expected {spec}, got {kind}; wrap it with np.array(value, dtype)")
         got = f"got {value.dtype} {list(value.shape)}"

@@ -1,9 +1,15 @@
-"""The seam between the trained network and everything that runs it: names, dtypes, axes and sizes, typed once.
+"""The contract between the trained network and everything that runs it: tensor names, dtypes, axes and sizes.
 
-The exporter, the backends, the fakes of the tests and the docs all read this file. Axis letters: B batch (candidates),
-K codebooks, T token frames, P positions to draw, N frames at `clip_fps`, Y frames at `sync_fps`, S sync features,
-C pairs of clip and sync features, F condition frames and a row of [NULL], M rows of the memory, G groups (the clip, and
-[NULL] where there is guidance), L samples, A audio-encoder steps.
+The exporter, the backends and the tests' fake engines all read this file, so that nothing is written down twice.
+
+Axis letters
+    B   batch (candidates)                      C   pairs of clip and sync features
+    K   codebooks                               F   condition frames, and one row for [NULL]
+    T   token frames                            M   rows of the memory
+    P   positions to draw                       G   groups: the clip, and [NULL] if there is guidance
+    N   frames at `clip_fps`                    L   samples
+    Y   frames at `sync_fps`                    A   steps of the audio encoder
+    S   sync features
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -25,20 +31,20 @@ FloatArray = NDArray[np.float32]
 
 
 def exact_div(a: int, b: int) -> int:
-    """a / b, which must leave no rest."""
+    """a / b. Raises ValueError if the division leaves a remainder."""
     if a % b:
         raise ValueError(f"{a} is not a multiple of {b}")
     return a // b
 
 
 def mask_ratio(u: float) -> float:
-    """Share of tokens still masked at progress u in [0, 1]: cos(pi / 2 * u) (paper, section 3.2.2 and 3.2.3)."""
+    """Share of tokens still masked at progress u in [0, 1]: cos(pi / 2 * u) (paper, sections 3.2.2 and 3.2.3)."""
     return float(np.cos(pi / 2 * u))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Feature j lies at (offset + stride * j) / rate seconds, and stands for stride / rate seconds."""
+    """A sequence of features. Feature j lies at (offset + stride * j) / rate s and spans stride / rate s."""
 
     rate: int
     stride: int
@@ -47,7 +53,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the weights are. Stored in every checkpoint and manifest; all lengths are derived from it."""
+    """The network's configuration. Every checkpoint and manifest stores it, and all lengths are derived from it."""
 
     design: Design = "hybrid"
     # codec
@@ -59,7 +65,7 @@ class ModelConfig:
     codec_context: int = 12  # token frames on each side that make chunked decoding equal whole decoding
     # window that the transformer was trained on
     window_seconds: int = 10
-    overlap_seconds: int = 2  # given as known tokens to the next window
+    overlap_seconds: int = 2  # the next window gets these tokens as known
     # frame encoder (CLIP's role)
     clip_fps: int = 8  # not given in the paper; components' default
     clip_resize: int = 224  # short side, pixels
@@ -72,20 +78,20 @@ class ModelConfig:
     sync_dim: int = 512
     sync_stride: int = 8  # input frames per feature: 8 (bridge) or 4 (mixed_4d)
     sync_offset: int = 2  # input frame at the centre of feature 0
-    sync_context: int = 0  # input frames on each side that make encoding in pieces exact; 0: not known, never in pieces
+    sync_context: int = 0  # input frames on each side that make encoding in pieces exact; 0: unknown, so not in pieces
     # audio encoder (BEATs' role) and SCAV
     audio_rate: int = 16000  # Hz
     audio_stride: int = 2560  # samples at audio_rate per step: 16 frames of 10 ms
     audio_dim: int = 768
     audio_bands: int = 8
     scav_dim: int = 512
-    # transformer; sizes and readings of what the paper leaves open
+    # transformer: its sizes, and choices that the paper leaves open
     hidden_size: int = 1024
     n_blocks: int = 12
     n_heads: int = 16
-    encoder_blocks: int = 2  # of the condition's encoder (seq2seq, hybrid)
+    encoder_blocks: int = 2  # blocks of the condition's encoder (seq2seq, hybrid)
     mlp_ratio: int = 4
-    length_adapter: str = "repeat"  # repeat: the paper's frame repetition; centre: nearest by centre times
+    length_adapter: str = "repeat"  # "repeat": the paper's frame repetition; "centre": see adapter_index
     cls_in_memory: bool = False  # whether cross-attention also sees the encoder's [CLS]
 
     def __post_init__(self) -> None:
@@ -112,12 +118,12 @@ class ModelConfig:
 
     @property
     def has_memory(self) -> bool:
-        """Cross-attention to an encoder over [CLS] and [clip ; sync]."""
+        """Whether the design has cross-attention to an encoder over [CLS] and [clip ; sync]."""
         return self.design in ("seq2seq", "hybrid")
 
     @property
     def adaln_streams(self) -> tuple[str, ...]:
-        """Feature streams that modulate the AdaLN blocks."""
+        """The feature streams that modulate the AdaLN blocks."""
         return {"adaln_a": ("clip",), "adaln_b": ("clip", "sync"), "seq2seq": (), "hybrid": ("sync",)}[self.design]
 
     @property
@@ -128,7 +134,7 @@ class ModelConfig:
     def token_grid(self) -> Grid:
         return Grid(self.sample_rate, self.hop_length, self.hop_length // 2)
 
-    # sample k of a video is the picture at (k + 1/2) / fps (runtime.video): half frames, so rates are doubled
+    # sample k of a video is the picture at (k + 1/2) / fps (runtime.video); half frames need doubled rates
     @property
     def clip_grid(self) -> Grid:
         return Grid(2 * self.clip_fps, 2, 1)
@@ -139,10 +145,10 @@ class ModelConfig:
 
     @property
     def mask_token(self) -> int:
-        return self.codebook_size  # the id just past the codebook
+        return self.codebook_size  # the id after the last code
 
     def n_tokens(self, n_samples: int) -> int:
-        """T = ceil(samples / hop): 862 for 10 s."""
+        """T, token frames: ceil(samples / hop), 862 for 10 s."""
         return -(-n_samples // self.hop_length)
 
     @property
@@ -154,11 +160,11 @@ class ModelConfig:
         return max(1, round(n_tokens * self.hop_length * self.clip_fps / self.sample_rate))
 
     def n_sync(self, n_tokens: int) -> int:
-        """S, sync features for T tokens: 32 for 862 at 25 fps and stride 8 (the last frames are repeated)."""
+        """S, sync features for T tokens: 32 for 862 at 25 fps and stride 8 (the last frame is repeated to fill)."""
         return max(1, -(-round(n_tokens * self.hop_length * self.sync_fps / self.sample_rate) // self.sync_stride))
 
     def n_sync_frames(self, n_tokens: int) -> int:
-        """Y, frames at `sync_fps` that give n_sync features: a multiple of the encoder's stride."""
+        """Y, frames at `sync_fps` for n_sync features: a multiple of the encoder's stride."""
         return self.n_sync(n_tokens) * self.sync_stride
 
 
@@ -172,10 +178,18 @@ SIZES: dict[str, dict[str, int]] = {  # transformer sizes by name
 
 # ---------------------------------------------------------------- length adapter (paper, section 3.2.1)
 def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode: str) -> Int32Array:
-    """Integer gather [n_target] into a sequence of n_source: the nearest-neighbour length adapter.
+    """The length adapter: for each of n_target positions, the index of one of n_source features, int32 [n_target].
 
-    `repeat` is the paper's out[i] = in[floor(i * N_in / N_out)], written with the rates so that it does not depend
-    on the clip's length; `centre` takes the feature whose centre time is nearest. Integers only: no rounding.
+    Plain nearest-neighbour resizing, out[i] = in[floor(i * n_source / n_target)], goes by the two lengths. "repeat"
+    goes by frame rates instead: position i gets the feature whose span contains the time at which position i begins.
+    The results differ, because lengths are rounded: 80 frames do not last exactly as long as 862 tokens, so the lengths
+    stretch the features a little, by another factor in windows of another length. There, 27 of 862 tokens get the
+    neighbouring frame; with 32 sync features, which span 10.24 s, 310 do. With the rates, a moment gets the same
+    feature in windows of any length. The last feature is repeated if the sequence ends early.
+
+    "centre" takes the feature whose centre is nearest in time. All arithmetic is on integers, so nothing is rounded.
+
+    Raises ValueError if `mode` is neither.
     """
     i = np.arange(n_target, dtype=np.int64)
     if mode == "repeat":
@@ -191,11 +205,12 @@ def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode
 
 
 def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: int) -> dict[str, Int32Array]:
-    """The integer gathers of one window, by name.
+    """The index arrays of one window, by name. Each maps positions of one sequence to positions of another.
 
-    frame_index [T]: token -> condition frame. AdaLN-B joins two streams of different rates: its condition frames are
-    the distinct (clip, sync) pairs, given by clip_index [C] and sync_index [C]; adapting after the AdaLN projection is
-    then exactly adapting before it. memory_index [N]: clip frame -> sync feature of the encoder's input.
+    frame_index [T] maps a token to its condition frame. memory_index [N] maps a clip frame to the sync feature that is
+    joined to it in the encoder's input. clip_index [C] and sync_index [C] are for AdaLN-B, which joins two streams of
+    different rates: its condition frames are the distinct (clip, sync) pairs. Adapting the length after the AdaLN
+    projection then gives exactly the same as adapting it before.
     """
     mode = config.length_adapter
     out: dict[str, Int32Array] = {}
@@ -215,7 +230,7 @@ def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: i
 
 
 def interpolation_matrix(n_out: int, n_in: int) -> FloatArray:
-    """Linear interpolation in time (edges clamped, align_corners False) as a matrix [n_out, n_in]."""
+    """A matrix [n_out, n_in] that interpolates linearly in time (edges clamped, align_corners False)."""
     position = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
     left = np.minimum(position.astype(np.int64), max(n_in - 2, 0))
     weight = position - left
@@ -228,7 +243,7 @@ def interpolation_matrix(n_out: int, n_in: int) -> FloatArray:
 # ---------------------------------------------------------------- graphs
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, NumPy dtype and axes of one tensor; an axis is a letter (any length) or a fixed size."""
+    """Name, NumPy dtype and axes of one tensor. An axis is a letter (any length) or a fixed size."""
 
     name: str
     dtype: str
@@ -248,10 +263,11 @@ class Graph:
 
 
 def graphs(config: ModelConfig) -> dict[str, Graph]:
-    """Every graph of a bundle of this configuration, by name.
+    """Every graph of a bundle with this configuration, by name.
 
-    `condition` is of one clip, whose candidates share it. `modulation` holds, for each block, shift, 1 + scale and gate
-    of self-attention and of the MLP, then shift and 1 + scale of the last norm. `step` draws at token frames `index`.
+    `condition` runs once for a window, and all candidates share its outputs. `modulation` holds, for each block, shift,
+    1 + scale and gate of self-attention and of the MLP, then shift and 1 + scale of the last norm. `step` draws tokens
+    at the token frames in `index`.
     """
     c, f32, i32 = config, "float32", "int32"
 

@@ -1,6 +1,6 @@
-"""The little of the CUDA runtime that engines on a card need, over `cuda-bindings`: memory, one stream, graphs, errors.
+"""The part of the CUDA runtime that engines on a GPU need, through `cuda-bindings`: memory, one stream, graphs, errors.
 
-Everything happens on device 0; CUDA_VISIBLE_DEVICES says which card that is.
+Everything runs on device 0. CUDA_VISIBLE_DEVICES selects which GPU that is.
 """
 
 import ctypes
@@ -14,16 +14,21 @@ from engines.base import Array, BackendUnavailable, EngineError
 
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 NO_DRIVER = "no NVIDIA driver is installed"
-LOST = "check the card with `nvidia-smi`, then start the program again (or use --backend cpu)"
-ADVICE = {  # CUDA's name of an error -> what to do; all others: LOST
+LOST = "check the GPU with `nvidia-smi`, then start the program again (or use --backend cpu)"
+ADVICE = {  # CUDA's name of an error -> what to do; LOST for all others
     "cudaErrorInsufficientDriver": "install or update the NVIDIA driver",
-    "cudaErrorNoDevice": "no NVIDIA card is visible: check `nvidia-smi` and CUDA_VISIBLE_DEVICES",
-    "cudaErrorDevicesUnavailable": "another program holds the card, or it was lost: " + LOST,
+    "cudaErrorNoDevice": "no NVIDIA GPU is visible: check `nvidia-smi` and CUDA_VISIBLE_DEVICES",
+    "cudaErrorDevicesUnavailable": "another program uses the GPU, or the GPU was lost: " + LOST,
 }
 
 
 class OutOfMemory(EngineError):
-    """The card's memory, or the host's that can be pinned, is not enough. The engine itself can go on."""
+    """The GPU's memory, or the host's pinned memory, is not enough. The engine stays usable.
+
+    It does not leave `engines`: callers get an EngineError or BackendUnavailable.
+    """
+
+    code = "out_of_memory"
 
 
 def _runtime() -> Any:
@@ -33,7 +38,7 @@ def _runtime() -> Any:
 
 
 def driver_installed() -> bool:
-    """Whether there is an NVIDIA driver: asked first, because what needs one takes long to import."""
+    """Whether an NVIDIA driver is installed. Check this first, because libraries that need one take long to import."""
     try:
         ctypes.CDLL(DRIVER)
     except OSError:
@@ -46,7 +51,7 @@ def _version(number: int) -> str:
 
 
 def unavailable() -> str | None:
-    """Why no card can be used here; None where one can."""
+    """Why no GPU can be used here; None if one can."""
     try:
         api = _runtime()
     except ImportError as error:
@@ -57,14 +62,15 @@ def unavailable() -> str | None:
     status, count = api.cudaGetDeviceCount()
     if status == api.cudaError_t.cudaErrorInsufficientDriver:
         _, needed = api.cudaRuntimeGetVersion()
-        return f"the NVIDIA driver is too old: it knows CUDA {_version(driver)}, this is {_version(needed)}; update it"
+        versions = f"it supports CUDA {_version(driver)}, {_version(needed)} is needed"
+        return f"the NVIDIA driver is too old: {versions}; update it"
     if status != api.cudaError_t.cudaSuccess:
         return f"{status.name}: {ADVICE.get(status.name, LOST)}"
     return None if count else ADVICE["cudaErrorNoDevice"]
 
 
 class Cuda:
-    """Calls of the CUDA runtime by name; one that fails raises OutOfMemory or BackendUnavailable."""
+    """Calls the CUDA runtime's functions by name. A call that fails raises OutOfMemory or BackendUnavailable."""
 
     def __init__(self) -> None:
         self.api = _runtime()
@@ -78,29 +84,29 @@ class Cuda:
         return values[0] if values else None
 
     def quietly(self, name: str, *arguments: Any) -> None:
-        """For releasing: a card that is lost has released everything."""
+        """Call a function that releases something, and ignore errors: a lost GPU has released everything."""
         getattr(self.api, name)(*arguments)
 
 
 class Buffer:
-    """Memory on the card, with a pinned twin on the host where `pinned`. It grows when needed and never shrinks."""
+    """Memory on the GPU and, if `pinned`, a pinned copy on the host. It grows when needed and never shrinks."""
 
     def __init__(self, cuda: Cuda, pinned: bool = True) -> None:
         self._cuda, self._pinned = cuda, pinned
         self.address, self._host, self._capacity = 0, 0, 0
 
     def reserve(self, size: int) -> None:
-        """Make room for `size` bytes; content and address may change. Raises OutOfMemory."""
+        """Make room for `size` bytes. Content and address may change. Raises OutOfMemory."""
         if size <= self._capacity:
             return
-        self.free()  # before, not after: both may not fit
+        self.free()  # first, because old and new may not fit together
         self.address = int(self._cuda("cudaMalloc", size))
         if self._pinned:
             self._host = int(self._cuda("cudaHostAlloc", size, 0))
         self._capacity = size
 
     def host(self, shape: tuple[int, ...], dtype: str) -> Array:
-        """The pinned twin as an array: a view, valid until the buffer grows."""
+        """The pinned copy as an array: a view, valid until the buffer grows."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         memory = (ctypes.c_uint8 * size).from_address(self._host)
         return np.ndarray(shape, dtype, buffer=memoryview(memory))
@@ -114,14 +120,14 @@ class Buffer:
 
 
 class Stream:
-    """One stream: what is put on it runs in that order, and `wait` waits for it."""
+    """One CUDA stream. Work on it runs in order, and `wait` waits for all of it."""
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda
         self.handle = cuda("cudaStreamCreateWithFlags", cuda.api.cudaStreamNonBlocking)
 
     def upload(self, buffer: Buffer, value: Array) -> None:
-        """Host to card, through the buffer's pinned twin. Empty arrays need no copy."""
+        """Copy from host to GPU, through the buffer's pinned copy. Empty arrays need none."""
         if value.size:
             host = buffer.host(value.shape, value.dtype.str)
             np.copyto(host, value)
@@ -129,7 +135,7 @@ class Stream:
             self._cuda("cudaMemcpyAsync", buffer.address, host.ctypes.data, host.nbytes, kind, self.handle)
 
     def download(self, buffer: Buffer, shape: tuple[int, ...], dtype: str) -> Array:
-        """Card to host: a view of the pinned twin, which holds the values after `wait`."""
+        """Copy from GPU to host. Returns a view of the pinned copy, which holds the values after `wait`."""
         host = buffer.host(shape, dtype)
         if host.size:
             kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyDeviceToHost
@@ -140,12 +146,11 @@ class Stream:
         self._cuda("cudaStreamSynchronize", self.handle)
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        """What `enqueue` puts on the stream, as a graph that `launch` repeats; it does not run now.
+        """Record what `enqueue` puts on the stream, without running it. Returns a graph that `launch` can repeat.
 
-        Raises BackendUnavailable, or what `enqueue` raises, where something in it cannot be captured; the stream is
-        usable then.
+        Raises BackendUnavailable, or what `enqueue` raises, if something cannot be captured. The stream stays usable.
         """
-        mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal  # other threads may use the card
+        mode = self._cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal  # other threads may use the GPU
         self._cuda("cudaStreamBeginCapture", self.handle, mode)
         try:
             enqueue()

@@ -1,4 +1,4 @@
-"""A lock between processes that ends with its holder, however that one ends."""
+"""A lock between processes. It ends with the process that holds it, even if that is killed."""
 
 import os
 import sys
@@ -12,10 +12,10 @@ POLL = 0.1  # seconds
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock of a file, which is made where it is absent and stays. Also excludes other threads.
+    """Hold a file's lock. Other processes and other threads wait. The file is created if needed, and stays.
 
-    The operating system keeps the lock, not the file: a killed holder leaves nothing behind. `on_wait` is called once
-    if another holds it. Raises OSError where the file cannot be made or its file system has no locks.
+    The operating system keeps the lock, so a killed process leaves no lock behind. `on_wait` is called once if another
+    process holds it. Raises OSError if the file cannot be created or its file system has no locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -38,7 +38,7 @@ if sys.platform == "win32":
         os.lseek(descriptor, 0, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:  # another holds it
+        except PermissionError:  # another process holds it
             return False
         return True
 

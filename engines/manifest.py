@@ -1,10 +1,10 @@
-"""A bundle is a folder of ONNX graphs and one manifest.json that says what they are.
+"""A bundle is a folder of ONNX graphs with one manifest.json that describes them.
 
     {"contract_version": 2, "name": ..., "config": {ModelConfig}, "built_with": {...},
      "files": {"step.onnx": {"graph": "step", "precision": "fp16", "bytes": ..., "sha256": ...}},
      "parity": {"step": {...}}, "weights": [{"role", "name", "trained", "licence", "data_licence", "origin"}]}
 
-Loading verifies every file: nothing that is missing, cut off, altered or from another contract is ever run.
+Loading verifies every file, so that a file that is missing, truncated, altered or made for another contract never runs.
 """
 
 import hashlib
@@ -18,12 +18,14 @@ from engines.base import MaskVATError
 from engines.contract import CONTRACT_VERSION, ModelConfig, graphs
 
 MANIFEST = "manifest.json"
-MINI = Path(__file__).parent / "mini"  # the bundle that is shipped
+MINI = Path(__file__).parent / "mini"  # the shipped bundle
 UPDATE = "update this program: `git pull`, then `pip install '.[cpu]'` (or the extra that you use)"
 
 
 class ManifestError(MaskVATError):
-    """A bundle is missing, incomplete, altered, or from another contract."""
+    """A bundle is missing, incomplete, altered, or made for another contract."""
+
+    code = "manifest_error"
 
 
 def sha256(path: Path) -> str:
@@ -32,7 +34,7 @@ def sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write beside the target, then rename: a reader never sees half a file."""
+    """Write to a temporary file, then rename it, so that a reader never sees half a file."""
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -44,7 +46,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class BundleFile:
-    """One file of a bundle; `graph` is empty for a file that a graph refers to (external data)."""
+    """One file of a bundle. `graph` is "" for a file that a graph refers to (external data)."""
 
     graph: str
     precision: str
@@ -54,11 +56,11 @@ class BundleFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where one component's weights come from, and the terms of code and of training data."""
+    """Where the weights of one component come from, and the licences of the weights and of their training data."""
 
     role: str  # the component: maskvat, codec, frame_encoder, ...
     name: str
-    trained: bool  # False: random weights, the role's results mean nothing
+    trained: bool  # False: random weights, whose results mean nothing
     licence: str
     data_licence: str
     origin: str
@@ -66,6 +68,8 @@ class Weights:
 
 @dataclass(frozen=True)
 class Manifest:
+    """What manifest.json says."""
+
     name: str
     config: ModelConfig
     files: dict[str, BundleFile]
@@ -81,7 +85,7 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Manifest":
-        """Read and verify the bundle in `folder`. Raises ManifestError that names the file and the mending command."""
+        """Read and verify the bundle in `folder`. Raises ManifestError, which names the file and how to repair it."""
         folder = Path(folder)
         manifest = cls.read(folder)
         for name, entry in manifest.files.items():
@@ -92,9 +96,9 @@ class Manifest:
         return manifest
 
     def file_for(self, graph: str, precisions: tuple[str, ...], reader: str) -> str:
-        """The file of a graph in the first of `precisions` that is there; `reader` says who runs these.
+        """The file of a graph in the first of `precisions` that the bundle has.
 
-        Raises ManifestError.
+        Raises ManifestError if it has none of them; `reader` is what that message calls the backend.
         """
         have = {f.precision: name for name, f in reversed(self.files.items()) if f.graph == graph}
         found = next((have[p] for p in precisions if p in have), None)
@@ -107,7 +111,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """What the manifest says; the files are not looked at. Raises ManifestError."""
+        """Read the manifest without checking the files. Raises ManifestError."""
         path = folder / MANIFEST
         if not path.is_file():
             raise ManifestError(f"no bundle in {folder}: {MANIFEST} is missing; {repair_hint(folder)}")
@@ -130,7 +134,7 @@ class Manifest:
 
 
 def repair_hint(folder: Path) -> str:
-    """The command that makes the bundle whole again."""
+    """The command that repairs a bundle."""
     if folder.resolve() == MINI.resolve():
         return "restore it with `git checkout -- engines/mini` or reinstall the package"
     return f"write it again with `python -m export CHECKPOINT {folder}`"
@@ -144,6 +148,6 @@ def _verify(folder: Path, name: str, entry: BundleFile) -> None:
         raise ManifestError(f"{path} is missing; {repair_hint(folder)}")
     size = path.stat().st_size
     if size != entry.bytes:
-        raise ManifestError(f"{path} has {size} bytes, not {entry.bytes} (cut off or altered); {repair_hint(folder)}")
+        raise ManifestError(f"{path} has {size} bytes, not {entry.bytes} (truncated or altered); {repair_hint(folder)}")
     if sha256(path) != entry.sha256:
         raise ManifestError(f"{path} was altered (its sha256 is not the manifest's); {repair_hint(folder)}")

@@ -1,7 +1,7 @@
-"""ONNX Runtime behind the engine interface: CPU everywhere, CUDA where `onnxruntime-gpu` is installed.
+"""ONNX Runtime as an engine: on CPUs everywhere, on NVIDIA GPUs if `onnxruntime-gpu` is installed.
 
-On a card, a bound graph runs through I/O binding: its fixed inputs are copied there once for a clip, all others and the
-outputs have buffers that are used again, and the step is captured as a CUDA graph.
+On a GPU, a bound graph runs through I/O binding. Its fixed inputs are copied to the GPU once; all other inputs and the
+outputs have buffers that are reused; and the step is captured as a CUDA graph.
 """
 
 import logging
@@ -22,23 +22,23 @@ from engines.cuda import LOST
 log = logging.getLogger(__name__)
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# TF32 would round the sums that the sampler compares. cuDNN's exhaustive search times kernels for every new length: a
-# first clip waits for it, and the next process may choose others, whose last digits differ
+# TF32 would round the sums that the sampler compares. cuDNN's exhaustive search times kernels for every new length. The
+# first clip would wait for it, and the next process might choose other kernels, whose last digits differ.
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     "cpu": {},
     "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
 }
 INSTALL = {"cpu": "pip install '.[cpu]'", "cuda": "pip uninstall onnxruntime, then pip install '.[gpu]'"}
 
-CAPTURED = ("step",)  # graphs that run with the same shapes again and again: as CUDA graphs
-SLOTS = 4  # kinds of shapes whose buffers are kept
-CAPTURES = 32  # CUDA graphs of one session; they stay on the card as long as it is open
+CAPTURED = ("step",)  # graphs that run with the same shapes again and again: they become CUDA graphs
+SLOTS = 4  # sets of shapes whose buffers are kept
+CAPTURES = 32  # CUDA graphs of one session; they stay on the GPU as long as it is open
 NO_CUDA_GRAPH = -1
-ADVICE = "if memory is short, fewer --candidates or shorter clips need less"
+ADVICE = "if memory is short, use fewer --candidates or shorter clips"
 
 
 def available() -> dict[str, str | None]:
-    """Backend name -> None where it can be used, else why not."""
+    """For each backend of ONNX Runtime: None if it can be used, else why not."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -55,7 +55,7 @@ _LOCK = Lock()
 
 @cache
 def _share_memory() -> None:
-    """One CPU arena for all sessions, grown by what is asked for: run in turn, each can use what another freed."""
+    """Share one CPU arena among all sessions. They run in turn, so each can reuse the memory that another freed."""
     import onnxruntime as ort
 
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
@@ -64,21 +64,23 @@ def _share_memory() -> None:
 
 @dataclass
 class _Slot:
-    """Buffers on the device for one kind of shapes. A captured CUDA graph reads and writes these very buffers."""
+    """Buffers on the device for one set of shapes. A captured CUDA graph reads and writes exactly these buffers."""
 
     binding: Any
-    cuda_graph: int  # a number of its own: another slot's graph knows other buffers
+    cuda_graph: int  # a number of its own, because another slot's graph uses other buffers
     inputs: dict[str, Any]
     outputs: dict[str, Any]
-    resident: Feeds = field(default_factory=dict)  # the fixed inputs that lie there
+    resident: Feeds = field(default_factory=dict)  # the fixed inputs that are in the buffers
 
 
 class OrtEngine(Engine):
-    """One ONNX graph in an ONNX Runtime session. Threads run at once, but take turns with buffers on a device."""
+    """One ONNX graph in an ONNX Runtime session. Threads may run at once, but take turns with buffers on a device."""
 
     def __init__(self, path: Path, graph: Graph, backend: str, threads: int = 0, device: str | None = None) -> None:
-        """`threads` 0 leaves the choice to ONNX Runtime; `device` is where a bound graph keeps its buffers, by default
-        "cuda" for that backend and none for the CPU. Raises BackendUnavailable.
+        """Open a session. Raises BackendUnavailable.
+
+        `threads` 0 leaves the choice to ONNX Runtime. `device` is where a bound graph keeps its buffers; by default
+        "cuda" for that backend, and no device for "cpu".
         """
         reason = available()[backend]
         if reason is not None:
@@ -92,7 +94,7 @@ class OrtEngine(Engine):
         self._slots: dict[tuple[tuple[str, tuple[int, ...]], ...], _Slot] = {}
         self._made = 0  # slots so far
         self._captures = backend == "cuda" and graph.name in CAPTURED
-        # what is captured belongs to a thread, and such a session must be run by no other
+        # a captured graph belongs to a thread, and no other thread may run its session
         self._thread = ThreadPoolExecutor(1, f"maskvat-{graph.name}") if self._captures else None
         self._session = self._open()
         self._check_signature()
@@ -119,18 +121,18 @@ class OrtEngine(Engine):
                 raise BackendUnavailable(f"graph {self.graph.name}: the file has {have}, the contract {names}")
 
     def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
-        """Raises EngineError, and BackendUnavailable where the card is lost."""
+        """Run the graph. Raises EngineError, or BackendUnavailable if the GPU is lost."""
         if self._lost is not None:
             raise BackendUnavailable(f"{self.backend} cannot run {self.graph.name} any more: {self._lost}; {LOST}")
         try:
             known = all(a in sizes for s in self.graph.outputs for a in s.axes if isinstance(a, str))
-            bound = self._device is not None and bool(fixed) and known  # buffers need to know how large the outputs are
-            # a session with CUDA graphs has one stream: what another thread puts there would be captured, too
+            bound = self._device is not None and bool(fixed) and known  # buffers need the outputs' sizes
+            # a session with CUDA graphs has one stream: it would capture another thread's work, too
             with self._lock if bound or self._captures else nullcontext():
                 if self._captures and self._thread is not None:
                     return self._thread.submit(self._run_here, bound, fixed, varying, sizes).result()
                 return self._run_here(bound, fixed, varying, sizes)
-        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        except Exception as error:  # onnxruntime's exceptions have no base class of their own
             text = str(error)
             if "CUDA failure" in text and not _short_of_memory(error):
                 self._lost = text
@@ -150,7 +152,7 @@ class OrtEngine(Engine):
         try:
             return self._run_slot(fixed, varying, sizes)
         except Exception as error:
-            self._slots.clear()  # a smaller batch starts from nothing
+            self._slots.clear()  # a smaller batch starts without them
             if not self._captures or _short_of_memory(error):
                 raise
             self._without_cuda_graph(error)
@@ -161,16 +163,16 @@ class OrtEngine(Engine):
         inputs = fixed | varying
         slot = self._slot(inputs, sizes)
         changed = varying if slot.resident is fixed else inputs
-        slot.resident = {}  # until all went well
+        slot.resident = {}  # until the run has succeeded
         for name, value in changed.items():
-            slot.inputs[name].update_inplace(np.asarray(value, order="C"))  # it reads bytes, whatever the strides
+            slot.inputs[name].update_inplace(np.asarray(value, order="C"))  # it copies bytes and ignores strides
         self._session.run_with_iobinding(slot.binding, _run_options(slot.cuda_graph if self._captures else None))
         outputs = {name: value.numpy().copy() for name, value in slot.outputs.items()}  # on the CPU these are views
         slot.resident = fixed
         return outputs
 
     def _slot(self, inputs: Feeds, sizes: dict[str, int]) -> _Slot:
-        """The buffers for these shapes, made where there are none."""
+        """The buffers for these shapes. They are made if there are none."""
         key = tuple(sorted((name, value.shape) for name, value in inputs.items()))
         if key not in self._slots:
             while len(self._slots) >= SLOTS:
@@ -204,7 +206,7 @@ def _short_of_memory(error: Exception) -> bool:
 
 
 def _run_options(cuda_graph: int | None) -> Any:
-    """`cuda_graph` is the number of the graph to capture or launch; None: the session has no CUDA graphs."""
+    """Options of one run. `cuda_graph` is the number of the graph to capture or launch; None if there are none."""
     import onnxruntime as ort
 
     options = ort.RunOptions()
@@ -214,26 +216,26 @@ def _run_options(cuda_graph: int | None) -> Any:
 
 
 def _session(path: Path, backend: str, threads: int, provider_options: dict[str, str]) -> Any:
-    """A session on this backend and no other. Raises BackendUnavailable."""
+    """Open a session on this backend and no other. Raises BackendUnavailable."""
     import onnxruntime as ort
 
     if backend == "cuda" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls(directory="")  # CUDA and cuDNN from the gpu extra's own packages
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    with _LOCK:  # `cache` alone lets two threads in
+    with _LOCK:  # `cache` alone would let two threads run it
         _share_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
-    options.log_severity_level = 3  # errors only: they come back as exceptions
-    # idle threads must not spin: the host's own work between two runs needs the cores
+    options.log_severity_level = 3  # errors only, which are raised anyway
+    # idle threads must not spin, because the work on the host between two runs needs the cores
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         provider = (PROVIDERS[backend], PROVIDER_OPTIONS[backend] | provider_options)
-        # on its own it would go on with the CPU, at the start and in the middle, and say so with `print`
+        # with fallback enabled it would continue on the CPU, even in the middle, and only print a line
         session = ort.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
-    except Exception as error:  # as above: no base class of their own
+    except Exception as error:  # no base class, as above
         raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {error}") from error
     used = session.get_providers()[0]
-    if used != PROVIDERS[backend]:  # it falls back to the CPU with a log line only
+    if used != PROVIDERS[backend]:  # it falls back to the CPU with only a log line
         raise BackendUnavailable(f"backend {backend!r} does not work here: onnxruntime fell back to {used}")
     return session

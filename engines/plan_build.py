@@ -1,7 +1,7 @@
-"""Building a TensorRT plan from a strongly typed ONNX file: one code path for TensorRT and TensorRT-RTX.
+"""Build a TensorRT plan from a strongly typed ONNX file, with TensorRT or TensorRT-RTX.
 
-Both have the same API and take precision from the graph alone. TensorRT builds for the card that is here. TensorRT-RTX
-builds for a list of compute capabilities on any machine, and finishes the work on the user's card.
+Both have the same API and take the precision from the graph. TensorRT builds for the GPU of this machine. TensorRT-RTX
+builds for a list of compute capabilities, on any machine, and finishes the work on the user's GPU.
 """
 
 import logging
@@ -23,13 +23,13 @@ INSTALL = {
     "rtx": "pip install '.[rtx]'",
     "trt": "pip install '.[trt]' with NVIDIA's own package index (docs/TENSORRT.md)",
 }
-TARGETS = ("sm80", "sm86", "sm89", "sm120")  # Ampere, Ada, Blackwell; TensorRT-RTX knows no sm90 and sm100
-DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "UINT8": "uint8"}  # others have NumPy's names
+TARGETS = ("sm80", "sm86", "sm89", "sm120")  # Ampere, Ada, Blackwell; TensorRT-RTX does not support sm90 and sm100
+DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "UINT8": "uint8"}  # else as NumPy's
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a TensorRT plan depends on beside its library."""
+    """A GPU: what a TensorRT plan depends on besides its library."""
 
     name: str
     compute_capability: str  # e.g. "9.0"
@@ -37,7 +37,7 @@ class Card:
 
 
 def library(flavour: str) -> Any:
-    """The module behind a flavour. Raises BackendUnavailable with what to install."""
+    """The Python module of a flavour. Raises BackendUnavailable, which says what to install."""
     if flavour not in FLAVOURS:
         raise BackendUnavailable(f"unknown kind of TensorRT {flavour!r}; choose from {', '.join(FLAVOURS)}")
     try:
@@ -45,14 +45,14 @@ def library(flavour: str) -> Any:
             import tensorrt_rtx as module
         else:
             import tensorrt as module
-    except (ImportError, OSError) as error:  # OSError: a library that it needs cannot be loaded
+    except (ImportError, OSError) as error:  # OSError: one of its libraries cannot be loaded
         words = f"{FLAVOURS[flavour]} cannot be imported ({error}); {INSTALL[flavour]}"
         raise BackendUnavailable(words) from error
     return module
 
 
 def card() -> Card:
-    """The first card that is visible. Raises BackendUnavailable."""
+    """The first visible GPU. Raises BackendUnavailable if there is none."""
     try:
         from cuda.bindings import runtime as cudart
     except ImportError as error:
@@ -60,16 +60,16 @@ def card() -> Card:
     good = cudart.cudaError_t.cudaSuccess
     status, count = cudart.cudaGetDeviceCount()
     if status != good or count < 1:
-        raise BackendUnavailable(f"no NVIDIA card here: {status.name}; install or update NVIDIA's driver")
+        raise BackendUnavailable(f"no NVIDIA GPU here: {status.name}; install or update NVIDIA's driver")
     status, found = cudart.cudaGetDeviceProperties(0)
     if status != good:
-        raise BackendUnavailable(f"the NVIDIA card does not answer: {status.name}; check it with `nvidia-smi`")
+        raise BackendUnavailable(f"the NVIDIA GPU does not answer: {status.name}; check it with `nvidia-smi`")
     name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
     return Card(name, f"{found.major}.{found.minor}", _driver(cudart))
 
 
 def _driver(cudart: Any) -> str:
-    """The kernel module's version where it can be read, else the CUDA version that the driver supports."""
+    """The version of the kernel module, or if that cannot be read, the CUDA version that the driver supports."""
     kernel = Path("/proc/driver/nvidia/version")
     if kernel.is_file():
         return kernel.read_text(encoding="utf-8", errors="replace").splitlines()[0].strip()
@@ -78,9 +78,9 @@ def _driver(cudart: Any) -> str:
 
 # ---------------------------------------------------------------- building
 def build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iterable[str] = ()) -> bytes:
-    """The serialised plan. `targets` are TensorRT-RTX's compute capabilities; none: the card that is here.
+    """Build a plan and return it serialised. `targets` are TensorRT-RTX's compute capabilities; none: this GPU's.
 
-    Raises BackendUnavailable with the library's own words, or where the network is not the contract's.
+    Raises BackendUnavailable with the library's own message, or if the network differs from the contract.
     """
     with explained(module, f"cannot build {onnx.name}"):
         return _build(module, onnx, graph, profile, targets)
@@ -89,10 +89,10 @@ def build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iter
 def _build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Iterable[str]) -> bytes:
     logger = logger_of(module)
     builder = module.Builder(logger)
-    typed = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # the only kind where it is absent
+    typed = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # absent: the only kind
     network = builder.create_network(0 if typed is None else 1 << int(typed))
     parser = module.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(onnx)):  # from the file: external data lies beside it
+    if not parser.parse_from_file(str(onnx)):  # from the file, because external data is beside it
         said = [" ".join(str(parser.get_error(i)).split()) for i in range(parser.num_errors)]
         raise BackendUnavailable(f"{module.__name__} cannot read {onnx.name}: {'; '.join(said) or logger.explain()}")
     check_network(network, graph)
@@ -111,9 +111,9 @@ def _build(module: Any, onnx: Path, graph: Graph, profile: Profile, targets: Ite
 
 @contextmanager
 def explained(module: Any, what: str) -> Iterator[None]:
-    """Errors of the library's bindings, which share no base class, become BackendUnavailable with the library's words.
+    """Turn errors of the library's bindings into BackendUnavailable, and add what the library logged.
 
-    Where CUDA does not come up, for one, its constructors raise TypeError with words about C++ alone.
+    The errors share no base class. If CUDA cannot start, for example, constructors raise a TypeError about C++ only.
     """
     logger = logger_of(module)
     logger.errors.clear()
@@ -127,7 +127,7 @@ def explained(module: Any, what: str) -> Iterator[None]:
 
 @cache
 def logger_of(module: Any) -> Any:
-    """One for the process: the library keeps the first that it is given. Its errors explain what returned None."""
+    """The logger of this process: the library keeps the first one. Its errors explain calls that return None."""
 
     class Logger(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -141,7 +141,7 @@ def logger_of(module: Any) -> Any:
                 log.debug("%s", message)
 
         def explain(self) -> str:
-            """The errors since the last call, and none any more."""
+            """Return the errors since the last call, and forget them."""
             text = "; ".join(self.errors) or "no reason given"
             self.errors.clear()
             return text
@@ -164,7 +164,7 @@ def _set_targets(module: Any, config: Any, targets: list[str]) -> None:
 
 # ---------------------------------------------------------------- against the contract
 def check_network(network: Any, graph: Graph) -> None:
-    """Inputs and outputs of a parsed network, or of an engine's, are the contract's. Raises BackendUnavailable."""
+    """Compare a network's inputs and outputs with the contract. Raises BackendUnavailable if they differ."""
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     for specs, tensors in ((graph.inputs, inputs), (graph.outputs, outputs)):
@@ -175,7 +175,10 @@ def check_network(network: Any, graph: Graph) -> None:
 
 
 def difference(specs: tuple[TensorSpec, ...], have: dict[str, tuple[str, tuple[int, ...]]]) -> str:
-    """What differs between the contract's tensors and name -> (dtype, shape with -1 for any length); "" for nothing."""
+    """How `have` differs from the contract's tensors; "" if it does not.
+
+    `have` maps a name to (dtype, shape), with -1 for any length.
+    """
     wanted = {s.name for s in specs}
     if wanted != set(have):
         return f"missing {sorted(wanted - set(have))}, unexpected {sorted(set(have) - wanted)}"

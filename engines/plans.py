@@ -1,12 +1,12 @@
-"""The cache of TensorRT plans: built when needed, kept under everything that they depend on, never trusted unread.
+"""The cache of TensorRT plans. Plans are built when needed, and stored under a key of everything they depend on.
 
     CACHE/step.fp16.rtx.0123456789abcdef.plan           the plan
-                                        .plan.json      its key's parts, sha256 and bytes
-                                        .runtime-cache  kernels that TensorRT-RTX finished on this card
-                                        .lock           held by the process that builds
+                                        .plan.json      its key's parts, sha256 and size
+                                        .runtime-cache  kernels that TensorRT-RTX finished on this GPU
+                                        .lock           held by the process that builds the plan
 
-A plan is used where the key is the same and its bytes are those that were written. Everything else is built again, with
-a line that says why. Where the folder cannot be used, plans are built into memory and not kept.
+A plan is used if its key is the same and its bytes have not changed. Otherwise it is built again, and a log line says
+why. If the folder cannot be used, plans are built in memory and not kept.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from engines.plan_build import FLAVOURS, TARGETS, build, card, library
 from engines.profiles import CANDIDATES, profile
 
 VARIABLE = "MASKVAT_CACHE"
-KEEP = 4  # plans per graph, precision and flavour; those used longest ago are removed
-RECIPE = 1  # rises when this program builds differently from the same parts
+KEEP = 4  # plans per graph, precision and flavour; the least recently used are removed
+RECIPE = 1  # rises when this program builds another plan from the same parts
 Parts = dict[str, Any]
 
 
 def default_cache() -> Path:
-    """MASKVAT_CACHE, or the platform's folder for what can be made again."""
+    """The folder in MASKVAT_CACHE, or the platform's cache folder."""
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     if sys.platform == "win32":
@@ -47,31 +47,31 @@ def default_cache() -> Path:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What a plan is built for, and where it is kept."""
+    """What to build a plan for, and where to keep it."""
 
     config: ModelConfig
-    precision: str = "fp32"  # of the file: its name in the cache and a part of the key
+    precision: str = "fp32"  # of the ONNX file; part of the key and of the plan's name
     candidates: int = CANDIDATES  # the largest batch
     targets: tuple[str, ...] = TARGETS  # compute capabilities; TensorRT-RTX only
     cache: Path | None = None  # None: default_cache()
-    # told why something is built or not kept
+    # called with the reason when a plan is built or cannot be kept
     say: Callable[[str], None] = field(default=logging.getLogger(__name__).warning)
 
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """A plan that is ready to be deserialised."""
+    """A plan, ready to be deserialised."""
 
-    path: Path  # where it is kept; no file where `kept` is false
+    path: Path  # where it is kept; there is no file if `kept` is False
     data: bytes
     flavour: str
-    runtime_cache: Path  # where TensorRT-RTX's runner may keep its kernels
+    runtime_cache: Path  # where TensorRT-RTX may keep its kernels
     kept: bool = True
-    built: bool = False  # by this call
+    built: bool = False  # whether this call built it
 
 
 def key_parts(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> Parts:
-    """Everything that a plan depends on. Raises BackendUnavailable where the library or its card is missing."""
+    """Everything that a plan depends on. Raises BackendUnavailable if the library or its GPU is missing."""
     module = library(flavour)
     parts: Parts = {
         "recipe": RECIPE,
@@ -85,21 +85,21 @@ def key_parts(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> P
     else:
         here = card()
         parts |= {"card": here.name, "compute capability": here.compute_capability, "driver": here.driver}
-    decoded: Parts = json.loads(json.dumps(parts))  # as it is read again: tuples are lists
+    decoded: Parts = json.loads(json.dumps(parts))  # as it will be read: tuples become lists
     return decoded
 
 
 def _digest(onnx: Path) -> str:
-    """sha256 of a file and of the weights beside it."""
+    """The sha256 of a file, and of the weights beside it."""
     data = onnx.with_name(onnx.name + ".data")
     return " ".join(sha256(path) for path in (onnx, data) if path.is_file() or path is onnx)
 
 
 def find(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> EnginePlan:
-    """The plan of a strongly typed ONNX file, out of the cache or built now.
+    """Get the plan of a strongly typed ONNX file from the cache, or build it.
 
-    `flavour` is "rtx" (TensorRT-RTX) or "trt" (TensorRT). Raises BackendUnavailable with the reason where neither is
-    possible, and OSError where the ONNX file cannot be read.
+    `flavour` is "rtx" (TensorRT-RTX) or "trt" (TensorRT). Raises BackendUnavailable with the reason if the plan cannot
+    be built, and OSError if the ONNX file cannot be read.
     """
     parts = key_parts(flavour, onnx, graph, options)
     slot = _Slot(options.cache or default_cache(), f"{graph.name}.{options.precision}.{flavour}", parts)
@@ -123,15 +123,15 @@ class _Slot:
         self.about = self.path.with_suffix(".plan.json")
 
     def get(self, make: Callable[[str], bytes], say: Callable[[str], None]) -> tuple[bytes, bool, bool]:
-        """The plan's bytes, whether they are kept, and whether `make(reason)` made them now."""
+        """Return the plan's bytes, whether they are kept, and whether `make(reason)` built them now."""
         data, _ = self.read()
         if data is not None:
             return data, True, False
         built: bytes | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with locked(self.path.with_suffix(".lock"), lambda: say(f"another process builds {self.path}: waiting")):
-                data, reason = self.read()  # another process may have been first
+            with locked(self.path.with_suffix(".lock"), lambda: say(f"another process builds {self.path}; waiting")):
+                data, reason = self.read()  # another process may have built it meanwhile
                 if data is not None:
                     return data, True, False
                 built = make(reason)
@@ -143,28 +143,28 @@ class _Slot:
         return built, True, True
 
     def read(self) -> tuple[bytes | None, str]:
-        """The plan's bytes where they are what was written for this key; else None and why not."""
+        """Read the plan's bytes. Returns None and the reason if they are not what was written for this key."""
         try:
             if not self.about.is_file():
                 return None, self._other()
             about = _read_json(self.about)
             if about.get("key") != self.key:
-                return None, f"{self.about.name} is of another plan"
+                return None, f"{self.about.name} describes another plan"
             data = self.path.read_bytes()
         except OSError as error:
-            return None, f"the kept one cannot be read ({error})"
+            return None, f"the stored plan cannot be read ({error})"
         if len(data) != about.get("bytes"):
-            return None, f"the kept one is broken ({len(data)} of {about.get('bytes')} bytes)"
+            return None, f"the stored plan is damaged ({len(data)} of {about.get('bytes')} bytes)"
         if hashlib.sha256(data).hexdigest() != about.get("sha256"):
-            return None, "the kept one is broken (its sha256 is not the one written down)"
+            return None, "the stored plan is damaged (its sha256 has changed)"
         try:
-            os.utime(self.about)  # used now: see KEEP
+            os.utime(self.about)  # marks it as used now: see KEEP
         except OSError:
-            pass  # a read-only cache serves all the same
+            pass  # a read-only cache is fine
         return data, ""
 
     def _others(self) -> list[Path]:
-        """The descriptions of this graph's plans under any key, the one used last first."""
+        """The descriptions of this graph's plans under any key, the most recently used first."""
         found = []
         for path in self.folder.glob(f"{self.stem}.*.plan.json"):
             try:
@@ -174,7 +174,7 @@ class _Slot:
         return [path for _, path in sorted(found, reverse=True)]
 
     def _other(self) -> str:
-        """Why there is no plan under this key: what the plan used last was built for."""
+        """Why there is no plan under this key: how the most recently used plan differs."""
         for path in self._others():
             had = _read_json(path).get("parts")
             if isinstance(had, dict):
@@ -185,8 +185,8 @@ class _Slot:
         return "there is none yet"
 
     def write(self, data: bytes) -> None:
-        """Plan first, its description last: without that it is not used. The lock is held. Raises OSError."""
-        for leftover in self.folder.glob(f"{self.path.stem}.*.part"):  # of a process that was killed
+        """Write the plan, then its description, without which the plan is not used. Needs the lock. Raises OSError."""
+        for leftover in self.folder.glob(f"{self.path.stem}.*.part"):  # from a process that was killed
             leftover.unlink(missing_ok=True)
         part = self.path.with_name(self.path.name + ".part")
         try:
@@ -202,12 +202,12 @@ class _Slot:
         write_atomically(self.about, json.dumps(about | {"built": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1) + "\n")
         for old in self._others()[KEEP:]:
             plan = old.with_suffix("")
-            for path in (old, plan, plan.with_suffix(".runtime-cache")):  # the lock stays: someone may wait for it
+            for path in (old, plan, plan.with_suffix(".runtime-cache")):  # the lock stays: another may wait for it
                 path.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file holds none."""
+    """Read a JSON object. Returns an empty one if the file does not hold any."""
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, FileNotFoundError):

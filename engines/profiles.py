@@ -1,22 +1,22 @@
-"""Shape profiles of TensorRT, from the contract: for every axis letter the smallest, usual and largest length."""
+"""TensorRT's shape profiles, from the contract: the smallest, usual and largest length for every axis letter."""
 
 from engines.contract import Graph, ModelConfig, condition_indices
 from engines.feeds import CODEC_CHUNK
 
-Range = tuple[int, int, int]  # smallest, the one to be fastest at, largest
+Range = tuple[int, int, int]  # smallest, usual (at which the plan is fastest), largest
 Shape = tuple[int, ...]
 Profile = dict[str, tuple[Shape, Shape, Shape]]  # input -> smallest, usual and largest shape
 
-CANDIDATES = 10  # the paper's: the largest batch that a plan takes unless asked for another
+CANDIDATES = 10  # the paper's number: the default for the largest batch that a plan takes
 # graphs with one of these inputs run on several candidates at once
 PER_CANDIDATE = {"codes", "audio", "audio_features"}
 
 
 def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> dict[str, Range]:
-    """Axis letter -> range. Lengths end at the window, or at what the codec is given of a longer clip.
+    """The range of each axis letter. Lengths end at the window, or at the codec's chunk if that is longer.
 
-    The clip is there once, so graphs that see only the clip take a batch of one: memory is reserved for the largest
-    shapes, and ten clips' frames would be gigabytes of it.
+    Graphs that see only the clip take a batch of one, because all candidates share the clip. TensorRT reserves memory
+    for the largest shapes, and the frames of ten clips would need gigabytes. Raises ValueError if `candidates` < 1.
     """
     if candidates < 1:
         raise ValueError(f"candidates must be at least 1, got {candidates}")
@@ -25,12 +25,12 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
     n, s, y = c.n_clip(tokens), c.n_sync(tokens), c.n_sync_frames(tokens)
     indices = condition_indices(c, tokens, n, s)
     pairs = len(indices.get("clip_index", (0,)))
-    frames = int(indices["frame_index"].max()) + 2 if "frame_index" in indices else 1  # and the row of [NULL]
+    frames = int(indices["frame_index"].max()) + 2 if "frame_index" in indices else 1  # with the row of [NULL]
     rate = c.audio_rate if graph.name == "audio_encoder" else c.sample_rate
     samples = -(-tokens * c.hop_length * rate // c.sample_rate)
     shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.ranking)
     steps = -(-tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
-    chunk = CODEC_CHUNK + 2 * c.codec_context  # of the codec: it may be longer than a short window
+    chunk = CODEC_CHUNK + 2 * c.codec_context  # of the codec; may be longer than a window
     longest = tokens if graph.name == "step" else max(tokens, chunk)
     usual = min(tokens, chunk) if graph.name == "codec_decoder" else tokens
     batch = candidates if PER_CANDIDATE & {spec.name for spec in graph.inputs} else 1
@@ -42,7 +42,7 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
         "S": (1, s, s),
         "Y": (c.sync_stride, y, y),
         "P": (1, tokens, tokens),
-        "C": (1, pairs, n + s),  # two rising sequences have at most so many distinct pairs
+        "C": (1, pairs, n + s),  # two rising sequences have at most this many distinct pairs
         "F": (1, frames, n + s + 1),
         "G": (1, 2, 2),  # without guidance nothing is computed for [NULL]
         "L": (min(shortest, samples), samples, max(shortest, samples)),
@@ -51,7 +51,7 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
 
 
 def profile(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> Profile:
-    """Input -> (smallest, usual, largest) shape, for the inputs that have an axis of any length."""
+    """The smallest, usual and largest shape of each input that has an axis of any length."""
     found = ranges(config, graph, candidates)
 
     def shape(axes: tuple[str | int, ...], which: int) -> Shape:

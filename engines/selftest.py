@@ -1,31 +1,29 @@
-"""A bundle's self-test: run every file on fixed inputs and compare a summary of each output with the manifest's."""
+"""A bundle's self-test: run its files on fixed inputs, and compare a summary of each output with the manifest's."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from engines.base import Engine, Feeds
-from engines.contract import Graph, ModelConfig, condition_indices, interpolation_matrix
-from engines.feeds import add_null_row, positions
+from engines.contract import Graph, ModelConfig, interpolation_matrix
+from engines.feeds import condition_frames, positions, window_indices
 
-TOKENS = 64  # length of the self-test in token frames
+TOKENS = 64  # length of the inputs in token frames
 SAMPLES = 16000  # of the audio encoder's input
-TOLERANCE = 0.02  # relative; precisions and backends differ by far less, a broken graph by far more
-REPEATED = 0.99  # of the tokens: the same kernels on the same numbers
+TOLERANCE = 0.02  # relative; precisions and backends differ by much less, broken graphs by much more
+REPEATED = 0.99  # share of equal tokens, as the same kernels run on the same numbers
 Summary = dict[str, dict[str, list[float]]]
 
 
 def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
-    """Fixed inputs of one graph: noise of the right kind and consistent lengths, from a seeded generator."""
+    """Make fixed inputs for a graph: noise of a plausible range and consistent lengths, from a seeded generator."""
     n_clip, n_sync = config.n_clip(TOKENS), config.n_sync(TOKENS)
     sizes = {"B": 1, "G": 2, "T": TOKENS, "P": TOKENS // 2, "N": n_clip, "S": n_sync}
     sizes |= {"M": n_clip + 1, "Y": config.n_sync_frames(TOKENS), "L": SAMPLES, "A": 6}
-    fixed: Feeds = dict(condition_indices(config, TOKENS, n_clip, n_sync))
+    fixed = window_indices(config, TOKENS, n_clip, n_sync)
     sizes["C"] = len(fixed.get("clip_index", ()))
-    sizes["F"] = 1 + {"adaln_a": n_clip, "adaln_b": sizes["C"]}.get(config.design, n_sync)
-    if "frame_index" in fixed:
-        fixed["frame_index"] = add_null_row(fixed["frame_index"], sizes["F"])
-    fixed["index"] = positions(np.indices((1, config.n_codebooks, TOKENS)).sum(axis=0) % 2 == 0)  # every second one
+    sizes["F"] = 1 + condition_frames(config, fixed, n_clip, n_sync)  # and [NULL]
+    fixed["index"] = positions(np.indices((1, config.n_codebooks, TOKENS)).sum(axis=0) % 2 == 0)  # every second
     fixed["guidance"] = np.array(2.0, np.float32)
     fixed["interpolation"] = interpolation_matrix(sizes["A"], n_clip)
     rng = np.random.Generator(np.random.Philox(key=np.array([len(graph.name), 0], np.uint64)))
@@ -35,7 +33,7 @@ def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
         if spec.name in fixed:
             out[spec.name] = fixed[spec.name]
         elif spec.name == "codes":
-            highest = config.codebook_size + (graph.name == "step")  # the step also meets [MASK]
+            highest = config.codebook_size + (graph.name == "step")  # `step` also gets [MASK]
             out[spec.name] = rng.integers(0, highest, shape).astype(np.int32)
         elif spec.name == "u":
             out[spec.name] = rng.random(shape, dtype=np.float32)
@@ -49,7 +47,7 @@ def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
 
 
 def summarise(engines: Mapping[str, Engine], config: ModelConfig) -> Summary:
-    """File -> output -> mean and mean magnitude."""
+    """Run engines, given by file. Returns mean and mean magnitude, by file and output."""
     summary: Summary = {}
     for file, engine in engines.items():
         outputs = engine.run(feeds_for(engine.graph, config))
@@ -58,7 +56,7 @@ def summarise(engines: Mapping[str, Engine], config: ModelConfig) -> Summary:
 
 
 def compare(expected: Summary, got: Summary) -> dict[str, str | None]:
-    """File that was run -> None where its summary agrees within TOLERANCE, else what differs."""
+    """Compare summaries. Returns, for each file in `got`, None if they agree within TOLERANCE, else what differs."""
     verdict: dict[str, str | None] = {}
     for name, outputs in got.items():
         verdict[name] = None if name in expected else "the manifest has no summary of this file"
@@ -72,9 +70,9 @@ def compare(expected: Summary, got: Summary) -> dict[str, str | None]:
 
 
 def check_repeats(step: Engine, config: ModelConfig) -> str | None:
-    """What generation does and one run does not: inputs that stay on the card, a CUDA graph that is launched again.
+    """Test what a generation does and a single run does not: fixed inputs on the GPU, and repeats of a CUDA graph.
 
-    None where `step`, bound, draws the tokens of single runs for inputs that take turns; else what differs.
+    Runs a bound `step` on two inputs in turn. Returns None if its tokens are those of single runs, else what differs.
     """
     feeds = feeds_for(step.graph, config)
     turns = [{name: np.ascontiguousarray(feeds[name][..., ::order]) for name in ("codes", "u")} for order in (1, -1)]
@@ -83,5 +81,5 @@ def check_repeats(step: Engine, config: ModelConfig) -> str | None:
     for n in range(6):
         equal = float((bound.run(turns[n % 2])["tokens"] == expected[n % 2]).mean())
         if equal < REPEATED:
-            return f"{equal:.0%} of the tokens of its run {n + 1} on inputs that stay are those of a single run"
+            return f"only {equal:.0%} of the tokens of bound run {n + 1} are equal to those of a single run"
     return None

@@ -1,4 +1,4 @@
-"""A TensorRT plan that runs, for `engines.trt`: its context, its memory on the card, its CUDA graph."""
+"""A running TensorRT plan, for `engines.trt`: its context, its memory on the GPU, its CUDA graph."""
 
 import contextlib
 import logging
@@ -15,26 +15,28 @@ from engines.plan_build import logger_of
 from engines.plans import EnginePlan
 
 log = logging.getLogger(__name__)
-ADVICE = "fewer --candidates, or other programs closed, leave more memory"
+ADVICE = "use fewer --candidates, or close other programs that use the GPU"
 LARGER = "`python -m export.tensorrt BUNDLE --candidates N` makes plans for larger batches"
 Shapes = dict[str, tuple[int, ...]]
 
 
 def short_of_memory(reason: str) -> bool:
-    """Whether TensorRT's own words say so: "OutOfMemory" is one of its error codes."""
+    """Whether TensorRT's message says that memory is short: "OutOfMemory" is one of its error codes."""
     return "outofmemory" in reason.lower().replace(" ", "")
 
 
 @dataclass
 class Loaded:
-    trt: Any
+    """A deserialised plan."""
+
+    trt: Any  # the library's module
     runtime: Any  # must outlive the engine
     engine: Any
     plan: EnginePlan
 
 
 class Session:
-    """An execution context and its memory; not thread-safe."""
+    """An execution context and its memory. Not thread-safe."""
 
     def __init__(self, graph: Graph, loaded: Loaded) -> None:
         self._graph, self._loaded = graph, loaded
@@ -49,14 +51,14 @@ class Session:
         self._forget()
 
     def _forget(self) -> None:
-        self._shapes: Shapes | None = None  # of the inputs that the context is set to; None: of none
+        self._shapes: Shapes | None = None  # input shapes that the context is set to
         self._output_shapes: Shapes = {}
-        self._resident: Feeds | None = None  # the fixed inputs that lie on the card
+        self._resident: Feeds | None = None  # the fixed inputs that are on the GPU
         self._captured: Any = None
-        self._warm = False  # has run with these shapes
+        self._warm = False  # whether it has run with these shapes
 
     def _create_context(self) -> Any:
-        """With memory of ours: as much as the shapes at hand need, not what the largest in the plan would."""
+        """Use our own memory: as much as the current shapes need, not what the plan's largest shapes would need."""
         trt, engine = self._loaded.trt, self._loaded.engine
         own = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self._cache is None:
@@ -81,7 +83,7 @@ class Session:
         if shapes != self._shapes:
             self._prepare(shapes)
         changed = varying if fixed and fixed is self._resident else inputs
-        self._resident = None  # until all went well
+        self._resident = None  # until the run has succeeded
         for name, value in changed.items():
             self._stream.upload(self._buffers[name], value)
         self._launch(repeated=bool(fixed))
@@ -91,10 +93,10 @@ class Session:
         }
         self._stream.wait()
         self._resident, self._warm = fixed, True
-        return {name: view.copy() for name, view in views.items()}  # the views change with the next call
+        return {name: view.copy() for name, view in views.items()}  # the next call changes the views
 
     def _prepare(self, shapes: Shapes) -> None:
-        """Set the context to these shapes, with buffers that hold them. A captured graph is void then."""
+        """Set the context to these shapes, with buffers to match. This invalidates a captured graph."""
         self._drop_graph()
         self._forget()
         for spec in self._graph.inputs:
@@ -105,15 +107,15 @@ class Session:
                 raise EngineError(f"graph {self._graph.name}: the plan takes {spec.name} {range_}; {LARGER}")
         try:
             missing = self._context.infer_shapes()
-        except RuntimeError as error:  # what has no shape at these lengths; each input alone is within the profile
+        except RuntimeError as error:  # each input fits the profile, but together they do not
             self._logger.errors.clear()
             raise EngineError(f"graph {self._graph.name}: the plan cannot take {shapes} together: {error}") from error
         outputs = {s.name: tuple(self._context.get_tensor_shape(s.name)) for s in self._graph.outputs}
         if missing or any(n < 0 for shape in outputs.values() for n in shape):
-            raise self._failure(f"the shapes of {missing or outputs} stay unknown")
+            raise self._failure(f"the shapes of {missing or outputs} are unknown")
         for spec in (*self._graph.inputs, *self._graph.outputs):
             self._give_memory(spec, (shapes | outputs)[spec.name])
-        # where other shapes would need some, a context does not run without an address
+        # if other shapes need scratch memory, a context does not run without an address
         size = max(self._context.update_device_memory_size_for_shapes(), 1)
         self._scratch.reserve(size)
         self._context.set_device_memory(self._scratch.address, size)
@@ -124,10 +126,10 @@ class Session:
         size = int(np.prod(shape)) * np.dtype(spec.dtype).itemsize
         buffer.reserve(max(size, 1))  # an empty tensor needs an address, too
         if not self._context.set_tensor_address(spec.name, buffer.address):
-            raise self._failure(f"no place for {spec.name}")
+            raise self._failure(f"cannot set the address of {spec.name}")
 
     def _launch(self, repeated: bool) -> None:
-        """A graph once the same shapes come again and again; TensorRT must have run with them before it is captured."""
+        """Run. Repeated shapes run as a CUDA graph, which can be captured once TensorRT has run with them."""
         if repeated and self._warm and self._capturable and self._captured is None:
             try:
                 self._captured = self._stream.capture(self._enqueue)
@@ -143,14 +145,14 @@ class Session:
         if not self._context.execute_async_v3(int(self._stream.handle)):
             raise self._failure("the run failed")
 
-    # ------------------------------------------------------------ giving back
+    # ------------------------------------------------------------ releasing
     def _drop_graph(self) -> None:
         if self._captured is not None:
             self._stream.drop(self._captured)
             self._captured = None
 
     def free(self) -> None:
-        """Give all buffers back; the next call makes new ones."""
+        """Release all buffers. The next call makes new ones."""
         self._cuda.quietly("cudaStreamSynchronize", self._stream.handle)
         self._drop_graph()
         self._forget()
@@ -158,27 +160,27 @@ class Session:
             buffer.free()
 
     def distrust(self) -> None:
-        """After an error that may mean a lost card: nothing of it is kept."""
+        """Do not keep compiled kernels: call this after an error that may mean a lost GPU."""
         self._trusted = False
 
     def close(self) -> None:
-        self.free()  # first: it gives this thread, which may be another than before, the card's CUDA context
+        self.free()  # first, because it makes the CUDA context current in this thread, which may be a new one
         if self._cache is not None and self._trusted:
             self._cache.save()
-        self._context = None  # before what it was made with
+        self._context = None  # before the objects that it was made with
         self._cache = None
         self._loaded.engine = self._loaded.runtime = None
         self._stream.close()
 
 
 class RuntimeCache:
-    """TensorRT-RTX's compiled kernels, kept beside the plan: without them every start compiles again."""
+    """TensorRT-RTX's compiled kernels, stored beside the plan. Without them, every start compiles again."""
 
     def __init__(self, loaded: Loaded) -> None:
         trt, self._path = loaded.trt, loaded.plan.runtime_cache
         self.config = loaded.engine.create_runtime_config()
         self.config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        # kernels for a shape are ready before its first run: one that came later would change the last digits midway
+        # EAGER: kernels for a shape are ready before its first run; switching later would change the last digits midway
         kernels = trt.DynamicShapesKernelSpecializationStrategy
         self.config.dynamic_shapes_kernel_specialization_strategy = kernels.EAGER
         self._cache = self.config.create_runtime_cache()
@@ -186,11 +188,11 @@ class RuntimeCache:
         with contextlib.suppress(OSError):
             self._read = self._path.read_bytes()
         if self._read and not self._cache.deserialize(self._read):
-            log.info("%s is of another card, driver or version and will be replaced", self._path)
+            log.info("%s is for another GPU, driver or version and will be replaced", self._path)
         self.config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Replace the file if there is something new; where it cannot be written, the next start compiles again."""
+        """Replace the file if there are new kernels. If it cannot be written, the next start compiles again."""
         data = bytes(self._cache.serialize() or b"")
         if not data or data == self._read:
             return

@@ -1,10 +1,10 @@
-"""Strongly typed graphs beside a bundle's own: `BUNDLE/typed/`, written by `python -m export.tensorrt`.
+"""Strongly typed graphs for TensorRT, beside a bundle's own: `BUNDLE/typed/`, written by `python -m export.tensorrt`.
 
     typed/typed.json   {"files": {"step.fp16.onnx": {"graph": "step", "precision": "fp16", "source": sha256 of the
                        bundle's file that it was derived from, "sha256": {"step.fp16.onnx": ...}, "candidates": 10,
                        "targets": ["sm80", ...]}}}
 
-They are no part of the bundle: it is whole without them, and one that was derived from another file is not used.
+They are not part of the bundle, which is complete without them. A graph that was derived from another file is not used.
 """
 
 import json
@@ -16,8 +16,8 @@ from engines.plan_build import TARGETS
 from engines.profiles import CANDIDATES
 
 FOLDER, INDEX = "typed", "typed.json"
-PRECISIONS = ("fp16", "bf16", "fp32")  # TensorRT's, the preferred one first
-SOURCES = ("fp32", "fp16")  # of the bundle's files that they are derived from, the most exact first
+PRECISIONS = ("fp16", "bf16", "fp32")  # that TensorRT can run, the preferred one first
+SOURCES = ("fp32", "fp16")  # of the bundle's files to derive them from, the most exact first
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class TypedFile:
 
     graph: str
     precision: str
-    source: str  # sha256 of the bundle's file
+    source: str  # sha256 of the bundle's file that it was derived from
     sha256: dict[str, str]  # of the file and of the weights beside it, by name
-    candidates: int = CANDIDATES  # the largest batch that plans of it take
-    targets: tuple[str, ...] = TARGETS  # what TensorRT-RTX's plans of it are built for
+    candidates: int = CANDIDATES  # largest batch of its plans
+    targets: tuple[str, ...] = TARGETS  # compute capabilities of its TensorRT-RTX plans
 
 
 def source_file(manifest: Manifest, graph: str) -> str:
-    """The bundle's file of a graph that a typed one is derived from: the most exact. Raises ManifestError."""
+    """The bundle's file that a graph's typed file is derived from: the most exact one. Raises ManifestError."""
     return manifest.file_for(graph, SOURCES, "TensorRT")
 
 
 def read(bundle: Path) -> dict[str, TypedFile]:
-    """What the index lists, unverified; empty where there is none or it cannot be read."""
+    """Read the index without verifying the files. Empty if there is none or it cannot be read."""
     try:
         values = json.loads((bundle / FOLDER / INDEX).read_text(encoding="utf-8"))
         files = {str(name): TypedFile(**entry) for name, entry in values["files"].items()}
@@ -55,9 +55,9 @@ def write(bundle: Path, files: dict[str, TypedFile]) -> None:
 def find(
     bundle: Path, manifest: Manifest, graph: str, precisions: tuple[str, ...]
 ) -> tuple[Path | None, str, list[str]]:
-    """The typed file of a graph in the first of `precisions` that is there and whole.
+    """Find the typed file of a graph, in the first of `precisions` whose file exists and is intact.
 
-    Returns (path, precision, notes): None and "" where there is none; notes say what was passed over and why.
+    Returns (path, precision, notes); path is None if there is no such file. Notes say which files are not used and why.
     """
     notes: list[str] = []
     entries = {e.precision: (n, e) for n, e in read(bundle).items() if e.graph == graph}
@@ -73,9 +73,9 @@ def find(
 
 def _problem(folder: Path, name: str, entry: TypedFile, source: str) -> str:
     if entry.source != source:
-        return "it was derived from another file than the bundle's"
+        return "it was not derived from this bundle's file"
     if name not in entry.sha256 or any(Path(n).name != n for n in entry.sha256):
-        return "the index is no list of files beside it"
+        return "the index does not list its files correctly"
     for file, digest in entry.sha256.items():
         path = folder / file
         if not path.is_file():

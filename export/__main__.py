@@ -8,7 +8,7 @@ import logging
 import sys
 from pathlib import Path
 
-from engines.base import MaskVATError
+from runtime.errors import MaskVATError
 from train.extras import requires_extra
 
 with requires_extra("export", __name__):

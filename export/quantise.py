@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.base import Engine, Feeds, MaskVATError
+from engines.base import Engine, Feeds
 from engines.contract import FloatArray, Int32Array, ModelConfig, graphs
 from engines.feeds import all_positions
 from engines.manifest import BundleFile, Manifest, sha256
@@ -24,6 +24,7 @@ from engines.ort import OrtEngine
 from engines.selftest import summarise
 from engines.typed import SOURCES
 from export import ExportError
+from runtime.errors import MaskVATError
 from train.extras import requires_extra
 
 with requires_extra("export", __name__):

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines import typed
-from engines.base import BackendUnavailable, MaskVATError
 from engines.contract import Graph, graphs
 from engines.manifest import MANIFEST, Manifest, sha256
 from engines.plan_build import FLAVOURS, TARGETS, card, difference, library
@@ -24,6 +23,7 @@ from engines.plans import PlanOptions, default_cache, find
 from engines.profiles import CANDIDATES
 from engines.typed import TypedFile
 from export import ExportError
+from runtime.errors import BackendUnavailable, MaskVATError
 from train.extras import requires_extra
 
 with requires_extra("export", __name__):

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from engines.backends import BACKENDS
-from engines.base import MaskVATError
 from engines.contract import CONTRACT_VERSION, Graph, ModelConfig, TensorSpec, graphs
 from engines.manifest import MANIFEST, Manifest, sha256
 from engines.plan_build import FLAVOURS
 from engines.profiles import profile
 from export import ExportError
+from runtime.errors import MaskVATError
 
 PREFIX = "maskvat_"  # a server's models share one space of names
 VERSION = "1"

@@ -15,7 +15,7 @@ from torch import nn
 
 from engines.base import Array, Engine, Feeds
 from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, condition_indices, graphs, interpolation_matrix
-from engines.feeds import CODEC_CHUNK, add_null_row, conditional_only, positions
+from engines.feeds import CODEC_CHUNK, conditional_only, positions, step_conditions
 from engines.manifest import BundleFile
 from engines.ort import OrtEngine
 from runtime.decode import LogitsFn, StepFn, decode, step_from_logits
@@ -176,10 +176,9 @@ def condition_feeds(modules: dict[str, nn.Module], config: ModelConfig, trial: T
 def step_feeds(run_condition: Callable[[Feeds], Feeds], config: ModelConfig, trial: Trial) -> Feeds:
     """What `step` gets of a video: what `condition` makes of it, without [NULL] where the trial has none."""
     letters = sizes(config, "condition", trial)
-    feeds = run_condition(random_inputs(config, graphs(config)["condition"], letters))
-    indices = condition_indices(config, letters["T"], letters["N"], letters["S"])
-    if "frame_index" in indices:
-        feeds["frame_index"] = add_null_row(indices["frame_index"], feeds["modulation"].shape[1])
+    inputs = random_inputs(config, graphs(config)["condition"], letters)
+    features = {name: inputs[name] for name in ("clip_features", "sync_features") if name in inputs}
+    feeds = step_conditions(config, letters["T"], features, run_condition)
     return feeds if trial.null else conditional_only(feeds)
 
 

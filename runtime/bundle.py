@@ -1,26 +1,28 @@
-"""A verified bundle and its engines: opened at once, or by a thread while something else is done."""
+"""A verified bundle and its engines. It is opened at once, or by a thread while the program does something else."""
 
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from pathlib import Path
 
 from engines.backends import AUTO, BACKENDS, Opening, check_precision, choose
-from engines.base import Array, BackendUnavailable, ContractError, Engine, EngineError
+from engines.base import Array, Engine
 from engines.contract import Graph, ModelConfig, graphs
-from engines.manifest import MINI, Manifest, ManifestError
+from engines.manifest import MINI, Manifest
 from engines.selftest import check_repeats, compare, summarise
-from runtime.errors import Cancelled
+from runtime.errors import BackendUnavailable, Cancelled, ContractError, EngineError, ManifestError, PipelineClosed
 
 NEEDED = ("frame_encoder", "sync_encoder", "condition", "step", "codec_decoder")  # by every generation
+CLOSED = "this pipeline is closed; open another one with runtime.load()"
 
 
 class Bundle:
-    """`bundle[name]` is the engine of a graph. Thread-safe; files are verified once, here.
+    """A bundle's engines: `bundle[name]` is the engine of a graph. Thread-safe. Files are verified once, here.
 
-    The engines that every generation needs are opened here too, so that a backend that does not work is found now.
-    `auto` takes the first backend that works: on a card it must pass the bundle's self-test. Those that are installed
-    and were passed over are told in `warnings`. The other engines are opened when first used.
+    Opens the engines that every generation needs, so that a backend that does not work is found now; others are opened
+    when they are first used. With "auto", the first backend that works is used: a GPU must pass the bundle's self-test.
+    `warnings` says which installed backends were skipped, and why.
     """
 
     def __init__(
@@ -31,38 +33,44 @@ class Bundle:
         precision: str = AUTO,
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
-        """`folder` None is the bundle that is shipped; `precision` is that of `step`, and of what else has it.
+        """Open the bundle in `folder` (None: the shipped one).
 
-        `check_cancelled()` is called before an engine is opened, and may raise.
-
-        Raises ManifestError, BackendUnavailable.
+        `precision` is that of the step graph; other graphs follow if they can. `check_cancelled()` is called before an
+        engine is opened, and may raise to stop. Raises ManifestError, BackendUnavailable.
         """
         self.folder = MINI if folder is None else Path(folder)
         self.manifest = Manifest.load(self.folder)
         self.threads, self.precision = threads, precision
         self.warnings: list[str] = []
+        self.closed = False
         self._graphs: dict[str, Graph] = graphs(self.config)
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()
         names = choose(backend)
         for self.backend in names:
-            told = len(self.warnings)
+            before = len(self.warnings)
             try:
-                check_precision(self.backend, self.folder, self.manifest, precision)
-                for graph in NEEDED:
-                    check_cancelled()
-                    self[graph]
-                if backend == "auto" and BACKENDS[self.backend].accelerated:
-                    self.prove()
+                self._open_needed(check_cancelled, must_pass=backend == "auto" and BACKENDS[self.backend].accelerated)
                 return
             except (BackendUnavailable, EngineError, ContractError, ManifestError) as error:
-                self.close()
+                self._release()
                 if self.backend == names[-1]:
                     raise
-                self.warnings[told:] = [f"backend {self.backend!r} does not work here, the next one is used: {error}"]
+                self.warnings[before:] = [f"backend {self.backend!r} does not work here, the next one is used: {error}"]
+            except BaseException:
+                self._release()
+                raise
+
+    def _open_needed(self, check_cancelled: Callable[[], None], must_pass: bool) -> None:
+        check_precision(self.backend, self.folder, self.manifest, self.precision)
+        for graph in NEEDED:
+            check_cancelled()
+            self[graph]
+        if must_pass:
+            self.prove()
 
     def self_test(self, names: Iterable[str]) -> dict[str, str | None]:
-        """File that runs a graph -> None where it gives what the manifest says, else what differs."""
+        """Run the self-test of some graphs. Returns, for each file, None if it passed, else what differs."""
         engines = {self.file_for(name): self[name] for name in names}
         verdicts = compare(self.manifest.self_test, summarise(engines, self.config))
         if BACKENDS[self.backend].accelerated:
@@ -72,14 +80,18 @@ class Bundle:
         return verdicts
 
     def prove(self) -> None:
-        """Run the self-test of what every generation needs. Raises BackendUnavailable where a result differs."""
+        """Run the self-test of the graphs that every generation needs. Raises BackendUnavailable if one fails."""
         verdicts = self.self_test(NEEDED)
         failed = [f"{file}: {problem}" for file, problem in verdicts.items() if problem is not None]
         if failed:
             raise BackendUnavailable(f"the bundle's self-test failed on {self.backend}: {'; '.join(failed)}")
 
     def close(self) -> None:
-        """Give back what the engines hold; they are opened again when used."""
+        """Release the engines. Using the bundle afterwards raises PipelineClosed; closing it again does nothing."""
+        self.closed = True
+        self._release()
+
+    def _release(self) -> None:
         with self._lock:
             while self._engines:
                 self._engines.popitem()[1].close()
@@ -88,13 +100,25 @@ class Bundle:
     def config(self) -> ModelConfig:
         return self.manifest.config
 
+    @property
+    def draws_all_positions(self) -> bool:
+        """Whether `step` draws at all positions, not only at masked ones: see `engines.backends.Backend`."""
+        return BACKENDS[self.backend].draws_all_positions
+
+    @property
+    def encodes_whole_windows(self) -> bool:
+        """Whether the picture encoders get a window's frames at once: see `engines.backends.Backend`."""
+        return BACKENDS[self.backend].encodes_whole_windows
+
     def file_for(self, graph: str) -> str:
-        """The bundle's file that this backend runs, or a form of it: the preferred precision among those there are."""
+        """The bundle's file that this backend runs (or derives its own from), in the preferred precision."""
         allowed = BACKENDS[self.backend].files(graph, self.precision)
         return self.manifest.file_for(graph, allowed, f"backend {self.backend!r}")
 
     def __getitem__(self, graph: str) -> Engine:
         with self._lock:
+            if self.closed:
+                raise PipelineClosed(CLOSED)
             if graph not in self._engines:
                 opening = Opening(
                     self.folder, self.manifest, self.file_for(graph), self.threads, self.precision, self.warnings
@@ -103,42 +127,62 @@ class Bundle:
             return self._engines[graph]
 
     def run(self, graph: str, **feeds: Array) -> tuple[Array, ...]:
-        """Run a graph; its outputs in the contract's order."""
+        """Run a graph. Returns its outputs in the contract's order."""
         outputs = self[graph].run(feeds)
         return tuple(outputs[spec.name] for spec in self._graphs[graph].outputs)
 
     def untrained(self, role: str) -> bool:
-        """True where the manifest says that a component has random weights."""
+        """Whether the manifest says that a component has random weights."""
         return any(w.role == role and not w.trained for w in self.manifest.weights)
 
 
 class BundleFuture:
-    """A bundle that a thread opens. The program does not end before that thread."""
+    """A bundle that a thread is opening. The program does not end before that thread."""
 
     POLL = 0.05  # seconds
 
     def __init__(
         self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
     ) -> None:
-        """As Bundle, but only what the manifest says is known now. Raises ManifestError where it cannot be read."""
+        """Take the same arguments as Bundle. Only the configuration is known at once.
+
+        Raises ManifestError if the manifest cannot be read.
+        """
         self.config = Manifest.read(MINI if folder is None else Path(folder)).config
+        self.closed = False
         self._bundle: Future[Bundle] = Future()
         threading.Thread(target=self._open, args=(folder, backend, threads, precision), name="maskvat-loading").start()
 
     def _open(self, folder: str | Path | None, backend: str, threads: int, precision: str) -> None:
         try:
-            self._bundle.set_result(Bundle(folder, backend, threads, precision, self._go_on))
+            self._bundle.set_result(Bundle(folder, backend, threads, precision, self._check_wanted))
         except BaseException as error:
             self._bundle.set_exception(error)
 
-    @staticmethod
-    def _go_on() -> None:
+    def _check_wanted(self) -> None:
         if not threading.main_thread().is_alive():
-            raise Cancelled("the program has ended")  # and waits for this thread
+            raise Cancelled("the program has ended")  # it waits for this thread
+        if self.closed:
+            raise PipelineClosed(CLOSED)
+
+    def close(self) -> None:
+        """Stop opening the bundle, and close it.
+
+        Returns at once. If the thread is opening an engine now, it closes the bundle after that.
+        """
+        self.closed = True
+        self._bundle.add_done_callback(_close_result)
 
     def wait(self, check_cancelled: Callable[[], None]) -> Bundle:
-        """The open bundle. Calls `check_cancelled()` while it waits. Raises what the thread raised."""
+        """Wait for the open bundle; calls `check_cancelled()` while it waits. Raises whatever the thread raised."""
         while not self._bundle.done():
             check_cancelled()
             wait([self._bundle], self.POLL)
+            if self.closed:
+                raise PipelineClosed(CLOSED)
         return self._bundle.result()
+
+
+def _close_result(opened: "Future[Bundle]") -> None:
+    with suppress(BaseException):  # a bundle that could not be opened has nothing to close
+        opened.result().close()

@@ -1,41 +1,43 @@
-"""The candidates of one clip: decoded side by side, and those that SCAV ranks low dropped on the way if asked for.
+"""The candidates of one clip. They are decoded side by side; a budget drops those that SCAV ranks low on the way.
 
-A candidate's noise has its own address (runtime.rng), so one that stays has the tokens that it would have had if nobody
-was dropped, but for the engines' rounding in batches of another size.
+Each candidate has noise of its own (runtime.rng). A candidate that stays therefore gets the same tokens as if none had
+been dropped, apart from the engines' rounding in batches of another size.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from engines.base import Array, BackendUnavailable, Bound, EngineError, Feeds
+from engines.base import Array, Bound, Feeds
 from engines.contract import FloatArray, Int32Array
 from engines.feeds import all_positions, conditional_only, positions
 from runtime.audio import resample
 from runtime.context import GenerationContext
 from runtime.decode import DecodeState, UnmaskSchedule, advance
+from runtime.errors import BackendUnavailable, EngineError
+from runtime.estimate import SCORE
 from runtime.ranking import scav_distance
 from runtime.rng import CONFIDENCE, TOKENS, uniforms
 from runtime.sampling import SamplingConfig
+from runtime.take import DroppedCandidate
 from runtime.windows import Window
 
-STEP_MEMORY = 2 * 2**30  # bytes that the candidates of one batch may take in `step`
+STEP_MEMORY = 2 * 2**30  # bytes that the candidates of one batch may use in `step`
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A window and what is seen in it."""
+    """A window, its picture features, and the inputs of `step` made from them."""
 
     window: Window
     clip_features: FloatArray  # [1, N, Dc]
-    feeds: Feeds  # all that `step` needs beside codes, positions, uniforms and guidance
+    feeds: Feeds  # engines.feeds.step_conditions
 
 
 @dataclass(frozen=True)
 class Span:
-    """Steps that are alike, how many candidates take them, and how many go on after them."""
+    """Consecutive steps that are alike, how many candidates take them, and how many are kept after them."""
 
     steps: range
     guided: bool
@@ -44,9 +46,10 @@ class Span:
 
 
 def spans(sampling: SamplingConfig) -> list[Span]:
-    """The steps of a window, cut where guidance begins and ends and where candidates are dropped.
+    """Cut the steps of a window where guidance begins and ends, and where candidates are dropped.
 
-    A budget of n numbers cuts the steps into n + 1 parts as equal as can be; after part k its k-th number is kept.
+    A budget of n numbers cuts the steps into n + 1 parts of nearly equal length. Its k-th number is how many candidates
+    are kept after part k.
     """
     s, parts = sampling, len(sampling.budget) + 1
     keep = {s.steps * k // parts: n for k, n in enumerate(s.budget, 1)}
@@ -59,36 +62,40 @@ def spans(sampling: SamplingConfig) -> list[Span]:
 
 
 class Candidates:
-    """Chains of codes that grow window by window, their scores, and which candidates still go on."""
+    """The codes of all candidates, which grow window by window; their scores; and which candidates still run."""
 
     def __init__(self, context: GenerationContext) -> None:
         self.context, self.config, self.sampling = context, context.config, context.sampling
         s = self.sampling
         self.running = list(range(s.candidates))
         self.chains = [np.zeros((self.config.n_codebooks, 0), np.int32) for _ in self.running]
-        self.scores = np.zeros(s.candidates)  # SCAV distances, added up over windows; nan for those dropped
-        self.dropped: list[dict[str, Any]] = []  # in order: candidate, steps it took, and its preview's distance
+        self.scores = np.zeros(s.candidates)  # sum of SCAV distances over windows; nan if dropped
+        self.dropped: list[DroppedCandidate] = []  # in the order in which they were dropped
         self._plan = UnmaskSchedule(self.config.mask_token, s.steps, s.diversity, s.schedule)
-        self._largest = s.candidates  # batch that the engines can hold, as far as is known
-        self._done = self._total = 0  # steps of this window, over candidates
-        self._bounds: dict[tuple[int, bool], Bound] = {}  # of this window: batch size, guided
+        self._largest = s.candidates  # largest batch that the engines can hold, as far as is known
+        self._done = 0.0  # cost of what is done in this window, in the unit of `cost`
+        self._bounds: dict[tuple[int, bool], Bound] = {}  # for this window, by batch size and whether guided
 
-    @property
-    def draws_all_positions(self) -> bool:
-        """Whether `step` draws at all positions: cards replay what they recorded, which has one shape."""
-        return self.context.bundle.backend != "cpu"
+    def cost(self) -> float:
+        """The cost of decoding the next window, counted in steps of one candidate: see runtime.estimate."""
+        running, cost = len(self.running), 0.0
+        for span in spans(self.sampling):
+            cost += len(span.steps) * min(span.candidates, running)
+            if span.keep < running:
+                cost += SCORE * running
+                running = span.keep
+        return cost + (SCORE * running if self.sampling.candidates > 1 else 0)
 
     def extend(self, scene: Scene) -> None:
-        """Decode a window for everyone that goes on, and score it where there is a choice.
+        """Decode a window for all candidates that still run, and score them if there is a choice.
 
-        The budget's candidates are dropped in the first window: who is left is ranked by the distances of all windows.
+        A budget drops candidates in the first window only. The rest are ranked by their distances in all windows.
         """
         known = self.chains[self.running[0]].shape[1] - scene.window.start
         rows = {i: self._begin(scene.window, i) for i in self.running}
-        plan = spans(self.sampling)
         self._bounds.clear()
-        self._done, self._total = 0, sum(len(s.steps) * min(s.candidates, len(rows)) for s in plan)
-        for span in plan:
+        self._done = 0.0
+        for span in spans(self.sampling):
             self._steps(scene, span, rows)
             if span.keep < len(self.running):
                 self._drop(scene, span, rows)
@@ -98,7 +105,7 @@ class Candidates:
                 self.scores[i] += self._distance(scene, rows[i].codes[0])
 
     def order(self) -> Array:
-        """The candidates that went on to the end, the best first; equals in their own order."""
+        """The candidates that ran to the end, the best first. Equals keep their order."""
         running = np.array(self.running)
         return running[np.argsort(self.scores[running], kind="stable")]
 
@@ -110,20 +117,20 @@ class Candidates:
 
     # ------------------------------------------------------------ steps
     def _steps(self, scene: Scene, span: Span, rows: dict[int, DecodeState]) -> None:
-        """Take a span of steps with everyone that goes on, in as few batches as memory allows."""
+        """Take a span of steps with all candidates that still run, in as few batches as memory allows."""
         waiting = list(self.running)
         while waiting:
             batch = waiting[: min(self._batch_size(scene.window.length), self._largest)]
             joined = DecodeState.join([rows[i] for i in batch])
             try:
                 self._advance(scene, span, batch, joined)
-            except EngineError as error:  # `rows` are as they were before the span
+            except EngineError as error:  # `rows` have not changed since before the span
                 if len(batch) == 1:
                     raise
                 self._largest = len(batch) // 2
-                self._bounds.clear()  # what they keep is memory, too
+                self._bounds.clear()  # they hold memory, too
                 self.context.warnings.append(
-                    f"the engines failed with so many candidates at once; smaller batches were used: {error}"
+                    f"the engines failed with {len(batch)} candidates at once; smaller batches were used: {error}"
                 )
                 continue
             rows.update((i, joined[n]) for n, i in enumerate(batch))
@@ -131,7 +138,7 @@ class Candidates:
             del waiting[: len(batch)]
 
     def _batch_size(self, length: int) -> int:
-        """Candidates in one batch. A constant of clip and bundle: the same options give the same bytes everywhere."""
+        """Candidates in one batch. The same on every machine, so that the bytes are the same, too."""
         c = self.config
         rows = 2 if self.sampling.guidance else 1
         logits = 3 * c.n_codebooks * c.codebook_size  # logits, exponentials, cumulative sums
@@ -139,21 +146,21 @@ class Candidates:
         return max(1, STEP_MEMORY // (per_token * length))
 
     def _bind(self, scene: Scene, size: int, guided: bool) -> Bound:
-        """`step` with all that stays the same in this window: every batch of a size shares it."""
+        """`step` with the inputs that stay the same in this window. All batches of one size share it."""
         if (size, guided) not in self._bounds:
             feeds = dict(scene.feeds if guided else conditional_only(scene.feeds))
             feeds["guidance"] = np.array(self.sampling.guidance, np.float32)
-            if self.draws_all_positions:
+            if self.context.bundle.draws_all_positions:
                 feeds["index"] = all_positions((size, self.config.n_codebooks, scene.window.length))
             self._bounds[size, guided] = self.context.bundle["step"].bind(feeds)
         return self._bounds[size, guided]
 
     def _advance(self, scene: Scene, span: Span, batch: list[int], rows: DecodeState) -> None:
         s, window = self.sampling, scene.window
-        bound = self._bind(scene, len(batch), span.guided)
+        bound, everywhere = self._bind(scene, len(batch), span.guided), self.context.bundle.draws_all_positions
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
-            if self.draws_all_positions:
+            if everywhere:
                 out = self._draw(bound, {"codes": codes, "u": u})
                 return out["tokens"], out["logp"]
             index = positions(codes == self.config.mask_token)
@@ -171,44 +178,47 @@ class Candidates:
             return draw(TOKENS), draw(CONFIDENCE)
 
         def on_step(n: int) -> None:
-            self.context.window_fraction = (self._done + len(batch) * (n + 1 - span.steps.start)) / self._total
+            self.context.work.decoding_done(self._done + len(batch) * (n + 1 - span.steps.start))
             self.context.report_progress("sample", window.number, n + 1)
 
-        with self.context.timer("sample"):  # the engine and the host's share
+        with self.context.timer("sample"):  # the engine and the work on the host
             advance(rows, step, noise, self._plan, span.steps, on_step)
 
     def _draw(self, bound: Bound, varying: Feeds) -> Feeds:
-        """Run `step`. What is no number is no sound: tokens drawn from it would look like any others."""
+        """Run `step`. Raises BackendUnavailable if it computed NaN or infinity: the tokens alone would not show it."""
         with self.context.timer("step"):
             out = bound.run(varying)
         if not np.isfinite(out["logp"]).all():
             step = self.context.bundle["step"]
             raise BackendUnavailable(
-                f"{step.backend} returned log-probabilities that are not numbers (step in {step.precision}); "
-                "take another --precision or --backend, and check the bundle with `python -m runtime.doctor`"
+                f"{step.backend} returned log-probabilities that are not finite (step in {step.precision}); "
+                "use another --precision or --backend, and check the bundle with `python -m runtime.doctor`"
             )
         return out
 
     # ------------------------------------------------------------ ranking
     def _drop(self, scene: Scene, span: Span, rows: dict[int, DecodeState]) -> None:
-        """Keep those whose previews are nearest to the picture."""
+        """Keep the candidates whose previews are nearest to the picture."""
         previews = {i: self._distance(scene, rows[i].preview(self.config.mask_token)[0]) for i in self.running}
         order = np.argsort([previews[i] for i in self.running], kind="stable")
         kept = sorted(self.running[n] for n in order[: span.keep])
         for i in set(self.running) - set(kept):
             self.scores[i] = np.nan
         self.dropped += [
-            {"candidate": i, "steps": span.steps.stop, "preview": float(d) if np.isfinite(d) else None}
+            DroppedCandidate(i, span.steps.stop, float(d) if np.isfinite(d) else None)
             for i, d in previews.items()
             if i not in kept
         ]
         self.running = kept
 
     def _distance(self, scene: Scene, codes: Int32Array) -> float:
-        """SCAV distance of codes [K, T] of this window."""
+        """SCAV distance between the sound of codes [K, T] and this window's picture."""
         window, steps = scene.window.number, self.sampling.steps
         self.context.report_progress("select", window, steps)
         audio = self.context.sound(codes, window)
         with self.context.timer("select"):
             audio = resample(audio, self.config.sample_rate, self.config.audio_rate)
-            return scav_distance(self.context.bundle, scene.clip_features, audio)
+            distance = scav_distance(self.context.bundle, scene.clip_features, audio)
+        self._done += SCORE
+        self.context.work.decoding_done(self._done)
+        return distance

@@ -1,4 +1,4 @@
-"""What the stages of one generation share: the bundle, the options, the clock, warnings, progress, and cancelling."""
+"""What the stages of one generation share: the bundle, the options, timing, warnings, progress and cancelling."""
 
 import threading
 import time
@@ -11,11 +11,12 @@ from engines.contract import FloatArray, Int32Array
 from engines.feeds import CODEC_CHUNK
 from runtime.bundle import Bundle, BundleFuture
 from runtime.errors import Cancelled
-from runtime.sampling import Progress, SamplingConfig
+from runtime.estimate import WorkEstimate
+from runtime.sampling import Progress, SamplingConfig, Stage
 
 
 class Timer:
-    """Seconds per stage."""
+    """Seconds and calls per stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -32,7 +33,7 @@ class Timer:
 
 
 class GenerationContext:
-    """One generation's engines, options, clock and voice."""
+    """One generation's engines, options, timer, warnings and progress."""
 
     def __init__(
         self,
@@ -45,32 +46,28 @@ class GenerationContext:
         self.on_progress, self.cancel = on_progress, cancel
         self.timer = Timer()
         self.warnings: list[str] = []
-        self.expected = 0  # windows, an estimate; 0 where the file does not say how long it is
-        self.window_fraction = 0.0  # of the present window's steps that are done
-        self.fraction = 0.0
+        self.work = WorkEstimate(0, sampling.takes)
 
     @property
     def bundle(self) -> Bundle:
-        """The open bundle. Waits for one that a thread opens; raises Cancelled, and what that thread failed with."""
+        """The open bundle. Waits if a thread is opening it; raises Cancelled, and whatever that thread failed with."""
         if isinstance(self._bundle, BundleFuture):
             self._bundle = self._bundle.wait(self.check_cancel)
         return self._bundle
 
     def check_cancel(self) -> None:
-        """Raises Cancelled where the caller asked to stop."""
+        """Raises Cancelled if the caller has cancelled."""
         if self.cancel is not None and self.cancel.is_set():
             raise Cancelled("generation was cancelled")
 
-    def report_progress(self, stage: str, window: int, step: int = 0) -> None:
+    def report_progress(self, stage: Stage, window: int, step: int = 0) -> None:
         """Report progress. Raises Cancelled, and whatever the caller's function raises."""
         self.check_cancel()
         if self.on_progress is not None:
-            whole = max(self.expected, window + 1) if self.expected else window + 2
-            self.fraction = max(self.fraction, (window + self.window_fraction) / whole)
-            self.on_progress(Progress(stage, window, step, self.sampling.steps, self.fraction))
+            self.on_progress(Progress(stage, window, step, self.sampling.steps, self.work.fraction))
 
     def sound(self, codes: Int32Array, window: int) -> FloatArray:
-        """codes [K, T] -> audio [T * hop], chunk by chunk with the context that makes this exact."""
+        """Decode codes [K, T] to audio [T * hop], chunk by chunk, with enough context that the result is exact."""
         hop, context, length = self.config.hop_length, self.config.codec_context, codes.shape[1]
         out = np.empty(length * hop, np.float32)
         for begin in range(0, length, CODEC_CHUNK):
@@ -79,5 +76,10 @@ class GenerationContext:
             with self.timer("codec"):
                 (audio,) = self.bundle.run("codec_decoder", codes=np.ascontiguousarray(codes[None, :, left:right]))
             out[begin * hop : end * hop] = audio[0, (begin - left) * hop : (end - left) * hop]
+            self.work.chunk_done()
             self.report_progress("codec", window, self.sampling.steps)
         return out
+
+    def chunks(self, length: int) -> int:
+        """Chunks in which `sound` decodes `length` token frames."""
+        return -(-length // CODEC_CHUNK)

@@ -1,7 +1,8 @@
-"""The MaskGIT loop of MaskVAT in NumPy (paper, section 3.2.3): it takes a function and knows no network.
+"""MaskVAT's sampling loop in NumPy (MaskGIT; paper, section 3.2.3). It calls a function and knows no network.
 
-Read with these readings of the paper (VampNet's and Besnier & Chen's): steps count from 0; the confidence is the guided
-log-probability of the sampled token plus annealed Gumbel noise; counts are exact, not by threshold.
+Where the paper leaves a choice, the loop follows VampNet and Besnier & Chen: steps count from 0; the confidence is the
+guided log-probability of the sampled token plus annealed Gumbel noise; exactly as many tokens are revealed as the
+schedule says, without a threshold.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ StepFn = Callable[[Int32Array, FloatArray], tuple[Int32Array, FloatArray]]
 LogitsFn = Callable[[Int32Array, bool], tuple[FloatArray, FloatArray | None]]
 NoiseFn = Callable[[int], tuple[FloatArray, FloatArray]]
 
-# share of tokens still masked at progress u in [0, 1]: the paper's, and others of MaskGIT (arXiv 2202.04200)
+# share of tokens still masked at progress u in [0, 1]: the paper's, then others from MaskGIT (arXiv 2202.04200)
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": mask_ratio,
     "linear": lambda u: 1 - u,
@@ -29,17 +30,17 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class UnmaskSchedule:
-    """How the loop goes from masked to decided, the same for every row."""
+    """How many tokens each step reveals, and with how much randomness. The same for every row."""
 
     mask_token: int
     steps: int
     diversity: float  # scale of the Gumbel noise on the confidence, times 1 - (n + 1) / steps
-    schedule: str = "cosine"  # one of SCHEDULES
+    schedule: str = "cosine"  # a name in SCHEDULES
 
     def masked_after(self, step: int, at_start: int, now: int) -> int:
-        """How many of a row's `at_start` masked tokens stay masked after `step` (from 0), when `now` are masked.
+        """How many tokens of a row stay masked after `step` (from 0), if `now` are masked and `at_start` were.
 
-        floor(ratio((n + 1) / N) M0), but every step reveals at least one token and the last reveals all.
+        floor(ratio((step + 1) / steps) * at_start), but every step reveals at least one token and the last reveals all.
         """
         if step == self.steps - 1:
             return 0
@@ -49,15 +50,15 @@ class UnmaskSchedule:
 
 @dataclass(frozen=True)
 class DecodeState:
-    """Where the decoding of some rows stands; a step works on it in place."""
+    """How far the decoding of some rows has come. A step changes it in place."""
 
     codes: Int32Array  # [B, K, T]
-    at_start: Int32Array  # [B], how many tokens were masked
-    tokens: Int32Array  # [B, K, T], what the last step would put everywhere; before the first step the codes themselves
+    at_start: Int32Array  # [B], tokens that were masked
+    tokens: Int32Array  # [B, K, T], drawn by the last step; before the first step the codes themselves
 
     @classmethod
     def begin(cls, codes: Int32Array, mask_token: int) -> Self:
-        """Positions that hold `mask_token` are to be filled; all others are known. `codes` is copied."""
+        """Start decoding: positions that hold `mask_token` will be filled, all others are known. `codes` is copied."""
         at_start = (codes == mask_token).sum(axis=(1, 2)).astype(np.int32)
         return cls(codes.copy(), at_start, codes.copy())
 
@@ -73,7 +74,7 @@ class DecodeState:
         return type(self)(self.codes[one], self.at_start[one], self.tokens[one])
 
     def preview(self, mask_token: int) -> Int32Array:
-        """codes [B, K, T] as if decoding ended here: what is masked takes the last step's tokens, at no cost."""
+        """codes [B, K, T] as if decoding ended here: masked positions take the tokens of the last step, at no cost."""
         return np.where(self.codes == mask_token, self.tokens, self.codes)
 
 
@@ -85,16 +86,17 @@ def advance(
     span: range,
     on_step: Callable[[int], None] | None = None,
 ) -> None:
-    """Do the steps of `span`, which follow those that `rows` has seen.
+    """Take the steps of `span`, which follow the steps that `rows` already took.
 
-    step_fn(codes, u) -> tokens and their log-probabilities, each [B, K, T]; noise_fn(step) -> two uniforms [B, K, T],
-    for the tokens and for the Gumbel noise. Each row follows its own schedule, so a row's result does not depend on
-    its batch. `on_step(n)` is called after step n; raising stops. Where nothing is masked any more, it ends early.
+    step_fn(codes, u) returns tokens and their log-probabilities, each [B, K, T]. noise_fn(step) returns two arrays of
+    uniforms [B, K, T], for the tokens and for the Gumbel noise. Each row follows its own schedule, so its result does
+    not depend on the batch. `on_step(n)` is called after step n, and may raise to stop. Ends early if nothing is masked
+    any more.
     """
     flat = rows.codes.reshape(len(rows.codes), -1)  # a view: [B, K * T]
     for n in span:
         if not (flat == plan.mask_token).any():
-            break  # more steps than masked tokens: the rest has nothing to decide
+            break  # there were more steps than masked tokens
         u, gumbel_u = noise_fn(n)
         tokens, logp = step_fn(rows.codes, u)
         rows.tokens[...] = tokens
@@ -103,7 +105,7 @@ def advance(
         for row, (token, score) in enumerate(
             zip(tokens.reshape(flat.shape), confidence.reshape(flat.shape), strict=True)
         ):
-            masked = np.flatnonzero(flat[row] == plan.mask_token)  # decided tokens never return: infinite confidence
+            masked = np.flatnonzero(flat[row] == plan.mask_token)  # decided tokens are never masked again
             reveal = len(masked) - plan.masked_after(n, int(rows.at_start[row]), len(masked))
             if reveal > 0:
                 order = np.argsort(-score[masked], kind="stable")  # ties: the earlier position first
@@ -123,20 +125,20 @@ def decode(
     diversity: float,
     on_step: Callable[[int], None] | None = None,
 ) -> Int32Array:
-    """Fill the positions of codes [B, K, T] that hold `mask_token`, in all steps of the paper's plan: see `advance`."""
+    """Fill the positions of codes [B, K, T] that hold `mask_token`, by the paper's schedule: see `advance`."""
     rows = DecodeState.begin(codes, mask_token)
     advance(rows, step_fn, noise_fn, UnmaskSchedule(mask_token, steps, diversity), range(steps), on_step)
     return rows.codes
 
 
-# ---------------------------------------------------------------- the plain reference of the fused step
+# ---------------------------------------------------------------- plain reference for the fused step
 def guide(conditional: FloatArray, null: FloatArray | None, guidance: float) -> FloatArray:
     """(1 + g) * conditional - g * null (classifier-free guidance on logits)."""
     return conditional if null is None else (1 + np.float32(guidance)) * conditional - np.float32(guidance) * null
 
 
 def sample(logits: FloatArray, u: FloatArray) -> tuple[Int32Array, FloatArray]:
-    """Inverse-CDF sampling of softmax(logits [..., V]) with one uniform u [...] per row, in float64."""
+    """Sample softmax(logits [..., V]) by inverse CDF, with one uniform u [...] per row, in float64."""
     logits64 = logits.astype(np.float64)
     shifted = logits64 - logits64.max(axis=-1, keepdims=True)
     logp = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -147,10 +149,10 @@ def sample(logits: FloatArray, u: FloatArray) -> tuple[Int32Array, FloatArray]:
 
 
 def step_from_logits(logits_fn: LogitsFn, guidance: float) -> StepFn:
-    """A step function from a network that returns logits [B, K, T, V]: the tested reference of the fused step.
+    """Make a step function from a network that returns logits [B, K, T, V]: the tested reference for the fused step.
 
-    logits_fn(codes, with_null) -> conditional and null logits from one batch of both. `with_null` is False where
-    guidance is 0: null is None then, and must not be computed.
+    logits_fn(codes, with_null) returns conditional and null logits, from one batch of both. If guidance is 0,
+    `with_null` is False and the null logits are None: they must not be computed.
     """
 
     def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:

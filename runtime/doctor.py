@@ -1,4 +1,4 @@
-"""`python -m runtime.doctor`: versions, which backends work and why others do not, and the bundle's self-test."""
+"""`python -m runtime.doctor`: show versions, which backends work here and why others do not, and run the self-test."""
 
 import argparse
 import platform
@@ -25,7 +25,7 @@ def package_version(name: str) -> str:
 
 
 def verdict(folder: Path, name: str) -> str:
-    """Whether a backend runs the bundle here, in words."""
+    """Whether a backend can run the bundle here, in words."""
     reason = BACKENDS[name].unavailable()
     if reason is not None:
         return reason
@@ -41,7 +41,7 @@ def verdict(folder: Path, name: str) -> str:
 
 
 def examine(folder: Path, backend: str, precision: str = "auto") -> None:
-    """Print the examination; raises MaskVATError where the bundle does not work."""
+    """Print everything. Raises MaskVATError if the bundle does not work."""
     print(f"python {platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
         print(f"  {name:18} {package_version(name)}")
@@ -51,9 +51,9 @@ def examine(folder: Path, backend: str, precision: str = "auto") -> None:
         raise MaskVATError("the manifest holds no self-test; write the bundle again with `python -m export`")
     print("backends, the preferred one first")
     for name in BACKENDS:
-        print(f"  {name:18} {'taken' if name == bundle.backend else verdict(folder, name)}")
+        print(f"  {name:18} {'used' if name == bundle.backend else verdict(folder, name)}")
     choices = BACKENDS[bundle.backend].choices(folder, bundle.manifest)
-    print(f"testing it on backend {bundle.backend}, which has step in {', '.join(choices)}")
+    print(f"testing the bundle on backend {bundle.backend}, which has step in {', '.join(choices)}")
     verdicts = bundle.self_test(graphs(bundle.config))
     for graph in graphs(bundle.config):
         file = bundle.file_for(graph)
@@ -74,9 +74,9 @@ def examine(folder: Path, backend: str, precision: str = "auto") -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m runtime.doctor", description=__doc__)
-    parser.add_argument("--engines", type=Path, default=MINI, help="bundle (default: the one that is shipped)")
+    parser.add_argument("--engines", type=Path, default=MINI, help="folder of the bundle (default: the shipped one)")
     parser.add_argument("--backend", default="auto", help="backend to test (default: auto)")
-    parser.add_argument("--precision", default="auto", help="of the step (default: what the backend prefers)")
+    parser.add_argument("--precision", default="auto", help="precision of the step graph (default: auto)")
     args = parser.parse_args(argv)
     return run_command(lambda: examine(args.engines, args.backend, args.precision), debug=False)
 

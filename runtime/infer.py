@@ -1,4 +1,4 @@
-"""`python -m runtime.infer clip.mp4`: a sound for a silent video. Also the console script `maskvat`."""
+"""`python -m runtime.infer clip.mp4`: make a sound for a silent video. Also the console script `maskvat`."""
 
 import argparse
 import atexit
@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,59 +26,75 @@ from runtime.errors import MaskVATError, MediaError, OptionError
 from runtime.mux import check_container, mux
 from runtime.pipeline import load
 from runtime.progress import PROGRESS, reporter
-from runtime.sampling import Progress, SamplingConfig, Take, read_budget
+from runtime.sampling import Progress, SamplingConfig, read_budget
+from runtime.take import Take
 
 log = logging.getLogger(__name__)
 DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Every flag with its default and range."""
+    """The parser; every flag's help gives its default and range."""
     parser = argparse.ArgumentParser(
         prog="python -m runtime.infer",
         description="Make a synchronised sound for a silent video.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        usage="%(prog)s clip [options]",  # --mux would take a clip that follows it for its value
+        usage="%(prog)s clip [options]",  # the clip comes first: after --mux it would be read as the value of --mux
     )
     add = parser.add_argument
-    add("clip", type=Path, help="video file: any container and codec that FFmpeg decodes")
+    add("clip", type=Path, help="video file, in any container and codec that FFmpeg decodes")
     add("-o", "--output", type=Path, default=argparse.SUPPRESS,
         help="WAV to write (default: the clip's name with .wav)")  # fmt: skip
-    add("--engines", type=Path, help="bundle to use (default: the one that is shipped)", default=argparse.SUPPRESS)
-    add("--backend", choices=("auto", *BACKENDS), default="auto", help="what runs the engines")
+    add("--engines", type=Path, default=argparse.SUPPRESS,
+        help="folder of the bundle to use (default: the shipped one)")  # fmt: skip
+    add("--backend", choices=("auto", *BACKENDS), default="auto",
+        help="what runs the engines; auto uses a GPU only if it passes the bundle's self-test")  # fmt: skip
     add("--precision", choices=("auto", *PRECISIONS), default="auto",
-        help="of the step, where the backend has it in several: auto is the fastest of them")  # fmt: skip
-    add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0: the backend's choice")
+        help="precision of the step graph; auto picks the fastest that is available")  # fmt: skip
+    add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0 lets the backend choose")
+    add_sampling_options(add)
+    add_output_options(add)
+    add("--progress", choices=PROGRESS, default="auto",
+        help="auto shows a bar on a terminal; json prints JSON lines on stdout")  # fmt: skip
+    add("--debug", action="store_true", help="log more, and show the traceback of an error")
+    return parser
+
+
+def add_sampling_options(add: Callable[..., object]) -> None:
+    """Add the flags that set the fields of SamplingConfig."""
     add("--steps", type=int, default=DEFAULTS["steps"], help="unmasking steps, 1 to 1024")
     add("--guidance", type=float, default=DEFAULTS["guidance"], help="classifier-free guidance, 0 (off) to 100")
-    add("--diversity", type=float, default=DEFAULTS["diversity"], help="noise in the order of unmasking, 0 to 1000")
+    add("--diversity", type=float, default=DEFAULTS["diversity"], help="randomness of the unmasking order, 0 to 1000")
     add("--seed", type=int, default=DEFAULTS["seed"], help="0 to 2^64 - 1; the same seed gives the same sound")
     add("--candidates", type=int, default=DEFAULTS["candidates"], help="sounds to choose among by SCAV, 1 to 256")
     add("--takes", type=int, default=DEFAULTS["takes"], help="best candidates to write, 1 to --candidates")
     add("--budget", metavar="N,N", default=argparse.SUPPRESS,
         help="candidates that SCAV keeps on the way: of 10, 4,1 drops six after a third of the steps and three after "
-        "two thirds; the last number is --takes or more (default: all are kept)")  # fmt: skip
-    add("--schedule", choices=list(SCHEDULES), default=DEFAULTS["schedule"], help="how the share of masks falls")
+        "two thirds; the last number is at least --takes (default: keep all)")  # fmt: skip
+    add("--schedule", choices=list(SCHEDULES), default=DEFAULTS["schedule"],
+        help="how the share of masked tokens falls")  # fmt: skip
     add("--guidance-from", type=float, default=DEFAULTS["guidance_from"],
-        help="share of the steps before guidance begins, 0 to 1; steps without it cost half")  # fmt: skip
+        help="share of the steps before guidance begins, 0 to 1; steps without guidance cost half")  # fmt: skip
     add("--guidance-until", type=float, default=DEFAULTS["guidance_until"],
         help="share of the steps after which guidance ends, --guidance-from to 1")  # fmt: skip
+
+
+def add_output_options(add: Callable[..., object]) -> None:
+    """Add the flags that say what to write."""
     add("--rate", type=int, choices=(44100, 48000), default=44100, help="sample rate of the WAV in Hz")
     add("--mux", nargs="?", type=Path, const=Path(), metavar="VIDEO", default=argparse.SUPPRESS,
-        help="also write the video with the best sound, picture untouched (default: CLIP.sound.SUFFIX); "
-        "give the clip first: a name after --mux is the video to write")  # fmt: skip
-    add("--existing", choices=("replace", "keep"), default="replace", help="with --mux: the clip's own sound track")
-    add("--report", type=Path, metavar="JSON", help="write seed, options, scores, engine hashes and timings",
-        default=argparse.SUPPRESS)  # fmt: skip
+        help="also write the video with the best sound; the picture is copied unchanged (default: CLIP.sound.SUFFIX); "
+        "give the clip first, because a name after --mux is the video to write")  # fmt: skip
+    add("--existing", choices=("replace", "keep"), default="replace",
+        help="with --mux: replace the clip's own sound track, or keep it as a second one")  # fmt: skip
+    add("--report", type=Path, metavar="JSON", default=argparse.SUPPRESS,
+        help="write a report: seed, options, scores, hashes of the engines, times")  # fmt: skip
     add("--overwrite", action="store_true", help="replace outputs that exist")
-    add("--progress", choices=PROGRESS, default="auto", help="auto: a bar on a terminal; json: JSON lines on stdout")
-    add("--debug", action="store_true", help="log more, and show the traceback of an error")
-    return parser
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Every file that a call will write."""
+    """The files that a call will write."""
 
     wavs: list[Path]
     video: Path | None
@@ -90,7 +106,11 @@ class Outputs:
 
 
 def plan_outputs(args: argparse.Namespace) -> Outputs:
-    """Names of the outputs, checked before any work: distinct, in folders that can be written, not there already."""
+    """Choose the outputs' names and check them before any work starts.
+
+    Names must differ, be in folders that can be written, and be new unless --overwrite is given. Raises MediaError,
+    OptionError.
+    """
     clip: Path = args.clip
     if clip.is_dir():
         raise MediaError(f"{clip} is a folder; give the path of one file")
@@ -107,7 +127,7 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
     seen = {clip.resolve()}
     for path in outputs.files:
         if path.resolve() in seen:
-            raise OptionError(f"{path} is named twice; the clip and each output need names of their own")
+            raise OptionError(f"{path} is named twice; give the clip and each output different names")
         seen.add(path.resolve())
         if path.is_dir():
             raise MediaError(f"cannot write {path}: it is a folder; give a file name")
@@ -122,7 +142,10 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
 
 @contextmanager
 def staged(files: list[Path]) -> Iterator[dict[Path, Path]]:
-    """Where to write each file until all are whole: a hidden folder beside it, which an error removes."""
+    """Yield a temporary path for each file; when the block ends well, give all files their final names.
+
+    The temporary files lie in hidden folders beside the final ones. They are removed after an error.
+    """
     try:
         with ExitStack() as stack:
 
@@ -144,9 +167,9 @@ def staged(files: list[Path]) -> Iterator[dict[Path, Path]]:
 
 
 def publish(parts: dict[Path, Path], aside: dict[Path, Path]) -> None:
-    """Give all parts their final names, or none: on an error, files that were there come back from `aside`."""
+    """Give all parts their final names, or none: after an error, files that were replaced come back from `aside`."""
 
-    def undo(path: Path) -> None:  # looks at what is there, so that Ctrl-C between two lines does no harm
+    def undo(path: Path) -> None:  # looks at the files, so that Ctrl-C between two lines does no harm
         if os.path.lexists(aside[path]):
             os.replace(aside[path], path)
         elif not parts[path].exists():
@@ -162,12 +185,12 @@ def publish(parts: dict[Path, Path], aside: dict[Path, Path]) -> None:
 
 
 def unstaged(text: str) -> str:
-    """A message without the names of `staged` folders."""
+    """Remove the names of `staged` folders from a message."""
     return re.sub(r"\.maskvat-\w+[/\\]", "", text)
 
 
 def at_rate(take: Take, rate: int) -> FloatArray:
-    """The sound at another rate, again exactly as long as the picture (to which 44.1 kHz was rounded)."""
+    """The sound at another rate, again as long as the picture, rounded to one sample of that rate."""
     if rate == take.sample_rate:
         return take.audio
     audio = resample(take.audio, take.sample_rate, rate)
@@ -176,8 +199,8 @@ def at_rate(take: Take, rate: int) -> FloatArray:
 
 
 def write_outputs(args: argparse.Namespace, outputs: Outputs, takes: list[Take]) -> dict[str, Any]:
-    """Write all outputs, or none of them; returns the report."""
-    report: dict[str, Any] = dict(takes[0].report)
+    """Write all outputs, or none of them. Returns the report, with what was written."""
+    report = takes[0].report.to_dict()
     report["rate"] = args.rate
     report["outputs"] = [str(p) for p in outputs.files]
     report["takes"] = [
@@ -188,30 +211,30 @@ def write_outputs(args: argparse.Namespace, outputs: Outputs, takes: list[Take])
             write_wav(parts[path], at_rate(take, args.rate), args.rate)
         if outputs.video is not None:
             best = takes[0]
-            lost = mux(args.clip, best.audio, best.sample_rate, parts[outputs.video], existing=args.existing)
-            report["warnings"] = [*report["warnings"], *map(unstaged, lost)]
+            warnings = mux(
+                args.clip, best.audio, best.sample_rate, parts[outputs.video], existing=args.existing, start=best.start
+            )
+            report["warnings"] += map(unstaged, warnings)
         if outputs.report is not None:
             write_atomically(parts[outputs.report], json.dumps(report, indent=1) + "\n")
     return report
 
 
 def run(args: argparse.Namespace) -> None:
-    """The whole command; raises MaskVATError."""
-    if not 0 <= args.threads <= 1024:
-        raise OptionError(f"threads is {args.threads}; it must be from 0 to 1024")
+    """Run the command. Raises MaskVATError."""
     options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
     sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
     outputs = plan_outputs(args)
-    pipeline = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
-    with reporter(args.progress) as report_progress:
+    engines = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
+    with engines as pipeline, reporter(args.progress) as shown:
 
         def on_progress(progress: Progress) -> None:
-            report_progress.update(progress)
+            shown.update(progress)
 
         takes = pipeline.generate(args.clip, sampling, on_progress)
         log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
         report = write_outputs(args, outputs, takes)
-        report_progress.done(report)
+        shown.done(report)
     for warning in report["warnings"]:
         log.warning("%s", warning)
     for entry in report["takes"]:
@@ -223,7 +246,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def drop_unread() -> None:
-    """Lead an output whose reader is gone to nowhere: what it still holds would raise again when Python ends."""
+    """Discard the output of a stream that nobody reads any more: flushing it when Python ends would raise again."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -233,7 +256,10 @@ def drop_unread() -> None:
 
 
 def run_command(main: Any, debug: bool) -> int:
-    """Run a command: 0, or one line of advice on stderr and 1 (130 after Ctrl-C). Silent where nobody reads on."""
+    """Run a command and return its exit status: 0, 1 after an error, or 130 after Ctrl-C.
+
+    An error is one line on stderr, or a traceback with `debug`. Prints nothing more once the output has no reader.
+    """
     try:
         main()
         print(end="", flush=True)
@@ -253,7 +279,7 @@ def run_command(main: Any, debug: bool) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
-    atexit.register(gc.freeze)  # all is written by then: to look for cycles in what is left only takes time
+    atexit.register(gc.freeze)  # at exit, searching the remaining objects for cycles would only take time
     logging.basicConfig(level=logging.DEBUG if args.debug else logging.INFO, format="%(message)s", stream=sys.stderr)
     return run_command(lambda: run(args), args.debug)
 

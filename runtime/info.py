@@ -1,4 +1,4 @@
-"""`python -m runtime.info BUNDLE`: what a bundle is."""
+"""`python -m runtime.info BUNDLE`: show what a bundle contains."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from runtime.infer import run_command
 
 
 def describe(folder: Path, manifest: Manifest) -> str:
-    """A page for people."""
+    """Describe a bundle on one page, for people."""
     c = manifest.config
     lines = [
         f"{manifest.name}: MaskVAT {c.design}, width {c.hidden_size}, {c.n_blocks} blocks, {c.n_heads} heads",
@@ -37,9 +37,9 @@ def describe(folder: Path, manifest: Manifest) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m runtime.info", description="Show what a bundle is.")
-    parser.add_argument("bundle", type=Path, nargs="?", default=MINI, help="folder (default: the shipped bundle)")
-    parser.add_argument("--json", action="store_true", help="print the manifest as it is")
+    parser = argparse.ArgumentParser(prog="python -m runtime.info", description="Show what a bundle contains.")
+    parser.add_argument("bundle", type=Path, nargs="?", default=MINI, help="its folder (default: the shipped bundle)")
+    parser.add_argument("--json", action="store_true", help="print the manifest unchanged")
     args = parser.parse_args(argv)
 
     def show() -> None:

@@ -88,19 +88,28 @@ def _writing(video_path: PathLike, out_path: PathLike) -> Iterator[None]:
         ) from error
 
 
-def mux(video_path: PathLike, audio: Sound, rate: int, out_path: PathLike, existing: Existing = "replace") -> list[str]:
+def mux(
+    video_path: PathLike,
+    audio: Sound,
+    rate: int,
+    out_path: PathLike,
+    existing: Existing = "replace",
+    start: Fraction | None = None,
+) -> list[str]:
     """Write a copy of a video with `audio`, mono [L] in [-1, 1] at `rate` Hz, as its sound; returns warnings.
 
     The sound starts with the first picture frame and is cut, or filled with silence, to the picture's length. Sound
     that the video has is left out, or with existing="keep" copied into tracks after the generated one. The kind of
     file follows from out_path's suffix: CONTAINERS. The file appears whole or not at all; MediaError says why not.
+    `start` is the first frame's time stamp (Take.start); without it the video is opened once more to find it.
     """
     kind = check_container(out_path)
     audio = check_sound(audio, rate)
     if existing not in get_args(Existing):
         raise OptionError(f"existing is {existing!r}; choose from {', '.join(get_args(Existing))}")
-    with Video(video_path) as video:
-        start = video.start
+    if start is None:
+        with Video(video_path) as video:
+            start = video.start
     if os.path.exists(out_path) and os.path.samefile(video_path, out_path):
         raise MediaError(f"cannot write {out_path}: it is the video itself; give another name")
     if kind.rates is not None and rate not in kind.rates:

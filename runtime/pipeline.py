@@ -3,22 +3,25 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
-from engines.base import Array, Feeds
-from engines.contract import FloatArray, Int32Array, condition_indices
-from engines.feeds import add_null_row
-from runtime.bundle import Bundle, BundleFuture
+from engines.base import Feeds
+from engines.contract import FloatArray, Int32Array
+from engines.feeds import step_conditions
+from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext
-from runtime.errors import MediaError
+from runtime.errors import MediaError, PipelineClosed
+from runtime.estimate import WorkEstimate
 from runtime.features import Encoders
-from runtime.sampling import Progress, SamplingConfig, Take
+from runtime.options import whole_number
+from runtime.sampling import Progress, SamplingConfig
+from runtime.take import EngineFile, Report, Take
+from runtime.version import program_version
 from runtime.video import Video
 from runtime.windows import Window, total_samples, windows
 
@@ -30,26 +33,53 @@ def load(
     precision: str = "auto",
     wait: bool = True,
 ) -> "Pipeline":
-    """Verify and open a bundle (None: the one that is shipped). `threads` 0 lets the backend choose.
+    """Verify and open a bundle.
 
-    `precision` is that of `step`, among those that the backend has it in ("auto": the first of them that it prefers).
-    Raises ManifestError, BackendUnavailable. With wait=False a thread opens it, so that the first clip is decoded
-    meanwhile: what is wrong with bundle or backend is then raised where the engines are first needed.
+    `bundle` is its folder (None: the shipped bundle), `threads` the number of CPU threads (0 to 1024; 0: the backend's
+    choice), `precision` that of the step graph ("auto": the one that the backend prefers).
+
+    With wait=False, a thread opens the engines while the first clip is decoded. Errors of the bundle or the backend
+    are then raised when the engines are first needed.
+
+    Raises OptionError, ManifestError, BackendUnavailable.
     """
+    threads = whole_number("threads", threads, 0, 1024)
     return Pipeline((Bundle if wait else BundleFuture)(bundle, backend, threads, precision))
 
 
 class Pipeline:
-    """A loaded bundle that turns clips into takes. Calls from several threads share nothing but the engines."""
+    """A loaded bundle that turns videos into takes. Use it as a context manager, or call `close`.
+
+    Several threads may call `generate` at once; they share nothing but the engines.
+    """
 
     def __init__(self, bundle: Bundle | BundleFuture) -> None:
         self._bundle = bundle
         self.config = bundle.config
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the engines. Using the pipeline afterwards raises PipelineClosed; closing it again does nothing.
+
+        A generation that still runs in another thread ends with PipelineClosed, too.
+        """
+        self._bundle.close()
+
     @property
     def bundle(self) -> Bundle:
-        """The open bundle. Waits for one that a thread opens, and raises what that failed with."""
-        return self._bundle if isinstance(self._bundle, Bundle) else self._bundle.wait(lambda: None)
+        """The open bundle. Waits if a thread is opening it. Raises whatever that failed with, and PipelineClosed."""
+        bundle = self._usable()
+        return bundle if isinstance(bundle, Bundle) else bundle.wait(lambda: None)
+
+    def _usable(self) -> Bundle | BundleFuture:
+        if self._bundle.closed:
+            raise PipelineClosed(CLOSED)
+        return self._bundle
 
     def generate(
         self,
@@ -58,11 +88,12 @@ class Pipeline:
         on_progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> list[Take]:
-        """Sound for a video file: `sampling.takes` takes, the best first.
+        """Make sounds for a video file. Returns `sampling.takes` takes, the best first.
 
-        `on_progress` is called in this thread; `cancel` stops within one step or frame. Raises MediaError, Cancelled.
+        `on_progress` is called in this thread. Setting `cancel` stops the generation within one step or frame.
+        Raises MediaError, EngineError, BackendUnavailable, Cancelled, PipelineClosed.
         """
-        run = _Run(self._bundle, sampling or SamplingConfig(), on_progress, cancel)
+        run = _Run(self._usable(), sampling or SamplingConfig(), on_progress, cancel)
         with Video(clip) as video:
             return run(video)
 
@@ -73,7 +104,7 @@ class _Run(GenerationContext):
     def __call__(self, video: Video) -> list[Take]:
         begin = time.perf_counter()
         config, s = self.config, self.sampling
-        self.expected = self._estimate_windows(video)
+        self.work = WorkEstimate(self._estimate_windows(video), s.takes)
         candidates = Candidates(self)
         cutter, done = windows(config, video, self.check_cancel), 0
         while True:
@@ -81,28 +112,33 @@ class _Run(GenerationContext):
                 window = next(cutter, None)
             if window is None:
                 break
-            self.window_fraction = 0.0
+            self.work.begin_window(candidates.cost())
             candidates.extend(self._scene(window))
             done += 1
         total = total_samples(config, video)
         self.warnings.extend(video.warnings)
-        order = candidates.order()[: s.takes]
-        self.expected = done
-        audio = [self._render(candidates.chains[i], total) for i in order]
+        order = [int(i) for i in candidates.order()[: s.takes]]
+        self.work.begin_rendering(sum(self.chunks(candidates.chains[i].shape[1]) for i in order))
+        audio = [self._render(candidates.chains[i], total, done - 1) for i in order]
         candidates.scores /= done
-        report = self._report(video, total, done, time.perf_counter() - begin) | ranking(candidates, order)
-        scores = report["scores"] or [None]
-        return [
-            Take(audio[n], config.sample_rate, int(i), scores[i], candidates.chains[i], video.duration, report)
+        report = self._report(video, total, done, candidates, order, time.perf_counter() - begin)
+        scores = report.scores or [None]
+        takes = [
+            Take(audio[n], config.sample_rate, i, scores[i], candidates.chains[i], video.duration, video.start, report)
             for n, i in enumerate(order)
         ]
+        self.work.finish()
+        self.report_progress("codec", done - 1, s.steps)
+        return takes
 
     def _untrained(self) -> Iterator[str]:
-        for role, loss in (("maskvat", "the sound means nothing"), ("scav", "the ranking of candidates means nothing")):
+        effects = {"maskvat": "the sound means nothing", "scav": "the ranking of candidates means nothing"}
+        for role, effect in effects.items():
             if self.bundle.untrained(role) and (role != "scav" or self.sampling.candidates > 1):
-                yield f"{role} of the bundle {self.bundle.manifest.name} is untrained: {loss}"
+                yield f"{role} of the bundle {self.bundle.manifest.name} is untrained: {effect}"
 
     def _estimate_windows(self, video: Video) -> int:
+        """The expected number of windows; 0 if the file does not say how long it is."""
         c = self.config
         if video.expected_duration is None:
             return 0
@@ -111,72 +147,60 @@ class _Run(GenerationContext):
 
     # ------------------------------------------------------------ one window
     def _scene(self, window: Window) -> Scene:
-        encoders = Encoders(self.bundle, self.timer, lambda: self.report_progress("video", window.number))
-        clip_features = encoders.clip_features(window.clip_frames)
-        sync_features = encoders.sync_features(window.sync_frames) if self.config.uses_sync else None
-        return Scene(window, clip_features, self._condition(window, clip_features, sync_features))
+        """Encode the pictures of a window, and compute the conditions that all its candidates and steps share."""
+        encoded, total = 0, len(window.clip_frames) + len(window.sync_frames) * self.config.uses_sync
 
-    def _condition(self, window: Window, clip_features: FloatArray, sync_features: FloatArray | None) -> Feeds:
-        """All that `step` needs beside codes, positions, uniforms and guidance: the same for every candidate."""
-        config = self.config
-        feeds: Feeds = {"clip_features": clip_features}
-        if sync_features is not None:
-            feeds["sync_features"] = sync_features
-        n_sync = 0 if sync_features is None else sync_features.shape[1]
-        indices: Feeds = dict(condition_indices(config, window.length, clip_features.shape[1], n_sync))
-        frame_index = indices.pop("frame_index", None)
+        def before_part(frames: int) -> None:
+            nonlocal encoded
+            self.work.pictures_done(encoded / total)
+            self.report_progress("video", window.number)
+            encoded += frames
+
+        encoders = Encoders(self.bundle, self.timer, before_part)
+        features: Feeds = {"clip_features": encoders.clip_features(window.clip_frames)}
+        if self.config.uses_sync:
+            features["sync_features"] = encoders.sync_features(window.sync_frames)
+        feeds = step_conditions(self.config, window.length, features, self._run_condition)
+        return Scene(window, features["clip_features"], feeds)
+
+    def _run_condition(self, feeds: Feeds) -> Feeds:
         with self.timer("condition"):
-            step_feeds = self.bundle["condition"].run(feeds | indices)
-        if frame_index is not None:
-            step_feeds["frame_index"] = add_null_row(frame_index, step_feeds["modulation"].shape[1])
-        return step_feeds
+            return self.bundle["condition"].run(feeds)
 
     # ------------------------------------------------------------ sound
-    def _render(self, codes: Int32Array, total: int) -> FloatArray:
-        audio = self.sound(codes, self.expected - 1)[:total]
+    def _render(self, codes: Int32Array, total: int, window: int) -> FloatArray:
+        audio = self.sound(codes, window)[:total]
         if not np.isfinite(audio).all():
             raise MediaError(
-                "the codec returned values that are not numbers; check the bundle with `python -m runtime.doctor`"
+                "the codec returned values that are not finite; check the bundle with `python -m runtime.doctor`"
             )
         return np.clip(audio, -1.0, 1.0, out=audio)
 
-    def _report(self, video: Video, total: int, n_windows: int, seconds: float) -> dict[str, Any]:
+    def _report(
+        self, video: Video, total: int, n_windows: int, candidates: Candidates, order: list[int], seconds: float
+    ) -> Report:
         manifest, timer = self.bundle.manifest, self.timer
         timer.seconds["host"] = timer.seconds["sample"] - timer.seconds["step"]
         graphs = {f.graph for f in manifest.files.values() if f.graph}
-        engines = {g: self.bundle.file_for(g) for g in sorted(graphs)}
-        return {
-            "version": program_version(),
-            "clip": str(video.path),
-            "bundle": manifest.name,
-            "backend": self.bundle.backend,
-            "precision": self.bundle["step"].precision,
-            "threads": self.bundle.threads,
-            "engines": {g: {"file": f, "sha256": manifest.files[f].sha256} for g, f in engines.items()},
-            "sampling": asdict(self.sampling),
-            "windows": n_windows,
-            "samples": total,
-            "sample_rate": self.config.sample_rate,
-            "seconds": {k: round(v, 4) for k, v in timer.seconds.items()},
-            "calls": dict(timer.calls),
-            "total_seconds": round(seconds, 4),
-            "warnings": list(dict.fromkeys([*self.bundle.warnings, *self._untrained(), *self.warnings])),
-        }
-
-
-def ranking(candidates: Candidates, order: Array) -> dict[str, Any]:
-    """The report's words on who was chosen; scores of candidates that were dropped are null."""
-    scores = [float(x) if np.isfinite(x) else None for x in candidates.scores]
-    return {
-        "scores": scores if len(scores) > 1 else None,
-        "ranking": [int(i) for i in order],
-        "dropped": candidates.dropped,
-    }
-
-
-def program_version() -> str:
-    """Version of the installed package; "source" where it runs without being installed."""
-    try:
-        return version("maskvat")
-    except PackageNotFoundError:
-        return "source"
+        files = {g: self.bundle.file_for(g) for g in sorted(graphs)}
+        scores = [float(x) if np.isfinite(x) else None for x in candidates.scores]
+        return Report(
+            version=program_version(),
+            clip=str(video.path),
+            bundle=manifest.name,
+            backend=self.bundle.backend,
+            precision=self.bundle["step"].precision,
+            threads=self.bundle.threads,
+            engines={g: EngineFile(file, manifest.files[file].sha256) for g, file in files.items()},
+            sampling=self.sampling,
+            windows=n_windows,
+            samples=total,
+            sample_rate=self.config.sample_rate,
+            seconds={stage: round(value, 4) for stage, value in timer.seconds.items()},
+            calls=dict(timer.calls),
+            total_seconds=round(seconds, 4),
+            warnings=list(dict.fromkeys([*self.bundle.warnings, *self._untrained(), *self.warnings])),
+            scores=scores if len(scores) > 1 else None,
+            ranking=order,
+            dropped=candidates.dropped,
+        )

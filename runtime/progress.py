@@ -1,4 +1,4 @@
-"""Progress for people (a bar on a terminal) and for programs (JSON lines on stdout)."""
+"""Show progress to people (a bar on a terminal) or to programs (JSON lines on stdout)."""
 
 import json
 import sys
@@ -14,20 +14,20 @@ WIDTH = 30
 
 
 class Reporter:
-    """Shows nothing; the others override."""
+    """Shows nothing. The other reporters override it."""
 
     def update(self, progress: Progress) -> None:
         """Called after every piece of work."""
 
     def done(self, report: dict[str, Any]) -> None:
-        """Called once, when the outputs are written."""
+        """Called once, after the outputs are written."""
 
     def close(self) -> None:
         """Called at the end, also after an error."""
 
 
 class Bar(Reporter):
-    """One line on stderr that is drawn over."""
+    """One line on stderr that is drawn again and again."""
 
     def update(self, progress: Progress) -> None:
         filled = round(WIDTH * progress.fraction)
@@ -51,7 +51,7 @@ class JsonLines(Reporter):
 
 @contextmanager
 def reporter(kind: str) -> Iterator[Reporter]:
-    """The reporter of `--progress`."""
+    """The reporter that `--progress` names."""
     if kind == "auto":
         kind = "bar" if sys.stderr.isatty() else "none"
     shown = {"bar": Bar, "json": JsonLines, "none": Reporter}[kind]()

@@ -1,4 +1,4 @@
-"""SCAV: how far a sound is from its picture (arXiv 2407.05782; MaskVAT, section 3.2.5, chooses a candidate by it)."""
+"""SCAV: the distance between a sound and its picture (arXiv 2407.05782). MaskVAT selects candidates by it (3.2.4)."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ from runtime.bundle import Bundle
 
 
 def scav_distance(bundle: Bundle, clip_features: FloatArray, audio: FloatArray) -> float:
-    """MSE between the video's sequence and the sound's: clip features [1, N, Dc], audio [L] at `config.audio_rate`.
+    """Mean squared difference between the embeddings of clip features [1, N, Dc] and audio [L] at `config.audio_rate`.
 
-    Comparable only between candidates of the same clip. Sounds too short for one step of the audio encoder are padded.
+    Compare it only between candidates of the same clip. Sounds too short for one step of the audio encoder are padded.
     """
     shortest = 2 * bundle.config.audio_stride  # one step and the frames' overhang
     audio = np.pad(audio, (0, max(0, shortest - len(audio)))).astype(np.float32, copy=False)

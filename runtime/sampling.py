@@ -1,91 +1,89 @@
-"""What a caller gives to a generation and gets from it."""
+"""How to sample, and how far a generation has come."""
 
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from numbers import Integral
+from typing import Literal
 
-from engines.contract import FloatArray, Int32Array
 from runtime.decode import SCHEDULES
 from runtime.errors import OptionError
+from runtime.options import number, whole_number
 from runtime.rng import MAX_SEED
+
+Stage = Literal[
+    "video",  # decode the video and encode its pictures
+    "sample",  # unmask tokens, step by step
+    "select",  # score candidates
+    "codec",  # turn tokens into sound
+]
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How to sample: one per call. Defaults are the paper's (section 4.3). Raises OptionError."""
+    """Options of one generation. The defaults are the paper's (section 4.0.3).
+
+    NumPy numbers are accepted and stored as plain ints and floats. Raises OptionError if a value is not allowed.
+    """
 
     steps: int = 32  # unmasking steps, 1 to 1024
-    guidance: float = 3.0  # (1 + g) * conditional - g * null; 0 is off and costs nothing. The paper: 2 to 4
+    guidance: float = 3.0  # (1 + g) * conditional - g * null; 0 turns it off and costs nothing. The paper: 2 to 4
     diversity: float = 8.0  # scale of the Gumbel noise on the confidence, annealed to 0
     seed: int = 0  # 0 to 2^64 - 1
-    candidates: int = 1  # how many to choose among, 1 to 256
-    takes: int = 1  # how many of them to return, best first
-    # ways to do less; the paper's sampler knows none of them
-    schedule: str = "cosine"  # how the share of masked tokens falls: a name of runtime.decode.SCHEDULES
+    candidates: int = 1  # sounds to choose among, 1 to 256
+    takes: int = 1  # sounds to return, the best first
+    # ways to save time that the paper's sampler does not have
+    schedule: str = "cosine"  # how the share of masked tokens falls: a name in runtime.decode.SCHEDULES
     guidance_from: float = 0.0  # share of the steps before guidance begins, 0 to 1; steps without it cost half
-    guidance_until: float = 1.0  # share of the steps after which it ends
-    budget: tuple[int, ...] = ()  # candidates kept at each of so many moments on the way: (4, 1) of 10
+    guidance_until: float = 1.0  # share of the steps after which guidance ends
+    budget: tuple[int, ...] = ()  # candidates to keep at each of several points on the way, e.g. (4, 1) out of 10
 
     def __post_init__(self) -> None:
-        def check(name: str, low: float, high: float, kind: type = int) -> None:
-            value = getattr(self, name)
-            fits = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
-            if not fits or not low <= value <= high:
-                word = "a number" if kind is float else "a whole number"
-                raise OptionError(f"{name} is {value!r}; it must be {word} from {low} to {high}")
+        def store(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)  # the dataclass is frozen
 
-        check("steps", 1, 1024)
-        check("guidance", 0, 100, float)
-        check("diversity", 0, 1000, float)
-        check("seed", 0, MAX_SEED)
-        check("candidates", 1, 256)
-        check("takes", 1, self.candidates)
-        check("guidance_from", 0, 1, float)
-        check("guidance_until", self.guidance_from, 1, float)
+        store("steps", whole_number("steps", self.steps, 1, 1024))
+        store("guidance", number("guidance", self.guidance, 0, 100))
+        store("diversity", number("diversity", self.diversity, 0, 1000))
+        store("seed", whole_number("seed", self.seed, 0, MAX_SEED))
+        store("candidates", whole_number("candidates", self.candidates, 1, 256))
+        store("takes", whole_number("takes", self.takes, 1, self.candidates))
+        store("guidance_from", number("guidance_from", self.guidance_from, 0, 1))
+        store("guidance_until", number("guidance_until", self.guidance_until, self.guidance_from, 1))
         if self.schedule not in SCHEDULES:
             raise OptionError(f"schedule is {self.schedule!r}; choose from {', '.join(SCHEDULES)}")
-        self._check_budget()
+        store("budget", self._checked_budget())
 
-    def _check_budget(self) -> None:
-        numbers = self.budget if isinstance(self.budget, tuple) else (None,)
-        falling = all(type(n) is int for n in numbers) and all(a > b for a, b in pairwise((self.candidates, *numbers)))
-        if not falling or (numbers and numbers[-1] < self.takes):
+    def _checked_budget(self) -> tuple[int, ...]:
+        given: object = self.budget
+        whole = isinstance(given, tuple) and all(isinstance(n, Integral) and not isinstance(n, bool) for n in given)
+        kept = tuple(int(n) for n in self.budget) if whole else ()
+        falling = whole and all(a > b for a, b in pairwise((self.candidates, *kept)))
+        if not falling or (kept and kept[-1] < self.takes):
             raise OptionError(
-                f"budget is {self.budget!r}; it must be falling whole numbers as (4, 1), below candidates "
+                f"budget is {self.budget!r}; it must be falling whole numbers such as (4, 1), below candidates "
                 f"({self.candidates}), the last one at least takes ({self.takes})"
             )
-        if len(numbers) >= self.steps:
-            raise OptionError(f"budget has {len(numbers)} numbers; with {self.steps} steps there is room for fewer")
+        if len(kept) >= self.steps:
+            raise OptionError(
+                f"budget has {len(kept)} numbers; with {self.steps} steps there is room for {self.steps - 1} at most"
+            )
+        return kept
 
 
 def read_budget(text: str) -> tuple[int, ...]:
-    """A budget in the words of a command line: "4,1", or nothing. Raises OptionError."""
+    """Read a budget as given on the command line: "4,1", or "" for none. Raises OptionError."""
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError as error:
-        raise OptionError(f"budget is {text!r}; give falling whole numbers with commas between them, as 4,1") from error
+        raise OptionError(f"budget is {text!r}; give falling whole numbers separated by commas, such as 4,1") from error
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a generation stands. `fraction` of the whole is an estimate until the video has been read."""
+    """How far a generation has come. `fraction` is an estimate; it never falls and is 1.0 once, in the last report."""
 
-    stage: str  # video, sample, codec, select
+    stage: Stage  # what is being done
     window: int  # from 0
-    step: int  # steps done in this window, by the candidates at work
-    steps: int
-    fraction: float  # never falls
-
-
-@dataclass(frozen=True)
-class Take:
-    """One finished sound. `score` is the mean SCAV distance (lower is better), None where nothing was ranked."""
-
-    audio: FloatArray  # [L] mono, within [-1, 1], exactly as long as the picture
-    sample_rate: int
-    candidate: int
-    score: float | None
-    codes: Int32Array  # [K, T]
-    duration: Fraction  # of the picture, seconds
-    report: dict[str, Any] = field(repr=False, compare=False)  # shared by the takes of one call
+    step: int  # unmasking steps done in this window
+    steps: int  # unmasking steps of a window
+    fraction: float  # of the whole generation, 0 to 1

@@ -1,8 +1,8 @@
-"""Cuts a video of any length into the windows that the transformer was trained on, in one streaming pass.
+"""Cut a video of any length into the windows that the transformer was trained on, in one streaming pass.
 
-Windows start at whole seconds, so that every grid of frames starts on a frame; they advance by window - overlap. The
-last one is moved back until it is as full as it can be, because a full window is what the model knows. Only the frames
-that the next window can still need are kept.
+Windows start at whole seconds, so that every frame grid starts on a frame. They advance by window - overlap. The last
+one is moved back until it is as full as possible, because the model was trained on full windows. Only frames that the
+next window may still need are kept.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens [start, start + length) of the clip and the frames to encode for them."""
+    """Tokens [start, start + length) of the clip, and the frames to encode for them."""
 
     number: int
     start: int  # token
@@ -29,18 +29,18 @@ class Window:
 
 
 def grids(config: ModelConfig) -> tuple[FrameGrid, FrameGrid]:
-    """Frames of the frame encoder and of the sync encoder."""
+    """The frame grids of the frame encoder and of the sync encoder."""
     clip = FrameGrid(config.clip_fps, config.clip_resize, config.clip_size)
     return clip, FrameGrid(config.sync_fps, config.sync_resize, config.sync_size)
 
 
 def total_samples(config: ModelConfig, video: Video) -> int:
-    """Samples of the sound: as long as the picture, rounded. Known once the frames are exhausted."""
+    """Length of the sound in samples: that of the picture, rounded. Known once all frames have been read."""
     return max(1, round(video.duration * config.sample_rate))
 
 
 class _Buffer:
-    """Frames of one grid from `first` on."""
+    """Frames of one grid, from frame number `first` on."""
 
     def __init__(self, fps: int) -> None:
         self.fps = fps
@@ -54,7 +54,7 @@ class _Buffer:
             self.first += n
 
     def take(self, second: int, n: int) -> Frames:
-        """n frames from a second on, the last one repeated where the video has ended."""
+        """n frames from a second on. The last frame is repeated if the video ends earlier."""
         begin = second * self.fps - self.first
         frames = self.frames[begin : begin + n] or self.frames[-1:]
         return np.stack(frames + frames[-1:] * (n - len(frames)))
@@ -63,7 +63,7 @@ class _Buffer:
 def windows(config: ModelConfig, video: Video, on_frame: Callable[[], None] | None = None) -> Iterator[Window]:
     """Yield the windows of a video in order; the last one ends with the picture.
 
-    `on_frame()` is called after every frame that was sampled; raising stops.
+    `on_frame()` is called after every sampled frame, and may raise to stop.
     """
     buffers = [_Buffer(g.fps) for g in grids(config)]
     hop = config.window_seconds - config.overlap_seconds
@@ -80,7 +80,7 @@ def windows(config: ModelConfig, video: Video, on_frame: Callable[[], None] | No
             on_frame()
         buffer = buffers[grid]
         buffer.frames.append(frame)
-        # half a second past the window (on both grids): the video goes on, so this window is full and not the last
+        # both grids are half a second past the window: the video continues, so this window is full and not the last
         seconds = min((b.first + len(b.frames) - 1) / b.fps for b in buffers)
         if seconds > second + config.window_seconds + 0.5:
             yield cut(second, full)
@@ -100,5 +100,5 @@ def windows(config: ModelConfig, video: Video, on_frame: Callable[[], None] | No
 
 
 def start_token(config: ModelConfig, second: int) -> int:
-    """The token nearest to a whole second: at most half a token (6 ms) away, and never accumulating."""
+    """The token nearest to a whole second: at most half a token (6 ms) away. The error does not accumulate."""
     return round(second * config.sample_rate / config.hop_length)

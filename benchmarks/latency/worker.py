@@ -70,7 +70,7 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
         begin = time.perf_counter()
         take = pipeline.generate(request["clip"], sampling)[0]
         middle = time.perf_counter()
-        stages = dict(take.report["seconds"])
+        stages = dict(take.report.seconds)
         if request.get("mux"):
             from runtime.mux import mux
 
@@ -78,8 +78,8 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
             Path(request["mux"]).unlink()
             stages["mux"] = time.perf_counter() - middle
         keep_codes(request, take.codes)
-        sound = {"sound_seconds": take.report["samples"] / take.sample_rate, "windows": take.report["windows"]}
-        return sound | {"seconds": middle - begin, "stages": stages, "warnings": take.report["warnings"]}
+        sound = {"sound_seconds": take.report.samples / take.sample_rate, "windows": take.report.windows}
+        return sound | {"seconds": middle - begin, "stages": stages, "warnings": list(take.report.warnings)}
 
     return loaded, make
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.media import Picture, clicks, steady, write_video
+from tests.support.takes import make_take
 
 pytest.importorskip("torch")
 
@@ -100,7 +101,7 @@ class Perfect:
     def timed(self, path: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Spent]:
         audio = clicks(3 * RATE, RATE) / 2 if path.stem == "a" else np.zeros(3 * RATE, np.float32)
         codes = np.full((2, 4), sampling.seed * (path.stem == "b"), np.int32)
-        return [runtime.Take(audio, RATE, 0, None, codes, 3, {})], Spent(1.0, 2.0)
+        return [make_take(audio, codes, sample_rate=RATE, duration=3)], Spent(1.0, 2.0)
 
 
 def test_figures_of_known_sounds(clips: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which backend runs a bundle, what is said about the others, and whole clips on TensorRT's fake."""
+"""Which backend runs a bundle, what the user learns about the others, and whole clips on a fake TensorRT."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,7 +57,7 @@ def out_of_memory(name: str, outputs: Feeds) -> Feeds:
 
 @pytest.fixture(autouse=True)
 def no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine has: only the CPU."""
+    """Hide this machine's GPUs: only the CPU is available."""
     for name in BACKENDS:
         if name != "cpu":
             monkeypatch.setitem(BACKENDS, name, replace(BACKENDS[name], unavailable=lambda: "no card here; buy one"))
@@ -89,7 +89,7 @@ def test_auto_takes_the_first_that_passes_the_self_test(bundles: Bundles, works:
 
 
 @pytest.mark.parametrize("change", [louder, out_of_memory])
-def test_auto_passes_over_what_does_not_work_and_says_why(
+def test_auto_skips_what_does_not_work_and_says_why(
     bundles: Bundles, works: Callable[..., list[Altered]], change: Callable[[str, Feeds], Feeds]
 ) -> None:
     made = works("tensorrt", change)
@@ -107,10 +107,8 @@ def test_auto_passes_over_what_does_not_work_and_says_why(
     assert Bundle(bundles(), threads=1).backend == "cpu"
 
 
-def test_auto_passes_over_a_card_that_repeats_what_it_recorded(
-    bundles: Bundles, works: Callable[..., list[Altered]]
-) -> None:
-    """A CUDA graph over stale inputs: single runs are right, a clip's steps are not."""
+def test_auto_skips_a_gpu_that_repeats_what_it_recorded(bundles: Bundles, works: Callable[..., list[Altered]]) -> None:
+    """A CUDA graph reads stale inputs: single runs are right, the steps of a clip are wrong."""
     made, recorded = works("cuda"), list[Feeds]()
     original = Altered.execute
 
@@ -125,13 +123,11 @@ def test_auto_passes_over_a_card_that_repeats_what_it_recorded(
         patch.setattr(Altered, "execute", stale)
         bundle = Bundle(bundles(), threads=1)
     assert bundle.backend == "cpu" and all(e.closed for e in made) and len(recorded) == 2
-    assert (
-        "step.onnx: 0% of the tokens of its run 2 on inputs that stay are those of a single run" in bundle.warnings[0]
-    )
+    assert "step.onnx: only 0% of the tokens of bound run 2 are equal to those of a single run" in bundle.warnings[0]
 
 
-def test_a_card_is_not_taken_on_trust(own_bundle: Path, works: Callable[..., object]) -> None:
-    """Without a self-test nothing can be proven: the CPU, unless the user asks for the card."""
+def test_a_gpu_must_pass_the_self_test(own_bundle: Path, works: Callable[..., object]) -> None:
+    """Without a self-test, `auto` uses the CPU. A GPU is used only if the user names it."""
     rewrite_manifest(own_bundle, lambda m: m.update(self_test={}))
     works("cuda")
     bundle = Bundle(own_bundle, threads=1)
@@ -157,7 +153,7 @@ def test_a_bundle_without_a_precision_that_a_card_runs(own_bundle: Path, works: 
 def test_the_report_says_which_and_why(bundles: Bundles, clip: Clip, works: Callable[..., object]) -> None:
     works("tensorrt", louder)
     report = runtime.load(bundles(), threads=1).generate(clip(), QUICK)[0].report
-    assert report["backend"] == "cpu" and "self-test failed on tensorrt" in report["warnings"][0]
+    assert report.backend == "cpu" and "self-test failed on tensorrt" in report.warnings[0]
 
 
 # ---------------------------------------------------------------- command line
@@ -172,7 +168,7 @@ def test_asking_for_what_is_not_here(
     assert not list(tmp_path.iterdir())
 
 
-def test_doctor_says_why_others_are_passed_over(
+def test_doctor_says_why_others_are_not_used(
     bundles: Bundles, works: Callable[..., object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     works("tensorrt", louder)
@@ -183,7 +179,7 @@ def test_doctor_says_why_others_are_passed_over(
         "does not work here: the bundle's self-test failed on tensorrt: codec_decoder.onnx: audio" in lines["tensorrt"]
     )
     assert lines["tensorrt-rtx"].split(maxsplit=1)[1] == "no card here; buy one"
-    assert lines["cuda"].split()[1] == "taken" and lines["cpu"].split()[1] == "works"
+    assert lines["cuda"].split()[1] == "used" and lines["cpu"].split()[1] == "works"
     assert lines["step.onnx"].split()[1:] == ["altered", "ok"]
 
 
@@ -197,7 +193,7 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
 
 @pytest.fixture
 def typed_bundle(own_bundle: Path) -> Path:
-    """With typed graphs beside it, which are the bundle's own under the names of half precision."""
+    """A bundle with typed graphs: copies of its own, named as half precision."""
     manifest, files = Manifest.load(own_bundle), {}
     (own_bundle / FOLDER).mkdir()
     for source, entry in manifest.files.items():
@@ -211,18 +207,21 @@ def typed_bundle(own_bundle: Path) -> Path:
 def test_doctor_tells_what_was_noted(
     typed_bundle: Path, tensorrt: FakeTensorRT, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """That a graph takes its second choice is no reason to pass a backend over, but to say so."""
+    """If a graph runs in its second choice of precision, the backend is still used, and the user is informed."""
     files, folder = read(typed_bundle), typed_bundle / FOLDER
     half, single = files["step.fp16.onnx"], folder / "step.fp32.onnx"
     single.write_bytes((folder / "step.fp16.onnx").read_bytes())
     files["step.fp32.onnx"] = replace(half, precision="fp32", sha256={single.name: sha256(single)})
     write(typed_bundle, files | {"step.fp16.onnx": replace(half, source="of another bundle")})
     assert doctor.main(["--engines", str(typed_bundle), "--backend", "tensorrt"]) == 0
-    assert "  note: typed/step.fp16.onnx is not used: it was derived from another file" in capsys.readouterr().out
+    assert (
+        "  note: typed/step.fp16.onnx is not used: it was not derived from this bundle's file"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_runtime_asks_for_the_plans_that_were_built(typed_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`export.tensorrt --targets` says what for; another list would mean another plan, built again."""
+    """Plans are for the targets of `export.tensorrt --targets`: with another list they would be built again."""
     asked: set[tuple[str, ...]] = set()
 
     def finds(flavour: str, onnx: Path, graph: Graph, options: plans.PlanOptions) -> plans.EnginePlan:
@@ -245,18 +244,18 @@ def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, clip: Clip, tensorrt
     reference = runtime.load(typed_bundle, "cpu", threads=1).generate(clip(), three)
     for one, other in zip(takes, reference, strict=True):
         assert one.audio.tobytes() == other.audio.tobytes() and one.score == other.score
-    assert takes[0].report["backend"] == "tensorrt" and takes[0].report["warnings"] == []
-    pipeline.bundle.close()
+    assert takes[0].report.backend == "tensorrt" and takes[0].report.warnings == []
+    pipeline.close()
     assert tensorrt.cuda.nothing_left()
 
 
 def test_more_candidates_than_the_plans_take(
     typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The index says for how many plans are asked; more go on in smaller batches, and how to change that is said."""
+    """Plans take as many candidates as the index says. More run in smaller batches, with a warning."""
     four, asked = replace(QUICK, candidates=4, takes=4), []
     whole = runtime.load(typed_bundle, "tensorrt").generate(clip(), four)
-    assert whole[0].report["warnings"] == []
+    assert whole[0].report.warnings == []
     made = plans.find
 
     def spied(flavour: str, path: Path, graph: Graph, options: plans.PlanOptions) -> plans.EnginePlan:
@@ -268,7 +267,7 @@ def test_more_candidates_than_the_plans_take(
     write(typed_bundle, {name: replace(entry, candidates=2) for name, entry in read(typed_bundle).items()})
     takes = runtime.load(typed_bundle, "tensorrt").generate(clip(), four)
     assert set(asked) == {2} and [t.audio.tobytes() for t in takes] == [t.audio.tobytes() for t in whole]
-    (warning,) = takes[0].report["warnings"]
+    (warning,) = takes[0].report.warnings
     assert "smaller batches were used: graph step: the plan takes codes from [1, " in warning and "to [2, " in warning
     assert "`python -m export.tensorrt BUNDLE --candidates N` makes plans for larger batches" in warning
 
@@ -277,13 +276,13 @@ def test_short_memory_means_smaller_batches(typed_bundle: Path, clip: Clip, tens
     four = replace(QUICK, candidates=4, takes=4)
     pipeline = runtime.load(typed_bundle, "tensorrt")
     whole = [t.audio.tobytes() for t in pipeline.generate(clip(), four)]
-    pipeline.bundle.close()
+    pipeline.close()
     one = runtime.load(typed_bundle, "tensorrt")
     one.generate(clip(), replace(QUICK, candidates=2))
     tensorrt.cuda.memory = tensorrt.cuda.used  # enough for two
     takes = one.generate(clip(), four)
     assert [t.audio.tobytes() for t in takes] == whole
-    assert any("smaller batches were used" in w for w in takes[0].report["warnings"])
+    assert any("smaller batches were used" in w for w in takes[0].report.warnings)
 
 
 def test_a_card_that_disappears_in_the_middle(

@@ -19,7 +19,7 @@ from engines.contract import (
     condition_indices,
     interpolation_matrix,
 )
-from engines.feeds import add_null_row, all_positions, conditional_only, positions
+from engines.feeds import all_positions, conditional_only, positions, step_conditions, window_indices
 from tests.support.fake_engines import small_config
 
 C = ModelConfig()
@@ -92,7 +92,7 @@ def test_repeat_is_the_papers_formula_where_the_counts_divide(n_in: int, repeat:
 
 
 def test_repeat_is_the_papers_formula_within_a_token_at_ten_seconds() -> None:
-    """80 frames for 862 tokens do not divide: the rates decide, and the two differ by one token at a border at most."""
+    """862 is not a multiple of 80. The rates decide, and differ from the plain index by one frame at borders."""
     index = adapter_index(C.clip_grid, C.token_grid, 80, 862, "repeat")
     paper = closed_floor(80, 862)
     assert np.abs(index - paper).max() <= 1
@@ -196,9 +196,30 @@ def test_step_takes_what_condition_gives(design: str) -> None:
     assert [str(s) for s in graphs["step"].outputs] == ["tokens int32 [B, 9, P]", "logp float32 [B, 9, P]"]
 
 
-def test_frames_of_null_share_the_last_row() -> None:
-    rows = add_null_row(np.array([0, 0, 1, 4], np.int32), 7)
-    assert rows.tolist() == [[0, 0, 1, 4], [6, 6, 6, 6]] and rows.dtype == np.int32
+@pytest.mark.parametrize("design", DESIGNS)
+def test_the_inputs_of_step_and_condition_for_a_window(design: str) -> None:
+    """`condition` gets the indices that it takes; `step` gets its outputs, and frames of [NULL] in the last row."""
+    config = ModelConfig(design=design)
+    n_clip, n_sync = config.n_clip(173), config.n_sync(173)
+    names = {"clip_features": n_clip} | ({"sync_features": n_sync} if config.uses_sync else {})
+    features = {name: np.zeros((1, n, 512), np.float32) for name, n in names.items()}
+    given: list[dict[str, np.ndarray]] = []
+
+    def run_condition(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        given.append(feeds)
+        return {"keys": np.zeros(1)}
+
+    feeds = step_conditions(config, 173, features, run_condition)
+    plain = condition_indices(config, 173, n_clip, n_sync)
+    assert set(given[0]) == {s.name for s in contract.graphs(config)["condition"].inputs}
+    assert all(np.array_equal(given[0][name], index) for name, index in plain.items() if name != "frame_index")
+    assert set(feeds) == {"keys"} | ({"frame_index"} & set(plain))
+    if design != "seq2seq":
+        rows = {"adaln_a": n_clip, "adaln_b": len(plain.get("clip_index", ())), "hybrid": n_sync}[design]
+        assert feeds["frame_index"].dtype == np.int32 and feeds["frame_index"].shape == (2, 173)
+        assert np.array_equal(feeds["frame_index"][0], plain["frame_index"])
+        assert (feeds["frame_index"][1] == rows).all() and plain["frame_index"].max() < rows
+        assert np.array_equal(feeds["frame_index"], window_indices(config, 173, n_clip, n_sync)["frame_index"])
 
 
 def test_without_null_leaves_the_clip_alone() -> None:

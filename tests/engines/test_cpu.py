@@ -1,4 +1,4 @@
-"""What the processor is good at, and which step it gets for that."""
+"""Whether the processor is fast at int8, and which step file it therefore gets."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from engines.backends import cpu_precisions
 
 @pytest.fixture
 def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """processor(text, machine) makes this machine one that tells so of itself in /proc/cpuinfo, or nothing."""
+    """processor(text, machine) fakes the machine: its /proc/cpuinfo, if any, and its architecture."""
 
     def make(text: str | None, kind: str = "x86_64") -> None:
         info = tmp_path / "cpuinfo"
@@ -53,10 +53,10 @@ def test_int8_is_preferred_where_it_is_fast(processor, text: str | None, kind: s
 
 @pytest.mark.parametrize(("fast", "first"), [(True, "int8"), (False, "fp16")])
 def test_the_backend_asks_the_processor(fast: bool, first: str) -> None:
-    """In a process of its own: the tests' own preference is fixed."""
+    """In a separate process, because the tests fix the preference."""
     code = f"from engines import cpu; cpu.fast_int8 = lambda: {fast}; from engines.backends import BACKENDS; "
-    told = subprocess.run([sys.executable, "-c", code + "print(BACKENDS['cpu'].precisions[0])"], capture_output=True)
-    assert told.stdout.decode().strip() == first
+    result = subprocess.run([sys.executable, "-c", code + "print(BACKENDS['cpu'].precisions[0])"], capture_output=True)
+    assert result.stdout.decode().strip() == first
 
 
 def test_benchmarks_name_the_processor_and_what_it_is_good_at(processor) -> None:

@@ -1,4 +1,4 @@
-"""What can only be seen on a card: every backend that is installed against the CPU, on the bundle that is shipped.
+"""Tests that need a GPU: every installed backend against the CPU, on the shipped bundle.
 
 `pytest -m gpu tests/test_gpu.py -s` prints the agreement. The CPU's own case, in the slow lane, shows that this works.
 """
@@ -28,7 +28,7 @@ Step = tuple[Feeds, Feeds, Feeds]  # fixed inputs, those that vary, outputs
 
 
 class Recorder(Engine):
-    """Keeps what a bundle's `step` was given and gave."""
+    """Records the inputs and outputs of a bundle's `step`."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.inner = bundle["step"]
@@ -88,8 +88,10 @@ def test_the_self_test_passes(bundle: Bundle) -> None:
 
 
 def test_tokens_are_the_cpus(bundle: Bundle, reference: tuple[np.ndarray, list[Step]]) -> None:
-    """At least 99 % of them with the codes of every step given; how far a free loop agrees is printed. Half precision
-    is expected to miss that (rounded on a CPU it draws 97.3 %, see tests/test_precision.py), but not by much."""
+    """At least 99 % are equal if the codes of every step are given; the agreement of a free loop is printed.
+
+    Half precision reaches less (rounded on a CPU 97.3 %, see tests/export/test_precision.py), but not by much.
+    """
     codes, steps = reference
     equal, worst, bound, last = [], 0.0, None, None
     for fixed, varying, outputs in steps:
@@ -115,7 +117,7 @@ def test_the_same_seed_gives_the_same_bytes(bundle: Bundle) -> None:
 
 
 def test_steps_are_a_cuda_graph(bundle: Bundle) -> None:
-    """Made by ONNX Runtime or by us; TensorRT-RTX makes its own and tells nobody."""
+    """ONNX Runtime or this program makes them. TensorRT-RTX makes its own, which cannot be seen."""
     step = bundle["step"]
     assert check_repeats(step, bundle.config) is None  # inputs that take turns
     if isinstance(step, OrtEngine):

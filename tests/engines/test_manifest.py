@@ -1,4 +1,4 @@
-"""A bundle that is not whole is never run: each error names the file and the command that mends it."""
+"""An incomplete or altered bundle never runs: each error names the file and the command that repairs it."""
 
 import json
 import subprocess
@@ -14,11 +14,11 @@ from engines.contract import CONTRACT_VERSION
 from engines.manifest import MINI, Manifest, ManifestError, repair_hint, write_atomically
 from tests.support.fake_engines import FakeBundle, entry_of, rewrite_manifest, small_config, write_bundle
 
-MEND = "python -m export CHECKPOINT"
+REPAIR = "python -m export CHECKPOINT"
 
 
 def refused(folder: Path, *words: str) -> str:
-    """The bundle is refused; the message holds all of `words`."""
+    """Check that the bundle is refused with a message that contains all of `words`."""
     with pytest.raises(ManifestError) as info:
         Manifest.load(folder)
     message = str(info.value)
@@ -41,23 +41,23 @@ def test_altered_file(own_bundle: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    refused(own_bundle, str(path), "altered", MEND)
+    refused(own_bundle, str(path), "altered", REPAIR)
 
 
 def test_truncated_file(own_bundle: Path) -> None:
     path = own_bundle / "codec_decoder.onnx"
     path.write_bytes(path.read_bytes()[:-10])
-    refused(own_bundle, str(path), "truncated", MEND)
+    refused(own_bundle, str(path), "truncated", REPAIR)
 
 
 def test_missing_file(own_bundle: Path) -> None:
     (own_bundle / "condition.onnx").unlink()
-    refused(own_bundle, str(own_bundle / "condition.onnx"), "missing", MEND)
+    refused(own_bundle, str(own_bundle / "condition.onnx"), "missing", REPAIR)
 
 
 def test_missing_graph(own_bundle: Path) -> None:
     rewrite_manifest(own_bundle, lambda m: m["files"].pop("scav_audio.onnx"))
-    refused(own_bundle, "manifest.json", "scav_audio", MEND)
+    refused(own_bundle, "manifest.json", "scav_audio", REPAIR)
 
 
 def test_external_data_is_verified_too(own_bundle: Path) -> None:
@@ -66,7 +66,7 @@ def test_external_data_is_verified_too(own_bundle: Path) -> None:
     rewrite_manifest(own_bundle, lambda m: m["files"].update({data.name: entry_of(data)}))
     assert Manifest.load(own_bundle).files[data.name].graph == ""
     data.write_bytes(b"WEIGHTS")
-    refused(own_bundle, str(data), "altered", MEND)
+    refused(own_bundle, str(data), "altered", REPAIR)
 
 
 @pytest.mark.parametrize("kind", ["parent", "absolute", "link", "folder link"])
@@ -81,7 +81,7 @@ def test_file_outside_the_bundle(own_bundle: Path, tmp_path: Path, kind: str) ->
     if kind == "folder link":
         (own_bundle / "sub").symlink_to(outside)
     rewrite_manifest(own_bundle, lambda m: m["files"].update({name: m["files"].pop("step.onnx")}))
-    refused(own_bundle, name, "outside", MEND)
+    refused(own_bundle, name, "outside", REPAIR)
 
 
 def test_a_bundle_behind_a_link_is_fine(own_bundle: Path, tmp_path: Path) -> None:
@@ -92,14 +92,14 @@ def test_a_bundle_behind_a_link_is_fine(own_bundle: Path, tmp_path: Path) -> Non
 
 # ---------------------------------------------------------------- the manifest itself
 def test_no_bundle(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "nowhere", "manifest.json", MEND)
-    refused(tmp_path, "manifest.json is missing", MEND)
+    refused(tmp_path / "nowhere", "nowhere", "manifest.json", REPAIR)
+    refused(tmp_path, "manifest.json is missing", REPAIR)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", "{}", '{"contract_version": 1}', "\x00\xff"])
 def test_garbage(own_bundle: Path, text: str) -> None:
     (own_bundle / "manifest.json").write_bytes(text.encode("latin-1"))
-    refused(own_bundle, str(own_bundle / "manifest.json"), MEND)
+    refused(own_bundle, str(own_bundle / "manifest.json"), REPAIR)
 
 
 def set_config(key: str, value: object) -> Callable[[dict[str, Any]], None]:
@@ -123,21 +123,21 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("what", BROKEN)
 def test_broken_manifest(own_bundle: Path, what: str) -> None:
     rewrite_manifest(own_bundle, BROKEN[what])
-    refused(own_bundle, str(own_bundle / "manifest.json"), MEND)
+    refused(own_bundle, str(own_bundle / "manifest.json"), REPAIR)
 
 
 def test_newer_and_older_contract(own_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONTRACT_VERSION", 9)
     path = str(own_bundle / "manifest.json")
-    older = refused(own_bundle, path, f"contract version {CONTRACT_VERSION}", "runs 9", MEND)
+    older = refused(own_bundle, path, f"contract version {CONTRACT_VERSION}", "runs 9", REPAIR)
     rewrite_manifest(own_bundle, lambda m: m.update(contract_version=10, something_new=True))
     newer = refused(own_bundle, path, "contract version 10", "runs 9", "update this program", "pip install")
-    assert MEND not in newer and "update" not in older
+    assert REPAIR not in newer and "update" not in older
     rewrite_manifest(own_bundle, lambda m: m.update(contract_version="nine"))
-    refused(own_bundle, path, "contract version nine", MEND)
+    refused(own_bundle, path, "contract version nine", REPAIR)
 
 
-def test_the_shipped_bundle_is_mended_by_git() -> None:
+def test_the_shipped_bundle_is_repaired_by_git() -> None:
     assert "git checkout -- engines/mini" in repair_hint(MINI)
     assert "git" not in repair_hint(MINI.parent)
 

@@ -1,4 +1,4 @@
-"""The bundle that is shipped: complete, small enough, verified, and with every licence stated."""
+"""The shipped bundle: complete, small enough, verified, and with every licence stated."""
 
 from engines.contract import graphs
 from engines.manifest import MINI, Manifest

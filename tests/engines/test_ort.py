@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the engine interface: what does not fit is refused by name; an absent backend says what to do."""
+"""ONNX Runtime as an engine: tensors that do not fit are refused by name; an absent backend says what to do."""
 
 import sys
 from collections.abc import Callable
@@ -196,7 +196,7 @@ def test_int8_graphs_are_for_cpus_only() -> None:
 
 
 def test_a_backend_without_a_file_it_may_run(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never the int8 file for want of another."""
+    """It never falls back to the int8 file."""
     monkeypatch.setitem(backends.BACKENDS, "cpu", replace(backends.BACKENDS["cpu"], precisions=("fp16",)))
     with pytest.raises(ManifestError, match=r"has frame_encoder in fp32, and backend 'cpu' runs fp16; export it again"):
         Bundle(bundles(), "cpu")
@@ -205,7 +205,7 @@ def test_a_backend_without_a_file_it_may_run(bundles: Callable[..., Path], monke
 def test_auto_takes_the_next_backend_when_the_first_does_not_work(
     bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A card's package on a machine without a card: the provider is listed and fails when it is used."""
+    """The GPU package on a machine without a GPU: the provider is listed, and fails when it is used."""
 
     def broken(*_: object) -> OrtEngine:
         raise BackendUnavailable("no card")
@@ -220,7 +220,7 @@ def test_auto_takes_the_next_backend_when_the_first_does_not_work(
 
 
 def test_a_failing_run_is_an_error_with_advice(step: OrtEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Out of memory, say: ONNX Runtime's exceptions share no base class, so the engine gives them one."""
+    """For example out of memory. ONNX Runtime's exceptions share no base class, so the engine converts them."""
 
     class Broken:
         def run(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""ONNX Runtime's I/O binding, as cards use it, in the CPU's memory: the same numbers, few copies, the fallbacks."""
+"""ONNX Runtime's I/O binding, as used on GPUs, but in the CPU's memory: equal results, few copies, fallbacks."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -139,7 +139,7 @@ def test_fixed_inputs_are_checked_when_they_are_given(plain: OrtEngine) -> None:
 
 # ---------------------------------------------------------------- as on a card
 class Card:
-    """Sessions for the backend "cuda" that run on the CPU, and refuse CUDA graphs where they are told to."""
+    """Sessions for the backend "cuda" that run on the CPU, and refuse CUDA graphs if so configured."""
 
     def __init__(self, session: Callable[..., Any]) -> None:
         self.session, self.options = session, list[dict[str, str]]()
@@ -219,7 +219,7 @@ def test_nothing_else_runs_while_a_step_is_captured(card: Card, path: Path, plai
 def test_what_was_captured_is_given_back_in_the_end(
     card: Card, path: Path, plain: OrtEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plugin that runs for weeks meets many lengths: only a new session forgets the old ones' graphs."""
+    """A plugin that runs for weeks sees many lengths, and only a new session releases the graphs of old ones."""
     monkeypatch.setattr(ort, "CAPTURES", 3)
     engine = on_card(path)
     for length in range(8, 15):
@@ -262,10 +262,10 @@ def test_a_lost_card_ends_the_engine_and_short_memory_does_not(card: Card, path:
         bound.run(varying)
 
 
-def test_an_error_at_the_start_is_told_and_no_other_provider_is_tried(
+def test_an_error_at_the_start_is_raised_and_no_other_provider_is_tried(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """ONNX Runtime's Python part would print it and go on with the CPU, also in the middle of a run."""
+    """By itself, ONNX Runtime would print it and continue on the CPU, even in the middle of a run."""
     import onnxruntime
 
     def fail(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The cache of TensorRT plans: what a plan depends on, what is never trusted, and several processes at once."""
+"""The cache of TensorRT plans: what a plan depends on, which plans are built again, and several processes at once."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ CARD = plan_build.Card("NVIDIA Test 1", "9.0", "580.1")
 
 @dataclass
 class Case:
-    """One ONNX file, the options and the lines that were said."""
+    """One ONNX file, the options, and the lines that were logged."""
 
     onnx: Path
     options: PlanOptions
@@ -207,11 +207,11 @@ def of_another(path: Path) -> None:
     ("harm", "reason"),
     [
         (cut, "bytes)"),
-        (alter, "its sha256 is not the one written down"),
+        (alter, "its sha256 has changed"),
         (Path.unlink, "cannot be read"),
-        (of_another, "is of another plan"),
-        (lambda p: p.with_suffix(".plan.json").write_text("{"), "is of another plan"),
-        (lambda p: p.with_suffix(".plan.json").write_text("[]"), "is of another plan"),
+        (of_another, "describes another plan"),
+        (lambda p: p.with_suffix(".plan.json").write_text("{"), "describes another plan"),
+        (lambda p: p.with_suffix(".plan.json").write_text("[]"), "describes another plan"),
         (lambda p: p.with_suffix(".plan.json").unlink(), "there is none yet"),
     ],
 )
@@ -252,7 +252,7 @@ def test_a_full_disk_loses_no_plan_that_was_built(case: Case) -> None:
 
 
 def test_a_cache_that_can_only_be_read_serves(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root no folder is read-only, so what would write is made to fail."""
+    """For root no folder is read-only, so functions that write are made to fail."""
     first = case.find()
 
     def refuse(*arguments: Any, **options: Any) -> Any:
@@ -386,7 +386,7 @@ def test_reasons_why_nothing_can_be_built(case: Case, monkeypatch: pytest.Monkey
 
 
 def cuda(count: int, status: str = "cudaSuccess") -> dict[str, ModuleType | SimpleNamespace]:
-    """Fakes of cuda-bindings: `count` cards, or a status that is no success."""
+    """A fake cuda-bindings with `count` GPUs, or a status other than success."""
     good = SimpleNamespace(name="cudaSuccess")
     now = good if status == "cudaSuccess" else SimpleNamespace(name=status)
     found = SimpleNamespace(name=b"NVIDIA Test 1", major=9, minor=0)

@@ -1,4 +1,4 @@
-"""A user's choice of precision: of `step`, among those a backend has it in; the other graphs follow where they can."""
+"""The precision that a user chooses: `step` runs in it or it is an error; other graphs follow if they can."""
 
 import json
 from collections.abc import Callable
@@ -61,10 +61,10 @@ def test_on_a_cpu(two_steps: Path, wanted: str, file: str, precision: str) -> No
 
 
 def test_what_is_not_there_is_refused(two_steps: Path, own_bundle: Path) -> None:
-    with pytest.raises(BackendUnavailable, match=r"'cpu' has no step in precision 'fp16': there is int8, fp32$"):
+    with pytest.raises(BackendUnavailable, match=r"'cpu' has no step in precision 'fp16': it has int8, fp32$"):
         Bundle(two_steps, "cpu", precision="fp16")
     rewrite_manifest(own_bundle, lambda m: m["files"].pop("step.int8.onnx"))
-    with pytest.raises(BackendUnavailable, match=r"there is fp32; `python -m export.quantise .*own_bundle` makes it"):
+    with pytest.raises(BackendUnavailable, match=r"it has fp32; `python -m export.quantise .*own_bundle` makes it"):
         Bundle(own_bundle, precision="int8")
 
 
@@ -73,22 +73,22 @@ def test_on_tensorrt(typed_steps: Path) -> None:
         bundle = Bundle(typed_steps, "tensorrt", precision=wanted)
         assert bundle["step"].precision == precision and bundle["condition"].precision == "fp32"
         bundle.close()
-    with pytest.raises(BackendUnavailable, match=r"no step in precision 'int8': there is fp16, bf16, fp32$"):
+    with pytest.raises(BackendUnavailable, match=r"no step in precision 'int8': it has fp16, bf16, fp32$"):
         Bundle(typed_steps, "tensorrt", precision="int8")
 
 
 def test_a_broken_typed_step_is_not_replaced_by_another(typed_steps: Path) -> None:
-    """The choice is kept to, or it is an error."""
+    """There is no fallback: a precision that does not work is an error."""
     (typed_steps / FOLDER / "step.bf16.onnx").write_bytes(b"altered")
     with pytest.raises(BackendUnavailable, match=r"typed/step.bf16.onnx is not used: .*altered"):
         Bundle(typed_steps, "tensorrt", precision="bf16")
 
 
-def test_auto_passes_over_backends_without_it(two_steps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_skips_backends_without_it(two_steps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = BACKENDS["cuda"]
     monkeypatch.setitem(BACKENDS, "cuda", replace(cuda, unavailable=lambda: None))
     bundle = Bundle(two_steps, threads=1, precision="int8")
-    assert bundle.backend == "cpu" and "'cuda' has no step in precision 'int8': there is fp32" in bundle.warnings[0]
+    assert bundle.backend == "cpu" and "'cuda' has no step in precision 'int8': it has fp32" in bundle.warnings[0]
 
 
 def test_the_command_takes_it_and_the_report_says_it(
@@ -97,7 +97,7 @@ def test_the_command_takes_it_and_the_report_says_it(
     out, report = tmp_path / "x.wav", tmp_path / "x.json"
     arguments = [str(clip()), "-o", str(out), "--engines", str(two_steps), "--backend", "cpu", "--steps", "2"]
     assert infer.main([*arguments, "--precision", "bf16"]) == 1
-    assert "there is int8, fp32" in capsys.readouterr().err and not out.exists()
+    assert "it has int8, fp32" in capsys.readouterr().err and not out.exists()
     assert infer.main([*arguments, "--precision", "fp32", "--report", str(report)]) == 0
     values = json.loads(report.read_text())
     assert values["precision"] == "fp32" and values["engines"]["step"]["file"] == "step.onnx"
@@ -110,6 +110,6 @@ def test_doctor_and_info_say_it(two_steps: Path, capsys: Capture) -> None:
     assert "  cpu: int8, fp32\n" in said and "  cuda: fp32\n" in said and "  tensorrt: none\n" in said
     assert doctor.main(["--engines", str(two_steps), "--backend", "cpu", "--precision", "fp32"]) == 0
     said = capsys.readouterr().out
-    assert "testing it on backend cpu, which has step in int8, fp32" in said
+    assert "testing the bundle on backend cpu, which has step in int8, fp32" in said
     line = next(line for line in said.splitlines() if line.startswith("  step.onnx"))
     assert line.split()[1:] == ["onnxruntime/CPUExecutionProvider", "fp32", "ok"]

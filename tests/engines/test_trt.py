@@ -1,4 +1,4 @@
-"""The TensorRT engine on a driver and a TensorRT without a card: what it computes, copies and keeps, how it fails."""
+"""The TensorRT engine on a fake driver and TensorRT: what it computes, copies and keeps, and how it fails."""
 
 import gc
 import sys
@@ -93,7 +93,7 @@ def test_a_loop_gives_what_the_cpu_gives(trt: FakeTensorRT, flavour: str, tmp_pa
 
 
 def test_no_null_rows(only_trt: FakeTensorRT, tmp_path: Path, cpu: OrtEngine) -> None:
-    """Empty tensors: an address, and no copy."""
+    """Empty tensors have an address, and are not copied."""
     fixed, varying = step_feeds(0)
     fixed |= {k: v[:0] for k, v in fixed.items() if k.startswith("null_")}
     assert same(engine(tmp_path).bind(fixed).run(varying), cpu.run(fixed | varying))
@@ -125,7 +125,7 @@ def test_ten_seconds_cost_little_per_step(only_trt: FakeTensorRT, tmp_path: Path
 
 
 def test_buffers_are_made_once(trt: FakeTensorRT, flavour: str, tmp_path: Path) -> None:
-    """Also across clips, and for smaller shapes than before."""
+    """Also across clips, and for smaller shapes."""
     made = engine(tmp_path, flavour)
     for seed, batch in enumerate((2, 2, 1, 2)):
         fixed, varying = step_feeds(seed, batch)
@@ -256,7 +256,7 @@ def test_out_of_memory_leaves_the_engine_usable(
     small.close()
     made = engine(tmp_path, flavour)
     large = made.bind(step_feeds(1, batch=4)[0])
-    with pytest.raises(EngineError, match=r"failed in step: out of memory \(cudaMalloc\); fewer --candidates"):
+    with pytest.raises(EngineError, match=r"failed in step: out of memory \(cudaMalloc\); use fewer --candidates"):
         large.run(step_feeds(1, batch=4)[1])
     assert trt.cuda.used == 0  # the smaller batch has the whole card
     assert same(made.bind(fixed).run(varying), cpu.run(fixed | varying))
@@ -279,15 +279,15 @@ def test_no_memory_for_the_context(only_trt: FakeTensorRT, tmp_path: Path) -> No
 
 
 def test_no_memory_for_the_plan(trt: FakeTensorRT, flavour: str, tmp_path: Path) -> None:
-    """Another program has the card: the plan is good and stays."""
+    """Another program uses the GPU's memory: the plan is fine, and is kept."""
     trt.load_error = "Error Code 2: OutOfMemory (Requested size was 180000000 bytes.)"
-    with pytest.raises(BackendUnavailable, match=r"cannot load step: .*OutOfMemory.*or other programs closed"):
+    with pytest.raises(BackendUnavailable, match=r"cannot load step: .*OutOfMemory.*or close other programs"):
         engine(tmp_path, flavour)
     assert (tmp_path / "step.plan").exists() and trt.cuda.nothing_left()
 
 
 def test_shapes_that_do_not_fit_together(only_trt: FakeTensorRT, tmp_path: Path) -> None:
-    """TensorRT's Python raises there; an engine that was given too much goes on."""
+    """TensorRT's bindings raise, and the engine stays usable."""
     made, feeds = engine(tmp_path), feeds_for(STEP, CONFIG)
     only_trt.shape_error = "the output of a convolution would be of negative length"
     with pytest.raises(EngineError, match=r"the plan cannot take .*'codes': .* together: .*negative length"):
@@ -297,7 +297,7 @@ def test_shapes_that_do_not_fit_together(only_trt: FakeTensorRT, tmp_path: Path)
 
 
 def test_a_batch_that_is_not_in_the_plan(trt: FakeTensorRT, flavour: str, tmp_path: Path, cpu: OrtEngine) -> None:
-    """An EngineError: the pipeline goes on with smaller batches."""
+    """It is an EngineError, so the pipeline continues with smaller batches."""
     made = engine(tmp_path, flavour)
     fixed, varying = step_feeds(0, batch=5)
     with pytest.raises(
@@ -341,7 +341,7 @@ def test_a_run_that_fails_for_no_lack_of_memory_ends_the_engine(only_trt: FakeTe
 
 
 def test_errors_of_the_bindings_are_explained(only_trt: FakeTensorRT, tmp_path: Path) -> None:
-    """Where CUDA does not come up, TensorRT's constructors raise TypeError."""
+    """If CUDA cannot start, TensorRT's constructors raise TypeError."""
     made, feeds = engine(tmp_path), feeds_for(STEP, CONFIG)
     only_trt.binding_error = "pybind11::init(): factory function returned nullptr"
     with pytest.raises(
@@ -375,7 +375,7 @@ def test_a_plan_that_is_never_taken_is_an_error(trt: FakeTensorRT, flavour: str,
         return found[-1]
 
     found: list[EnginePlan] = []
-    with pytest.raises(BackendUnavailable, match=r"does not take the plan .*step.plan, built anew: the plan is of"):
+    with pytest.raises(BackendUnavailable, match=r"rejects the plan .*step.plan, although it is new: the plan is of"):
         TrtEngine(STEP, flavour, find)
     assert len(found) == 2 and trt.cuda.nothing_left()
 
@@ -412,7 +412,7 @@ def test_compiled_kernels_are_kept_beside_the_plan(only_rtx: FakeTensorRT, tmp_p
 
 
 def test_compiled_kernels_are_kept_by_any_thread(only_rtx: FakeTensorRT, tmp_path: Path) -> None:
-    """The one that closes, or collects garbage, may never have used the card."""
+    """The thread that closes it, or collects garbage, may never have used the GPU."""
     made = engine(tmp_path, "rtx")
     made.run(feeds_for(STEP, CONFIG))
     closing = Thread(target=made.close)
@@ -466,12 +466,12 @@ def silent(cuda: FakeCuda) -> None:
 
 
 REASONS = {
-    old_driver: r"the NVIDIA driver is too old: it knows CUDA 12\.4, this is 13\.0; update it",
+    old_driver: r"the NVIDIA driver is too old: it supports CUDA 12\.4, 13\.0 is needed; update it",
     no_driver: "no NVIDIA driver is installed",
-    no_card: "cudaErrorNoDevice: no NVIDIA card is visible: check `nvidia-smi` and CUDA_VISIBLE_DEVICES",
-    hopper: r"tensorrt_rtx has no target sm90 \(a fake card\); use tensorrt or cuda on this card",
-    lost: "cudaErrorDevicesUnavailable: another program holds the card, or it was lost",
-    silent: "the NVIDIA card does not answer: cudaErrorDevicesUnavailable; check it with `nvidia-smi`",
+    no_card: "cudaErrorNoDevice: no NVIDIA GPU is visible: check `nvidia-smi` and CUDA_VISIBLE_DEVICES",
+    hopper: r"tensorrt_rtx has no target sm90 \(a fake card\); use tensorrt or cuda on this GPU",
+    lost: "cudaErrorDevicesUnavailable: another program uses the GPU, or the GPU was lost",
+    silent: "the NVIDIA GPU does not answer: cudaErrorDevicesUnavailable; check it with `nvidia-smi`",
 }
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from engines import plan_build, plans, typed
-from engines.base import BackendUnavailable
 from engines.contract import SIZES, Graph, ModelConfig, graphs
-from engines.manifest import MINI, Manifest, ManifestError, sha256
+from engines.manifest import MINI, Manifest, sha256
 from engines.profiles import profile
 from export import tensorrt as command
+from runtime.errors import BackendUnavailable, ManifestError
 from tests.support.fake_builder import module as fake_module
 from tests.support.fake_engines import rewrite_manifest
 
@@ -166,8 +166,8 @@ def outside(bundle: Path) -> None:
     [
         (drop, "step.fp32.onnx is missing"),
         (alter, "step.fp32.onnx was altered"),
-        (other_source, "derived from another file than the bundle's"),
-        (outside, "the index is no list of files beside it"),
+        (other_source, "it was not derived from this bundle's file"),
+        (outside, "the index does not list its files correctly"),
     ],
 )
 def test_a_typed_graph_is_used_only_where_it_is_the_bundles(

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.base import MaskVATError
 from engines.contract import DESIGNS, Graph, TensorSpec, graphs
-from engines.manifest import Manifest, ManifestError, sha256
+from engines.manifest import Manifest, sha256
 from engines.ort import OrtEngine
 from engines.selftest import feeds_for
 from export import ExportError, triton
 from export.triton import PREFIX, Options
+from runtime.errors import ManifestError, MaskVATError
 from tests.support.fake_engines import NEEDS_ORT, entry_of, rewrite_manifest
 
 pytestmark = NEEDS_ORT

@@ -10,9 +10,9 @@ import pytest
 
 import runtime
 from engines.backends import BACKENDS, Opening
-from engines.base import BackendUnavailable, Engine
+from engines.base import Engine
 from engines.contract import Graph
-from runtime import Cancelled, ManifestError, MediaError, SamplingConfig
+from runtime import BackendUnavailable, Cancelled, ManifestError, MediaError, SamplingConfig
 from runtime.bundle import NEEDED, Bundle, BundleFuture
 from runtime.video import Video
 from tests.support.fake_engines import NEEDS_ORT, rewrite_manifest
@@ -36,7 +36,7 @@ def no_thread_stays() -> Iterator[None]:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[str]]:
-    """Engines open once the event is set; the names of the graphs that were."""
+    """Hold the opening of engines back until the event is set, and list the names of opened graphs."""
     go, names, cpu = threading.Event(), list[str](), BACKENDS["cpu"]
 
     def open_(graph: Graph, opening: Opening) -> Engine:
@@ -51,7 +51,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[str]]
 def test_the_sound_is_the_same(bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
     now, later = (runtime.load(bundles(), "cpu", 1, wait=w).generate(clip(), QUICK)[0] for w in (True, False))
     assert later.audio.tobytes() == now.audio.tobytes()
-    assert later.report["warnings"] == now.report["warnings"] and later.report["backend"] == "cpu"
+    assert later.report.warnings == now.report.warnings and later.report.backend == "cpu"
 
 
 def test_the_clip_is_decoded_meanwhile(
@@ -60,7 +60,7 @@ def test_the_clip_is_decoded_meanwhile(
     opened: tuple[threading.Event, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The engines open only after a frame was decoded: this would not end if one waited for the other."""
+    """The engines open only after a frame is decoded: this would hang if decoding waited for the engines."""
     image = Video._image
 
     def seen(self: Video, *args: object) -> object:
@@ -103,7 +103,7 @@ def test_without_a_manifest_nothing_begins(tmp_path: Path) -> None:
     assert not loaders()
 
 
-def test_a_clip_that_cannot_be_read_is_told_at_once(
+def test_an_unreadable_clip_is_reported_at_once(
     bundles: Callable[..., Path], tmp_path: Path, opened: tuple[threading.Event, list[str]]
 ) -> None:
     pipeline = runtime.load(bundles(), "cpu", 1, wait=False)

@@ -1,6 +1,5 @@
 """Candidates that are dropped on the way, and steps without guidance, on kilobyte engines."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 
 import runtime
-from engines.base import EngineError, Feeds
-from runtime import OptionError, Pipeline, Progress, SamplingConfig, Take, candidates
+from engines.base import Feeds
+from runtime import EngineError, OptionError, Pipeline, Progress, SamplingConfig, Take, candidates
 from runtime.candidates import spans
 from runtime.sampling import read_budget
 from tests.runtime.test_pipeline import Spy
@@ -94,7 +93,7 @@ def test_the_worst_previews_go(pipeline: Pipeline, two_windows: Path, monkeypatc
     monkeypatch.setattr(candidates, "scav_distance", lambda *_: next(distances))
     (take,) = pipeline.generate(two_windows, BUDGET)
     assert take.candidate == 3 and take.score == 0.5 and next(distances, None) is None
-    report = json.loads(json.dumps(take.report, allow_nan=False))
+    report = take.report.to_dict()
     assert report["ranking"] == [3] and report["scores"] == [None, None, None, 0.5, None]
     assert report["sampling"]["budget"] == [3, 1]
     assert report["dropped"] == [
@@ -140,7 +139,7 @@ def test_a_batch_that_fails_after_some_were_dropped(
 
     monkeypatch.setattr(spy, "execute", small)
     (take,) = pipeline.generate(two_windows, BUDGET)
-    assert take.codes.tobytes() == whole.codes.tobytes() and len(take.report["warnings"]) == 1
+    assert take.codes.tobytes() == whole.codes.tobytes() and len(take.report.warnings) == 1
 
 
 def test_conditions_are_bound_once_for_all_batches_of_a_size(
@@ -172,12 +171,12 @@ def test_an_empty_interval_is_no_guidance(pipeline: Pipeline, clip: Callable[...
 # ---------------------------------------------------------------- what is refused
 @pytest.mark.parametrize("budget", [(5,), (4, 4), (3, 4), (0,), (-1,), (2.0,), (True,), [3], "3", None, (1,)])
 def test_budgets_that_cannot_be(budget: object) -> None:
-    with pytest.raises(OptionError, match=r"budget is .*; it must be falling whole numbers .*\(5\).* takes \(2\)"):
+    with pytest.raises(OptionError, match=r"budget is .*; it must be falling whole numbers such .*\(5\).* takes \(2\)"):
         SamplingConfig(candidates=5, takes=2, budget=budget)
 
 
 def test_other_options_that_cannot_be() -> None:
-    with pytest.raises(OptionError, match="budget has 3 numbers; with 3 steps there is room for fewer"):
+    with pytest.raises(OptionError, match="budget has 3 numbers; with 3 steps there is room for 2 at most"):
         SamplingConfig(steps=3, candidates=5, budget=(3, 2, 1))
     with pytest.raises(OptionError, match=r"guidance_until is 0\.2; it must be a number from 0\.5 to 1"):
         SamplingConfig(guidance_from=0.5, guidance_until=0.2)
@@ -189,5 +188,5 @@ def test_other_options_that_cannot_be() -> None:
 def test_a_budget_in_words() -> None:
     assert read_budget("") == () and read_budget("4") == (4,) and read_budget("40,4,1") == (40, 4, 1)
     for text in ("4;1", "a", "4,", "1.5"):
-        with pytest.raises(OptionError, match="with commas between them, as 4,1"):
+        with pytest.raises(OptionError, match="separated by commas, such as 4,1"):
             read_budget(text)

@@ -55,7 +55,7 @@ class Case:
 
 
 def network(codes: Codes, u: np.ndarray) -> tuple[Codes, np.ndarray]:
-    """Stands for a network: tokens and confidence follow u and all of the row's codes, decided or not."""
+    """A stand-in for a network: tokens and confidence depend on u and on all codes of the row, masked or not."""
     context = (codes.sum(axis=(1, 2), keepdims=True) % 7 / 7).astype(np.float32)
     x = (u + context) % 1
     return np.floor(x * V).astype(np.int32), np.log(x * 0.99 + 0.01).astype(np.float32)
@@ -92,7 +92,7 @@ def test_the_papers_counts() -> None:
 
 
 def test_few_tokens_are_spread_over_the_steps() -> None:
-    """Where the cosine rounds to 0 too early, one token stays for the last step."""
+    """If the cosine rounds to 0 too early, one token stays for the last step."""
     assert masked_after(6, 8, 3, 3) == 1
     assert masked_after(6, 8, 3, 2) == 1
     assert masked_after(6, 8, 3, 1) == 0

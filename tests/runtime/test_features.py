@@ -21,16 +21,16 @@ CONFIG = small_config()
 
 
 def moving(n: int, size: int) -> Frames:
-    """Noise, another in every frame."""
+    """Noise that is different in every frame."""
     return np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
 
 
 def encode(bundle: Bundle, context: int, frames: Frames) -> tuple[FloatArray, int]:
-    """The sync features and in how many runs of the engine they were made."""
+    """The sync features, and the number of engine runs that made them."""
     before, runs = bundle.manifest, []
     bundle.manifest = replace(before, config=replace(before.config, sync_context=context))
     try:
-        made = Encoders(bundle, lambda stage: nullcontext(), lambda: runs.append(1)).sync_features(frames)
+        made = Encoders(bundle, lambda stage: nullcontext(), lambda _: runs.append(1)).sync_features(frames)
     finally:
         bundle.manifest = before
     return made, len(runs)
@@ -62,12 +62,12 @@ def test_an_unknown_context_means_one_piece() -> None:
     assert list(pieces(replace(CONFIG, sync_context=0), 250, 16)) == [(0, 250, 0, 250)]
 
 
-def test_a_card_gets_the_window_at_once(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_gets_the_window_at_once(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "SYNC_PIECE", 16)
     bundle, frames = Bundle(bundles(), "cpu", 1), moving(56, 32)
     bundle.manifest = replace(bundle.manifest, config=replace(bundle.config, sync_context=8))
     calls: list[int] = []
-    encoders = Encoders(bundle, lambda stage: nullcontext(), lambda: calls.append(1))
+    encoders = Encoders(bundle, lambda stage: nullcontext(), lambda _: calls.append(1))
 
     def encode() -> tuple[list[FloatArray], int]:
         calls.clear()
@@ -89,13 +89,13 @@ def test_pieces_give_the_same_sound(
         monkeypatch.setattr(features, "SYNC_PIECE", piece)
         (take,) = pipeline.generate(clip(), SamplingConfig(steps=4))
         sounds.append(take.audio.tobytes())
-        calls.append(take.report["calls"]["sync_encoder"])
+        calls.append(take.report.calls["sync_encoder"])
     assert sounds[0] == sounds[1]
     assert calls[1] > 2 * calls[0]
 
 
 def test_the_fake_encoder_needs_its_context(bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the test above could not fail."""
+    """If it did not, the test above could not fail."""
     bundle, frames = Bundle(bundles(), "cpu", 1), moving(56, 32)
     whole, runs = encode(bundle, 0, frames)
     assert runs == 1
@@ -121,7 +121,7 @@ def test_encoding_stops_between_pieces(bundles: Callable[..., Path], monkeypatch
     monkeypatch.setattr(features, "SYNC_PIECE", 8)
     begun: list[str] = []
 
-    def check_cancelled() -> None:
+    def before_part(frames: int) -> None:
         if len(begun) == 2:
             raise Cancelled("enough")
 
@@ -130,5 +130,5 @@ def test_encoding_stops_between_pieces(bundles: Callable[..., Path], monkeypatch
         return nullcontext()
 
     with pytest.raises(Cancelled):
-        Encoders(Bundle(bundles(), "cpu", 1), timer, check_cancelled).sync_features(moving(56, 32))
+        Encoders(Bundle(bundles(), "cpu", 1), timer, before_part).sync_features(moving(56, 32))
     assert begun == ["sync_encoder"] * 2

@@ -1,4 +1,4 @@
-"""The command line: what it writes, and that every bad input is one line of advice that leaves no trace."""
+"""The command line: what it writes, and that bad input gives one line of advice and leaves no files."""
 
 import errno
 import json
@@ -19,10 +19,11 @@ import pytest
 from runtime import infer
 from runtime.infer import at_rate, main
 from runtime.progress import Reporter
-from runtime.sampling import Take
+from runtime.video import Video
 from tests.support.fake_engines import NEEDS_ORT, rewrite_manifest
 from tests.support.media import Picture, Sound, steady, write_video
 from tests.support.paths import ROOT
+from tests.support.takes import make_take
 
 pytestmark = NEEDS_ORT
 SAMPLES = 105840  # of the 2.4 s clip
@@ -39,7 +40,7 @@ def folder(tmp_path: Path, clip: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def run(bundles: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """run(*arguments) in `folder` with a fake bundle; the last of two equal options holds."""
+    """run(*arguments) runs the command in `folder` with a fake bundle. Of two equal flags the last one counts."""
     monkeypatch.chdir(folder)
 
     def call(*arguments: str) -> int:
@@ -90,6 +91,28 @@ def test_mux_beside_the_clip_with_the_same_picture(run: Callable[..., int], fold
     assert decoded >= SAMPLES
 
 
+def test_the_video_is_not_opened_again_to_find_its_start(
+    run: Callable[..., int], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that starts late: the take knows when, and the copy's sound starts there."""
+    opened, init = [], Video.__init__
+
+    def counted(self: Video, path: Path) -> None:
+        opened.append(path)
+        init(self, path)
+
+    times = [Fraction(3, 10) + time for time in steady(20, 10)]
+    late = write_video(folder / "late.mkv", Picture(times, last=Fraction(1, 10)))
+    with Video(late) as video:
+        assert video.start == Fraction(3, 10)
+    monkeypatch.setattr(Video, "__init__", counted)
+    assert run("late.mkv", "--mux") == 0
+    assert opened == [Path("late.mkv")]
+    with av.open(str(folder / "late.sound.mkv")) as film:
+        first = next(film.decode(audio=0))
+    assert first.pts * first.time_base == pytest.approx(0.3, abs=0.001)
+
+
 def test_an_existing_track_is_replaced_or_kept(run: Callable[..., int], folder: Path) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 88200)).astype(np.float32)
     write_video(folder / "loud.mp4", Picture(steady(20, 10), last=Fraction(1, 10)), Sound(noise, 44100, "aac"))
@@ -129,8 +152,8 @@ def test_48_khz_is_as_long_as_the_picture_too(run: Callable[..., int], folder: P
 
 
 def test_the_rate_of_the_codec_needs_no_copy() -> None:
-    codes, sound = np.zeros((9, 87), np.int32), np.ones(44100, np.float32)
-    take = Take(sound, 44100, 0, None, codes, Fraction(1), {})
+    sound = np.ones(44100, np.float32)
+    take = make_take(sound)
     assert at_rate(take, 44100) is sound
     assert at_rate(take, 48000).shape == (48000,)
 
@@ -259,10 +282,10 @@ OPTIONS = {
     "--seed -1": "seed is -1",
     "--candidates 0": "candidates is 0",
     "--takes 2": "takes is 2; it must be a whole number from 1 to 1",
-    "--candidates 4 --budget 4,1": "budget is (4, 1); it must be falling whole numbers as (4, 1), below candidates (4)",
-    "--candidates 4 --budget two": "budget is 'two'; give falling whole numbers with commas between them, as 4,1",
+    "--candidates 4 --budget 4,1": "budget is (4, 1); it must be falling whole numbers such as (4, 1), below",
+    "--candidates 4 --budget two": "budget is 'two'; give falling whole numbers separated by commas, such as 4,1",
     "--guidance-from 0.5 --guidance-until 0.2": "guidance_until is 0.2; it must be a number from 0.5 to 1",
-    "--threads -1": "threads is -1",
+    "--threads -1": "threads is -1; it must be a whole number from 0 to 1024",
     "--threads 100000": "threads is 100000",
     "-o clip.mp3": "clip.mp3 is not a .wav file; for a video with sound use --mux",
     "--mux out.xyz": ".mp4",
@@ -320,7 +343,7 @@ FOUR_FILES = ("--candidates", "2", "--takes", "2", "--mux", "film.mp4", "--repor
 
 
 class Replace:
-    """os.replace that breaks down at one call: before it, or right after it."""
+    """An os.replace that fails at one call: before it, or right after it."""
 
     def __init__(self, call: int, error: BaseException, after: bool) -> None:
         self.call, self.error, self.after = call, error, after
@@ -344,7 +367,7 @@ def test_disk_full(
     capsys: pytest.CaptureFixture[str],
     overwrite: bool,
 ) -> None:
-    """At whichever of all calls of os.replace it happens: no output is left, and those that were there stay."""
+    """Whichever call of os.replace fails: no new output is left, and existing files are kept."""
     arguments = ["clip.mp4", *FOUR_FILES, *["--overwrite"] * overwrite, "--steps", "1"]
     for name in ("clip.wav", "clip.take2.wav", "film.mp4", "r.json") if overwrite else ():
         (folder / name).write_text("precious")
@@ -460,7 +483,7 @@ def test_command(bundles: Callable[..., Path], folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["text.mp4", "noise.mp4", "no_index.mp4"])
 def test_command_refuses_in_one_line(bundles: Callable[..., Path], folder: Path, name: str) -> None:
-    """Libraries below must not add lines of their own."""
+    """The libraries must not print lines of their own."""
     make_bad_clips(folder)
     before = snapshot(folder)
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""`runtime.info` and `runtime.doctor`: what a bundle is, and whether it works here."""
+"""`runtime.info` and `runtime.doctor`: what a bundle contains, and whether it works here."""
 
 import json
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_info_as_json(own_bundle: Path, capsys: Capture) -> None:
     assert json.loads(capsys.readouterr().out) == json.loads((own_bundle / "manifest.json").read_text())
 
 
-def test_info_refuses_what_is_no_bundle(tmp_path: Path, capsys: Capture) -> None:
+def test_info_refuses_a_folder_that_is_not_a_bundle(tmp_path: Path, capsys: Capture) -> None:
     assert "no bundle in" in refused(info.main([str(tmp_path)]), capsys)
 
 
@@ -71,7 +71,7 @@ def test_doctor_passes_a_good_bundle(bundles: Callable[..., Path], design: str, 
 
 @NEEDS_ORT
 def test_doctor_finds_a_graph_that_computes_something_else(own_bundle: Path, capsys: Capture) -> None:
-    """A file that is what the manifest says, but not what was tested when the bundle was written."""
+    """The file matches the manifest's sha256, but not its self-test."""
 
     def louder(op: Builder, config: ModelConfig, graph: Graph) -> dict[str, str]:
         return {"embedding": op.widen(op("Add", op.slice("audio_features", 3, 0, 1), 0.5), 3, config.scav_dim)}

@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 import runtime
-from engines.base import BackendUnavailable, Engine, EngineError, Feeds
+from engines.base import Engine, Feeds
 from engines.contract import DESIGNS
-from runtime import Cancelled, MediaError, OptionError, Pipeline, Progress, SamplingConfig, Take, candidates, context
+from runtime import Pipeline, Progress, SamplingConfig, Take, candidates, context
 from runtime import pipeline as module
+from runtime.bundle import Bundle
 from runtime.candidates import Candidates, Scene, Span
 from runtime.decode import DecodeState
+from runtime.errors import BackendUnavailable, Cancelled, EngineError, MediaError, OptionError
 from runtime.rng import TOKENS, uniforms
 from runtime.video import Video
 from runtime.windows import Window, windows
@@ -31,7 +33,7 @@ MASK = 1024
 
 
 class Spy(Engine):
-    """An engine that keeps what it was fed, and may change what it returns."""
+    """An engine that records its inputs, and may change its outputs."""
 
     def __init__(self, pipeline: Pipeline, name: str, change: Callable[[Feeds], Feeds] = lambda out: out) -> None:
         self.engine: Engine = pipeline.bundle[name]
@@ -89,7 +91,7 @@ def test_the_sound_is_as_long_as_the_picture(
     assert take.sample_rate == 44100
     assert MASK not in take.codes
     assert np.abs(take.audio).max() <= 1
-    assert take.report["windows"] == len(seen)
+    assert take.report.windows == len(seen)
     if frames / fps > 2:
         assert seen[-1].length > pipeline.config.window_tokens - 87  # as full as whole seconds allow
 
@@ -136,13 +138,13 @@ def test_every_design_runs_with_its_own_feeds(
     pipeline = runtime.load(bundles(design, cls_in_memory=cls), "cpu", threads=1)
     takes = pipeline.generate(long_clip, replace(FOUR, candidates=2, takes=2))
     assert len({t.codes.tobytes() for t in takes}) == 2
-    used_sync = "sync_encoder" in takes[0].report["calls"] or "sync_encoder" in takes[0].report["seconds"]
+    used_sync = "sync_encoder" in takes[0].report.calls or "sync_encoder" in takes[0].report.seconds
     assert used_sync == (design != "adaln_a")
 
 
 def test_the_condition_is_computed_once_per_window(pipeline: Pipeline, long_clip: Path) -> None:
     (take,) = pipeline.generate(long_clip, QUICK)
-    calls = take.report["calls"]
+    calls = take.report.calls
     assert (calls["condition"], calls["sync_encoder"], calls["step"]) == (4, 4, 4 * QUICK.steps)
 
 
@@ -194,8 +196,8 @@ def test_guidance_zero_pays_for_no_null_group(pipeline: Pipeline, clip: Callable
         assert all(float(f["guidance"]) == guidance for f in spy.feeds)
 
 
-def test_cpus_draw_where_tokens_are_masked_and_cards_everywhere(pipeline: Pipeline, long_clip: Path) -> None:
-    """With the same codes: only how much is drawn in vain differs."""
+def test_cpus_draw_where_tokens_are_masked_and_gpus_everywhere(pipeline: Pipeline, long_clip: Path) -> None:
+    """The codes are the same: what is drawn at decided positions is not used."""
     spy = Spy(pipeline, "step")
     found = codes_of(pipeline.generate(long_clip, FOUR))
     asked = []
@@ -208,7 +210,7 @@ def test_cpus_draw_where_tokens_are_masked_and_cards_everywhere(pipeline: Pipeli
         asked.append(index.shape[-1])
     assert len(set(asked)) > 2
     spy.feeds.clear()
-    pipeline.bundle.backend = "a card"
+    pipeline.bundle.backend = "cuda"
     pipeline.bundle.file_for = lambda graph: f"{graph}.onnx"  # type: ignore[method-assign]
     assert codes_of(pipeline.generate(long_clip, FOUR)) == found
     assert all(f["index"].shape == f["codes"].shape for f in spy.feeds)
@@ -262,7 +264,7 @@ def test_smaller_batches_give_the_same_candidates(
 def test_a_batch_that_fails_is_tried_again_in_halves(
     pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine that holds two rows, and fails in the middle of a window when it is given more."""
+    """The engine can hold two rows. With more it fails in the middle of a window."""
     whole, spy = codes_of(pipeline.generate(long_clip, FOUR)), Spy(pipeline, "step")
     sizes: list[int] = []
     execute, take_steps = spy.execute, Candidates._advance
@@ -282,8 +284,8 @@ def test_a_batch_that_fails_is_tried_again_in_halves(
     takes = pipeline.generate(long_clip, FOUR, seen.append)
     assert codes_of(takes) == whole
     assert sizes == [4] + 4 * [2, 2]  # the next windows know
-    assert takes[0].report["warnings"] == [
-        "the engines failed with so many candidates at once; smaller batches were used: out of memory"
+    assert takes[0].report.warnings == [
+        "the engines failed with 4 candidates at once; smaller batches were used: out of memory"
     ]
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions) and fractions[-1] == 1
@@ -307,15 +309,15 @@ def test_takes_are_the_best_candidates_best_first(pipeline: Pipeline, long_clip:
     takes = pipeline.generate(long_clip, FOUR)
     scores = [t.score for t in takes]
     assert len(set(scores)) == 4 and scores == sorted(scores)
-    assert [t.candidate for t in takes] == takes[0].report["ranking"]
-    assert [takes[0].report["scores"][t.candidate] for t in takes] == scores
+    assert [t.candidate for t in takes] == takes[0].report.ranking
+    assert [takes[0].report.scores[t.candidate] for t in takes] == scores
     best = pipeline.generate(long_clip, replace(FOUR, takes=2))
     assert [t.candidate for t in best] == [t.candidate for t in takes[:2]]
     assert best[0].audio.tobytes() == takes[0].audio.tobytes()
 
 
 def test_candidates_of_a_still_picture_are_ranked(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
-    """40 ms are shorter than one step of the audio encoder."""
+    """40 ms is shorter than one step of the audio encoder."""
     takes = pipeline.generate(clip(1), FOUR)
     assert len({t.codes.tobytes() for t in takes}) == 4
     assert all(t.score is not None and np.isfinite(t.score) for t in takes)
@@ -415,7 +417,8 @@ def test_threads_share_nothing(bundles: Callable[..., Path], long_clip: Path) ->
 # ---------------------------------------------------------------- report, warnings, files
 def test_report(pipeline: Pipeline, long_clip: Path) -> None:
     take = pipeline.generate(long_clip, FOUR)[0]
-    report = json.loads(json.dumps(take.report))
+    report = json.loads(json.dumps(take.report.to_dict(), allow_nan=False))
+    assert report == take.report.to_dict() and list(report) == [f.name for f in fields(runtime.Report)]
     plain = {"steps": 4, "guidance": 3.0, "diversity": 8.0, "seed": 1, "candidates": 4, "takes": 4}
     plain |= {"schedule": "cosine", "guidance_from": 0.0, "guidance_until": 1.0, "budget": []}  # the paper's sampler
     assert report["sampling"] == plain and report["dropped"] == []
@@ -424,9 +427,9 @@ def test_report(pipeline: Pipeline, long_clip: Path) -> None:
     assert report["engines"]["step"]["file"] == "step.onnx" and len(report["engines"]["step"]["sha256"]) == 64
     assert {"video", "step", "host", "codec", "select"} <= set(report["seconds"])
     assert report["warnings"] == []
-    assert pipeline.generate(long_clip, QUICK)[0].report["scores"] is None
+    assert pipeline.generate(long_clip, QUICK)[0].report.scores is None
     assert report["threads"] == 1
-    assert report["version"] == "source" or report["version"][0].isdigit()
+    assert report["version"] == runtime.__version__ and report["version"][0].isdigit()
 
 
 def test_scores_that_are_not_numbers_are_null(
@@ -435,17 +438,16 @@ def test_scores_that_are_not_numbers_are_null(
     distances = iter([0.5, np.nan, 0.25, np.inf] * 2)  # the clip has two windows
     monkeypatch.setattr(candidates, "scav_distance", lambda *_: next(distances))
     takes = pipeline.generate(clip(), FOUR)
-    report = json.loads(json.dumps(takes[0].report, allow_nan=False))
-    assert report["scores"] == [0.5, None, 0.25, None]
+    assert takes[0].report.to_dict()["scores"] == [0.5, None, 0.25, None]
     assert [t.candidate for t in takes] == [2, 0, 3, 1]
     assert [t.score for t in takes] == [0.25, 0.5, None, None]
 
 
-def test_untrained_parts_are_told(tmp_path: Path, clip: Callable[..., Path]) -> None:
+def test_untrained_parts_are_reported(tmp_path: Path, clip: Callable[..., Path]) -> None:
     folder = write_bundle(tmp_path / "b", FakeBundle(small_config(), untrained=("maskvat", "scav"), name="raw"))
     pipeline = runtime.load(folder, "cpu", threads=1)
-    alone = pipeline.generate(clip(), QUICK)[0].report["warnings"]
-    ranked = pipeline.generate(clip(), FOUR)[0].report["warnings"]
+    alone = pipeline.generate(clip(), QUICK)[0].report.warnings
+    ranked = pipeline.generate(clip(), FOUR)[0].report.warnings
     assert alone == ["maskvat of the bundle raw is untrained: the sound means nothing"]
     assert ranked == [*alone, "scav of the bundle raw is untrained: the ranking of candidates means nothing"]
 
@@ -455,23 +457,23 @@ def test_a_truncated_video_is_used_as_far_as_it_goes(pipeline: Pipeline, tmp_pat
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (take,) = pipeline.generate(path, QUICK)
     assert 0.5 * 44100 < len(take.audio) < 3.5 * 44100
-    assert take.report["warnings"]
+    assert take.report.warnings
 
 
-def test_a_codec_that_returns_no_numbers_is_an_error(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
+def test_a_codec_that_returns_nan_is_an_error(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
     Spy(pipeline, "codec_decoder", lambda out: {"audio": out["audio"] * np.float32(np.nan)})
-    with pytest.raises(MediaError, match=r"not numbers; check the bundle with `python -m runtime\.doctor`"):
+    with pytest.raises(MediaError, match=r"not finite; check the bundle with `python -m runtime\.doctor`"):
         pipeline.generate(clip(), QUICK)
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_a_step_that_returns_no_numbers_is_an_error(
+def test_a_step_that_returns_nan_is_an_error(
     pipeline: Pipeline, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, everywhere: bool
 ) -> None:
-    """Half precision that overflows: its tokens are in range and would sound like any others."""
-    monkeypatch.setattr(Candidates, "_everywhere", everywhere)
+    """Half precision may overflow. The tokens are in range all the same, so only the log-probabilities show it."""
+    monkeypatch.setattr(Bundle, "draws_all_positions", everywhere)
     spy = Spy(pipeline, "step", lambda out: out | {"logp": out["logp"] * np.float32(np.nan)})
-    with pytest.raises(BackendUnavailable, match=r"log-probabilities that are not numbers .*take another --precision"):
+    with pytest.raises(BackendUnavailable, match=r"log-probabilities that are not finite .*use another --precision"):
         pipeline.generate(clip(), FOUR)
     assert len(spy.feeds) == 1
 
@@ -490,4 +492,4 @@ def test_a_cpu_prefers_int8(own_bundle: Path, clip: Callable[..., Path]) -> None
     assert pipeline.bundle.file_for("step") == "step.int8.onnx"
     assert pipeline.bundle.file_for("condition") == "condition.onnx"
     report = pipeline.generate(clip(), QUICK)[0].report
-    assert report["engines"]["step"]["file"] == "step.int8.onnx"
+    assert report.engines["step"].file == "step.int8.onnx"

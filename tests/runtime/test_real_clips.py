@@ -79,7 +79,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("precision", "least"), [("fp16", 0.999), ("int8", 0.9)])
 def test_a_candidates_tokens_do_not_depend_on_its_batch(precision: str, least: float) -> None:
-    """Step by step from the same codes, for one token that rounds the other way changes all that is decided later.
+    """Compare step by step from the same codes: one token that rounds differently changes all later decisions.
 
     int8 rounds what a batch changes in the last digits of attention to coarse steps.
     """

@@ -24,7 +24,7 @@ def test_documented_values() -> None:
 
 
 def test_the_recipe_of_the_docstring() -> None:
-    """Key (seed, candidate), counter (0, stream, step, window): what another implementation has to do."""
+    """Key (seed, candidate), counter (0, stream, step, window): what another implementation must do."""
     philox = np.random.Philox(key=np.array([7, 3], np.uint64), counter=np.array([0, TOKENS, 5, 2], np.uint64))
     np.testing.assert_array_equal(draw(), np.random.Generator(philox).random(SHAPE, dtype=np.float32))
 

@@ -1,4 +1,4 @@
-"""Windows over a video of any length: no gap, as full as they can be, the right frames, bounded memory."""
+"""Windows over a video of any length: no gap, as full as possible, the right frames, bounded memory."""
 
 import weakref
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ PAPER = replace(SMALL, window_seconds=10, overlap_seconds=2)
 
 @dataclass
 class FakeVideo:
-    """A video whose frames hold their number, and that counts how many of them are still held by someone."""
+    """A video whose frames contain their number, and that counts how many frames are still referenced."""
 
     duration: Fraction
     most: int = 0
@@ -142,7 +142,7 @@ def test_on_frame_is_called_for_every_frame_and_may_stop() -> None:
 
 
 def test_a_long_video_keeps_a_bounded_number_of_frames() -> None:
-    """Frames alive: those of two windows at most, however long the video is."""
+    """At most the frames of two windows are alive, however long the video is."""
     most = []
     for minutes in (2, 10):
         video = FakeVideo(Fraction(60 * minutes))

@@ -4,8 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from engines.base import Feeds
-from engines.contract import condition_indices
-from engines.feeds import add_null_row
+from engines.feeds import step_conditions
 from runtime.bundle import Bundle
 from runtime.features import Encoders
 from runtime.video import Video
@@ -17,10 +16,7 @@ def first_window(bundle: Bundle, path: Path) -> tuple[Feeds, int]:
     config = bundle.config
     with Video(path) as video:
         window = next(windows(config, video))
-    encoders = Encoders(bundle, lambda stage: nullcontext(), lambda: None)
+    encoders = Encoders(bundle, lambda stage: nullcontext(), lambda frames: None)
     clip, sync = encoders.clip_features(window.clip_frames), encoders.sync_features(window.sync_frames)
-    indices = dict(condition_indices(config, window.length, clip.shape[1], sync.shape[1]))
-    frame_index = indices.pop("frame_index")
-    feeds = bundle["condition"].run({"clip_features": clip, "sync_features": sync} | indices)
-    feeds["frame_index"] = add_null_row(frame_index, feeds["modulation"].shape[1])
-    return feeds, window.length
+    features = {"clip_features": clip, "sync_features": sync}
+    return step_conditions(config, window.length, features, bundle["condition"].run), window.length

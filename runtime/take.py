@@ -1,0 +1,90 @@
+"""The result of a generation: takes, and the report that they share."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from engines.contract import FloatArray, Int32Array
+from runtime.sampling import SamplingConfig
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """The bundle's file that ran a graph."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DroppedCandidate:
+    """A candidate that the budget dropped on the way."""
+
+    candidate: int
+    steps: int  # unmasking steps that it took
+    preview: float | None  # SCAV distance of its preview when it was dropped; None if that was not finite
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the takes of one call were made. `to_dict` gives it as plain JSON values, with the fields' names as keys."""
+
+    version: str  # of this program
+    clip: str  # path of the video
+    bundle: str  # the bundle's name
+    backend: str  # what ran the engines: a name in engines.backends.BACKENDS
+    precision: str  # precision of the step graph
+    threads: int  # CPU threads; 0: the backend's choice
+    engines: Mapping[str, EngineFile]  # graph -> its file
+    sampling: SamplingConfig
+    windows: int  # windows that the video was cut into
+    samples: int  # length of the sound
+    sample_rate: int  # Hz
+    seconds: Mapping[str, float]  # stage -> time spent in it; "host" is the part of "sample" outside of "step"
+    calls: Mapping[str, int]  # stage -> how often it ran
+    total_seconds: float  # of the whole call
+    warnings: Sequence[str]  # what went less than well, one line each
+    scores: Sequence[float | None] | None  # mean SCAV distance of every candidate; None if there was only one
+    ranking: Sequence[int]  # candidates of the takes, the best first
+    dropped: Sequence[DroppedCandidate]  # in the order in which they were dropped
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values: dicts, lists, strings, numbers and None.
+
+        `runtime.infer --report` writes these keys, and adds `rate`, `outputs` and `takes`.
+        """
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """One finished sound.
+
+    Two takes are equal if everything but their reports is equal, the arrays sample by sample.
+    """
+
+    audio: FloatArray  # [L] mono, within [-1, 1], exactly as long as the picture
+    sample_rate: int  # Hz
+    candidate: int  # number of the candidate, from 0
+    score: float | None  # mean SCAV distance, lower is better; None if there was nothing to rank
+    codes: Int32Array  # [K, T] the codec's tokens
+    duration: Fraction  # of the picture, seconds
+    start: Fraction  # time stamp of the first picture frame, seconds on the container's clock; the sound starts there
+    report: Report = field(repr=False)  # shared by the takes of one call
+
+    def _plain(self) -> tuple[object, ...]:
+        return self.sample_rate, self.candidate, self.score, self.duration, self.start
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Take):
+            return NotImplemented
+        same_arrays = np.array_equal(self.audio, other.audio) and np.array_equal(self.codes, other.codes)
+        return same_arrays and self._plain() == other._plain()
+
+    def __hash__(self) -> int:
+        return hash(self._plain())  # arrays can change, so they do not count

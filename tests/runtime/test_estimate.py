@@ -1,0 +1,140 @@
+"""Progress: it moves in every stage, never goes backwards, and is 1.0 once, at the end."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import runtime
+from runtime import Pipeline, Progress, SamplingConfig, Stage
+from runtime.estimate import PICTURES, WorkEstimate
+from runtime.pipeline import _Run
+from tests.support.fake_engines import NEEDS_ORT
+from tests.support.media import Picture, steady, write_video
+
+
+# ---------------------------------------------------------------- the arithmetic
+@given(
+    expected=st.integers(0, 6), windows=st.integers(1, 6), takes=st.integers(1, 4),
+    costs=st.lists(st.floats(1, 1e5), min_size=6, max_size=6), parts=st.integers(1, 5),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_the_fraction_never_falls_and_ends_at_one(
+    expected: int, windows: int, takes: int, costs: list[float], parts: int
+) -> None:
+    work, seen = WorkEstimate(expected, takes), [0.0]
+    for n in range(windows):
+        work.begin_window(costs[n])
+        for part in range(parts):
+            work.pictures_done(part / parts)
+            seen.append(work.fraction)
+        for part in range(1, parts + 1):
+            work.decoding_done(costs[n] * part / parts)
+            work.chunk_done()  # to score: does not count
+            seen.append(work.fraction)
+    work.begin_rendering(takes * parts)
+    for _ in range(takes * parts):
+        work.chunk_done()
+        assert work.fraction > seen[-1]
+        seen.append(work.fraction)
+    assert seen == sorted(seen) and seen[-1] < 1
+    work.finish()
+    assert work.fraction == 1
+
+
+def test_a_window_moves_evenly_by_its_costs() -> None:
+    work = WorkEstimate(2, 1)
+    work.begin_window(PICTURES)  # decoding costs as much as the pictures
+    work.pictures_done(0.5)
+    quarter = work.fraction
+    work.pictures_done(1)
+    assert work.fraction == pytest.approx(2 * quarter)
+    work.decoding_done(PICTURES)
+    assert work.fraction == pytest.approx(4 * quarter)
+    work.begin_window(PICTURES)
+    work.decoding_done(PICTURES)
+    assert work.fraction == pytest.approx(8 * quarter) and 0.5 < work.fraction < 1
+
+
+# ---------------------------------------------------------------- the pipeline
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Videos of one, two and four windows."""
+    folder = tmp_path_factory.mktemp("clips")
+    lengths = {1: 15, 2: 26, 4: 46}
+    return {
+        windows: write_video(folder / f"{windows}.mp4", Picture(steady(frames, 10), last=Fraction(1, 10)))
+        for windows, frames in lengths.items()
+    }
+
+
+@pytest.fixture
+def pipeline(bundles: Callable[..., Path]) -> Pipeline:
+    return runtime.load(bundles(), "cpu", threads=1)
+
+
+OPTIONS = {
+    "one candidate": {},
+    "no guidance": {"guidance": 0},
+    "guidance in an interval": {"guidance_from": 0.25, "guidance_until": 0.75},
+    "candidates": {"candidates": 3, "takes": 3},
+    "a budget": {"candidates": 5, "takes": 1, "budget": (3, 1)},
+    "more steps than masked tokens": {"steps": 1024},
+}
+
+
+def check(seen: list[Progress]) -> list[float]:
+    fractions = [p.fraction for p in seen]
+    assert fractions == sorted(fractions) and fractions[0] == 0
+    assert fractions.count(1.0) == 1 and fractions[-1] == 1
+    assert {p.stage for p in seen} <= set(get_args(Stage))
+    assert [p.window for p in seen] == sorted(p.window for p in seen)
+    return fractions
+
+
+@NEEDS_ORT
+@pytest.mark.parametrize("windows", [1, 2, 4])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_progress(pipeline: Pipeline, clips: dict[int, Path], windows: int, name: str) -> None:
+    seen: list[Progress] = []
+    sampling = SamplingConfig(**{"steps": 4, "seed": 1} | OPTIONS[name])
+    (take, *_) = pipeline.generate(clips[windows], sampling, seen.append)
+    assert take.report.windows == windows
+    check(seen)
+    for window in range(windows):
+        for stage in ("video", "sample"):  # both move in every window
+            moved = {p.fraction for p in seen if p.window == window and p.stage == stage}
+            assert len(moved) >= 2, (window, stage)
+    if sampling.candidates > 1:
+        assert len({p.fraction for p in seen if p.stage == "select"}) >= 2
+
+
+@NEEDS_ORT
+@pytest.mark.parametrize("expected", [0, 1, 9], ids=["unknown", "too few", "too many"])
+def test_progress_when_the_number_of_windows_is_not_known(
+    pipeline: Pipeline, clips: dict[int, Path], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Run, "_estimate_windows", lambda self, video: expected)
+    seen: list[Progress] = []
+    pipeline.generate(clips[4], SamplingConfig(steps=4), seen.append)
+    check(seen)
+
+
+@NEEDS_ORT
+def test_an_error_in_rendering_is_not_complete(
+    pipeline: Pipeline, clips: dict[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1.0 means that the takes exist."""
+
+    def fail(self: _Run, *_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(_Run, "_report", fail)
+    seen: list[Progress] = []
+    with pytest.raises(ZeroDivisionError):
+        pipeline.generate(clips[1], SamplingConfig(steps=2), seen.append)
+    assert max(p.fraction for p in seen) < 1
