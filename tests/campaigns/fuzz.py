@@ -143,7 +143,7 @@ def run_case(
 
 
 def make_corpus(folder: Path) -> tuple[list[Path], list[str]]:
-    """Write the seeds in a forked process: encoders leave threads behind, and a process with threads cannot be forked."""
+    """Write the seeds in a forked process: encoders leave threads, and a process with threads must not fork."""
 
     def write() -> int:
         _, missing = write_corpus(folder / "corpus")
