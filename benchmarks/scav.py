@@ -19,7 +19,8 @@ import numpy as np
 
 import runtime
 from benchmarks.common.report import command, find_clips, finish, plots_folder, result, table
-from engines.contract import FloatArray, ModelConfig, interpolation_matrix
+from engines.contract import FloatArray, ModelConfig
+from engines.length_adapter import interpolation_matrix
 from runtime.bundle import Bundle
 from runtime.features import Encoders
 from runtime.video import FrameGrid, Video

@@ -12,12 +12,14 @@ Axis letters
     S   sync features
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import pi
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engines.fields import from_json
 
 CONTRACT_VERSION = 2  # rises when a graph's signature or meaning changes
 OPSET, IR_VERSION = 20, 10
@@ -49,6 +51,22 @@ class Grid:
     rate: int
     stride: int
     offset: int
+
+
+# Ranges of whole numbers in a configuration, 1 to 1,000,000 if not named: a manifest must not ask for absurd amounts.
+LEAST = {
+    "codec_context": 0,
+    "overlap_seconds": 0,
+    "sync_offset": 0,
+    "sync_context": 0,
+    "encoder_blocks": 0,
+    "cls_in_memory": 0,
+}
+MOST = {
+    **dict.fromkeys(("clip_resize", "clip_size", "sync_resize", "sync_size"), 4096),
+    **dict.fromkeys(("clip_fps", "sync_fps", "sync_stride", "n_codebooks", "n_blocks", "encoder_blocks"), 256),
+    **dict.fromkeys(("window_seconds", "overlap_seconds"), 3600),
+}
 
 
 @dataclass(frozen=True)
@@ -102,16 +120,19 @@ class ModelConfig:
             raise ValueError(f"unknown length adapter {self.length_adapter!r}; choose from {choices}")
         if exact_div(self.hidden_size, self.n_heads) % 2:
             raise ValueError(f"heads are {self.hidden_size // self.n_heads} wide; rotary positions need an even width")
+        for name, value in vars(self).items():
+            if isinstance(value, int) and not LEAST.get(name, 1) <= value <= MOST.get(name, 1_000_000):
+                raise ValueError(
+                    f"{name} is {value}; it must be from {LEAST.get(name, 1)} to {MOST.get(name, 1_000_000)}"
+                )
         if not 0 <= self.overlap_seconds < self.window_seconds:
             raise ValueError(f"windows of {self.window_seconds} s cannot overlap by {self.overlap_seconds} s")
         exact_div(self.sync_context, self.sync_stride)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown configuration keys: {', '.join(unknown)}")
-        return cls(**values)
+        """Raises ValueError that names a field which is unknown, of another type, or out of range."""
+        return from_json(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -174,70 +195,6 @@ SIZES: dict[str, dict[str, int]] = {  # transformer sizes by name
     "small": {"hidden_size": 512, "n_blocks": 8, "n_heads": 8, "encoder_blocks": 2},
     "base": {"hidden_size": 1024, "n_blocks": 12, "n_heads": 16, "encoder_blocks": 2},
 }
-
-
-# ---------------------------------------------------------------- length adapter (paper, section 3.2.1)
-def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode: str) -> Int32Array:
-    """The length adapter: for each of n_target positions, the index of one of n_source features, int32 [n_target].
-
-    Plain nearest-neighbour resizing, out[i] = in[floor(i * n_source / n_target)], goes by the two lengths. "repeat"
-    goes by frame rates instead: position i gets the feature whose span contains the time at which position i begins.
-    The results differ, because lengths are rounded: 80 frames do not last exactly as long as 862 tokens, so the lengths
-    stretch the features a little, by another factor in windows of another length. There, 27 of 862 tokens get the
-    neighbouring frame; with 32 sync features, which span 10.24 s, 310 do. With the rates, a moment gets the same
-    feature in windows of any length. The last feature is repeated if the sequence ends early.
-
-    "centre" takes the feature whose centre is nearest in time. All arithmetic is on integers, so nothing is rounded.
-
-    Raises ValueError if `mode` is neither.
-    """
-    i = np.arange(n_target, dtype=np.int64)
-    if mode == "repeat":
-        index = i * target.stride * source.rate // (target.rate * source.stride)
-    elif mode == "centre":
-        # nearest j to ((offset_t + stride_t i) rate_s / rate_t - offset_s) / stride_s, halves upwards
-        numerator = (target.offset + target.stride * i) * source.rate - source.offset * target.rate
-        denominator = source.stride * target.rate
-        index = (2 * numerator + denominator) // (2 * denominator)
-    else:
-        raise ValueError(f"unknown length adapter {mode!r}; choose from {', '.join(LENGTH_ADAPTERS)}")
-    return np.clip(index, 0, n_source - 1).astype(np.int32)
-
-
-def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: int) -> dict[str, Int32Array]:
-    """The index arrays of one window, by name. Each maps positions of one sequence to positions of another.
-
-    frame_index [T] maps a token to its condition frame. memory_index [N] maps a clip frame to the sync feature that is
-    joined to it in the encoder's input. clip_index [C] and sync_index [C] are for AdaLN-B, which joins two streams of
-    different rates: its condition frames are the distinct (clip, sync) pairs. Adapting the length after the AdaLN
-    projection then gives exactly the same as adapting it before.
-    """
-    mode = config.length_adapter
-    out: dict[str, Int32Array] = {}
-    if config.has_memory:
-        out["memory_index"] = adapter_index(config.sync_grid, config.clip_grid, n_sync, n_clip, mode)
-    if config.design == "adaln_b":
-        clip = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
-        sync = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
-        pairs, frame = np.unique(np.stack([clip, sync]), axis=1, return_inverse=True)
-        out["clip_index"], out["sync_index"] = (np.ascontiguousarray(p, dtype=np.int32) for p in pairs)
-        out["frame_index"] = frame.reshape(-1).astype(np.int32)
-    elif config.adaln_streams == ("clip",):
-        out["frame_index"] = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
-    elif config.adaln_streams == ("sync",):
-        out["frame_index"] = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
-    return out
-
-
-def interpolation_matrix(n_out: int, n_in: int) -> FloatArray:
-    """A matrix [n_out, n_in] that interpolates linearly in time (edges clamped, align_corners False)."""
-    position = np.clip((np.arange(n_out) + 0.5) * n_in / n_out - 0.5, 0, n_in - 1)
-    left = np.minimum(position.astype(np.int64), max(n_in - 2, 0))
-    weight = position - left
-    matrix = np.zeros((n_out, n_in), np.float32)
-    matrix[np.arange(n_out), left] = 1 - weight
-    matrix[np.arange(n_out), np.minimum(left + 1, n_in - 1)] += weight
-    return matrix
 
 
 # ---------------------------------------------------------------- graphs

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.base import Feeds
-from engines.contract import Int32Array, ModelConfig, condition_indices
+from engines.contract import Int32Array, ModelConfig
+from engines.length_adapter import condition_indices
 
 CODEC_CHUNK = 256  # token frames decoded at once: exact with context, and a third of the memory of a whole window
 

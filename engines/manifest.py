@@ -16,6 +16,7 @@ from typing import Any
 
 from engines.base import MaskVATError
 from engines.contract import CONTRACT_VERSION, ModelConfig, graphs
+from engines.fields import from_json
 
 MANIFEST = "manifest.json"
 MINI = Path(__file__).parent / "mini"  # the shipped bundle
@@ -126,9 +127,9 @@ class Manifest:
             raise ManifestError(f"{path} has {versions}; {UPDATE if newer else repair_hint(folder)}")
         try:
             values["config"] = ModelConfig.from_dict(values["config"])
-            values["files"] = {str(name): BundleFile(**entry) for name, entry in values["files"].items()}
-            values["weights"] = tuple(Weights(**entry) for entry in values["weights"])
-            return cls(**values)
+            values["files"] = {str(name): from_json(BundleFile, entry) for name, entry in values["files"].items()}
+            values["weights"] = tuple(from_json(Weights, entry) for entry in values["weights"])
+            return from_json(cls, values)
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ManifestError(f"{path} is not a manifest ({error}); {repair_hint(folder)}") from error
 

@@ -1,7 +1,8 @@
 """TensorRT's shape profiles, from the contract: the smallest, usual and largest length for every axis letter."""
 
-from engines.contract import Graph, ModelConfig, condition_indices
+from engines.contract import Graph, ModelConfig
 from engines.feeds import CODEC_CHUNK
+from engines.length_adapter import condition_indices
 
 Range = tuple[int, int, int]  # smallest, usual (at which the plan is fastest), largest
 Shape = tuple[int, ...]

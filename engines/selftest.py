@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from engines.base import Engine, Feeds
-from engines.contract import Graph, ModelConfig, interpolation_matrix
+from engines.contract import Graph, ModelConfig
 from engines.feeds import condition_frames, positions, window_indices
+from engines.length_adapter import interpolation_matrix
 
 TOKENS = 64  # length of the inputs in token frames
 SAMPLES = 16000  # of the audio encoder's input

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from engines.base import Array, Engine, Feeds
-from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, condition_indices, graphs, interpolation_matrix
+from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, graphs
 from engines.feeds import CODEC_CHUNK, conditional_only, positions, step_conditions
+from engines.length_adapter import condition_indices, interpolation_matrix
 from engines.manifest import BundleFile
 from engines.ort import OrtEngine
 from runtime.decode import LogitsFn, StepFn, decode, step_from_logits

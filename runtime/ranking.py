@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from engines.contract import FloatArray, interpolation_matrix
+from engines.contract import FloatArray
+from engines.length_adapter import interpolation_matrix
 from runtime.bundle import Bundle
 
 

@@ -8,7 +8,8 @@ compare the sums with PyTorch's own counter.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engines.contract import ModelConfig, condition_indices
+from engines.contract import ModelConfig
+from engines.length_adapter import condition_indices
 from runtime.decode import UnmaskSchedule
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines.contract import FloatArray, Int32Array, condition_indices
+from engines.contract import FloatArray, Int32Array
+from engines.length_adapter import condition_indices
 from runtime.context import Timer
 from runtime.decode import StepFn, decode
 from runtime.rng import CONFIDENCE, TOKENS, uniforms

@@ -9,17 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines import contract
-from engines.contract import (
-    DESIGNS,
-    LENGTH_ADAPTERS,
-    SIZES,
-    Grid,
-    ModelConfig,
-    adapter_index,
-    condition_indices,
-    interpolation_matrix,
-)
+from engines.contract import DESIGNS, LENGTH_ADAPTERS, SIZES, Grid, ModelConfig
 from engines.feeds import all_positions, conditional_only, positions, step_conditions, window_indices
+from engines.length_adapter import adapter_index, condition_indices, interpolation_matrix
 from tests.support.fake_engines import small_config
 
 C = ModelConfig()

@@ -18,17 +18,9 @@ import onnx
 from onnx import ModelProto, numpy_helper
 from torch import nn
 
-from engines.contract import (
-    DESIGNS,
-    IR_VERSION,
-    OPSET,
-    Graph,
-    ModelConfig,
-    TensorSpec,
-    condition_indices,
-    graphs,
-)
+from engines.contract import DESIGNS, IR_VERSION, OPSET, Graph, ModelConfig, TensorSpec, graphs
 from engines.feeds import conditional_only, positions
+from engines.length_adapter import condition_indices
 from engines.manifest import MINI, Manifest
 from engines.ort import OrtEngine
 from export import ExportError, onnx_export, verify

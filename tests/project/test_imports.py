@@ -15,6 +15,7 @@ from tests.support.paths import ROOT
 
 OURS = ("engines", "runtime", "train", "export", "benchmarks", "tests")
 MEDIA = ("runtime.audio", "runtime.decode", "runtime.errors", "runtime.mux", "runtime.video")  # exist once, for all
+CONTRACT = ("engines.contract", "engines.length_adapter")
 TRAIN = ("train.checkpoint", "train.distributed", "train.errors", "train.extras", "train.recipe")  # what all share
 
 
@@ -29,16 +30,16 @@ class Rule:
 RULES = {  # folder -> rule; the longest folder that a file lies in decides
     "engines": Rule(("engines",), frozenset({"numpy"})),
     "runtime": Rule(("engines", "runtime"), frozenset({"numpy", "av"})),
-    "train": Rule(("train", "engines.contract", *MEDIA)),
-    "train/models": Rule(("train.models", "engines.contract", *MEDIA)),
+    "train": Rule(("train", *CONTRACT, *MEDIA)),
+    "train/models": Rule(("train.models", *CONTRACT, *MEDIA)),
     "train/loop": Rule(("train.loop", *TRAIN, *MEDIA)),
-    "train/data": Rule(("train.data", *TRAIN, "engines.contract", *MEDIA)),
+    "train/data": Rule(("train.data", *TRAIN, *CONTRACT, *MEDIA)),
     "train/metrics": Rule(("train.metrics", "train.models", *TRAIN, *MEDIA)),
     "train/synthetic": Rule(
-        ("train.synthetic", "train.extras", "engines.contract", *MEDIA),
+        ("train.synthetic", "train.extras", *CONTRACT, *MEDIA),
         frozenset({"numpy", "av", "mujoco", "skimage", "sklearn"}),
     ),
-    "train/prepare": Rule(("train.prepare", "train.data", "train.models", *TRAIN, "engines.contract", *MEDIA)),
+    "train/prepare": Rule(("train.prepare", "train.data", "train.models", *TRAIN, *CONTRACT, *MEDIA)),
     "train/evaluate": Rule(
         ("train.evaluate", "train.metrics", "train.data", "train.models", "train.prepare.clip_lists", *TRAIN, *MEDIA)
     ),

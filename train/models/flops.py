@@ -3,7 +3,8 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from engines.contract import ModelConfig, condition_indices
+from engines.contract import ModelConfig
+from engines.length_adapter import condition_indices
 from train.models.maskvat import MaskVAT
 
 

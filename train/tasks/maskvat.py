@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines.contract import DESIGNS, SIZES, Grid, adapter_index, condition_indices
+from engines.contract import DESIGNS, SIZES, Grid
+from engines.length_adapter import adapter_index, condition_indices
 from train import distributed
 from train.checkpoint import COMPONENTS, load, save, system_config
 from train.data import sample_order

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from engines.contract import interpolation_matrix
+from engines.length_adapter import interpolation_matrix
 from train import distributed
 from train.checkpoint import USED, load, save, system_config
 from train.data import sample_order

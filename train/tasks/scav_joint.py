@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engines.contract import ModelConfig, interpolation_matrix
+from engines.contract import ModelConfig
+from engines.length_adapter import interpolation_matrix
 from runtime.audio import read_audio
 from runtime.errors import MediaError
 from runtime.video import Video

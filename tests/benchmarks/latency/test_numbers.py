@@ -106,7 +106,7 @@ def test_pytorch_computes_the_blocks_products_in_its_step(design: str) -> None:
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 
-    from engines.contract import condition_indices
+    from engines.length_adapter import condition_indices
     from train.models.maskvat import MaskVAT
 
     config = ModelConfig(design=design, hidden_size=32, n_heads=2, n_blocks=2, codec_latent=48)  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ pytest.importorskip("safetensors")
 from safetensors.torch import save_file
 from torch import nn
 
-from engines.contract import ModelConfig, interpolation_matrix
+from engines.contract import ModelConfig
+from engines.length_adapter import interpolation_matrix
 from runtime import features
 from train import checkpoint
 from train.errors import RecipeError

@@ -5,7 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from engines.contract import DESIGNS, SIZES, ModelConfig, condition_indices
+from engines.contract import DESIGNS, SIZES, ModelConfig
+from engines.length_adapter import condition_indices
 from train.data.batch import token_mask
 from train.loop.trainer import LoopConfig
 from train.models.losses import AuxiliaryLosses, contrastive_loss, masked_cross_entropy

@@ -11,7 +11,7 @@ from math import cos, exp, hypot, inf, log, pi, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.contract import interpolation_matrix
+from engines.length_adapter import interpolation_matrix
 from train.synthetic.events import Event
 
 Array = NDArray[np.float32]

@@ -5,7 +5,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from engines.contract import interpolation_matrix
+from engines.length_adapter import interpolation_matrix
 from train.synthetic.drawn.shapes import Array, pattern
 
 Texture = Callable[[np.random.Generator, int, int], Array]
