@@ -9,8 +9,8 @@ T = TypeVar("T")
 def from_json(cls: type[T], values: Any) -> T:
     """Make `cls` from a JSON object. Raises ValueError that names an unknown, missing or mistyped field.
 
-    It checks `int`, `float`, `str`, `bool` and `dict` fields; a whole number is also a float. What a text may be, and which
-    range a number may have, is checked by `cls` itself.
+    It checks `int`, `float`, `str`, `bool` and `dict` fields; a whole number is also a float. `cls` itself checks which
+    texts and which range of numbers are allowed.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{cls.__name__} is {_shown(values)}, not an object")

@@ -205,7 +205,7 @@ class MaskVAT(nn.Module):
     ) -> Condition:
         """Video features (B, N, Dc), (B, S, Ds) -> Condition. Rows where `drop` (B,) get [NULL] (for guidance).
 
-        `indices` are the integer gathers of `engines.contract.condition_indices`.
+        `indices` are the integer gathers of `engines.length_adapter.condition_indices`.
         """
         c = self.config
         if drop is not None:
