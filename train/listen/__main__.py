@@ -22,7 +22,7 @@ with requires_extra("bench", __name__):
     from train.checkpoint import write_json
     from train.evaluate.core import Evaluation
     from train.evaluate.files import read_list, scan, scan_systems
-    from train.listen.plan import ListeningTest, make
+    from train.listen.items import ListeningTest, make
     from train.listen.ratings import Ratings, as_markdown, scores
     from train.listen.server import ListeningServer
 
@@ -35,8 +35,8 @@ def run_make(args: argparse.Namespace) -> None:
     sparse = [name for name in listed if name in evaluation.reference.clips]
     if not sparse:
         raise OptionError(f"none of the {len(listed)} names in {args.sparse} is a clip of {args.reference}")
-    plan = make(args.test, evaluation, sparse, args.clips, args.seed)
-    print(f"{len(plan.items)} samples in {args.test}; go on with: python -m train.listen serve {args.test}")
+    test = make(args.test, evaluation, sparse, args.clips, args.seed)
+    print(f"{len(test.items)} samples in {args.test}; go on with: python -m train.listen serve {args.test}")
 
 
 def run_serve(args: argparse.Namespace) -> None:

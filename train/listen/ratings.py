@@ -11,7 +11,7 @@ from typing import Any
 from runtime.errors import OptionError
 from train.evaluate.bootstrap import crossed_interval
 from train.evaluate.report import number
-from train.listen.plan import FULL, LOW, SECTIONS, Item, ListeningTest
+from train.listen.items import FULL, LOW, SECTIONS, Item, ListeningTest
 
 LONGEST_NAME = 80
 COLUMNS = (  # (question, rate, head)
@@ -38,9 +38,9 @@ class Rating:
 class Ratings:
     """The file ratings.jsonl of a test. Thread-safe; a rating is on the disk when `add` returns."""
 
-    def __init__(self, folder: Path, plan: ListeningTest) -> None:
-        self.path, self.plan = folder / "ratings.jsonl", plan
-        self.items = {item.id: item for item in plan.items}
+    def __init__(self, folder: Path, test: ListeningTest) -> None:
+        self.path, self.test = folder / "ratings.jsonl", test
+        self.items = {item.id: item for item in test.items}
         self.damaged = 0  # lines that are no rating, as after a power cut
         self.known: dict[tuple[str, str], Rating] = {}  # by listener and item
         self._lock = threading.Lock()
@@ -97,7 +97,7 @@ class Ratings:
 
     def next_item(self, listener: str) -> tuple[Item | None, int]:
         """The listener's next item, None at the end, and how many are done."""
-        order = self.plan.order(listener)
+        order = self.test.order(listener)
         todo = [item for item in order if (listener, item.id) not in self.known]
         return (todo[0] if todo else None), len(order) - len(todo)
 
@@ -117,7 +117,7 @@ def scores(ratings: Ratings) -> dict[str, Any]:
         chosen = [r for r in ratings.known.values() if expert is None or r.expert == expert]
         listeners = sorted({r.listener for r in chosen})
         systems: dict[str, dict[str, Any]] = {}
-        for system in dict.fromkeys(item.system for item in ratings.plan.items):
+        for system in dict.fromkeys(item.system for item in ratings.test.items):
             systems[system] = {}
             for question, rate, head in COLUMNS:
                 asked = [r for r in chosen if _asks(ratings.items[r.item], system, question, rate)]

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from runtime.errors import OptionError
-from train.listen.plan import SECTIONS, ListeningTest
+from train.listen.items import SECTIONS, ListeningTest
 from train.listen.ratings import Ratings, check_listener
 
 LONGEST = 10_000  # bytes of a rating
@@ -29,9 +29,9 @@ class ListeningServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 8000) -> None:
-        self.folder, self.plan = folder, ListeningTest.load(folder)
-        self.ratings = Ratings(folder, self.plan)
-        self.media = {f"/media/{item.id}.mp4" for item in self.plan.items}
+        self.folder, self.test = folder, ListeningTest.load(folder)
+        self.ratings = Ratings(folder, self.test)
+        self.media = {f"/media/{item.id}.mp4" for item in self.test.items}
         self.page = files(__package__).joinpath("page.html").read_bytes()
         super().__init__((host, port), Handler)
 
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         if item is not None:
             section = SECTIONS[item.section]
             shown = {"id": item.id, "title": section.title, "words": section.words, "questions": section.questions}
-        return {"item": shown, "done": done, "total": len(self.server.plan.items)}
+        return {"item": shown, "done": done, "total": len(self.server.test.items)}
 
     def _rate(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "")

@@ -144,7 +144,7 @@ def test_the_mean_of_the_bands(made: Path, corpus: Path, system: Path, tmp_path:
         (["--source", "music21"], "is no {"),
         (["--validation", "3"], "3 validation clips of 4 training clips"),
         (["--shard-clips", "0"], "--shard-clips is 0; it must be 1 or more"),
-        (["--test", "3"], "--test is not for vggsound"),
+        (["--test", "3"], "--test does not work with vggsound"),
         (["--frames"], "--frames has no shards"),
         (["--only", "nowhere.txt"], "nowhere.txt cannot be read"),
     ],

@@ -1,1 +1,1 @@
-"""Drawn clips: shapes that hit each other."""
+"""Drawn clips: what happens (kinds), what it looks like (shapes), and the pictures and sound of a clip (render)."""

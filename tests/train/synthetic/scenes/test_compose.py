@@ -16,8 +16,8 @@ from tests.support.pool import write_pool
 from train.synthetic.build import RATE, ClipError, make_clips
 from train.synthetic.projection import project
 from train.synthetic.scenes.__main__ import main
-from train.synthetic.scenes.compose import KINDS, SceneClipSpec, draw_world, hear
-from train.synthetic.scenes.contacts import heard_events, onsets, sustained
+from train.synthetic.scenes.compose import KINDS, SceneClipSpec, draw_world, events_in_view
+from train.synthetic.scenes.contacts import audible_events, find_blows, find_sliding
 from train.synthetic.scenes.film import draw_film
 from train.synthetic.scenes.gl import RenderError, open_context
 from train.synthetic.scenes.motion import Blow, aim, compose, rotate, strokes, turn, vec
@@ -61,7 +61,7 @@ def simulated(world: World) -> list:
     camera = Camera(np.zeros(3), 2.0, 90, -20, 45)
     world.ground = world.ground or "stone"
     _, log = simulate(world, compile_world(world, camera, 64, 48, False), [])
-    return [event for event, _ in heard_events(log, world.bodies, world.ground)]
+    return [event for event, _ in audible_events(log, world.bodies, world.ground)]
 
 
 @pytest.mark.parametrize(("height", "material"), [(0.2, "wood"), (0.8, "glass"), (1.9, "soft")])
@@ -113,14 +113,14 @@ def test_onsets_of_known_forces() -> None:
     force[100:105] = 400.0  # 2 Ns on 1 kg
     force[500:] = 9.81  # rests
     force[700:705] += 600.0  # struck while it rests
-    found = onsets(force, 1.0)
+    found = find_blows(force, 1.0)
     assert [step for step, _ in found] == [100, 500, 700]
     assert found[0][1] == pytest.approx(2.0) and found[2][1] == pytest.approx(3.0, abs=0.15)
 
 
 def test_sustained_follows_speed() -> None:
     speeds = np.concatenate([np.zeros(500), np.linspace(0, 2, 500), np.zeros(500)])
-    ((start, end, level, peak),) = sustained(np.ones(1500, bool), speeds)
+    ((start, end, level, peak),) = find_sliding(np.ones(1500, bool), speeds)
     assert 0.5 < start < 0.55 and end == pytest.approx(1.0, abs=2 * STEP)
     assert list(level) == sorted(level) and 0.5 < peak < 1
 
@@ -153,7 +153,7 @@ def test_kinds_make_events_inside_the_clip_and_the_picture(kind: str) -> None:
         world, kinds = draw_world(np.random.default_rng(seed), Plain(), 3.0, kind)
         camera = draw_camera(world, 64, 64)
         _, log = simulate(world, compile_world(world, camera, 64, 64, False), [])
-        found = hear(world, heard_events(log, world.bodies, world.ground), camera, film)
+        found = events_in_view(world, audible_events(log, world.bodies, world.ground), camera, film)
         assert kinds == [kind] and all(camera.sees(point, 64, 64) for _, point in found)
         assert [e.time for e, _ in found] == sorted(e.time for e, _ in found)
         events += [event for event, _ in found]
@@ -180,7 +180,7 @@ def test_places_in_the_picture_are_where_things_are_drawn(drawing: None) -> None
         model = compile_world(world, camera, 160, 120, False)
         drawn.append(next(pictures(world, model, camera, States([model.qpos0.copy()]), [0.0])).astype(int))
     row, column = np.argwhere(np.abs(drawn[1] - drawn[0]).max(axis=2) > 20).mean(axis=0)
-    right, down = project(point[None], camera.facts())[0] * 120
+    right, down = project(point[None], camera.to_dict())[0] * 120
     assert column == pytest.approx(79.5 + right, abs=1.5) and row == pytest.approx(59.5 + down, abs=1.5)
 
 

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from train.synthetic.mp4 import RATES, write_mp4
+from train.synthetic.mp4 import FRAME_RATES, write_mp4
 from train.synthetic.scenes.film import Film, Occluder, draw_film
 
 WIDTH, HEIGHT, WIDE, HIGH = 64, 48, 72, 54
@@ -170,7 +170,7 @@ def test_drawn_films_are_varied_and_within_their_limits() -> None:
     for film in films:
         assert film.width % 2 == film.height % 2 == 0 and 128 <= min(film.width, film.height) <= 192
         assert 1.08 <= film.canvas_width / film.width <= 1.13 and 1.08 <= film.canvas_height / film.height <= 1.13
-        assert film.fps in RATES and (film.blur == 1 or film.fps <= 30) and 18 <= film.crf <= 38
+        assert film.fps in FRAME_RATES and (film.blur == 1 or film.fps <= 30) and 18 <= film.crf <= 38
         assert max(film.letterbox) < 0.15 * max(film.width, film.height)
         json.dumps(asdict(film))
     shares = {

@@ -87,9 +87,9 @@ def test_every_texture_is_a_weight_that_changes_with_the_generator() -> None:
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no looks of 'jelly'; there are wood, metal"):
+    with pytest.raises(ValueError, match=r"unknown material 'jelly'; the known ones are wood, metal"):
         Looks("train", ()).material(rng(), "jelly")
-    with pytest.raises(ValueError, match=r"no split 'dev'; there are train, val, test"):
+    with pytest.raises(ValueError, match=r"unknown split dev; the splits are train, val, test"):
         Looks.load("dev")
 
 
@@ -100,7 +100,7 @@ def test_without_the_packages_it_says_so_once(
     look.photographs.cache_clear()
     try:
         assert Looks.load("val").photographs == Looks.load("val").photographs == ()
-        assert capsys.readouterr().err.count("maskvat[scenes]") == 1
+        assert capsys.readouterr().err.count("pip install '.[scenes]'") == 1
     finally:
         look.photographs.cache_clear()
 

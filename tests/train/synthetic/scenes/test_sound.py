@@ -169,7 +169,7 @@ def test_splits_share_no_recording(pool: Path, tables: Path) -> None:
     files = {s: {f for labels in g.values() for names in labels.values() for f in names} for s, g in parts.items()}
     assert all(set(groups) == set(SCENE_GROUPS) for groups in parts.values())
     assert len(set().union(*files.values())) == sum(map(len, files.values())) == TAKES * len(SCENE_GROUPS)
-    with pytest.raises(ValueError, match="no split dev; there are train, val, test"):
+    with pytest.raises(ValueError, match="unknown split dev; the splits are train, val, test"):
         Foley.load(pool, tables, "dev")
 
 

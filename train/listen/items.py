@@ -1,6 +1,6 @@
 """What is listened to: items in the paper's three sections, and the order in which each listener has them.
 
-A test is a folder: test.json (the plan; only it says which system an item is of), media/ITEM.mp4, ratings.jsonl.
+A test is a folder: test.json (the test; only it says which system an item is of), media/ITEM.mp4, ratings.jsonl.
 """
 
 import hashlib
@@ -127,7 +127,7 @@ def pick(evaluation: Evaluation, names: Sequence[str], count: int, seed: int) ->
     taken = 0
     for name in order:
         clip = next(evaluation.clips([name]), None)
-        reason = evaluation.problems[-1].words if clip is None else usable(clip, evaluation.rows)
+        reason = evaluation.problems[-1].message if clip is None else usable(clip, evaluation.rows)
         if clip is None or reason is not None:
             print(f"not taken: {name}: {reason}", flush=True)
             continue
@@ -168,6 +168,6 @@ def make(folder: Path, evaluation: Evaluation, sparse: Sequence[str], count: int
                 raise OptionError(f"{clip.name} cannot be written for a browser: {error}") from error
         if len(items) == before:
             raise OptionError(f"no clip can be used in the section {section.title!r}; see the lines above")
-    plan = ListeningTest(seed, tuple(items))
-    plan.save(folder)
-    return plan
+    test = ListeningTest(seed, tuple(items))
+    test.save(folder)
+    return test
