@@ -34,14 +34,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("systems", nargs="+", metavar="SYSTEM_DIR", help="folder of sounds or videos; write NAME=DIR to set its name")
-    add("--reference", type=Path, required=True, help="folder of the true videos or sounds")
-    add("--out", type=Path, required=True, help="folder for the report (report.md, report.json, index.html)")
-    add("--weights", type=Path, help="folder with the official weights of the measures")
-    add("--codec", type=Path, help="also score the true sounds after this codec (system folder or bundle)")
-    add("--subset", type=Path, action="append", default=[], help="list of clips to score as a test set of its own too")
-    add("--metrics", help=f"comma-separated measures: {', '.join(METRICS)} (default: all whose weights are present)")
-    add("--show", type=int, default=8, help="number of clips with players and plots (default: 8)")
-    add("--av-benchmark", type=Path, help="also write input folders for hkchengrex/av-benchmark")
+    add("--reference", type=Path, metavar="DIR", required=True, help="folder of the true videos or sounds")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        required=True,
+        help="folder for the report (report.md, report.json, index.html)",
+    )
+    add("--weights", type=Path, metavar="DIR", help="folder with the official weights of the measures")
+    add(
+        "--codec",
+        type=Path,
+        metavar="DIR",
+        help="also score the true sounds after this codec (system folder or bundle)",
+    )
+    add(
+        "--subset",
+        type=Path,
+        metavar="LIST",
+        action="append",
+        default=[],
+        help="list of clips to score as a test set of its own too",
+    )
+    add(
+        "--metrics",
+        metavar="NAMES",
+        help=f"comma-separated measures: {', '.join(METRICS)} (default: all whose weights are present)",
+    )
+    add("--show", type=int, metavar="N", default=8, help="number of clips with players and plots (default: 8)")
+    add("--av-benchmark", type=Path, metavar="DIR", help="also write input folders for hkchengrex/av-benchmark")
     add("--device", default="cpu", help="device of the measures' networks, such as cuda (default: cpu)")
     args = parser.parse_args(arguments)
     try:

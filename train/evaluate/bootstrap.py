@@ -34,9 +34,8 @@ def crossed_interval(values: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> 
             count = side.max() + 1
             weights *= rng.multinomial(count, np.full(count, 1 / count), BATCH)[:, side]
         total = weights.sum(axis=1)
-        means.append(
-            (weights @ data)[total > 0] / total[total > 0]
-        )  # a sample may miss all values of an incomplete table
+        known = total > 0  # A sample can miss all values if the table is incomplete.
+        means.append((weights @ data)[known] / total[known])
     return [float(np.quantile(np.concatenate(means), q)) for q in (0.025, 0.975)]
 
 

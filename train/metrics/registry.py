@@ -160,14 +160,14 @@ METRICS: dict[str, Metric] = {
         Metric("FDD", "Frechet distance of DAC's quantised latents", "set", {"FDD": "lower"}, _fdd, (DAC,)),
         Metric("FDM", "Frechet distance of mel-frequency cepstral coefficients", "set", {"FDM": "lower"}, _fdm),
         Metric("FAD", "Frechet distance of VGGish embeddings", "set", {"FAD": "lower"}, _fad, (VGGISH,)),
-        Metric("WC", "WaveCLIP: cosine of both sounds' Wav2CLIP embeddings", "clip", {"WC": "higher"}, _wc, (WAV2CLIP,)),
+        Metric("WC", "WaveCLIP: cosine of both sounds' Wav2CLIP embedding", "clip", {"WC": "higher"}, _wc, (WAV2CLIP,)),
         Metric(
             "CC", "CycleCLIP: cosine of the sound's Wav2CLIP and the frames' CLIP embedding", "clip", {"CC": "higher"},
             _cc, (WAV2CLIP, CLIP), video=True,
         ),
         Metric("NS", "Novelty Score: correlation of BEATs novelty curves", "clip", {"NS": "higher"}, _ns, (BEATS,)),
         Metric(
-            "SS", "Offset predicted by SparseSync (s); chance level 1.05", "clip", {"SS": "lower", "SS_centre": "lower"},
+            "SS", "Offset predicted by SparseSync (s); chance is 1.05", "clip", {"SS": "lower", "SS_centre": "lower"},
             _ss, (SPARSESYNC,), video=True,
         ),
         Metric(

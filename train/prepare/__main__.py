@@ -41,7 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("system", type=Path, help="folder of trained or imported components (train.fit, train.adopt)")
     parser.add_argument("out", help="folder for the results; with --source it may be a URL (s3://...)")
     parser.add_argument("--frames", action="store_true", help="write only the frames that train the sync encoder")
-    parser.add_argument("--threads", type=int, help="PyTorch threads in each process (default: all cores, shared)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="PyTorch threads per process (default: the cores, shared by the processes)",
+    )
     add_options(parser)
     args = parser.parse_args(arguments)
     try:

@@ -27,19 +27,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of data sets, machines and filters."""
     add = parser.add_argument_group("shards of a data set (docs/DATA.md)").add_argument
     add("--source", choices=sorted(SOURCES), help="write shards of this data set; `folder` takes any folder of videos")
-    add("--table", type=Path, help="the data set's published list, such as vggsound.csv")
+    add("--table", type=Path, metavar="FILE", help="the data set's published list, such as vggsound.csv")
     add(
         "--only", type=Path, action="append", default=[], metavar="LIST", help="keep only clips or classes in this list"
     )
     add("--without", type=Path, action="append", default=[], metavar="LIST", help="drop this list's clips or classes")
-    add("--seed", type=int, default=0, help="seed of the splits and of the order of clips (default: 0)")
-    add("--validation", type=int, help="number of clips for validation (default: 535 for vggsound, otherwise 1 in 20)")
+    add("--seed", type=int, metavar="N", default=0, help="seed of the splits and of the order of clips (default: 0)")
+    add(
+        "--validation",
+        type=int,
+        metavar="N",
+        help="number of clips for validation (default: 535 for vggsound, otherwise 1 in 20)",
+    )
     add(
         "--test",
         type=int,
+        metavar="N",
         help="number of videos for testing (default: 103 for music21, otherwise 0; vggsound's list names its own)",
     )
-    add("--shard-clips", type=int, default=128, help="clips per shard (default: 128)")
+    add("--shard-clips", type=int, metavar="N", default=128, help="clips per shard (default: 128)")
     add(
         "--audio-bands",
         choices=BANDS,
@@ -51,16 +57,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--processes",
         type=int,
+        metavar="N",
         help="worker processes (default: one per GPU, or one per 4 cores; 0 works in this process)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    add("--batch", type=int, help="windows encoded at once (default: 8 on a GPU, otherwise 1)")
+    add("--batch", type=int, metavar="N", help="windows encoded at once (default: 8 on a GPU, otherwise 1)")
     add("--ray", metavar="ADDRESS", help="run on this Ray cluster: auto, or HOST:PORT")
-    add("--gpus-per-task", type=float, default=0.0, help="GPUs that each task requests from Ray (default: 0)")
+    add(
+        "--gpus-per-task",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="GPUs that each task requests from Ray (default: 0)",
+    )
     add = parser.add_argument_group("filters").add_argument
     for threshold in fields(Filters):
         words = f"{HELP[threshold.name]} (default: {threshold.default})"
-        add(f"--{threshold.name.replace('_', '-')}", type=float, default=threshold.default, help=words)
+        add(f"--{threshold.name.replace('_', '-')}", type=float, default=threshold.default, metavar="X", help=words)
 
 
 def resolve_options(args: argparse.Namespace) -> argparse.Namespace:

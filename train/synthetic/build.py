@@ -140,20 +140,31 @@ def make_parser(module: str, about: str, kinds: list[str]) -> argparse.ArgumentP
         prog=f"python -m {module}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="folder for ID.mp4, ID.flac and ID.json; it is created if missing")
-    parser.add_argument("--sounds", type=Path, required=True, help="folder with sounds.csv and its recordings")
-    parser.add_argument("--clips", type=int, default=100, help="number of clips, finished ones included (default: 100)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same clips (default: 1)")
-    parser.add_argument("--jobs", type=int, default=1, help="number of worker processes (default: 1)")
+    parser.add_argument(
+        "--sounds", type=Path, required=True, metavar="DIR", help="folder with sounds.csv and its recordings"
+    )
+    parser.add_argument(
+        "--clips", type=int, default=100, metavar="N", help="number of clips, finished ones included (default: 100)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="the same seed gives the same clips (default: 1)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of worker processes (default: 1)")
     parser.add_argument("--split", choices=SPLITS, default="train", help="use this split's recordings (default: train)")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each clip (default: 10)")
-    parser.add_argument("--kind", choices=kinds, help="make only this kind of scene (default: a mixture)")
-    parser.add_argument("--fps", type=int, help="frame rate of all clips (default: each clip draws one)")
+    parser.add_argument(
+        "--kind",
+        choices=kinds,
+        metavar="KIND",
+        help=f"make only this kind of scene (default: a mixture): {', '.join(kinds)}",
+    )
+    parser.add_argument("--fps", type=int, metavar="N", help="frame rate of all clips (default: random for each clip)")
     parser.add_argument(
         "--size",
         type=int,
         nargs=2,
         metavar=("WIDTH", "HEIGHT"),
-        help="picture size in pixels, both numbers even (default: each clip draws one)",
+        help="picture size in pixels, both numbers even (default: random for each clip)",
     )
     return parser
 

@@ -119,8 +119,8 @@ def test_clips_that_cannot_be_used_are_told(corpus: Path, tmp_path: Path, capsys
     systems = [str(corpus / "noise"), "--reference", str(reference), "--sparse", str(corpus / "sparse.txt")]
     assert listen.main(["make", str(tmp_path / "test"), *systems, "--clips", "3"]) == 0
     told = capsys.readouterr().out
-    assert "not taken: ape: browsers do not play its picture (mpeg4)" in told
-    assert "not taken: cat: " in told and "not a video" in told
+    assert "skipped ape: browsers do not play its picture (mpeg4)" in told
+    assert "skipped cat: " in told and "not a video" in told
     assert {item.clip for item in ListeningTest.load(tmp_path / "test").items} == {"bee"}
     truth = MeasuredSound(hits(0), RATE)
     (tmp_path / "film.mp4").write_bytes(b"no film")
@@ -139,7 +139,7 @@ def test_errors_are_one_line(corpus: Path, untaken: Path, tmp_path: Path, capsys
     assert "--clips is 0" in capsys.readouterr().err
     for arguments, words in (
         (["make", str(tmp_path / "new"), str(corpus / "same"), *foreign], "none of the 1 names"),
-        (["serve", str(tmp_path)], "holds no listening test"),
+        (["serve", str(tmp_path)], "has no listening test"),
         (["serve", str(tmp_path / "bad")], "cannot be read"),
         (["serve", str(untaken), "--port", "99999"], "port"),
         (["score", str(untaken)], "no ratings yet"),
@@ -191,14 +191,14 @@ def test_server_refuses_what_is_no_rating_and_shows_only_the_test(untaken: Path)
             ({"ratings": {"overall": 6}}, "1 to 5"),
             ({"ratings": {"overall": True}}, "1 to 5"),
             ({"ratings": {"overall": 4.5}}, "1 to 5"),
-            ({"ratings": {}}, "rate overall"),
-            ({"ratings": {"quality": 3}}, "rate overall"),
+            ({"ratings": {}}, "must be of overall"),
+            ({"ratings": {"quality": 3}}, "must be of overall"),
             ({"item": "nothing"}, "no item 'nothing'"),
             ({"item": ["x"]}, "no item"),
-            ({"listener": " "}, "give a name"),
-            ({"listener": "x" * 99}, "give a name"),
+            ({"listener": " "}, "enter a name"),
+            ({"listener": "x" * 99}, "enter a name"),
             ({"expert": "yes"}, "true or false"),
-            ({"more": 1}, "a rating has"),
+            ({"more": 1}, "a rating must have"),
         ):
             status, answer = post(server.url, good | change)
             assert status == 400 and words in answer["error"], change
@@ -308,7 +308,7 @@ def test_in_a_real_browser(untaken: Path) -> None:
             page.locator("#save:enabled").wait_for(timeout=20_000)
             assert page.evaluate("document.getElementById('video').duration") == pytest.approx(SECONDS, abs=0.1)
             save.click()
-        page.get_by_text("That was all").wait_for()
+        page.get_by_text("You have rated all samples").wait_for()
         assert page.locator("#error").is_hidden() and errors == []
         browser.close()
     lines = [json.loads(line) for line in (untaken / "ratings.jsonl").read_text().splitlines()]

@@ -141,11 +141,11 @@ def test_the_mean_of_the_bands(made: Path, corpus: Path, system: Path, tmp_path:
     ("more", "words"),
     [
         (["--table", "nowhere.csv"], "nowhere.csv cannot be read"),
-        (["--source", "music21"], "is no {"),
-        (["--validation", "3"], "3 validation clips of 4 training clips"),
+        (["--source", "music21"], "is not {"),
+        (["--validation", "3"], "3 validation clips are more than half of the 4 training clips"),
         (["--shard-clips", "0"], "--shard-clips is 0; it must be 1 or more"),
         (["--test", "3"], "--test does not work with vggsound"),
-        (["--frames"], "--frames has no shards"),
+        (["--frames"], "--frames does not work with --source"),
         (["--only", "nowhere.txt"], "nowhere.txt cannot be read"),
     ],
 )

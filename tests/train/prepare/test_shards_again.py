@@ -113,7 +113,7 @@ def test_a_decoder_that_crashes_costs_one_clip(system: Path, corpus: Path) -> No
     """In careful mode each clip is read by a process of its own."""
     clips = [shard_worker.Clip(f"c{n}", p, p.name) for n, p in enumerate(sorted((corpus / "videos").iterdir())[:2])]
     config = system_config(folder.load_components(system))
-    job = shard_worker.Job(str(system), "memory://x", config, shard_worker.Filters(), ())
+    job = shard_worker.ShardSettings(str(system), "memory://x", config, shard_worker.Filters(), ())
     dead = shard_worker.Clip("dead", Killer("x"))  # type: ignore[arg-type]
     items = list(shard_worker.read_items(job, [clips[0], dead, clips[1]], careful=True))
     assert [getattr(i, "name", None) or i[0] for i in items] == ["c0", "dead", "c1"]

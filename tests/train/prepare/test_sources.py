@@ -50,7 +50,7 @@ def test_duplicates_are_taken_once_and_reported(tmp_path: Path) -> None:
     clips, left = vggsound(found, table)
     assert [c.file for c in clips] == [f"a/{A}_000030.mp4"]
     assert [entry.reason for entry in left] == ["duplicate", "duplicate"]
-    assert "table has it twice" in left[1].detail and f"{A}_30000_40000.mp4" in left[0].detail
+    assert "table lists it twice" in left[1].detail and f"{A}_30000_40000.mp4" in left[0].detail
     clips, left = folder(files(tmp_path / "folder", "a.mkv", "a.mp4", "sub/a.mp4", "sub/.hidden.mp4", "notes.txt"))
     assert [c.id for c in clips] == ["a", "sub/a"] and [(e.clip, e.reason) for e in left] == [("a.mp4", "duplicate")]
 
@@ -75,7 +75,7 @@ def test_music21(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"{A},30,x\n", "line 1: 3 columns, 4 are needed"),
+        (f"{A},30,x\n", "line 1: 3 columns; 4 are needed"),
         (f"{A},thirty,x,train\n", "'thirty' is not a number"),
         (f"{A},30,x,valid\n", "split 'valid' is neither train nor test"),
     ],

@@ -22,7 +22,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = make_parser("train.synthetic.scenes", ABOUT, list(KINDS))
     parser.add_argument(
-        "--impacts", type=Path, help="folder with PyImpact's mode tables (default: sounds from recordings only)"
+        "--impacts",
+        type=Path,
+        metavar="DIR",
+        help="folder with PyImpact's mode tables (default: sounds from recordings only)",
     )
     args = parser.parse_args(argv)
     size = tuple(args.size) if args.size else None
