@@ -24,8 +24,8 @@ exit status: 0 if the report is complete; 3 if it is written but some clips coul
 (no report)"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command's options."""
     parser = argparse.ArgumentParser(
         prog="python -m train.evaluate",
         description=ABOUT,
@@ -43,12 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder for the report (report.md, report.json, index.html)",
     )
     add("--weights", type=Path, metavar="DIR", help="folder with the official weights of the measures")
-    add(
-        "--codec",
-        type=Path,
-        metavar="DIR",
-        help="also score the true sounds after this codec (system folder or bundle)",
-    )
+    add("--codec", type=Path, metavar="DIR", help="also score true sounds after this codec (system folder or bundle)")
     add(
         "--subset",
         type=Path,
@@ -65,7 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--show", type=int, metavar="N", default=8, help="number of clips with players and plots (default: 8)")
     add("--av-benchmark", type=Path, metavar="DIR", help="also write input folders for hkchengrex/av-benchmark")
     add("--device", default="cpu", help="device of the measures' networks, such as cuda (default: cpu)")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = make_parser().parse_args(arguments)
     try:
         report = run(args)
     except EXPECTED as error:

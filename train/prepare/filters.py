@@ -122,15 +122,15 @@ def check_file(properties: FileProperties, filters: Filters) -> None:
         raise Dropped("gap", f"sound starts {properties.gap:+.3f} s from the picture, more than {filters.max_gap:g} s")
 
 
-def check_window(window: Window, heard: float, seen: float, filters: Filters) -> dict[str, float]:
+def check_window(window: Window, sound_seconds: float, picture_seconds: float, filters: Filters) -> dict[str, float]:
     """Measure a window's levels and its share of still frames. Raises Dropped if a filter rejects it.
 
-    `heard` and `seen` are the seconds of sound and picture before padding.
+    `sound_seconds` and `picture_seconds` are the seconds of sound and picture before padding.
     """
     if not np.isfinite(window.audio).all():
         raise Dropped("unreadable", "its sound contains NaN or infinity")
-    if min(heard, seen) < filters.min_seconds:
-        detail = f"{heard:.2f} s of sound and {seen:.2f} s of picture, below {filters.min_seconds:g}"
+    if min(sound_seconds, picture_seconds) < filters.min_seconds:
+        detail = f"{sound_seconds:.2f} s of sound and {picture_seconds:.2f} s of picture, below {filters.min_seconds:g}"
         raise Dropped("short", detail)
     peak = decibels(float(np.abs(window.audio).max(initial=0)))
     rms = decibels(float(np.sqrt(np.mean(np.square(window.audio, dtype=np.float64)))))
@@ -172,13 +172,13 @@ def _windows(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Samp
         for number, frames in enumerate(video_windows(video, config, clip.begin)):
             begin = clip.begin + number * size
             ends = (length, _end(video, begin, size))
-            heard, seen = (max(0.0, min(size, end - begin, there - begin)) for there in ends)
-            if number and heard < min(filters.min_seconds, size):
+            sound_seconds, picture_seconds = (max(0.0, min(size, end - begin, there - begin)) for there in ends)
+            if number and sound_seconds < min(filters.min_seconds, size):
                 return  # The rest of a long clip is too short for a window.
             window = Window(*frames, *(_cut(sounds[r], round(begin * r), size * r) for r in sounds))
             name = f"{clip.id}-w{number}" if number else clip.id
             try:
-                measured = check_window(window, heard, seen, filters)
+                measured = check_window(window, sound_seconds, picture_seconds, filters)
             except Dropped as dropped:
                 yield name, dropped
             else:

@@ -25,12 +25,20 @@ HELP = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of data sets, machines and filters."""
+    add_data_set_options(parser)
+    add_machine_options(parser)
+    add = parser.add_argument_group("filters").add_argument
+    for threshold in fields(Filters):
+        words = f"{HELP[threshold.name]} (default: {threshold.default})"
+        add(f"--{threshold.name.replace('_', '-')}", type=float, default=threshold.default, metavar="X", help=words)
+
+
+def add_data_set_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which clips become shards."""
     add = parser.add_argument_group("shards of a data set (docs/DATA.md)").add_argument
     add("--source", choices=sorted(SOURCES), help="write shards of this data set; `folder` takes any folder of videos")
     add("--table", type=Path, metavar="FILE", help="the data set's published list, such as vggsound.csv")
-    add(
-        "--only", type=Path, action="append", default=[], metavar="LIST", help="keep only clips or classes in this list"
-    )
+    add("--only", type=Path, action="append", default=[], metavar="LIST", help="keep only this list's clips or classes")
     add("--without", type=Path, action="append", default=[], metavar="LIST", help="drop this list's clips or classes")
     add("--seed", type=int, metavar="N", default=0, help="seed of the splits and of the order of clips (default: 0)")
     add(
@@ -53,6 +61,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="`mean` averages the audio features' 8 bands, which saves space but cannot train SCAV (default: all)",
     )
     add("--check", action="store_true", help="read all finished shards, and make damaged ones again")
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the work is done."""
     add = parser.add_argument_group("machines").add_argument
     add(
         "--processes",
@@ -70,10 +82,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="GPUs that each task requests from Ray (default: 0)",
     )
-    add = parser.add_argument_group("filters").add_argument
-    for threshold in fields(Filters):
-        words = f"{HELP[threshold.name]} (default: {threshold.default})"
-        add(f"--{threshold.name.replace('_', '-')}", type=float, default=threshold.default, metavar="X", help=words)
 
 
 def resolve_options(args: argparse.Namespace) -> argparse.Namespace:

@@ -185,8 +185,7 @@ _END = object()
 def iterate_ahead(makers: Iterable[Callable[[], Iterator[T]]], threads: int, depth: int = 2) -> Iterator[T]:
     """Yield the items of many iterators in order, computed ahead in threads.
 
-    `threads` iterators run at a time, each in its own thread and at most `depth` items ahead. An iterator's exception
-    is raised after its last item.
+    `threads` iterators run at a time, at most `depth` items ahead. An iterator's exception is raised after its items.
     """
     stop = threading.Event()
     rest, open_ = iter(makers), deque[queue.Queue[Any]]()

@@ -63,10 +63,12 @@ def read_table(path: Path) -> Modes:
         raise ValueError("cf, op and rt must be lists of numbers") from None
     if frequency.ndim != 1 or not frequency.shape == level.shape == decay.shape:
         raise ValueError("cf, op and rt must be as long as each other")
-    heard = (frequency > 20) & (frequency < RATE / 2) & (decay > 0.002) & np.isfinite(level)
-    if not heard.any():
+    audible = (frequency > 20) & (frequency < RATE / 2) & (decay > 0.002) & np.isfinite(level)
+    if not audible.any():
         raise ValueError("no mode between 20 Hz and 22 kHz that lasts 2 ms")
-    return Modes(frequency[heard], 10 ** ((level[heard] - level[heard].max()) / 20), decay[heard].clip(max=LONGEST))
+    return Modes(
+        frequency[audible], 10 ** ((level[audible] - level[audible].max()) / 20), decay[audible].clip(max=LONGEST)
+    )
 
 
 @dataclass

@@ -173,12 +173,12 @@ def add_reverb(audio: Floats, rng: np.random.Generator) -> None:
     tail = round(rng.uniform(0.1, 0.8) * RATE)
     fade = np.exp(-6.9 * np.arange(tail) / tail) * np.minimum(np.arange(tail) / 300, 1)
     room = rng.standard_normal(tail, dtype=np.float32) * fade.astype(np.float32)
-    heard = np.flatnonzero(audio)
-    if not len(heard):
+    sounding = np.flatnonzero(audio)
+    if not len(sounding):
         return
-    dry = audio[heard[0] : heard[-1] + 1]  # the rest must stay exactly 0, without rounding noise
+    dry = audio[sounding[0] : sounding[-1] + 1]  # the rest must stay exactly 0, without rounding noise
     wet = convolve(dry, room)
-    add_at(audio, (wet * rng.uniform(0.05, 0.25) / np.linalg.norm(room)).astype(np.float32), heard[0] / RATE)
+    add_at(audio, (wet * rng.uniform(0.05, 0.25) / np.linalg.norm(room)).astype(np.float32), sounding[0] / RATE)
 
 
 def add_background(audio: Floats, sounds: Recordings, rng: np.random.Generator) -> list[str]:

@@ -1,4 +1,4 @@
-"""train.evaluate: known answers, bad input, and what the report holds."""
+"""train.evaluate: known scores, bad input, and the report."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """reference/, and systems whose scores are known."""
+    """A reference, and systems whose scores are known."""
     root = tmp_path_factory.mktemp("corpus")
     write_reference(root / "reference")
     rng = np.random.default_rng(9)
@@ -128,8 +128,8 @@ class Hissing:
         return np.random.default_rng(0).uniform(-1e-5, 1e-5, codes.shape[1] + 7).astype(np.float32)
 
 
-def test_codecs_hiss_below_16_bits_is_no_onset() -> None:
-    """As in the files of systems that use the same codec."""
+def test_codec_hiss_below_16_bits_gives_no_onset() -> None:
+    """The codec's output is rounded to 16 bits, as in the files of systems that use this codec."""
     silence = MeasuredSound(np.zeros(2 * RATE, np.float32), RATE)
     assert not reconstruct(Hissing(), silence).samples.any()
 
@@ -137,7 +137,7 @@ def test_codecs_hiss_below_16_bits_is_no_onset() -> None:
 # ---------------------------------------------------------------- bad input
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """Ten clips, and a system in which each has something of its own."""
+    """Ten clips, and a system in which each clip has a different problem."""
     root = tmp_path / "broken"
     sounds = {f"clip{n}": hits(n) for n in range(10)}
     reference, system = write_system(root / "reference", sounds), write_system(root / "system", sounds)
@@ -158,7 +158,7 @@ def broken(tmp_path: Path) -> Path:
 
 
 def second_track(path: Path) -> None:
-    """The same file with its sound twice."""
+    """The same file with its sound track twice."""
     import av
 
     whole = path.with_name("whole.mov")

@@ -1,4 +1,4 @@
-"""train.listen: a test is made, taken over HTTP and in a browser, and scored."""
+"""train.listen: making a test, taking it over HTTP and in a browser, and scoring it."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def made(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def untaken(made: Path, tmp_path: Path) -> Path:
-    """A test that nobody has taken."""
+    """A test without ratings."""
     return Path(shutil.copytree(made, tmp_path / "test"))
 
 
@@ -111,16 +111,16 @@ def test_order_is_the_listeners_own(made: Path) -> None:
     assert sections == sorted(sections, key=list(SECTIONS).index)
 
 
-def test_clips_that_cannot_be_used_are_told(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_clips_are_reported(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = Path(shutil.copytree(corpus / "reference", tmp_path / "reference"))
     track = Sound(hits(0, SECONDS)[None], RATE, "pcm_s16le")
     write_video(reference / "ape.mov", Picture(steady(40, 25), codec="mpeg4", tick=Fraction(1, 1000)), track)
     (reference / "cat.mov").write_bytes(b"no video")
     systems = [str(corpus / "noise"), "--reference", str(reference), "--sparse", str(corpus / "sparse.txt")]
     assert listen.main(["make", str(tmp_path / "test"), *systems, "--clips", "3"]) == 0
-    told = capsys.readouterr().out
-    assert "skipped ape: browsers do not play its picture (mpeg4)" in told
-    assert "skipped cat: " in told and "not a video" in told
+    printed = capsys.readouterr().out
+    assert "skipped ape: browsers do not play its picture (mpeg4)" in printed
+    assert "skipped cat: " in printed and "not a video" in printed
     assert {item.clip for item in ListeningTest.load(tmp_path / "test").items} == {"bee"}
     truth = MeasuredSound(hits(0), RATE)
     (tmp_path / "film.mp4").write_bytes(b"no film")
@@ -183,7 +183,7 @@ def test_a_listener_goes_through_all_items_and_can_come_back(untaken: Path) -> N
     assert [line["item"] for line in lines] == heard and all(set(line["ratings"].values()) == {4} for line in lines)
 
 
-def test_server_refuses_what_is_no_rating_and_shows_only_the_test(untaken: Path) -> None:
+def test_server_refuses_invalid_ratings_and_serves_only_the_test(untaken: Path) -> None:
     item = next(i for i in ListeningTest.load(untaken).items if i.section == "overall")
     good = {"listener": "ann", "expert": False, "item": item.id, "ratings": {"overall": 5}}
     with serving(untaken) as server:
@@ -279,7 +279,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @pytest.mark.slow
 def test_in_a_real_browser(untaken: Path) -> None:
-    """The page as a listener uses it: name, play to the end, rate, next; and a reload goes on with the rest."""
+    """A listener uses the page: name, play to the end, rate, next. After a reload, the test continues."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser_path is None:

@@ -1,4 +1,4 @@
-"""Tables of data sets, lists and splits: every naming in use finds its file, and what is wrong is reported."""
+"""Tables of data sets, lists and splits: every known naming finds its file, and errors are reported."""
 
 import json
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_bad_tables_say_where(text: str, words: str, tmp_path: Path) -> None:
         vggsound(files(tmp_path / "v", "a.mp4"), write(tmp_path / "t.csv", text))
 
 
-def test_what_is_no_table_or_folder(tmp_path: Path) -> None:
+def test_what_is_not_a_table_or_folder(tmp_path: Path) -> None:
     some = files(tmp_path / "v", "a.mp4")
     with pytest.raises(SourceError, match="cannot be read"):
         vggsound(some, tmp_path / "none.csv")

@@ -1,4 +1,4 @@
-"""Tasks in other processes: results, errors, processes that die, and reading ahead."""
+"""Tasks in worker processes: results, errors, processes that die, and reading ahead."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from train.prepare.workers import Isolated, WorkerDied, Workers, iterate_ahead, 
 
 
 def task(number: int, folder: Path, careful: bool) -> tuple[int, bool]:
-    """Task 3 raises, task 5 kills its process where it is not careful, task 7 always."""
+    """Task 3 raises an error. Task 5 kills its process unless it is careful; task 7 always kills it."""
     if number == 3:
         raise ValueError("three")
     if number == 7 or (number == 5 and not careful):

@@ -1,4 +1,4 @@
-"""Modal synthesis: small is high, a hard blow is bright, the same body sounds alike, bad tables are named."""
+"""Modal synthesis: small objects sound high, hard blows bright, an object's hits alike; bad tables are reported."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from train.synthetic.recordings import RATE, Floats, PoolError
 
 
 def write_tables(folder: Path) -> None:
-    """One table of 30 modes for every name: the higher a mode, the weaker and shorter it is."""
+    """A table of 30 modes for every name. Higher modes are weaker and shorter."""
     rng = np.random.default_rng(0)
     for names, _, _ in MATERIALS.values():
         for name in names:
@@ -68,7 +68,7 @@ def test_a_body_is_one_voice(bodies: ModeTables) -> None:
 
 
 def test_sum_of_damped_sines() -> None:
-    """The block product is the same as the formula, from behind the rise to before the fade."""
+    """Between the attack and the fade, the block-wise product equals the formula."""
     modes = Modes(np.array([440.0, 3000.0]), np.array([1.0, -0.4]), np.array([0.3, 0.1]))
     out, push = impact_sound(modes, 1e-3), 1e-3
     t = np.arange(len(out)) / RATE

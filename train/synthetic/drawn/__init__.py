@@ -1,1 +1,1 @@
-"""Drawn clips: what happens (kinds), what it looks like (shapes), and the pictures and sound of a clip (render)."""
+"""Drawn clips: what happens (kinds, flight), what it looks like (shapes), and the files of a clip (render)."""

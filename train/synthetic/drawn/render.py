@@ -146,13 +146,13 @@ class DrawnClipRenderer:
     def render(self, index: int) -> Clip:
         """Make one clip. Pictures and sound use separate random streams, so recordings never change the pictures."""
         spec, key = self.spec, self.spec.seed_key(index)
-        seen, heard = np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1])
-        film = draw_film(seen, spec)
-        stage, kinds = draw_stage(seen, film, spec.kind)
-        audio, used = mix(stage.events, self.sounds, heard, spec.seconds)
+        picture_rng, sound_rng = np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1])
+        film = draw_film(picture_rng, spec)
+        stage, kinds = draw_stage(picture_rng, film, spec.kind)
+        audio, used = mix(stage.events, self.sounds, sound_rng, spec.seconds)
         metadata = {
             "id": spec.clip_id(index), "split": spec.split, "seed": spec.seed, "index": index, "scenes": kinds,
             "silent": not stage.events, "sounds": sorted(set(used)), "film": asdict(film),
             "events": [asdict(e) | {"sound": name} for e, name in zip(stage.events, used, strict=False)],
         }  # fmt: skip
-        return Clip(metadata, audio, lambda part: write_mp4(part, render_frames(stage, film, seen), film.fps))
+        return Clip(metadata, audio, lambda part: write_mp4(part, render_frames(stage, film, picture_rng), film.fps))

@@ -75,7 +75,7 @@ def events_in_view(world: World, contacts: list[AudibleEvent], camera: Camera, f
         inside = free.get(event.voice, -1) <= event.time and 0.02 <= event.time < world.seconds - 0.03
         if inside and camera.sees(point, *size):
             found.append((event, point))
-    return sorted(found, key=lambda heard: heard[0].time)
+    return sorted(found, key=lambda item: item[0].time)
 
 
 class SceneClipRenderer:
@@ -90,16 +90,16 @@ class SceneClipRenderer:
     def render(self, index: int) -> Clip:
         """Make one clip. Film, scene and sound use separate random streams. Raises RenderError if it cannot draw."""
         spec, key = self.spec, self.spec.seed_key(index)
-        seen, heard, filmed = (np.random.default_rng([*key, stream]) for stream in range(3))
-        film = draw_film(filmed, spec.seconds, spec.size, spec.fps)
-        world, kinds = draw_world(seen, self.looks, spec.seconds, spec.kind)
+        scene_rng, sound_rng, film_rng = (np.random.default_rng([*key, stream]) for stream in range(3))
+        film = draw_film(film_rng, spec.seconds, spec.size, spec.fps)
+        world, kinds = draw_world(scene_rng, self.looks, spec.seconds, spec.kind)
         camera, times = draw_camera(world, film.width, film.height), film.times()
-        shadow = bool(filmed.random() < SHADOWS and len(times) <= COSTLY)
+        shadow = bool(film_rng.random() < SHADOWS and len(times) <= COSTLY)
         model = compile_world(world, camera, film.canvas_width, film.canvas_height, shadow)
         states, log = simulate(world, model, times)
         found = events_in_view(world, audible_events(log, world.bodies, world.ground), camera, film)
         events = [event for event, _ in found]
-        audio, used = self.foley.mix(events, heard, spec.seconds)
+        audio, used = self.foley.mix(events, sound_rng, spec.seconds)
         metadata = {
             "id": spec.clip_id(index), "split": spec.split, "seed": spec.seed, "index": index, "scenes": kinds,
             "silent": not events, "sounds": sorted(set(used)), "film": asdict(film), "camera": camera.to_dict(),
@@ -107,6 +107,6 @@ class SceneClipRenderer:
         }  # fmt: skip
 
         def write(path: Path) -> None:
-            film.write(path, film.develop(pictures(world, model, camera, states, times), filmed))
+            film.write(path, film.develop(pictures(world, model, camera, states, times), film_rng))
 
         return Clip(metadata, audio, write)

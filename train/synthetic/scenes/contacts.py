@@ -65,8 +65,8 @@ def drop_masked(events: list[AudibleEvent]) -> list[AudibleEvent]:
     kept: list[AudibleEvent] = []
     last: dict[int, Event] = {}
     loud, loudest = -1.0, 0.0
-    for heard in sorted(events, key=lambda item: item[0].time):
-        event = heard[0]
+    for item in sorted(events, key=lambda item: item[0].time):
+        event = item[0]
         before = last.get(event.voice)
         if not event.end:
             if event.time - loud < 0.08 and event.strength < loudest / 3:
@@ -76,7 +76,7 @@ def drop_masked(events: list[AudibleEvent]) -> list[AudibleEvent]:
         if before and not event.end and event.time - before.time < 0.06 and event.strength < 2 * before.strength:
             continue
         last[event.voice] = event
-        kept.append(heard)
+        kept.append(item)
     return kept
 
 
@@ -112,10 +112,10 @@ def pair_events(log: ContactLog, rows: NDArray[np.int64], bodies: list[Body], gr
     steps = len(log.speed[mover])
     force = np.bincount(log.step[rows], log.force[rows], steps)
     first = {int(s): int(r) for s, r in zip(log.step[rows][::-1], rows[::-1], strict=True)}
-    heard: list[AudibleEvent] = []
+    found: list[AudibleEvent] = []
     for step, speed in find_blows(force, mass):
         time, strength = max(0.0, (step - 0.5) * STEP), strength_of(speed * REBOUND)
-        heard.append(
+        found.append(
             (Event(time, "impact", body.material, body.size, strength, body.voice, other=other), log.place[first[step]])
         )
     if len(free) == 1:
@@ -129,8 +129,8 @@ def pair_events(log: ContactLog, rows: NDArray[np.int64], bodies: list[Body], gr
             kind = "roll" if turning > 0.5 else "scrape"
             event = Event(start, kind, body.material, body.size, peak, body.voice, end, other, levels)
             middle = rows[np.searchsorted(log.step[rows], (part.start + part.stop) // 2).clip(0, len(rows) - 1)]
-            heard.append((event, log.place[middle]))
-    return [h for h in heard if h[0].strength >= SOFTEST]
+            found.append((event, log.place[middle]))
+    return [item for item in found if item[0].strength >= SOFTEST]
 
 
 def audible_events(log: ContactLog, bodies: list[Body], ground: str) -> list[AudibleEvent]:
@@ -138,7 +138,7 @@ def audible_events(log: ContactLog, bodies: list[Body], ground: str) -> list[Aud
     if not len(log.step):
         return []
     keys = (log.pair[:, 0] + 1) * 100_000 + log.pair[:, 1] + 1
-    heard: list[AudibleEvent] = []
+    found: list[AudibleEvent] = []
     for key in np.unique(keys):
-        heard += pair_events(log, np.flatnonzero(keys == key), bodies, ground)
-    return drop_masked(heard)
+        found += pair_events(log, np.flatnonzero(keys == key), bodies, ground)
+    return drop_masked(found)

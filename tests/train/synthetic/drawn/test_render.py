@@ -1,4 +1,4 @@
-"""Made-up clips: the same from the same seed, sound where things touch, silence where they do not, disjoint splits."""
+"""Drawn clips: the same seed gives the same clip, only contacts make sound, and splits are disjoint."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ def test_seeds_and_splits_give_other_clips(pool: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k not in (*SILENT, "slide")])
 def test_sound_begins_at_the_contact(kind: str, pool: Path) -> None:
-    """The level rises within 5 ms of every contact that no other one drowns, and not before it."""
+    """The level rises within 5 ms after every contact that no other one masks, and not before it."""
     sounds, checked = Recordings.load(pool, "train"), 0
     for seed in range(4):
         stage = Stage(np.random.default_rng(seed), 4.0, 0.0, 1.5, 0.85, "floor")
@@ -73,7 +73,7 @@ def test_sound_begins_at_the_contact(kind: str, pool: Path) -> None:
 
 
 class Dry:
-    """A generator whose `random` calls for neither room nor background."""
+    """A generator whose `random()` gives neither reverberation nor background."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ class Dry:
 
 
 def test_contact_is_seen_when_it_is_said() -> None:
-    """The lowest point of a thrown shape is on the ground at its contact times, and above it a little earlier."""
+    """A thrown shape's lowest point is on the ground at its contact times, and above it shortly before."""
     stage = Stage(np.random.default_rng(5), 6.0, 0.0, 1.5, 0.8)
     KINDS["bounce"][0](stage)
     bodies = {s.voice: s for s in stage.shapes}
@@ -146,9 +146,9 @@ def test_bad_recordings_are_named_and_left_out(pool: Path, tmp_path: Path, capsy
         row["seconds"] = "9.0" if row["file"] == long else row["seconds"]
     write_table(tmp_path, rows)
     make_clips(DrawnClipSpec(tmp_path / "out", tmp_path, seconds=1.0, size=(64, 48)), 1)
-    told = capsys.readouterr()
-    assert all(f"skipped sound {name}" in told.err for name in (missing, cut, foreign, long))
-    assert "4 sound files skipped" in told.out and not set(facts(tmp_path / "out")[0]["sounds"]) & set(train[:4])
+    printed = capsys.readouterr()
+    assert all(f"skipped sound {name}" in printed.err for name in (missing, cut, foreign, long))
+    assert "4 sound files skipped" in printed.out and not set(facts(tmp_path / "out")[0]["sounds"]) & set(train[:4])
 
 
 def test_pool_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +195,7 @@ def test_scenes_fit_any_lane(width: float, seconds: float) -> None:
 
 
 def test_blur_keeps_the_moment() -> None:
-    """Sub-frames lie around the frame's time: a shape moving steadily is blurred about its true place."""
+    """Sub-frames are centred on the frame's time, so a steadily moving shape is blurred around its true position."""
     stage = Stage(np.random.default_rng(0), 1.0, 0.0, 1.0, 2.0)
     stage.add("card", 0.1).motion = lambda t: (0.2 + 0.6 * t, 0.5, 0.0, 0.0)
     centres = []

@@ -1,4 +1,4 @@
-"""Simulated clips: contacts when physics says, silence without contact, the same clips however they are made."""
+"""Simulated clips: contact times follow the physics, no contact means silence, and clips are reproducible."""
 
 import json
 from importlib.util import find_spec
@@ -30,7 +30,7 @@ SILENT = ("pendulum", "wave", "tour", "floating", "passing")
 
 
 class Plain:
-    """Looks that cost nothing."""
+    """Plain looks, which are fast to make."""
 
     def material(self, rng: np.random.Generator, material: str, size: int = 64) -> np.ndarray:
         return rng.integers(0, 255, (size, size, 3), dtype=np.uint8)
@@ -52,12 +52,12 @@ def drawing() -> None:
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four decaying tones for each group of sounds, so that each of the three splits has some."""
+    """Four decaying tones for each group, so that each of the three splits has some."""
     return write_pool(tmp_path_factory.mktemp("sounds"), GROUPS, 4)
 
 
 def simulated(world: World) -> list:
-    """What is heard of the free bodies of a world."""
+    """The audible events of the free bodies of a world."""
     camera = Camera(np.zeros(3), 2.0, 90, -20, 45)
     world.ground = world.ground or "stone"
     _, log = simulate(world, compile_world(world, camera, 64, 48, False), [])
@@ -74,7 +74,7 @@ def test_a_sphere_lands_when_gravity_says(height: float, material: str) -> None:
 
 
 def test_bounces_come_when_restitution_says() -> None:
-    """Each flight is shorter than the one before by the same factor, and each blow softer."""
+    """Each flight is shorter than the last one by the same factor, and each blow is softer."""
     world = World(np.random.default_rng(0), Plain(), 3.0)
     world.ground = "stone"
     world.free([Geom("sphere", (0.05,))], "rubber", (0, 0, 1.05))
@@ -146,7 +146,7 @@ def test_rotations() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_make_events_inside_the_clip_and_the_picture(kind: str) -> None:
-    """Of three scenes all events are in time and in view; silent kinds have none, and the others some."""
+    """The events of three scenes lie inside the clip and in view. Only silent kinds have no events."""
     events = []
     for seed in range(3):
         film = draw_film(np.random.default_rng(seed), 3.0, (64, 64), 15)
@@ -171,7 +171,7 @@ def test_camera_sees_the_middle_and_not_beside() -> None:
 
 
 def test_places_in_the_picture_are_where_things_are_drawn(drawing: None) -> None:
-    """A small ball, drawn and not drawn: the pixels that differ are where `project` says."""
+    """The pixels that change when a small ball is removed are where `project` places it."""
     point, camera, drawn = vec(0.3, -0.2, 0.5), Camera(vec(0, 0, 0.4), 2.0, 70, -20, 45), []
     for opacity in (0, 1):
         world = World(np.random.default_rng(0), Plain(), 1.0)  # type: ignore[arg-type]

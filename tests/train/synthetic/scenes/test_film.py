@@ -1,4 +1,4 @@
-"""Filming simulated scenes: the instants that are asked for, what every effect does, and the file."""
+"""Filming simulated scenes: the times to render, every effect, and the file."""
 
 import json
 from collections.abc import Iterator
@@ -96,7 +96,7 @@ def test_every_effect_changes_the_pictures_and_is_reproducible(name: str) -> Non
 
 
 def test_everything_but_the_shares_of_light_is_bounded() -> None:
-    """All effects at once: no wrap-around from dark to light, nor the reverse."""
+    """With all effects at once, levels never wrap around from dark to light or from light to dark."""
     film = replace(PLAIN, noise=12.0, flicker=0.08, gains=(1.4, 1.4, 1.4), contrast=1.4, brightness=20.0)
     bright = [np.full((HIGH, WIDE, 3), level, np.uint8) for level in (250, 3)]
     for canvas, mean in zip(bright, (255, 10), strict=True):
