@@ -382,9 +382,9 @@ def test_av_benchmark_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     film = tmp_path / "film.mp4"
     write_video(film, Picture(steady(25, 25)))
     long, short = (MeasuredSound(np.full(n * RATE, 0.5, np.float32), RATE) for n in (SECONDS + 1, SECONDS - 1))
-    export.take(Clip("zxpo56cpUBU_000007-0", long, film, {"ours": short}))  # a name that av-benchmark would cut
-    export.take(Clip("zxpo56cpUBU_000007", long, None, {"ours": long}))
-    export.take(Clip("brief", short, film, {"ours": long}))
+    export.add(Clip("zxpo56cpUBU_000007-0", long, film, {"ours": short}))  # a name that av-benchmark would cut
+    export.add(Clip("zxpo56cpUBU_000007", long, None, {"ours": long}))
+    export.add(Clip("brief", short, film, {"ours": long}))
     files = sorted(p.relative_to(tmp_path / "av").as_posix() for p in (tmp_path / "av").rglob("*.*"))
     names = ("zxpo56cpUBU_000007-0-av", "zxpo56cpUBU_000007")
     assert files == sorted(

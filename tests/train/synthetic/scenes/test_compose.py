@@ -94,7 +94,7 @@ def test_what_rests_is_silent_and_what_topples_is_heard_when_it_lands() -> None:
     assert [e for e in simulated(world) if e.time > 0.02] == []  # it settles in the first moment
     world = World(np.random.default_rng(0), Plain(), 2.0)
     slab = world.free([Geom("box", (0.05, 0.1, 0.2))], "wood", (0, 0, 0.2))
-    world.shove(slab, 0.5, vec(0.6, 0, 0, 0, 3.5, 0))
+    world.kick(slab, 0.5, vec(0.6, 0, 0, 0, 3.5, 0))
     events = [e for e in simulated(world) if e.strength > 0.15]
     assert events and all(0.6 < e.time < 1.5 for e in events)
 
@@ -102,7 +102,7 @@ def test_what_rests_is_silent_and_what_topples_is_heard_when_it_lands() -> None:
 def test_a_rolling_ball_sounds_as_long_as_it_rolls() -> None:
     world = World(np.random.default_rng(0), Plain(), 2.0)
     ball = world.free([Geom("sphere", (0.05,))], "metal", (0, 0, 0.05))
-    world.shove(ball, 0.5, vec(1, 0, 0, 0, 20, 0))
+    world.kick(ball, 0.5, vec(1, 0, 0, 0, 20, 0))
     roll = next(e for e in simulated(world) if e.kind == "roll")
     assert roll.time == pytest.approx(0.5, abs=0.03) and roll.end == pytest.approx(2.0, abs=0.03)
     assert max(roll.envelope) == 1 and 0 < roll.strength <= 1
