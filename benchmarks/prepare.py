@@ -33,7 +33,7 @@ with requires_extra("bench", __name__):
     from train.errors import CheckpointError
     from train.prepare.features import Arrays, encode_windows, load_components
     from train.prepare.filters import Filters, Sample, read_clip
-    from train.prepare.shard_worker import Job, finished
+    from train.prepare.shard_worker import ShardSettings, stored_arrays
     from train.prepare.sources import Files, folder
 
 T = TypeVar("T")
@@ -103,9 +103,9 @@ def encode(
     return stages, arrays
 
 
-def write(samples: Sequence[Sample], arrays: Sequence[Arrays], job: Job) -> tuple[Spent, int]:
+def write(samples: Sequence[Sample], arrays: Sequence[Arrays], job: ShardSettings) -> tuple[Spent, int]:
     """What a sample of a shard on local disk takes, and its bytes."""
-    ready = [finished(job, sample, made) for sample, made in zip(samples, arrays, strict=True)]
+    ready = [stored_arrays(job, sample, made) for sample, made in zip(samples, arrays, strict=True)]
     with tempfile.TemporaryDirectory() as scratch:
         writer = ShardWriter(Store(scratch), "train-00000", "train", job.config.codebook_size)
 
@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> None:
     config = system_config(parts)
     reading, samples = read_samples(args, config)
     stages, arrays = encode(parts, samples, args)
-    writing, size = write(samples, arrays, Job("", "", config, Filters(), (), device=args.device))
+    writing, size = write(samples, arrays, ShardSettings("", "", config, Filters(), (), device=args.device))
     used = {name: described(part, random=args.official) for name, part in parts.items()}
     report(args, {"read": reading} | stages | {"write": writing}, used, len(samples), size)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from train.metrics.onsets import HOP, RATE, WINDOW, mel_bank
 from train.synthetic.recordings import RATE as SOUND_RATE
-from train.synthetic.recordings import reshape
+from train.synthetic.recordings import repitch
 from train.synthetic.scenes.sound import SCENE_GROUPS
 from train.synthetic.splits import group_of, split_files
 from train.tasks.codec_data import Pool, PoolError, read_pool, reverberate
@@ -68,7 +68,7 @@ def features(window: Floats) -> Floats:
 def vary(sound: Floats, rng: np.random.Generator) -> Floats:
     """Another pitch and brightness, as clips have for size and strength; perhaps a room, perhaps a background."""
     cutoff = 2500 + 17000 * rng.random()
-    out = reshape(np.asarray(sound[:RATE], np.float32), float(2 ** rng.uniform(-0.7, 0.7)), cutoff * SOUND_RATE / RATE)
+    out = repitch(np.asarray(sound[:RATE], np.float32), float(2 ** rng.uniform(-0.7, 0.7)), cutoff * SOUND_RATE / RATE)
     out = np.pad(out[:RATE], (0, max(0, RATE - len(out))))
     if rng.random() < 0.5:
         out = reverberate(out, rng.uniform(0.1, 0.6), rng.uniform(0.05, 0.3), RATE, rng)

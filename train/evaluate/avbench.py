@@ -1,7 +1,7 @@
-"""The folders that hkchengrex/av-benchmark reads, so that its FD_PaSST, KL, IS, IB and DeSync run on the same clips.
+"""Writes the folders that hkchengrex/av-benchmark reads, to run its FD_PaSST, KL, IS, IB and DeSync on the same clips.
 
-It pairs files by name, cuts at --audio_length and mixes nothing in where a file is shorter: Synchformer takes another
-clip's sound instead. So every WAV here has exactly SECONDS, and clips whose truth is shorter are left out.
+av-benchmark pairs files by name and cuts them at --audio_length. If a file is shorter, its Synchformer uses another
+clip's sound. So every WAV file here lasts exactly SECONDS, and clips with a shorter true sound are left out.
 """
 
 import shlex
@@ -15,12 +15,12 @@ from train.evaluate.files import RATE
 from train.evaluate.page import Clip
 from train.metrics import Sound
 
-SECONDS = 8  # what the field reports
-CUT_NAMES = (20, 21, 30)  # its clean_sample_name cuts names of these lengths, on one side of the pairs only
+SECONDS = 8  # the usual length in publications
+CUT_NAMES = (20, 21, 30)  # av-benchmark's clean_sample_name cuts names of these lengths on one side of a pair only
 
 
 class AVBenchmark:
-    """DIR/gt_audio/ID.wav, DIR/pred_audio/SYSTEM/ID.wav and DIR/videos/ID.mp4, written clip by clip."""
+    """Writes DIR/gt_audio/ID.wav, DIR/pred_audio/SYSTEM/ID.wav and DIR/videos/ID.mp4, clip by clip."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -28,17 +28,17 @@ class AVBenchmark:
         self.written = 0
         self.left_out: list[str] = []
 
-    def take(self, clip: Clip) -> None:
-        """Write one clip; one whose true sound is too short is noted."""
+    def add(self, clip: Clip) -> None:
+        """Write one clip. If its true sound is too short, only note that."""
         if clip.reference.seconds < SECONDS:
-            self.left_out.append(f"{clip.name}: {clip.reference.seconds:.2f} s are less than {SECONDS} s")
+            self.left_out.append(f"{clip.name}: {clip.reference.seconds:.2f} s of sound, less than {SECONDS} s")
             return
         name = f"{clip.name}-av" if len(clip.name) in CUT_NAMES else clip.name
         self._wav(self.out / "gt_audio", name, clip.reference)
         for system, sound in clip.made.items():
             self._wav(self.out / "pred_audio" / system, name, sound)
             self.systems.add(system)
-        if clip.film is not None and clip.film.suffix.lower() == ".mp4":  # the only kind that it reads
+        if clip.film is not None and clip.film.suffix.lower() == ".mp4":  # av-benchmark reads only mp4
             (self.out / "videos").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(clip.film, self.out / "videos" / f"{name}.mp4")
         self.written += 1
@@ -50,9 +50,9 @@ class AVBenchmark:
         samples[: len(part)] = part
         write_wav(folder / f"{name}.wav", samples, RATE)
 
-    def words(self) -> list[str]:
-        """What was written, and the commands that go on from it in av-benchmark's folder, so with absolute paths."""
-        lines = [f"{self.written} clips for av-benchmark in {self.out}, {len(self.left_out)} left out"]
+    def summary_lines(self) -> list[str]:
+        """What was written, and the commands to run in av-benchmark's folder. Their paths are absolute."""
+        lines = [f"{self.written} clips for av-benchmark written to {self.out}, {len(self.left_out)} left out"]
         lines += [f"left out for av-benchmark: {line}" for line in self.left_out]
         out = self.out.resolve()
         truth = ["--gt_audio", out / "gt_audio", "--gt_cache", out / "gt_cache"]
@@ -61,5 +61,5 @@ class AVBenchmark:
         commands = [["extract_video.py", *truth[2:], *videos, length]]
         for system in sorted(self.systems):
             made = ["--pred_audio", out / "pred_audio" / system, "--pred_cache", out / "pred_cache" / system]
-            commands.append(["evaluate.py", *truth, *made, length, "--skip_clap"])  # there are no captions
+            commands.append(["evaluate.py", *truth, *made, length, "--skip_clap"])  # these clips have no captions
         return lines + ["  python " + shlex.join(map(str, command)) for command in commands]

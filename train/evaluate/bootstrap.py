@@ -1,4 +1,4 @@
-"""Means over clips with bootstrap 95 % intervals, and how a table shows them."""
+"""Bootstrap 95 % confidence intervals of means and medians, and their form in tables."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 BOOTSTRAPS = 10_000
-BATCH = 500  # resamplings drawn at once
+BATCH = 500  # bootstrap samples drawn at once
 
 
 def interval(values: ArrayLike, median: bool = False) -> list[float]:
-    """Bootstrap 95 % interval of the mean (or the median) over clips."""
+    """Bootstrap 95 % interval [low, high] of the mean (or the median) of values [n]."""
     data, rng = np.asarray(values, np.float64), np.random.default_rng(0)
     statistic = np.median if median else np.mean
     draws = [data[rng.integers(0, len(data), (BATCH, len(data)))] for _ in range(BOOTSTRAPS // BATCH)]
@@ -19,11 +19,11 @@ def interval(values: ArrayLike, median: bool = False) -> list[float]:
 
 
 def crossed_interval(values: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> list[float]:
-    """Bootstrap 95 % interval of the mean of values [n] that two things have in common, say listeners and samples.
+    """Bootstrap 95 % interval of the mean of values [n] that depend on two factors, such as listener and sample.
 
-    Rows and columns are each drawn anew, on their own, and a value counts as often as its row times its column was
-    (Owen 2007, "The pigeonhole bootstrap"; somewhat too wide rather than too narrow). `rows` and `columns` name them;
-    where there is one only, it cannot vary.
+    `rows` and `columns` [n] name each value's listener and sample. Both are resampled independently. A value is
+    weighted by the product of the two counts (Owen 2007, "The pigeonhole bootstrap"; the interval tends to be too wide
+    rather than too narrow). A factor with only one name does not vary.
     """
     data, rng = np.asarray(values, np.float64), np.random.default_rng(0)
     sides = [np.unique(np.asarray(side), return_inverse=True)[1] for side in (rows, columns)]
@@ -34,12 +34,13 @@ def crossed_interval(values: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> 
             count = side.max() + 1
             weights *= rng.multinomial(count, np.full(count, 1 / count), BATCH)[:, side]
         total = weights.sum(axis=1)
-        means.append((weights @ data)[total > 0] / total[total > 0])  # an incomplete table may be missed by a draw
+        known = total > 0  # A sample can miss all values if the table is incomplete.
+        means.append((weights @ data)[known] / total[known])
     return [float(np.quantile(np.concatenate(means), q)) for q in (0.025, 0.975)]
 
 
 def summarise(values: ArrayLike, median: bool = False) -> dict[str, Any] | None:
-    """{"mean" or "median", "interval", "n"} of finite numbers; None where there are none."""
+    """{"mean" or "median", "interval", "n"} of finite numbers; None if there are none."""
     data = np.asarray(values, np.float64)
     if not len(data):
         return None

@@ -1,4 +1,7 @@
-"""The row that no generator of codes can pass: true sounds through the codec (paper, first row of Tables 1 and 2)."""
+"""Encodes and decodes the true sounds with a codec: an upper bound for every system that generates its codes.
+
+The paper has this as the first row of Tables 1 and 2.
+"""
 
 import json
 from pathlib import Path
@@ -20,7 +23,7 @@ Int32Array = NDArray[np.int32]
 
 
 class Codec(Protocol):
-    """audio [L] at `rate` -> codes [K, T] -> audio [T * hop], at least as long."""
+    """A codec: audio [L] at `rate` -> codes [K, T] -> audio [T * hop], which is at least as long."""
 
     name: str
     rate: int
@@ -30,7 +33,7 @@ class Codec(Protocol):
 
 
 class SystemCodec:
-    """The codec of a training checkpoint."""
+    """The codec of a system folder."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.module: Any = checkpoint.load(folder, "codec", device)
@@ -74,11 +77,16 @@ class ExportedCodec:
 
 
 def load_codec(folder: Path, device: str = "cpu") -> Codec:
-    """The codec of a system folder (meta.json) or of a bundle (manifest.json). Raises OptionError, CheckpointError."""
+    """Load the codec of a system folder (meta.json) or a bundle (manifest.json).
+
+    Raises OptionError or CheckpointError if there is none.
+    """
     if (folder / "meta.json").exists():
         return SystemCodec(folder, device)
     if not (folder / "manifest.json").exists():
-        raise OptionError(f"--codec {folder} is neither a system folder (meta.json) nor a bundle (manifest.json)")
+        raise OptionError(
+            f"--codec {folder} is neither a system folder (it has no meta.json) nor a bundle (no manifest.json)"
+        )
     try:
         return ExportedCodec(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -86,15 +94,16 @@ def load_codec(folder: Path, device: str = "cpu") -> Codec:
 
 
 def row_name(codec: Codec) -> str:
-    """What the report calls the row."""
+    """The name of the codec's row in the report."""
     kind = type(codec.module).__name__ if isinstance(codec, SystemCodec) else ""
     return "DAC reconstruction" if kind == "DAC" else "codec reconstruction"
 
 
 def reconstruct(codec: Codec, sound: Sound) -> Sound:
-    """The sound after the codec, as long as before and as a 16-bit file holds it, which is what systems write.
+    """The sound after encoding and decoding, cut to its length and rounded to 16 bits, as systems' files are.
 
-    Otherwise a hiss far below one step of 16 bits would count as onsets, for onsets are sought below any peak.
+    Without rounding, hiss far below one 16-bit step would count as onsets in a silent clip, because onset detection
+    scales every sound to the same peak.
     """
     audio = sound.at(codec.rate)
     decoded = codec.decode(codec.encode(audio))[: len(audio)]

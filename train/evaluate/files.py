@@ -1,7 +1,7 @@
-"""Folders of sounds or videos, and which of their files show the same clip.
+"""Finds the clips in folders of sounds or videos, reads their sound, and notes what is wrong with them.
 
-A clip is named by its file, without the suffix. VGGSound's namings, ID_000030 and ID_30000_40000, are one name. A
-WAV or FLAC file beside a video of the same name is that video's sound.
+A clip's name is its file name without suffix. VGGSound's two namings, ID_000030 and ID_30000_40000, count as the same.
+A WAV or FLAC file beside a video of the same name is that video's sound.
 """
 
 from collections.abc import Iterable
@@ -16,42 +16,42 @@ from train.metrics import Sound
 from train.prepare import clip_lists
 
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
-RATE = 44100  # every sound is read at this rate once, and resampled from it for what needs another
-SLACK = 0.1  # seconds by which durations may differ, because codecs add some silence
-SHORTEST = 1.0  # seconds that both sounds must have
+RATE = 44100  # Hz: every sound is read once at this rate, and resampled for measures that need another one
+SLACK = 0.1  # seconds by which durations may differ, because codecs pad with silence
+SHORTEST = 1.0  # seconds that both sounds must have in common
 
-LEFT_OUT = {  # kinds of problems that cost a clip: the result is not complete
+LEFT_OUT = {  # problems that leave a clip out, so the result is not complete
     "missing": "no file for a clip of the reference",
-    "duplicate": "several files with the name of one clip",
+    "duplicate": "several files with the name of the same clip",
     "no sound": "a video without a sound track",
     "unreadable": "a file that cannot be read",
     "too short": f"less than {SHORTEST:g} s in common with the reference",
     "not measured": "a measure failed on the clip",
-    "not in the reference": "a name of --subset that the reference does not have",
+    "not in the reference": "a name in a --subset list that is not a clip of the reference",
 }
-NOTED = {  # kinds that cost nothing
-    "no reference": "a file whose clip the reference does not have: not scored",
-    "two sounds": "a video with several sound tracks: the first is taken",
-    "duration": f"lengths that differ by more than {SLACK:g} s: the common part is scored",
+NOTED = {  # problems that leave nothing out
+    "no reference": "a file that is not a clip of the reference; it is not scored",
+    "two sounds": "a video with several sound tracks; the first one is used",
+    "duration": f"lengths that differ by more than {SLACK:g} s; the common part is scored",
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one clip. `where` is the system's name, "reference", or a test set's."""
+    """A problem with one clip. `where` is the name of a system or test set, or "reference"."""
 
     kind: str
     where: str
     clip: str
-    words: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.where}, {self.clip}: {self.words}"
+        return f"{self.where}, {self.clip}: {self.message}"
 
 
 @dataclass(frozen=True)
 class Media:
-    """The file that holds a clip's sound, and the one that holds its picture, if any."""
+    """The file with a clip's sound, and the file with its picture, if there is one."""
 
     sound: Path
     film: Path | None
@@ -59,7 +59,7 @@ class Media:
 
 @dataclass
 class Folder:
-    """The clips of one folder by name, and those that several files claim."""
+    """The clips of one folder by name, and the problems found in it."""
 
     name: str
     path: Path
@@ -68,21 +68,21 @@ class Folder:
 
 
 def clip_name(path: Path) -> str:
-    """The name that files of one clip share."""
-    return joined(*clip_lists.parse_name(path.stem))
+    """The clip's name of a file."""
+    return vggsound_name(*clip_lists.parse_name(path.stem))
 
 
-def joined(video: str, start: float | None) -> str:
-    """VGGSound's shorter naming, ID_000030, where a start (s) is known."""
+def vggsound_name(video: str, start: float | None) -> str:
+    """A clip's name in VGGSound's shorter form, ID_000030, if its start (s) is known."""
     if start is None:
         return video
     return f"{video}_{start:06.0f}" if start == round(start) else f"{video}_{start:.3f}"
 
 
 def scan(path: Path, name: str) -> Folder:
-    """Raises OptionError where there is no folder, or no sound and no video in it."""
+    """Find the clips of a folder. Raises OptionError if it does not exist, or has no sounds or videos."""
     if not path.is_dir():
-        raise OptionError(f"{path} is no folder; give a folder of sounds or videos, one file per clip")
+        raise OptionError(f"{path} is not a folder; give a folder of sounds or videos, one file per clip")
     groups: dict[str, list[Path]] = {}
     for file in sorted(path.iterdir()):
         if file.suffix.lower() in (*SOUNDS, *VIDEOS) and not file.name.startswith(".") and file.is_file():
@@ -93,7 +93,7 @@ def scan(path: Path, name: str) -> Folder:
     for clip, files in groups.items():
         sounds, videos = ([f for f in files if f.suffix.lower() in kinds] for kinds in (SOUNDS, VIDEOS))
         if len(sounds) > 1 or len(videos) > 1:
-            words = f"{' and '.join(f.name for f in files)} are all called so; keep one of them"
+            words = f"{' and '.join(f.name for f in files)} are files of the same clip; keep one of them"
             folder.problems.append(Problem("duplicate", name, clip, words))
         else:
             folder.clips[clip] = Media((sounds or videos)[0], videos[0] if videos else None)
@@ -101,7 +101,7 @@ def scan(path: Path, name: str) -> Folder:
 
 
 def scan_systems(arguments: Iterable[str]) -> list[Folder]:
-    """One folder per argument, DIR or NAME=DIR. Raises OptionError where two have one name."""
+    """The folders that arguments of the form DIR or NAME=DIR name. Raises OptionError if two have the same name."""
     folders: list[Folder] = []
     for argument in arguments:
         name, separator, path = argument.partition("=")
@@ -115,22 +115,25 @@ def scan_systems(arguments: Iterable[str]) -> list[Folder]:
             or any(folder.name == name for folder in folders)
         ):
             raise OptionError(
-                f"a system cannot be called {name!r} (taken, or not allowed); write NAME={path} for another name"
+                f"the system name {name!r} is taken or not allowed; write NAME={path} to choose another name"
             )
         folders.append(scan(Path(path), name))
     return folders
 
 
 def read_list(path: Path) -> list[str]:
-    """Clip names of a list that `clip_lists` reads. Raises SourceError; OptionError for one of classes."""
+    """The clip names of a list (see train.prepare.clip_lists).
+
+    Raises SourceError if it cannot be read, OptionError if it lists classes.
+    """
     chosen = clip_lists.read_list(path)
     if chosen.labels:
-        raise OptionError(f"the list {path} names classes; give one of clips, a name on each line")
-    return sorted(joined(video, start) for video, start in chosen.cuts)
+        raise OptionError(f"the list {path} names classes; give a list of clips, one name per line")
+    return sorted(vggsound_name(video, start) for video, start in chosen.cuts)
 
 
 def read_sound(media: Media, where: str, clip: str) -> tuple[Sound | None, list[Problem]]:
-    """A clip's sound from the picture's start on, or None, and what is wrong with it."""
+    """Read a clip's sound, from the start of its picture on; None if that fails. Also returns the problems."""
     problems = []
     try:
         if media.sound != media.film:
@@ -138,12 +141,10 @@ def read_sound(media: Media, where: str, clip: str) -> tuple[Sound | None, list[
         with open_media(media.sound) as container:
             tracks = len(container.streams.audio)
         if not tracks:
-            words = (
-                f"{media.sound.name} has no sound track; give one that has, or a WAV file of the same name beside it"
-            )
+            words = f"{media.sound.name} has no sound track; add one, or put a WAV file of the same name beside it"
             return None, [Problem("no sound", where, clip, words)]
         if tracks > 1:
-            words = f"{media.sound.name} has {tracks} sound tracks; the first is taken"
+            words = f"{media.sound.name} has {tracks} sound tracks; the first one is used"
             problems.append(Problem("two sounds", where, clip, words))
         with Video(media.sound) as video:
             start = float(video.start)
@@ -152,11 +153,11 @@ def read_sound(media: Media, where: str, clip: str) -> tuple[Sound | None, list[
         return None, [*problems, Problem("unreadable", where, clip, str(error))]
 
 
-def fit(sound: Sound, reference: Sound) -> tuple[Sound, Sound, str | None]:
-    """Both sounds at one length, and words about a difference of more than SLACK.
+def match_length(sound: Sound, reference: Sound) -> tuple[Sound, Sound, str | None]:
+    """Give both sounds the same length; also returns a message if their lengths differ by more than SLACK.
 
-    A generated sound that is longer, or hardly shorter, takes the reference's length: the reference stays the same
-    object, and what is known of it need not be computed again.
+    A generated sound that is longer, or shorter by at most SLACK, gets the reference's length. The reference then stays
+    the same object, so that its cached results remain valid.
     """
     have, want = len(sound.samples), len(reference.samples)
     words = None

@@ -1,4 +1,4 @@
-"""How much a picture moves: the plainest guess at when something sounds, and what the plots show of the picture."""
+"""How much the picture changes over time: shown in plots, and the simplest guess at when something sounds."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from runtime.video import FrameGrid, Video
 from train.metrics.onsets import FRAME_RATE
 
-GRID = FrameGrid(25, 112, 112)  # of the frame difference
+GRID = FrameGrid(25, 112, 112)  # 25 fps, 112 pixels
 
 
 def frame_difference(path: Path, seconds: float) -> NDArray[np.float64]:
-    """Mean absolute difference of successive frames at 25 fps, as an envelope at 100 Hz."""
+    """Mean absolute difference of successive frames of a video, as an envelope at 100 Hz of length `seconds`."""
     with Video(path) as video:
         grey = [frame.mean(axis=2) for _, frame in video.sample([GRID])]
     change = np.array([np.abs(b - a).mean() for a, b in pairwise(grey)] or [0.0])

@@ -1,4 +1,4 @@
-"""What a person looks at and listens to: plots, and a static page with players, for some of the clips."""
+"""Makes index.html: a static page with the results, and players and plots for some of the clips."""
 
 from dataclasses import dataclass, field
 from html import escape
@@ -13,7 +13,7 @@ from train.evaluate.files import RATE
 from train.evaluate.frame_difference import frame_difference
 from train.evaluate.playable import write_playable
 from train.evaluate.plots import Bar, Strip, bars, onset_strip, spectrogram_pairs
-from train.evaluate.report import ARROWS, Report, Section, best_of, cell, state
+from train.evaluate.report import ARROWS, Report, Section, best_of, cell, completeness
 from train.metrics import Sound
 from train.metrics.onsets import RATE as ONSET_RATE
 
@@ -28,14 +28,14 @@ td:first-child, th:first-child { text-align: left; } .scroll { overflow-x: auto;
 """
 
 
-WHERE = 'Files and all details: <a href="report.md">report.md</a>, <a href="report.json">report.json</a>. '
-WHERE += "In brackets: 95 % intervals over clips."
+WHERE = 'All details are in <a href="report.md">report.md</a> and <a href="report.json">report.json</a>. '
+WHERE += "Brackets hold 95 % confidence intervals over clips."
 STRIPS = (
-    "Under each player, from above: how much the picture changes, the strength of onsets in the true and in the made "
-    "sound, both spectrograms. Each curve and each spectrogram is scaled to its own loudest. Ticks are onsets; the "
-    "dotted lines are the true ones. A picture opens in full size."
+    "The plot under each player shows, from top to bottom: how much the picture changes, the onset strength of the "
+    "true and of the generated sound, and both spectrograms. Each curve and spectrogram is scaled to its own maximum. "
+    "Ticks are onsets; dotted lines are the onsets of the true sound. Click a plot to see it in full size."
 )
-PAIRS = "The true sounds above, what was made for them below, as levels below the true sound's loudest."
+PAIRS = "True sounds above, generated sounds below. Levels are relative to the maximum of the true sound."
 
 
 BEST = ' class="best"'
@@ -43,7 +43,7 @@ BEST = ' class="best"'
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip of the reference, and what the systems made for it; those that failed are absent."""
+    """One clip of the reference, and the sounds that systems made for it. Unreadable ones are absent."""
 
     name: str
     reference: Sound
@@ -52,16 +52,16 @@ class Clip:
 
 
 @dataclass
-class Shown:
-    """Collects the clips that are shown, writing their media and strips into `out` as they pass."""
+class ShownClips:
+    """The clips that the page shows. `add` writes their media and plots into `out`; `finish` writes the page."""
 
     out: Path
     names: frozenset[str]
     players: dict[str, dict[str, str]] = field(default_factory=dict)  # clip -> system -> file, relative to the page
     pairs: dict[str, list[tuple[str, Sound, Sound]]] = field(default_factory=dict)  # system -> clips
 
-    def take(self, clip: Clip) -> None:
-        """Write what is shown of a clip, if it is."""
+    def add(self, clip: Clip) -> None:
+        """Write the media and plots of a clip, if the page shows it."""
         if clip.name not in self.names:
             return
         files = self.players.setdefault(clip.name, {})
@@ -73,14 +73,14 @@ class Shown:
             self.pairs.setdefault(system, []).append((clip.name, clip.reference, sound))
 
     def _strips(self, clip: Clip) -> None:
-        """Onsets of picture, true and made sound above each other, one picture per system."""
+        """Write one plot per system with the onsets of picture, true and generated sound, and both spectrograms."""
         truth = clip.reference.at(ONSET_RATE)
         movement = np.zeros(1)
         if clip.film is not None:
             try:
                 movement = frame_difference(clip.film, clip.reference.seconds)
             except MediaError:
-                pass  # a film that cannot be decoded does not move
+                pass  # A video that cannot be decoded is plotted as if nothing moved.
         folder = self.out / "strips" / clip.name
         folder.mkdir(parents=True, exist_ok=True)
         for system, sound in clip.made.items():
@@ -88,7 +88,7 @@ class Shown:
             onset_strip(folder / f"{system}.png", strip)
 
     def finish(self, report: Report) -> None:
-        """Bars, spectrogram pairs, and index.html."""
+        """Write the bar charts, the pairs of spectrograms, and index.html."""
         for number, section in enumerate(report.sections):
             panels = bar_panels(report, section)
             if panels:
@@ -96,19 +96,19 @@ class Shown:
         for system, found in self.pairs.items():
             pairs = [(name, truth.at(RATE), made.at(RATE)) for name, truth, made in found]
             (self.out / "spectrograms").mkdir(exist_ok=True)
-            spectrogram_pairs(self.out / "spectrograms" / f"{system}.png", pairs, RATE, "made")
+            spectrogram_pairs(self.out / "spectrograms" / f"{system}.png", pairs, RATE, "generated")
         with replacing(self.out / "index.html") as part:
             part.write_text(page(report, self), encoding="utf-8")
 
 
 def choose(names: list[str], count: int) -> frozenset[str]:
-    """At most `count` names, evenly spread over the list."""
+    """At most `count` names, spread evenly over the list."""
     count = min(count, len(names))
     return frozenset(names[k * len(names) // count] for k in range(count))
 
 
 def bar_panels(report: Report, section: Section) -> list[tuple[str, list[Bar]]]:
-    """One panel per column that any system has."""
+    """One bar chart per column that any system has."""
     panels = []
     for column, better in report.columns.items():
         have = {name: row[column] for name, row in section.rows.items() if column in row}
@@ -119,16 +119,16 @@ def bar_panels(report: Report, section: Section) -> list[tuple[str, list[Bar]]]:
 
 
 # ---------------------------------------------------------------- page
-def page(report: Report, shown: Shown) -> str:
-    """index.html: needs no server and no network."""
+def page(report: Report, shown: ShownClips) -> str:
+    """The content of index.html. It needs no server and no network."""
     title = f"Evaluation against {escape(report.reference)}"
-    body = [f"<h1>{title}</h1>", f"<p>{escape(state(report))} {WHERE}</p>"]
+    body = [f"<h1>{title}</h1>", f"<p>{escape(completeness(report))} {WHERE}</p>"]
     for number, section in enumerate(report.sections):
         body += [f"<h2>{escape(section.name)}: {section.clips} clips</h2>", *html_table(report, section)]
         if (shown.out / f"bars-{number}.png").exists():
-            body.append(f'<img src="bars-{number}.png" alt="bars with 95 % intervals">')
-    told = [*(f"{name}: {words}" for name, words in report.meanings.items()), *report.left_out]
-    body += ["<ul>", *(f"<li>{escape(line)}</li>" for line in told), "</ul>"]
+            body.append(f'<img src="bars-{number}.png" alt="bar charts with 95 % confidence intervals">')
+    notes = [*(f"{name}: {words}" for name, words in report.meanings.items()), *report.left_out]
+    body += ["<ul>", *(f"<li>{escape(line)}</li>" for line in notes), "</ul>"]
     if shown.players:
         body += ["<h2>Clips</h2>", f"<p>{STRIPS}</p>"]
     for clip, files in shown.players.items():
@@ -150,7 +150,7 @@ def page(report: Report, shown: Shown) -> str:
 
 
 def player(clip: str, system: str, file: str) -> str:
-    """A player with its name, and the strip of a system under it."""
+    """A player with the system's name, and the system's plot under it."""
     kind = "video" if file.endswith(".mp4") else "audio"
     words = (
         f'<figcaption>{escape(system)}</figcaption><{kind} controls preload="metadata" src="{quote(file)}"></{kind}>'
@@ -162,7 +162,7 @@ def player(clip: str, system: str, file: str) -> str:
 
 
 def html_table(report: Report, section: Section) -> list[str]:
-    """The columns that any system has."""
+    """A table of the columns that any system has."""
     columns = [c for c in report.columns if any(c in row for row in section.rows.values())]
     lines = ['<div class="scroll"><table><tr><th></th>']
     lines += [f"<th>{escape(c)} {ARROWS[report.columns[c]]}</th>" for c in columns]

@@ -1,4 +1,4 @@
-"""Sounds as files that a browser plays: with their picture where there is one."""
+"""Writes sounds as files that a browser plays, with the picture if there is one."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from train.metrics import Sound
 
 
 def write_playable(sound: Sound, film: Path | None, target: Path) -> Path:
-    """Write `target`.mp4, the film with this sound (AAC), or `target`.wav without a film; returns the file.
+    """Write `target`.mp4, the video with this sound (AAC), or `target`.wav without a video; returns the file's path.
 
-    A film that does not go into an mp4 file leaves its sound alone: the picture is copied, never encoded again.
+    The picture is copied, never encoded again. If its codec does not fit into an mp4 file, `target`.wav is written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if film is not None:

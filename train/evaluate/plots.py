@@ -1,4 +1,4 @@
-"""Pictures that a person can judge at a glance. Needs matplotlib (the extra `bench`)."""
+"""Plots of evaluations: spectrograms, onset strips and bar charts. Needs matplotlib (the extra `bench`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,20 @@ from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
 
 Floats = NDArray[np.floating]
 FFT = 1024
-RANGE = 80  # dB below the loudest that a spectrogram shows
-QUIETEST = -42.0  # level of the loudest, at least: 90 dB below a full sine's, or silence would look loud
+RANGE = 80  # dB below the maximum that a spectrogram shows
+QUIETEST = -42.0  # least maximum, 90 dB below that of a full-scale sine; with a lower one, silence would look loud
 DPI = 110
-ABREAST = 4  # pairs of spectrograms
+ABREAST = 4  # pairs of spectrograms in a row
 COLOURS = {"picture": "tab:gray", "truth": "tab:blue", "made": "tab:red"}
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One clip: movement at 100 Hz, contacts (s) where they are known, true and made sound [L] at 16 kHz."""
+    """The data of one clip's plot.
+
+    movement: envelope at 100 Hz. contacts: times in seconds, empty if unknown. truth, made: true and generated sound
+    [L] at 16 kHz.
+    """
 
     title: str
     movement: Floats
@@ -34,7 +38,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Bar:
-    """A system's value in one measure, with its interval (the value twice where there is none)."""
+    """A system's value of one measure, with its interval. Without an interval, low and high equal the value."""
 
     name: str
     value: float
@@ -43,13 +47,13 @@ class Bar:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG; a reader never sees half of it."""
+    """Write a PNG file. It appears under its name only when it is complete."""
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=DPI)
 
 
 def spectrogram(audio: Floats, hop: int) -> Floats:
-    """Level [frames, FFT / 2 + 1] in dB below the loudest, Hann window."""
+    """Levels [frames, FFT / 2 + 1] in dB of a sound [L], with a Hann window."""
     padded = np.pad(np.asarray(audio, np.float64), FFT // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::hop]
     power = np.square(np.abs(np.fft.rfft(frames * np.hanning(FFT), axis=1)))
@@ -57,7 +61,7 @@ def spectrogram(audio: Floats, hop: int) -> Floats:
 
 
 def draw_spectrogram(axes: Axes, audio: Floats, rate: int, top: float | None = None) -> float:
-    """Draw it and return its loudest level; `top` gives two pictures one scale."""
+    """Draw a spectrogram; returns its maximum level. Pass that as `top` to give another one the same scale."""
     level = spectrogram(audio, max(1, min(FFT // 4, len(audio) // 400)))
     top = max(float(level.max()), QUIETEST) if top is None else top
     extent = (0.0, len(audio) / rate, 0.0, rate / 2000)
@@ -68,7 +72,10 @@ def draw_spectrogram(axes: Axes, audio: Floats, rate: int, top: float | None = N
 def spectrogram_pairs(
     path: Path, pairs: Sequence[tuple[str, Floats, Floats]], rate: int, made: str = "decoded"
 ) -> None:
-    """Originals above, sounds made of or for them below, on the scale of the original's loudest."""
+    """Plot pairs (name, original, other sound): originals above, the others below, on the original's scale.
+
+    `made` says what the other sounds are.
+    """
     columns, lines = min(ABREAST, len(pairs)), -(-len(pairs) // ABREAST)
     figure = Figure(figsize=(3.2 * columns, 5.6 * lines), layout="constrained")
     grid = figure.subplots(2 * lines, columns, squeeze=False)
@@ -83,12 +90,12 @@ def spectrogram_pairs(
         for axes, word in ((above, "original"), (below, made)):
             axes.set_visible(True)
             axes.set_ylabel(f"{word}, kHz" if column == 0 else "")
-    figure.colorbar(grid[0][0].images[0], ax=grid, label="dB below the original's loudest", pad=0.01, aspect=40)
+    figure.colorbar(grid[0][0].images[0], ax=grid, label="dB below the original's maximum", pad=0.01, aspect=40)
     save(figure, path)
 
 
 def draw_envelope(axes: Axes, envelope: Floats, ticks: Floats, colour: str, label: str) -> None:
-    """An envelope at 100 Hz, scaled to 1, with its onsets as ticks over it."""
+    """Draw an envelope at 100 Hz, scaled to a maximum of 1, with its onsets (s) as ticks above it."""
     times = np.arange(len(envelope)) / FRAME_RATE
     axes.fill_between(times, envelope / (envelope.max(initial=0) + 1e-9), color=colour, alpha=0.45, linewidth=0)
     axes.vlines(ticks, 1.05, 1.35, color=colour, linewidth=1.8)
@@ -97,7 +104,10 @@ def draw_envelope(axes: Axes, envelope: Floats, ticks: Floats, colour: str, labe
 
 
 def draw_onsets(rows: Sequence[Axes], strip: Strip) -> None:
-    """Three rows: what moves (contacts as ticks), the true onsets, the made ones; true onsets cross all of them."""
+    """Draw three rows: movement, with contacts as ticks if known, and the true and the generated sound's onsets.
+
+    Dotted lines mark the true onsets in all rows.
+    """
     true = onset_strength(strip.truth)
     made = onset_strength(strip.made)
     times = pick_onsets(true)
@@ -107,7 +117,7 @@ def draw_onsets(rows: Sequence[Axes], strip: Strip) -> None:
         rows[0], strip.movement - strip.movement.min(), ticks, COLOURS["picture"], "contacts" if known else "movement"
     )
     draw_envelope(rows[1], true, times, COLOURS["truth"], "true")
-    draw_envelope(rows[2], made, pick_onsets(made), COLOURS["made"], "made")
+    draw_envelope(rows[2], made, pick_onsets(made), COLOURS["made"], "generated")
     for axes in rows:
         axes.vlines(times, 0, 1.4, color=COLOURS["truth"], linewidth=0.7, alpha=0.6, linestyle=":")
         axes.set_xlim(0, len(true) / FRAME_RATE)
@@ -115,11 +125,11 @@ def draw_onsets(rows: Sequence[Axes], strip: Strip) -> None:
 
 
 def onset_strip(path: Path, strip: Strip) -> None:
-    """One clip: onsets of picture, true and made sound above each other, and both spectrograms."""
+    """Plot one clip: onsets of picture, true and generated sound above each other, and both spectrograms."""
     figure = Figure(figsize=(13, 7.5), layout="constrained")
     rows = figure.subplots(5, 1, sharex=True, height_ratios=(1, 1, 1, 1.8, 1.8))
     draw_onsets(rows[:3], strip)
-    for axes, audio, word in zip(rows[3:], (strip.truth, strip.made), ("true", "made"), strict=True):
+    for axes, audio, word in zip(rows[3:], (strip.truth, strip.made), ("true", "generated"), strict=True):
         draw_spectrogram(axes, audio, RATE)
         axes.set_ylabel(f"{word}\nkHz", rotation=0, ha="right", va="center", fontsize=9)
     rows[4].set(xlabel="seconds", xlim=(0, len(strip.truth) / RATE))
@@ -127,7 +137,7 @@ def onset_strip(path: Path, strip: Strip) -> None:
 
 
 def contact_sheet(path: Path, strips: Sequence[Strip], columns: int = 2) -> None:
-    """The onsets of all clips on one page."""
+    """Plot the onsets of all clips on one page."""
     lines = -(-len(strips) // columns)
     figure = Figure(figsize=(9.5 * columns, 2.3 * lines + 0.5), layout="constrained")
     cells = figure.subfigures(lines, columns, squeeze=False)
@@ -139,7 +149,7 @@ def contact_sheet(path: Path, strips: Sequence[Strip], columns: int = 2) -> None
 
 
 def bars(path: Path, panels: Sequence[tuple[str, Sequence[Bar]]]) -> None:
-    """One panel per measure, one bar per system with its interval; systems keep their colours."""
+    """Plot one panel per measure, with one bar and interval per system. A system has the same colour in all panels."""
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
     names = list(dict.fromkeys(bar.name for _, panel in panels for bar in panel))

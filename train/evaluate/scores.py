@@ -1,8 +1,9 @@
-"""Measures of clips, taken together per system and test set: values with bootstrap 95 % intervals over clips.
+"""Measures clips, and combines the results per system and test set into values with bootstrap 95 % intervals.
 
-Clips pass once, one after the other. Of a measure per clip its value is kept. Of a measure per set, a Frechet distance,
-the sums are kept that its Gaussians need: those of the clips, and those of each bootstrap sample, in which a clip
-counts as often as a Poisson(1) number says that depends on the clip's name alone. Both sounds of a clip count alike.
+The clips are read once, one after the other. A measure per clip leaves one value for each clip. A measure per set (a
+Frechet distance) needs the sums that define its Gaussians. So the sums are kept for all clips and for each of SAMPLES
+bootstrap samples. How often a sample contains a clip is a Poisson(1) number that depends on the clip's name only, so
+that the true and the generated sound count equally often.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +19,15 @@ from train.evaluate.bootstrap import interval
 from train.metrics import Metric, Moments, Pair, Sound, frechet_distance_of
 from train.metrics.registry import Better, PerClip, PerSet
 
-SAMPLES = 200  # of the bootstrap of a Frechet distance; means take train.evaluate.bootstrap.BOOTSTRAPS
-ENOUGH = 20  # samples that must give a distance, for an interval
+SAMPLES = 200  # bootstrap samples of a Frechet distance; means use train.evaluate.bootstrap.BOOTSTRAPS
+ENOUGH = 20  # samples that must give a distance; with fewer there is no interval
 
 Row = dict[str, dict[str, Any]]  # column -> {"value", "low", "high", "clips"}
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A measure, ready to measure."""
+    """A measure with its weights loaded."""
 
     metric: Metric
     measure: PerClip | PerSet
@@ -34,7 +35,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the measures say of one clip of one system: values per column, moments (generated, true) per column."""
+    """The results of one clip of one system: values and moments (generated, true) per column, and failures."""
 
     values: dict[str, float]
     moments: dict[str, tuple[Moments, Moments]]
@@ -42,12 +43,15 @@ class Measured:
 
 
 def columns(measures: Sequence[Loaded]) -> dict[str, Better]:
-    """All columns in the measures' order."""
+    """All columns in the order of the measures, and whether higher or lower is better."""
     return {name: better for loaded in measures for name, better in loaded.metric.columns.items()}
 
 
 def measure(measures: Sequence[Loaded], pair: Pair) -> Measured:
-    """A measure that fails is told, and does not stop the others. One that needs the picture is left out without it."""
+    """Apply all measures to a pair. A failure is noted in `failures`, and the other measures still run.
+
+    Measures that need the picture are skipped if the pair has none.
+    """
     out = Measured({}, {}, [])
     for loaded in measures:
         metric = loaded.metric
@@ -74,8 +78,8 @@ def _moments(embed: PerSet, sound: Sound) -> Moments:
     return moments
 
 
-class Sums:
-    """Sums of moments: of all clips, and of SAMPLES bootstrap samples of them."""
+class BootstrapSums:
+    """Sums of moments over all clips, and over each of SAMPLES bootstrap samples of them."""
 
     def __init__(self, size: int) -> None:
         self.all = Moments(0.0, np.zeros(size), np.zeros((size, size)))
@@ -84,7 +88,7 @@ class Sums:
         self.products = np.zeros((SAMPLES, size, size))
 
     def add(self, moments: Moments, counts: NDArray[np.int64]) -> None:
-        """`counts` [SAMPLES]: how often each sample holds the clip."""
+        """Add a clip's moments. `counts` [SAMPLES] says how often each sample contains the clip."""
         self.all = self.all + moments
         self.n += counts * moments.n
         self.total += counts[:, None] * moments.total
@@ -92,32 +96,34 @@ class Sums:
             self.products[k] += counts[k] * moments.products
 
     def sample(self, k: int) -> Moments:
+        """The moments of bootstrap sample k."""
         return Moments(float(self.n[k]), self.total[k], self.products[k])
 
 
 @dataclass
 class Tally:
-    """One system's measurements on one test set."""
+    """The accumulated measurements of one system on one test set."""
 
     values: dict[str, list[float]] = field(default_factory=dict)
-    sums: dict[str, tuple[Sums, Sums]] = field(default_factory=dict)
-    clips: dict[str, int] = field(default_factory=dict)  # per column: how many it is made of
+    sums: dict[str, tuple[BootstrapSums, BootstrapSums]] = field(default_factory=dict)
+    clips: dict[str, int] = field(default_factory=dict)  # number of clips per column
 
     def add(self, clip: str, measured: Measured) -> None:
+        """Add the results of one clip."""
         for name, value in measured.values.items():
-            if isfinite(value):  # NaN: the clip says nothing here
+            if isfinite(value):  # NaN: the measure is undefined for this clip.
                 self.values.setdefault(name, []).append(value)
                 self.clips[name] = self.clips.get(name, 0) + 1
         counts = np.random.default_rng(crc32(clip.encode())).poisson(1, SAMPLES)
         for name, (generated, reference) in measured.moments.items():
             if name not in self.sums:
-                self.sums[name] = (Sums(len(generated.total)), Sums(len(reference.total)))
+                self.sums[name] = (BootstrapSums(len(generated.total)), BootstrapSums(len(reference.total)))
             for sums, moments in zip(self.sums[name], (generated, reference), strict=True):
                 sums.add(moments, counts)
             self.clips[name] = self.clips.get(name, 0) + 1
 
     def row(self, names: Mapping[str, Better]) -> Row:
-        """The columns that could be measured, in the order of `names`."""
+        """The values of all measured columns, in the order of `names`."""
         found: Row = {}
         for name in names:
             if name in self.sums:
@@ -129,20 +135,22 @@ class Tally:
             found[name] = dict(zip(("value", "low", "high"), numbers, strict=True)) | {"clips": self.clips[name]}
         return found
 
-    def too_few(self) -> list[str]:
-        """Columns whose distance means little, with the numbers why."""
+    def undersampled(self) -> list[str]:
+        """Columns whose Frechet distance is unreliable, with the numbers that show it."""
         return [
-            f"{name} of {sums.all.n:.0f} vectors of {len(sums.all.total)} numbers"
+            f"{name} has {sums.all.n:.0f} vectors of {len(sums.all.total)} numbers"
             for name, (sums, _) in self.sums.items()
             if sums.all.too_few
         ]
 
 
-def frechet_with_interval(generated: Sums, reference: Sums) -> tuple[float, float | None, float | None]:
-    """The distance, and quantiles of it over the samples, moved by what samples are too large by on the average.
+def frechet_with_interval(
+    generated: BootstrapSums, reference: BootstrapSums
+) -> tuple[float, float | None, float | None]:
+    """The distance and its 95 % interval (low, high).
 
-    A sample holds fewer different clips than the set, which alone makes its distance larger. No interval where hardly
-    any sample has enough clips for a covariance.
+    A bootstrap sample has fewer different clips than the set, which makes its distance larger. So the quantiles are
+    shifted by the samples' mean excess. The interval is None if too few samples have enough clips for a covariance.
     """
     value = max(0.0, frechet_distance_of(generated.all, reference.all))
     drawn = []

@@ -1,4 +1,7 @@
-"""Ratings in a file, one JSON object a line, and mean opinion scores of them in the layout of the paper's Table 3."""
+"""Keeps the ratings of a test in a file, and computes mean opinion scores in the layout of the paper's Table 3.
+
+The file, ratings.jsonl, has one JSON object per line.
+"""
 
 import json
 import os
@@ -11,10 +14,10 @@ from typing import Any
 from runtime.errors import OptionError
 from train.evaluate.bootstrap import crossed_interval
 from train.evaluate.report import number
-from train.listen.plan import FULL, LOW, SECTIONS, Item, ListeningTest
+from train.listen.items import FULL, LOW, SECTIONS, Item, ListeningTest
 
 LONGEST_NAME = 80
-COLUMNS = (  # (question, rate, head)
+COLUMNS = (  # (question, sample rate, column head)
     ("quality", LOW, "Quality 16 kHz"),
     ("quality", FULL, "Quality 44.1 kHz"),
     ("relevance", LOW, "Relevance 16 kHz"),
@@ -22,12 +25,12 @@ COLUMNS = (  # (question, rate, head)
     ("alignment", LOW, "Alignment 16 kHz"),
     ("overall", FULL, "Overall"),
 )
-GROUPS = {"all listeners": None, "experts": True, "others": False}  # name -> expert
+GROUPS = {"all listeners": None, "experts": True, "others": False}  # name -> value of Rating.expert; None: any
 
 
 @dataclass(frozen=True)
 class Rating:
-    """What one listener says of one item: 1 to 5 for each of its section's questions."""
+    """One listener's rating of one item: 1 to 5 for each question of its section."""
 
     listener: str
     expert: bool
@@ -36,12 +39,12 @@ class Rating:
 
 
 class Ratings:
-    """The file ratings.jsonl of a test. Thread-safe; a rating is on the disk when `add` returns."""
+    """The file ratings.jsonl of a test. It is thread-safe, and a rating is on the disk when `add` returns."""
 
-    def __init__(self, folder: Path, plan: ListeningTest) -> None:
-        self.path, self.plan = folder / "ratings.jsonl", plan
-        self.items = {item.id: item for item in plan.items}
-        self.damaged = 0  # lines that are no rating, as after a power cut
+    def __init__(self, folder: Path, test: ListeningTest) -> None:
+        self.path, self.test = folder / "ratings.jsonl", test
+        self.items = {item.id: item for item in test.items}
+        self.damaged = 0  # number of lines that are not ratings, for example after a power cut
         self.known: dict[tuple[str, str], Rating] = {}  # by listener and item
         self._lock = threading.Lock()
         if self.path.exists():
@@ -58,9 +61,9 @@ class Ratings:
         self.known.setdefault((rating.listener, rating.item), rating)
 
     def check(self, values: Any) -> Rating:
-        """A rating from JSON. Raises OptionError that says what is wrong."""
+        """Make a rating from JSON values. Raises OptionError that says what is wrong."""
         if not isinstance(values, dict) or set(values) != {"listener", "expert", "item", "ratings"}:
-            raise OptionError("a rating has listener, expert, item and ratings")
+            raise OptionError("a rating must have the keys listener, expert, item and ratings")
         listener = check_listener(values["listener"])
         if not isinstance(values["expert"], bool):
             raise OptionError("expert must be true or false")
@@ -69,20 +72,20 @@ class Ratings:
             raise OptionError(f"the test has no item {values['item']!r}")
         ratings, questions = values["ratings"], SECTIONS[item.section].questions
         if not isinstance(ratings, dict) or set(ratings) != set(questions):
-            raise OptionError(f"rate {' and '.join(questions)}")
+            raise OptionError(f"the ratings must be of {' and '.join(questions)}")
         if any(type(value) is not int or not 1 <= value <= 5 for value in ratings.values()):
-            raise OptionError("a rating is a whole number from 1 to 5")
+            raise OptionError("a rating must be a whole number from 1 to 5")
         return Rating(listener, values["expert"], item.id, ratings)
 
     def add(self, rating: Rating) -> None:
-        """Keep a rating; the first of a listener for an item stands."""
+        """Keep a rating. If the listener has rated the item before, the first rating stays. Raises OSError."""
         with self._lock:
             key = (rating.listener, rating.item)
             if key in self.known:
                 return
             now = datetime.now(UTC).isoformat(timespec="seconds")
             with open(self.path, "a+b") as file:
-                if file.tell() and not self._ends_well(file):
+                if file.tell() and not self._ends_with_newline(file):
                     file.write(b"\n")
                 file.write(json.dumps(asdict(rating) | {"time": now}).encode() + b"\n")
                 file.flush()
@@ -90,34 +93,37 @@ class Ratings:
             self.known[key] = rating
 
     @staticmethod
-    def _ends_well(file: Any) -> bool:
-        """Whether the last line is whole; one that was cut off must not swallow the next."""
+    def _ends_with_newline(file: Any) -> bool:
+        """Whether the last line is complete. A line that was cut off must not be joined with the next one."""
         file.seek(-1, os.SEEK_END)
         return bool(file.read(1) == b"\n")
 
     def next_item(self, listener: str) -> tuple[Item | None, int]:
-        """The listener's next item, None at the end, and how many are done."""
-        order = self.plan.order(listener)
+        """The listener's next item (None at the end), and the number of items done."""
+        order = self.test.order(listener)
         todo = [item for item in order if (listener, item.id) not in self.known]
         return (todo[0] if todo else None), len(order) - len(todo)
 
 
 def check_listener(name: Any) -> str:
-    """A listener's name, without spaces around it. Raises OptionError."""
+    """A listener's name without surrounding spaces. Raises OptionError if it is not allowed."""
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-        raise OptionError(f"give a name of 1 to {LONGEST_NAME} characters")
+        raise OptionError(f"enter a name of 1 to {LONGEST_NAME} printable characters")
     return name.strip()
 
 
 # ---------------------------------------------------------------- mean opinion scores
 def scores(ratings: Ratings) -> dict[str, Any]:
-    """Per group of listeners, system and column: {"mean", "interval", "n"}, the interval over listeners and samples."""
+    """{"mean", "interval", "n"} per group of listeners, system and column; None if there are no ratings.
+
+    The interval is a bootstrap over listeners and samples.
+    """
     out: dict[str, Any] = {}
     for group, expert in GROUPS.items():
         chosen = [r for r in ratings.known.values() if expert is None or r.expert == expert]
         listeners = sorted({r.listener for r in chosen})
         systems: dict[str, dict[str, Any]] = {}
-        for system in dict.fromkeys(item.system for item in ratings.plan.items):
+        for system in dict.fromkeys(item.system for item in ratings.test.items):
             systems[system] = {}
             for question, rate, head in COLUMNS:
                 asked = [r for r in chosen if _asks(ratings.items[r.item], system, question, rate)]
@@ -127,7 +133,7 @@ def scores(ratings: Ratings) -> dict[str, Any]:
 
 
 def _summary(asked: list[Rating], question: str) -> dict[str, Any] | None:
-    """One listener's ratings are alike, and so are those of one sample: neither are independent."""
+    """Mean and interval. Ratings of one listener are not independent, nor are those of one sample."""
     if not asked:
         return None
     values = [r.ratings[question] for r in asked]
@@ -140,11 +146,11 @@ def _asks(item: Item, system: str, question: str, rate: int) -> bool:
 
 
 def as_markdown(found: dict[str, Any]) -> str:
-    """A table per group of listeners, as the paper's Table 3."""
+    """The content of mos.md: a table like the paper's Table 3 for each group of listeners."""
     lines = [
         "# Mean opinion scores",
         "",
-        "1 bad to 5 excellent; in brackets 95 % intervals of a bootstrap over listeners and over samples.",
+        "From 1 (bad) to 5 (excellent), with 95 % confidence intervals (bootstrap over listeners and samples).",
         "",
     ]
     for group, values in found.items():

@@ -1,8 +1,8 @@
-"""The listening test in a browser, served by the standard library.
+"""Serves a listening test to browsers, with the HTTP server of the standard library.
 
 GET /                      the page
 GET /next?listener=NAME    {"item": {"id", "title", "words", "questions"} or null, "done", "total"}
-GET /media/ID.mp4          a sample, also in parts (Range), which browsers need to seek
+GET /media/ID.mp4          a sample; supports Range requests, which browsers need to seek
 POST /rate                 {"listener", "expert", "item", "ratings"} -> {"ok": true}, or 400 {"error"}
 """
 
@@ -16,32 +16,35 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from runtime.errors import OptionError
-from train.listen.plan import SECTIONS, ListeningTest
+from train.listen.items import SECTIONS, ListeningTest
 from train.listen.ratings import Ratings, check_listener
 
-LONGEST = 10_000  # bytes of a rating
+LONGEST = 10_000  # largest rating, in bytes
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 class ListeningServer(ThreadingHTTPServer):
-    """Serves the test of a folder. Port 0 takes a free one: `url` tells."""
+    """Serves the test of a folder. Port 0 picks a free port; `url` is the address. Raises OptionError or OSError."""
 
     daemon_threads = True
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 8000) -> None:
-        self.folder, self.plan = folder, ListeningTest.load(folder)
-        self.ratings = Ratings(folder, self.plan)
-        self.media = {f"/media/{item.id}.mp4" for item in self.plan.items}
+        self.folder, self.test = folder, ListeningTest.load(folder)
+        self.ratings = Ratings(folder, self.test)
+        self.media = {f"/media/{item.id}.mp4" for item in self.test.items}
         self.page = files(__package__).joinpath("page.html").read_bytes()
         super().__init__((host, port), Handler)
 
     @property
     def url(self) -> str:
+        """The address to open in a browser."""
         host, port = str(self.server_address[0]), self.server_address[1]
         return f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{port}/"
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers the requests that the module's docstring lists."""
+
     server: ListeningServer
 
     def do_GET(self) -> None:
@@ -62,35 +65,37 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(self._rate)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the ratings' file tells who has heard what."""
+        """Log nothing. The file of ratings already says who has rated what."""
 
     def _next(self, name: str) -> dict[str, Any]:
         item, done = self.server.ratings.next_item(check_listener(name))
         shown = None
         if item is not None:
             section = SECTIONS[item.section]
-            shown = {"id": item.id, "title": section.title, "words": section.words, "questions": section.questions}
-        return {"item": shown, "done": done, "total": len(self.server.plan.items)}
+            shown = {
+                "id": item.id, "title": section.title, "words": section.instruction, "questions": section.questions
+            }  # fmt: skip
+        return {"item": shown, "done": done, "total": len(self.server.test.items)}
 
     def _rate(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LONGEST:
-            raise OptionError(f"a rating is a JSON object of at most {LONGEST} bytes")
+            raise OptionError(f"a rating must be a JSON object of at most {LONGEST} bytes")
         try:
             values = json.loads(self.rfile.read(int(length)))
         except ValueError as error:
-            raise OptionError(f"this is not JSON: {error}") from error
+            raise OptionError(f"the rating is not valid JSON: {error}") from error
         self.server.ratings.add(self.server.ratings.check(values))
         return {"ok": True}
 
     def _answer(self, make: Any) -> None:
-        """JSON of what `make` returns; its OptionError is the caller's mistake, an OSError ours."""
+        """Send the result of `make` as JSON. An OptionError becomes status 400, an OSError status 500."""
         try:
             values, status = make(), HTTPStatus.OK
         except OptionError as error:
             values, status = {"error": str(error)}, HTTPStatus.BAD_REQUEST
         except OSError as error:
-            words = f"the rating could not be kept ({error.strerror or error}); tell whoever runs the test"
+            words = f"the rating could not be saved ({error.strerror or error}); please tell those who run the test"
             values, status = {"error": words}, HTTPStatus.INTERNAL_SERVER_ERROR
         self._send(json.dumps(values).encode(), "application/json", status)
 
@@ -105,17 +110,17 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.write(body)
         except (BrokenPipeError, ConnectionResetError):
-            pass  # browsers leave off when they have enough
+            pass  # Browsers close the connection when they have enough.
 
     def _media(self, path: Path) -> None:
-        """A file, or the part of it that is asked for."""
+        """Send a file, or the part of it that the request's Range names."""
         size = path.stat().st_size
         found = RANGE.fullmatch(self.headers.get("Range", ""))
         first, last = 0, size - 1
         if found and found[1]:
             first, last = int(found[1]), min(int(found[2] or last), last)
         elif found and found[2]:
-            first = max(0, size - int(found[2]))  # the last so many bytes
+            first = max(0, size - int(found[2]))  # "bytes=-N": the last N bytes
         if first > last:
             self._send(b"", "video/mp4", HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, Content_Range=f"bytes */{size}")
             return

@@ -1,10 +1,16 @@
 """Measures of generated sound: the paper's seven (section 4.2), and onset measures that need no weights.
 
-    measure = METRICS["FAD"].load(Path("weights"))      raises MissingWeights, in one line, where a file is absent
+    measure = METRICS["FAD"].load(Path("weights"))      raises MissingWeights if a file is absent
 
-Per clip, `measure(pair)` gives {column: value}; NaN means that this clip says nothing (leave it out, and count it). Per
-set, `measure(sound)` gives the embeddings [n, d] of one clip; the value is the Frechet distance between all generated
-and all true embeddings, best taken through `Moments`, one per clip, which a bootstrap over clips can add up again.
+A measure per clip is called as `measure(pair)` and returns {column: value}. NaN means that the measure is undefined for
+this clip; leave the clip out and count it.
+
+A measure per set is called as `measure(sound)` and returns the embeddings [n, d] of one clip. Its value is the Frechet
+distance between the embeddings of all generated and all true sounds. Keep the `Moments` of each clip: they add up to
+those of a set or of a bootstrap sample.
+
+registry    lists the measures and their weights; networks loads those that need a network
+onsets, sequences, mfcc, frechet    the computations; vggish, wav2clip, sparsesync, resnet    the networks
 """
 
 from train.metrics.frechet import Moments, frechet_distance, frechet_distance_of

@@ -1,4 +1,4 @@
-"""Frechet distance between two sets of embeddings, each taken for a Gaussian (paper, section 4.2: FDD, FDM and FAD)."""
+"""The Frechet distance between two sets of embeddings, modelled as Gaussians (paper, section 4.2: FDD, FDM, FAD)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, sum [d] and sum of outer products [d, d] of embeddings: what a Gaussian needs, and it can be added up.
+    """Count, sum [d] and sum of outer products [d, d] of embeddings. They define a Gaussian, and they can be added.
 
     Keep one per clip: `moments * count` and `+` then give the moments of a bootstrap sample without the embeddings.
     """
@@ -21,7 +21,7 @@ class Moments:
 
     @classmethod
     def of(cls, embeddings: NDArray[np.floating]) -> "Moments":
-        """embeddings [n, d]."""
+        """The moments of embeddings [n, d]. Raises ValueError for another shape."""
         x = np.asarray(embeddings, np.float64)
         if x.ndim != 2:
             raise ValueError(f"embeddings must be [n, d]; got {list(x.shape)}")
@@ -35,23 +35,25 @@ class Moments:
 
     @property
     def too_few(self) -> bool:
-        """Fewer than 2 d vectors: the covariance is hardly known, and the distance means little."""
+        """Whether there are fewer than 2 d vectors: the covariance, and so the distance, is then unreliable."""
         return self.n < 2 * len(self.total)
 
     def gaussian(self) -> tuple[Floats, Floats]:
-        """Mean [d] and unbiased covariance [d, d]. Raises ValueError below two vectors or with NaN among them."""
+        """Mean [d] and unbiased covariance [d, d]. Raises ValueError for fewer than two vectors, and for NaN."""
         if self.n < 2:
             raise ValueError(f"{self.n:g} embeddings; a covariance needs at least 2, so give longer or more clips")
         if not np.isfinite(self.products).all():
-            raise ValueError("embeddings hold NaN or infinity; check the sounds and the weights")
+            raise ValueError("embeddings contain NaN or infinity; check the sounds and the weights")
         mean = self.total / self.n
         return mean, (self.products - self.n * np.outer(mean, mean)) / (self.n - 1)
 
 
 def frechet_distance_of(a: Moments, b: Moments) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)); rounding can leave it a little below 0 for equal sets.
+    """The Frechet distance |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 
-    The last trace is the sum of the roots of the eigenvalues of S C2 S, S = C1^(1/2): symmetric, so no complex numbers.
+    For equal sets, rounding can make it slightly negative. The last trace is computed as the sum of the square roots of
+    the eigenvalues of S C2 S, with S = C1^(1/2). That matrix is symmetric, so no complex numbers appear. Raises
+    ValueError if the embeddings differ in size, or as `Moments.gaussian` does.
     """
     (mean_a, cov_a), (mean_b, cov_b) = a.gaussian(), b.gaussian()
     if mean_a.shape != mean_b.shape:
@@ -63,5 +65,5 @@ def frechet_distance_of(a: Moments, b: Moments) -> float:
 
 
 def frechet_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """The same for embeddings [n, d] and [m, d]."""
+    """The Frechet distance between embeddings [n, d] and [m, d]."""
     return frechet_distance_of(Moments.of(a), Moments.of(b))

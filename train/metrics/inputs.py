@@ -1,7 +1,7 @@
-"""What a measure is given of a clip: its true sound, the generated one, and its picture.
+"""The inputs of a measure: `Pair`, with a clip's generated sound, true sound and picture.
 
-The objects remember what was computed of them. So take one clip after the other and, within it, one system after the
-other with the same `reference` and `film`: the true sound and the picture are then analysed once for all systems.
+These objects cache what was computed from them. So process one clip after the other, and pass the same `reference` and
+`film` objects for every system: the true sound and the picture are then analysed only once.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 
 @dataclass
-class Remembered:
-    """Results by the name of their analysis."""
+class ResultCache:
+    """Caches results under the name of their analysis."""
 
     results: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, name: Any, make: Callable[[], T]) -> T:
-        """make(), unless it was called before under this name."""
+        """The result of make(), which is called only the first time that this name is used."""
         if name not in self.results:
             self.results[name] = make()
         result: T = self.results[name]
@@ -33,8 +33,8 @@ class Remembered:
 
 
 @dataclass
-class Sound(Remembered):
-    """Mono samples float32 [L] in [-1, 1] at the rate at which they were made."""
+class Sound(ResultCache):
+    """Mono samples float32 [L] in [-1, 1], at their original rate in Hz."""
 
     samples: NDArray[np.float32]
     rate: int
@@ -43,7 +43,7 @@ class Sound(Remembered):
         self.samples = check_sound(self.samples, self.rate)
 
     def at(self, rate: int) -> NDArray[np.float32]:
-        """The samples at another rate, always resampled from the original ones."""
+        """The samples at a rate in Hz, always resampled from the original ones."""
         return self.once(rate, lambda: resample(self.samples, self.rate, rate))
 
     @property
@@ -52,18 +52,18 @@ class Sound(Remembered):
 
     @classmethod
     def read(cls, path: Path, rate: int = 44100) -> "Sound":
-        """A file's sound. Raises MediaError."""
+        """Read a file's sound at `rate` Hz. Raises MediaError."""
         return cls(read_audio(path, rate), rate)
 
 
 @dataclass
-class Film(Remembered):
+class Film(ResultCache):
     """The picture of a video file."""
 
     path: Path
 
     def frames(self, grid: FrameGrid) -> NDArray[np.uint8]:
-        """Frames [n, size, size, 3] on a constant grid, n at least 1; not remembered, for they are large.
+        """Frames uint8 [n, size, size, 3] on a constant grid, with n at least 1. They are not cached: they are large.
 
         Raises MediaError.
         """
@@ -73,8 +73,8 @@ class Film(Remembered):
 
 @dataclass(frozen=True)
 class Pair:
-    """One clip of one system. Both sounds begin with the picture."""
+    """One clip of one system. Both sounds start with the picture."""
 
     generated: Sound
     reference: Sound
-    film: Film | None = None  # None: measures that need the picture are left out
+    film: Film | None = None  # None: measures that need the picture are skipped

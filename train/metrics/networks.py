@@ -1,4 +1,7 @@
-"""The measures that need a network: weights loaded, and a function that measures. Used by train.metrics.registry."""
+"""The measures that need a network. Each function here loads the weights and returns the measure.
+
+train.metrics.registry imports this module only when such a measure is loaded.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,17 +24,17 @@ from train.models.clip_image import CLIP
 from train.models.dac import DAC
 from train.models.s3d import S3D
 
-SHORTEST = FRAME + (PATCH - 1) * HOP  # samples of BEATs' first step
-CLIP_MODEL = "ViT-B-32-quickgelu"  # in whose space Wav2CLIP's embeddings lie
+SHORTEST = FRAME + (PATCH - 1) * HOP  # samples that BEATs needs for one step
+CLIP_MODEL = "ViT-B-32-quickgelu"  # the CLIP model whose space Wav2CLIP shares
 CLIP_FPS = 8
 FRAME_BATCH = 16  # frames encoded at once
-WINDOWS = 3  # of 5 s, in which SS is taken: from the first to the last, evenly
+WINDOWS = 3  # number of 5 s windows for SS, spread evenly from the first to the last
 
 Embeddings = NDArray[np.float32]
 
 
 def embedding(name: str, rate: int, device: str, network: Callable[[Tensor], Tensor]) -> Callable[[Sound], Embeddings]:
-    """A sound -> what the network gives for its samples [1, L] at `rate`, remembered by the sound under `name`."""
+    """A function from a sound to the network's output for its samples [1, L] at `rate`, cached under `name`."""
 
     def embed(sound: Sound) -> Embeddings:
         with torch.inference_mode():
@@ -41,13 +44,13 @@ def embedding(name: str, rate: int, device: str, network: Callable[[Tensor], Ten
 
 
 def codec_latents(path: Path, device: str) -> Callable[[Sound], Embeddings]:
-    """FDD: DAC's codebook vectors after quantisation, [T, 72], of the sound encoded again (fair to every system)."""
+    """FDD: DAC's codebook vectors after quantisation, [T, 72]. Every system's sound is encoded again, to be fair."""
     codec = DAC.load(path).to(device)
     return embedding("DAC", codec.config.sample_rate, device, lambda audio: codec.vectors(codec.encode(audio))[0])
 
 
 def novelty(path: Path, device: str) -> Callable[[Pair], dict[str, float]]:
-    """NS on BEATs features, the mean over their 8 frequency bands."""
+    """NS, from BEATs features averaged over their 8 frequency bands."""
     beats = BEATs.load(path).to(device)
 
     def features(audio: Tensor) -> Tensor:
@@ -60,23 +63,23 @@ def novelty(path: Path, device: str) -> Callable[[Pair], dict[str, float]]:
 
 
 def sound_embeddings(path: Path, device: str) -> Callable[[Sound], Embeddings]:
-    """FAD: VGGish, [n, 128]."""
+    """FAD: VGGish embeddings [n, 128]."""
     network = VGGish.load(path).to(device)
     return embedding("VGGish", vggish.RATE, device, lambda audio: network(audio[0]))
 
 
 def wav2clip_embedding(path: Path, device: str) -> Callable[[Sound], Embeddings]:
-    """[1, 512]."""
+    """Wav2CLIP's embedding [1, 512], for WC and CC."""
     return embedding("Wav2CLIP", wav2clip.RATE, device, Wav2CLIP.load(path).to(device))
 
 
 def wave_clip(embed: Callable[[Sound], Embeddings]) -> Callable[[Pair], dict[str, float]]:
-    """WC: cosine of the two sounds' embeddings."""
+    """WC: cosine similarity of the two sounds' embeddings."""
     return lambda pair: {"WC": float(cosine_alignment(embed(pair.generated), embed(pair.reference))[0])}
 
 
 def cycle_clip(embed: Callable[[Sound], Embeddings], clip: CLIP, device: str) -> Callable[[Pair], dict[str, float]]:
-    """CC: cosine of the sound's embedding with the mean of the frames' CLIP embeddings, each brought to length 1."""
+    """CC: cosine similarity of the sound's embedding and the mean of the frames' normalised CLIP embeddings."""
 
     def picture(film: Film) -> Embeddings:
         frames = torch.from_numpy(film.frames(FrameGrid(CLIP_FPS, clip.resize, clip.size)))
@@ -85,30 +88,35 @@ def cycle_clip(embed: Callable[[Sound], Embeddings], clip: CLIP, device: str) ->
         return unit(features.float().cpu().numpy()).mean(axis=0, keepdims=True)
 
     def measure(pair: Pair) -> dict[str, float]:
-        film = needed(pair)
+        film = film_of(pair)
         seen = film.once("CLIP", lambda: picture(film))
         return {"CC": float(cosine_alignment(embed(pair.generated), seen)[0])}
 
     return measure
 
 
-def needed(pair: Pair) -> Film:
+def film_of(pair: Pair) -> Film:
+    """The picture of a pair. Raises ValueError if it has none."""
     if pair.film is None:
         raise ValueError("this measure needs the clip's video")
     return pair.film
 
 
 def load_clip(path: Path, device: str) -> CLIP:
+    """CLIP ViT-B/32's image encoder, for CC."""
     return CLIP.load(CLIP_MODEL, path).to(device)
 
 
 def window_starts(n: int) -> list[int]:
-    """First frames of the windows within n frames at 25 per second: 0, 2.48 and 5 s of 10 s; none below 5 s."""
+    """First frames of the windows in n frames at 25 fps: at 0, 2.48 and 5 s for 10 s; none for less than 5 s."""
     return sorted({int(x) for x in np.linspace(0, n - FRAMES, WINDOWS)}) if n >= FRAMES else []
 
 
 def predicted_offset(network: SparseSync, device: str) -> Callable[[Pair], dict[str, float]]:
-    """SS: mean over windows of the size of the most likely offset (s), and that of the middle one; NaN below 5 s."""
+    """SS: absolute value of the most likely offset (s), as the mean over windows and for the middle window.
+
+    Both are NaN for clips shorter than 5 s.
+    """
     samples = FRAMES * sparsesync.RATE // S3D.fps
     offsets = network.offsets.abs()
 
@@ -118,7 +126,7 @@ def predicted_offset(network: SparseSync, device: str) -> Callable[[Pair], dict[
         return [(k, network.visual(window)) for k, window in windows]
 
     def measure(pair: Pair) -> dict[str, float]:
-        film, audio = needed(pair), torch.from_numpy(pair.generated.at(sparsesync.RATE))
+        film, audio = film_of(pair), torch.from_numpy(pair.generated.at(sparsesync.RATE))
         sizes = []
         with torch.inference_mode():
             for k, visual in film.once("SparseSync", lambda: look(film)):

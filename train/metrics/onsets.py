@@ -1,8 +1,8 @@
-"""Weight-free measures of synchronisation: onsets by spectral flux, their F1 score, and what chance would score.
+"""Measures of synchronisation that need no weights: onsets by spectral flux, their F1 score, and the chance level.
 
-The definitions are fixed, because results are compared with other systems by them (docs/MINI.md): 40 mel bands at
-100 Hz from 16 kHz sound, onsets matched one to one within a tolerance, chance as the mean over circular shifts.
-Average precision ranks the same onsets by their strength; envelopes are compared by correlation.
+The definitions are fixed, because published results depend on them. The sound is resampled to 16 kHz and analysed in
+40 mel bands at 100 Hz. Onsets are matched one to one within a tolerance. The chance level is the mean score over
+circular shifts. Average precision ranks the same onsets by their strength. Envelopes are compared by correlation.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ Floats = NDArray[np.float64]
 
 RATE, HOP, WINDOW, BANDS = 16000, 160, 1024, 40
 FRAME_RATE = 100  # envelope values per second: RATE / HOP
-FLOOR = 1e-4  # of a band's power, under a peak of 1
+FLOOR = 1e-4  # least power of a band, for a sound with peak 1
 LAG = 3  # frames between the spectra that are compared
-NEIGHBOURHOOD, APART = 10, 7  # frames: of a local maximum; least distance of two onsets, exclusive
-ABOVE_MEAN, ABOVE_ZERO = 0.12, 0.15  # of the envelope's maximum
-SHIFTS, SHIFT_MARGIN = 24, 0.7  # circular shifts of the chance level, and how far from zero they stay (s)
-MAX_LAG = 50  # frames: how far envelopes are shifted against each other
+NEIGHBOURHOOD, APART = 10, 7  # frames: half width of a local maximum; two onsets are more than APART frames apart
+ABOVE_MEAN, ABOVE_ZERO = 0.12, 0.15  # shares of the envelope's maximum that a peak must exceed
+SHIFTS, SHIFT_MARGIN = 24, 0.7  # number of circular shifts for the chance level, and their least distance from 0 (s)
+MAX_LAG = 50  # frames: the largest shift between two envelopes
 
 
 def mel_bank() -> Floats:
-    """Triangles [BANDS, WINDOW / 2 + 1] from 50 to 7600 Hz, equally spaced in mel (HTK), not normalised."""
+    """Triangular filters [BANDS, WINDOW / 2 + 1] from 50 to 7600 Hz, equally spaced in mel (HTK), not normalised."""
     low, high = (2595 * np.log10(1 + f / 700) for f in (50, 7600))
     edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
     frequencies = np.fft.rfftfreq(WINDOW, 1 / RATE)
@@ -35,14 +35,14 @@ def mel_bank() -> Floats:
 
 
 def windows(audio: NDArray[np.floating]) -> Floats:
-    """audio [L], brought to a peak of 1, in windows [1 + L / 160, 1024] centred on every 160th sample."""
+    """Windows [1 + L / 160, 1024] of audio [L] scaled to peak 1, centred on every 160th sample."""
     scaled = np.asarray(audio, np.float64) / (np.abs(audio).max(initial=0) + 1e-9)
     padded = np.pad(scaled, WINDOW // 2)
     return np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
 
 
 def onset_strength(audio: NDArray[np.floating]) -> Floats:
-    """audio [L] at 16 kHz -> spectral flux [1 + L / 160], mean rise of log10 power over the bands."""
+    """Spectral flux [1 + L / 160] of audio [L] at 16 kHz: the rise of log10 power, averaged over the bands."""
     power = np.abs(np.fft.rfft(windows(audio) * np.hanning(WINDOW), axis=1)) ** 2
     level = np.log10(np.maximum(power @ mel_bank().T, FLOOR) / FLOOR)
     flux = np.maximum(level[LAG:] - level[:-LAG], 0).mean(axis=1)
@@ -50,12 +50,12 @@ def onset_strength(audio: NDArray[np.floating]) -> Floats:
 
 
 def energy_envelope(audio: NDArray[np.floating]) -> Floats:
-    """audio [L] at 16 kHz -> root mean square [1 + L / 160] of windows of 64 ms, under a peak of 1."""
+    """RMS level [1 + L / 160] of audio [L] at 16 kHz, scaled to peak 1, in windows of 64 ms."""
     return np.sqrt((windows(audio) ** 2).mean(axis=1))
 
 
 def pick_onsets(strength: Floats) -> Floats:
-    """Times (s) of the peaks of an envelope at 100 Hz."""
+    """Times (s) of the onsets: the peaks of an envelope at 100 Hz."""
     if strength.max(initial=0) <= 0:
         return np.zeros(0)
     width = 2 * NEIGHBOURHOOD + 1
@@ -73,13 +73,18 @@ def pick_onsets(strength: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Score:
+    """F1 score of detected onsets, with precision and recall."""
+
     f1: float
     precision: float
     recall: float
 
 
 def onset_f1(reference: Floats, detected: Floats, tolerance: float = 0.1) -> Score:
-    """Each reference onset, in order, takes the nearest unused detection within the tolerance (s)."""
+    """Match onset times (s) one to one and score them.
+
+    Each reference onset, in order, is matched with the nearest unused detection within the tolerance (s).
+    """
     free = list(detected)
     hits = 0
     for time in reference:
@@ -92,15 +97,16 @@ def onset_f1(reference: Floats, detected: Floats, tolerance: float = 0.1) -> Sco
 
 
 def chance_f1(reference: Floats, detected: Floats, seconds: float, tolerance: float = 0.1) -> float:
-    """Mean F1 of the same detections, shifted circularly in time."""
+    """The chance level: the mean F1 of the same detections, shifted circularly within `seconds`."""
     shifts = np.linspace(SHIFT_MARGIN, seconds - SHIFT_MARGIN, SHIFTS)
     return float(np.mean([onset_f1(reference, np.sort((detected + s) % seconds), tolerance).f1 for s in shifts]))
 
 
 def average_precision(reference: Floats, detected: Floats, strengths: Floats, tolerance: float = 0.1) -> float:
-    """From the strongest on, each detection takes the nearest unused reference onset within the tolerance (s).
+    """Average precision of detections ranked by strength.
 
-    Mean over all reference onsets of the precision at the moment that one is found; 0 for one that never is.
+    From the strongest on, each detection is matched with the nearest unused reference onset within the tolerance (s).
+    The result is the mean, over all reference onsets, of the precision at which each was found; 0 for missed ones.
     """
     free, precisions = list(reference), []
     for rank, k in enumerate(np.argsort(-strengths, kind="stable"), start=1):
@@ -112,9 +118,9 @@ def average_precision(reference: Floats, detected: Floats, strengths: Floats, to
 
 
 def best_lag(reference: Floats, detected: Floats) -> float:
-    """Seconds by which an envelope at 100 Hz comes after the reference: where they correlate most; NaN if constant.
+    """The delay (s) of an envelope at 100 Hz at which it correlates most with the reference; NaN if one is constant.
 
-    Both are brought to mean 0 and deviation 1 once; only what overlaps is correlated.
+    Both are standardised once; only the overlapping part is correlated.
     """
     if min(reference.std(), detected.std()) == 0:
         return float("nan")
@@ -126,11 +132,12 @@ def best_lag(reference: Floats, detected: Floats) -> float:
 
 
 def onset_scores(reference: NDArray[np.floating], generated: NDArray[np.floating]) -> dict[str, float]:
-    """All scores of a generated sound against the true one, both [L] at 16 kHz; what is longer is cut.
+    """All scores of a generated sound against the true one, both [L] at 16 kHz. The longer one is cut.
 
-    f1, precision, recall, chance, lift = f1 - chance, ap: 0 where one sound has no onsets; n_reference, n: how many.
-    onset_r, lag (s), energy_r: correlation of onset strengths, where it is highest, correlation of energies; NaN where
-    an envelope is constant.
+    f1, precision, recall, chance, ap, and lift = f1 - chance: 0 if one sound has no onsets.
+    n_reference, n: number of onsets in the true and the generated sound.
+    onset_r, energy_r: correlation of onset strengths and of RMS levels; NaN if an envelope is constant.
+    lag: the delay (s) with the highest correlation of onset strengths; NaN if one is constant.
     """
     a, b = onset_strength(reference), onset_strength(generated)
     n = min(len(a), len(b))
@@ -149,6 +156,6 @@ def onset_scores(reference: NDArray[np.floating], generated: NDArray[np.floating
 
 
 def lift_of_onsets(reference: Floats, detected: Floats, seconds: float) -> dict[str, float]:
-    """f1, chance, lift = f1 - chance and n for onset times that are already known."""
+    """f1, chance, lift = f1 - chance, and n, for known onset times (s)."""
     score, chance = onset_f1(reference, detected), chance_f1(reference, detected, seconds)
     return {"f1": score.f1, "chance": chance, "lift": score.f1 - chance, "n": len(detected)}

@@ -1,4 +1,7 @@
-"""Which measures there are, what they need, and how they are made ready. Networks are imported when one is loaded."""
+"""`METRICS`: every measure with its columns, the weights that it needs, and how to load it.
+
+Networks are imported only when a measure that needs them is loaded.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,19 +23,20 @@ Better = Literal["higher", "lower"]
 
 
 class MissingWeights(FileNotFoundError):
-    """A measure's weights are not in the folder. The message says which file is needed, and whence."""
+    """A measure's weights are not in the folder. The message names the file and where to get it."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights under the name that it is published with."""
+    """A file of weights, under the name of its publication."""
 
     file: str
-    source: str  # where the user gets it
+    source: str  # where to get it
     licence: str
-    also: tuple[str, ...] = ()  # names that serve as well
+    also: tuple[str, ...] = ()  # other accepted names
 
     def find(self, folder: Path) -> Path | None:
+        """The file's path in a folder, or None."""
         return next((folder / name for name in (self.file, *self.also) if (folder / name).is_file()), None)
 
 
@@ -67,8 +71,8 @@ SPARSESYNC = Weights(
 class Metric:
     """One measure.
 
-    name: the paper's; title: in words. per: "clip" or "set" (see train.metrics). columns: the values that it gives, and
-    whether higher or lower is better. video: whether `Pair.film` must be there.
+    name: the paper's name. title: a short description. per: "clip" or "set" (see train.metrics). columns: the names of
+    its values, and whether higher or lower is better. video: whether it needs `Pair.film`.
     """
 
     name: str
@@ -80,9 +84,10 @@ class Metric:
     video: bool = False
 
     def load(self, folder: Path | None, device: str = "cpu") -> PerClip | PerSet:
-        """Ready to measure, with the weights in `folder`. Raises MissingWeights; WeightsError where a file is another.
+        """Load the measure with the weights in `folder`.
 
-        ModuleNotFoundError says which extra is not installed.
+        Raises MissingWeights if a file is absent, WeightsError if it is a different file, and ModuleNotFoundError if an
+        extra is not installed.
         """
         files, missing = [], []
         for weights in self.weights:
@@ -97,7 +102,7 @@ class Metric:
         return self.make(files, device)
 
 
-# ---------------------------------------------------------------- how each is made ready
+# ---------------------------------------------------------------- loading
 def _fdm(files: list[Path], device: str) -> PerSet:
     return lambda sound: sound.once("mfcc", lambda: mfcc(sound.at(MFCC_RATE)))
 
@@ -105,7 +110,7 @@ def _fdm(files: list[Path], device: str) -> PerSet:
 def _onsets(files: list[Path], device: str) -> PerClip:
     def measure(pair: Pair) -> dict[str, float]:
         scores = onset_scores(pair.reference.at(ONSET_RATE), pair.generated.at(ONSET_RATE))
-        silent = scores["n_reference"] + scores["n"] == 0  # says nothing of timing
+        silent = scores["n_reference"] + scores["n"] == 0  # Without any onset, timing is undefined.
         counted = {f"onset_{key}": float("nan") if silent else scores[key] for key in ("f1", "lift", "ap")}
         return counted | {key: scores[key] for key in ("onset_r", "energy_r")}
 
@@ -155,20 +160,20 @@ METRICS: dict[str, Metric] = {
         Metric("FDD", "Frechet distance of DAC's quantised latents", "set", {"FDD": "lower"}, _fdd, (DAC,)),
         Metric("FDM", "Frechet distance of mel-frequency cepstral coefficients", "set", {"FDM": "lower"}, _fdm),
         Metric("FAD", "Frechet distance of VGGish embeddings", "set", {"FAD": "lower"}, _fad, (VGGISH,)),
-        Metric("WC", "WaveCLIP: cosine with the true sound in Wav2CLIP", "clip", {"WC": "higher"}, _wc, (WAV2CLIP,)),
+        Metric("WC", "WaveCLIP: cosine of both sounds' Wav2CLIP embedding", "clip", {"WC": "higher"}, _wc, (WAV2CLIP,)),
         Metric(
-            "CC", "CycleCLIP: cosine of the sound in Wav2CLIP with the frames in CLIP", "clip", {"CC": "higher"},
+            "CC", "CycleCLIP: cosine of the sound's Wav2CLIP and the frames' CLIP embedding", "clip", {"CC": "higher"},
             _cc, (WAV2CLIP, CLIP), video=True,
         ),
-        Metric("NS", "Novelty Score: correlation of BEATs' novelty", "clip", {"NS": "higher"}, _ns, (BEATS,)),
+        Metric("NS", "Novelty Score: correlation of BEATs novelty curves", "clip", {"NS": "higher"}, _ns, (BEATS,)),
         Metric(
-            "SS", "Offset that SparseSync predicts (s); chance is 1.05", "clip", {"SS": "lower", "SS_centre": "lower"},
+            "SS", "Offset predicted by SparseSync (s); chance is 1.05", "clip", {"SS": "lower", "SS_centre": "lower"},
             _ss, (SPARSESYNC,), video=True,
         ),
         Metric(
             "onsets",
-            "onset_f1: onsets within 0.1 s of the true ones, one to one; onset_lift: that minus what they score by "
-            "chance; onset_ap: average precision; onset_r, energy_r: correlation of onset strengths, of energies",
+            "onset_f1: F1 score of onsets within 0.1 s of the true ones; onset_lift: that minus its chance level; "
+            "onset_ap: average precision; onset_r, energy_r: correlation of onset strengths and of RMS levels",
             "clip",
             dict.fromkeys(("onset_f1", "onset_lift", "onset_ap", "onset_r", "energy_r"), "higher"),
             _onsets,

@@ -1,6 +1,6 @@
-"""ResNet-18 on spectrograms (He et al. 2016), as Wav2CLIP and SparseSync have it: one input channel, no classifier.
+"""ResNet-18 (He et al. 2016) on spectrograms, for Wav2CLIP and SparseSync: one input channel, no classifier.
 
-Names are torchvision's. The width is a parameter: 64 is the published one.
+Parameter names are torchvision's. The published width is 64.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with BatchNorm, added to the input; where the shape changes, to a 1x1 convolution of it."""
+    """Residual block: two 3x3 convolutions with BatchNorm. If the shape changes, a 1x1 convolution adapts the input."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """spectrogram [B, 1, F, T] -> maps [B, 8 width, F / 32, T / 32], sizes rounded up."""
+    """Spectrogram [B, 1, F, T] -> maps [B, 8 * width, F / 32, T / 32], with sizes rounded up."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -46,7 +46,10 @@ class ResNet18(nn.Module):
 
 
 def log_spectrogram(audio: Tensor, hop: int, floor: float, n_fft: int = 512) -> Tensor:
-    """audio [B, L], L above n_fft / 2 -> ln(power + floor) [B, n_fft / 2 + 1, 1 + L / hop]; Hann, ends mirrored."""
+    """ln(power + floor) [B, n_fft / 2 + 1, 1 + L / hop] of audio [B, L], with Hann windows and reflected ends.
+
+    Raises ValueError if L is not above n_fft / 2.
+    """
     if audio.shape[1] <= n_fft // 2:
         raise ValueError(f"{audio.shape[1]} samples are too few; at least {n_fft // 2 + 1} are needed")
     window = torch.hann_window(n_fft, device=audio.device)

@@ -1,23 +1,23 @@
-"""Comparisons of embeddings, and of sequences of them (paper, section 4.2: WaveCLIP, CycleCLIP, Novelty Score)."""
+"""Compares embeddings and sequences of embeddings (paper, section 4.2: WaveCLIP, CycleCLIP, Novelty Score)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-HALF = 4  # of the checkerboard kernel, in steps of the sequence: 0.64 s of BEATs on each side
-TAPER = 0.5  # of the kernel's half, where its Gaussian falls to exp(-1/2)
+HALF = 4  # half width of the checkerboard kernel, in steps of the sequence: 0.64 s of BEATs features
+TAPER = 0.5  # standard deviation of the kernel's Gaussian, as a share of HALF
 
 
 def unit(x: NDArray[np.floating]) -> Floats:
-    """Rows [..., d] of length 1; a row of zeros becomes NaN, for it has no direction."""
+    """Normalise rows [..., d] to length 1. A row of zeros has no direction and becomes NaN."""
     x = np.asarray(x, np.float64)
     length = np.linalg.norm(x, axis=-1, keepdims=True)
     return x / np.where(length > 0, length, np.nan)
 
 
 def cosine_alignment(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
-    """Cosine [n] of each row of a [n, d] with the same row of b [n, d]; NaN where one of them is zero."""
+    """Cosine similarity [n] of the rows of a [n, d] and b [n, d]; NaN if a row is zero. Raises ValueError."""
     a, b = np.asarray(a), np.asarray(b)
     if a.ndim != 2 or a.shape != b.shape:
         raise ValueError(f"embeddings must both be [n, d]; got {list(a.shape)} and {list(b.shape)}")
@@ -25,7 +25,7 @@ def cosine_alignment(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats
 
 
 def checkerboard(half: int = HALF) -> Floats:
-    """Foote's kernel [2 half + 1, 2 half + 1]: quadrants of + and -, a Gaussian taper, absolute values summing to 1."""
+    """Foote's checkerboard kernel [2 half + 1, 2 half + 1], with a Gaussian taper. Its absolute values sum to 1."""
     axis = np.arange(-half, half + 1)
     taper = np.exp(-0.5 * (axis / (half * TAPER)) ** 2)
     kernel = np.outer(np.sign(axis) * taper, np.sign(axis) * taper)
@@ -33,10 +33,10 @@ def checkerboard(half: int = HALF) -> Floats:
 
 
 def novelty_curve(features: NDArray[np.floating], half: int = HALF) -> Floats:
-    """features [n, d] -> novelty [n - 2 half]: the kernel slid along the diagonal of the self-similarity matrix.
+    """Novelty curve [n - 2 half] of features [n, d]: the kernel moves along the diagonal of the self-similarity matrix.
 
-    The kernel always lies wholly inside. Padding with zeros would lift the ends of every curve alike, and that alone
-    makes unrelated sounds correlate by as much as the paper's best Novelty Score.
+    The kernel always lies inside the matrix. With zero padding, both ends of every curve would rise; that alone would
+    make unrelated sounds correlate as much as the paper's best Novelty Score.
     """
     rows = unit(features)
     similarity = rows @ rows.T
@@ -46,7 +46,7 @@ def novelty_curve(features: NDArray[np.floating], half: int = HALF) -> Floats:
 
 
 def pearson(a: Floats, b: Floats) -> float:
-    """Correlation of two curves [n]; NaN where one does not vary or has fewer than 2 values."""
+    """Pearson correlation of two curves [n]; NaN if one is constant or has fewer than 2 values."""
     if len(a) < 2:
         return float("nan")
     a, b = a - a.mean(), b - b.mean()
@@ -55,9 +55,9 @@ def pearson(a: Floats, b: Floats) -> float:
 
 
 def novelty_score(generated: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    """Correlation of the novelty curves of features [n, d] and [m, d]; the longer sequence is cut at its end.
+    """Correlation of the novelty curves of features [n, d] and [m, d]. The longer sequence is cut at its end.
 
-    NaN where there are fewer than 2 HALF + 2 steps, or a curve does not vary: leave that clip out, and count it.
+    It is NaN for fewer than 2 HALF + 2 steps, or if a curve is constant.
     """
     n = min(len(generated), len(reference))
     return pearson(novelty_curve(generated[:n]), novelty_curve(reference[:n]))

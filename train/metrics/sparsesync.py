@@ -1,6 +1,6 @@
-"""SparseSync (arXiv 2210.07055): by how much sound and picture of 5 s are apart, as one of 21 offsets; for SS.
+"""SparseSync (arXiv 2210.07055), for SS: predicts the offset between sound and picture of 5 s, as one of 21 classes.
 
-Names are those of the official state dict; sizes are read from its shapes. The picture's network is train.models.s3d.
+Parameter names are those of the official state dict; sizes are read from its shapes. S3D is in train.models.s3d.
 
 Axes: B batch, V visual tokens (time, height, width), A audio tokens (frequency, time), Q selectors, D width.
 """
@@ -19,16 +19,18 @@ from train.models.s3d import S3D, S3DConfig
 
 RATE = 16000  # Hz
 FRAMES = 125  # 5 s at 25 per second, what the official weights were trained on
-HOP, FLOOR = 128, 1e-6  # of the spectrogram
-LAYER = r"transformer\.global_transformer\.blocks\.\d+\.ln1\.bias"  # one name of each layer
-MAX_OFFSET = 2.0  # seconds: classes lie evenly from minus to plus this
+HOP, FLOOR = 128, 1e-6  # of the spectrogram: hop in samples, added to the power
+LAYER = r"transformer\.global_transformer\.blocks\.\d+\.ln1\.bias"  # occurs once per layer
+MAX_OFFSET = 2.0  # seconds: classes are spaced evenly from -MAX_OFFSET to MAX_OFFSET
 
 
 @dataclass(frozen=True)
 class SparseSyncConfig:
+    """Sizes of the network; the defaults are the published ones."""
+
     dim: int = 512
     heads: int = 8
-    layers: int = 3  # of each of the three transformers
+    layers: int = 3  # in each of the three transformers
     selectors: int = 16
     visual: tuple[int, int, int] = (16, 7, 7)  # time, height, width
     audio: tuple[int, int] = (9, 20)  # frequency, time
@@ -54,11 +56,12 @@ class Attention(nn.Module):
 
 
 def mlp(dim: int) -> nn.Sequential:
+    """Feed-forward layers with a hidden width of 4 dim."""
     return nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
 
 class Block(nn.Module):
-    """Pre-norm layer; with `cross` also attention to a context, which is not normalised."""
+    """Pre-norm transformer layer. With `cross`, it also attends to a context, which is not normalised."""
 
     def __init__(self, dim: int, heads: int, cross: bool = False) -> None:
         super().__init__()
@@ -79,9 +82,10 @@ class Block(nn.Module):
 
 
 class Positions(nn.Module):
-    """Adds to x [B, *sizes, D] one learned table per axis, side by side on the channels; time takes what is left over.
+    """Adds learned positions to x [B, *sizes, D]: one table per axis, each for its own part of the channels.
 
-    `axes` and `sizes` are in the tensor's order, `order` is that of the tables on the channels.
+    `axes` and `sizes` are in the tensor's order, `order` is that of the tables on the channels. The table of time takes
+    the channels that remain.
     """
 
     def __init__(self, axes: tuple[str, ...], sizes: tuple[int, ...], order: tuple[str, ...], dim: int) -> None:
@@ -103,7 +107,7 @@ class Positions(nn.Module):
 
 
 class Selector(nn.Module):
-    """Learned queries that gather what matters out of many tokens: context [B, n, D] -> [B, Q, D]."""
+    """Learned queries that summarise many tokens: context [B, n, D] -> [B, Q, D]."""
 
     def __init__(self, config: SparseSyncConfig) -> None:
         super().__init__()
@@ -119,7 +123,7 @@ class Selector(nn.Module):
 
 
 class GlobalTransformer(nn.Module):
-    """Both sets of selectors, with a token before each -> the first token's output [B, D]."""
+    """Joins both sets of selectors, with a learned token before each; returns the first token's output [B, D]."""
 
     def __init__(self, config: SparseSyncConfig) -> None:
         super().__init__()
@@ -138,7 +142,7 @@ class GlobalTransformer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Visual maps [B, t, h, w, D] and audio maps [B, f, t, D] -> logits of the offsets [B, classes]."""
+    """Visual maps [B, t, h, w, D] and audio maps [B, f, t, D] -> logits [B, classes] of the offsets."""
 
     def __init__(self, config: SparseSyncConfig) -> None:
         super().__init__()
@@ -157,7 +161,7 @@ class Transformer(nn.Module):
 
 
 class SparseSync(nn.Module):
-    """Frames and sound of 5 s -> logits of the offsets; positive: the sound shows what the picture shows later."""
+    """Frames and sound of 5 s -> logits of the offsets. A positive offset means that the sound is early."""
 
     def __init__(self, config: SparseSyncConfig | None = None) -> None:
         super().__init__()
@@ -169,16 +173,16 @@ class SparseSync(nn.Module):
 
     @property
     def offsets(self) -> Tensor:
-        """Seconds [classes]."""
+        """The offset of each class in seconds, [classes]."""
         return torch.linspace(-MAX_OFFSET, MAX_OFFSET, self.config.classes)
 
     def visual(self, frames: Tensor) -> Tensor:
-        """uint8 [B, Y, size, size, 3] at 25 fps -> maps [B, t, h, w, D]."""
+        """Frames uint8 [B, Y, size, size, 3] at 25 fps -> maps [B, t, h, w, D]."""
         s3d = self.vfeat_extractor
         return s3d.maps(s3d.normalise(frames)).permute(0, 2, 3, 4, 1)
 
     def audio(self, audio: Tensor) -> Tensor:
-        """[B, L] at 16 kHz -> maps [B, f, t, D]; each frequency is brought to mean 0 and deviation 1 over time."""
+        """Audio [B, L] at 16 kHz -> maps [B, f, t, D]. Each frequency is standardised over time."""
         x = log_spectrogram(audio, HOP, FLOOR)
         x = (x - x.mean(dim=2, keepdim=True)) / (x.std(dim=2, keepdim=True) + 1e-6)
         return self.afeat_extractor(x[:, None]).permute(0, 2, 3, 1)
@@ -188,7 +192,7 @@ class SparseSync(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None) -> "SparseSync":
-        """An official file, for example `23-02-26T22-31-22.pt` (MIT), in eval mode."""
+        """Load an official file, for example `23-02-26T22-31-22.pt` (MIT), in eval mode. Raises WeightsError."""
         state = rename(read_state(path, sha256), [(r"^v_bridge\.bridge\.", "vfeat_extractor.bridge.")])
         network = cls(config_of(state, path))
         load_strict(network, state, path)
@@ -196,7 +200,7 @@ class SparseSync(nn.Module):
 
 
 def config_of(state: State, path: str | Path) -> SparseSyncConfig:
-    """Sizes from the shapes of the tensors. Raises WeightsError where the file is not SparseSync's."""
+    """Read the sizes from the tensors' shapes. Raises WeightsError if the file is not SparseSync's."""
     try:
         time, height, width = (
             len(state[f"transformer.vis_pos_emb.{axis}_embed.weight"]) for axis in ("time", "height", "width")
@@ -215,4 +219,4 @@ def config_of(state: State, path: str | Path) -> SparseSyncConfig:
             s3d_width=len(state["vfeat_extractor.base.0.conv_s.weight"]) / 64,
         )
     except KeyError as error:
-        raise WeightsError(f"{path} has no {error}; the official files of SparseSync have") from error
+        raise WeightsError(f"{path} has no {error}; give an official file of SparseSync") from error

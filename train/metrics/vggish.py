@@ -1,6 +1,6 @@
 """VGGish (arXiv 1609.09430), the embedding of FAD: 128 numbers for each 0.96 s of sound, without overlap.
 
-As the common FAD tools have it: no PCA, no ReLU after the last layer, no change of loudness.
+Like common FAD tools, it uses no PCA, no ReLU after the last layer, and no loudness normalisation.
 """
 
 from math import log
@@ -20,7 +20,7 @@ CONVOLUTIONS = ((1,), (2,), (4, 4), (8, 8))  # output channels in units of the w
 
 
 def mel_filters(device: torch.device) -> Tensor:
-    """Triangles [257, 64] linear in mel = 1127 ln(1 + f / 700), of height 1; none sees the constant part."""
+    """Triangular filters [257, 64] of height 1, linear in mel = 1127 ln(1 + f / 700). None includes 0 Hz."""
     lowest, highest = (1127 * log(1 + f / 700) for f in (LOW, HIGH))
     step = (highest - lowest) / (BANDS + 1)
     bins = torch.arange(FFT // 2 + 1, device=device, dtype=torch.float64)[:, None] * (RATE / FFT)  # Hz
@@ -30,7 +30,7 @@ def mel_filters(device: torch.device) -> Tensor:
 
 
 def examples(audio: Tensor) -> Tensor:
-    """audio [L] at 16 kHz -> log mel magnitudes [n, 96, 64] of whole examples only: 10 for 10 s."""
+    """Log mel magnitudes [n, 96, 64] of audio [L] at 16 kHz. Only whole examples count: 10 for 10 s."""
     if len(audio) < FRAME:
         return audio.new_zeros(0, EXAMPLE, BANDS)
     frames = audio.unfold(0, FRAME, HOP) * torch.hann_window(FRAME, device=audio.device)
@@ -40,7 +40,7 @@ def examples(audio: Tensor) -> Tensor:
 
 
 class VGGish(nn.Module):
-    """audio [L] at 16 kHz in [-1, 1] -> embeddings [L / 15360, 128]. Names are those of the PyTorch port's file."""
+    """Audio [L] at 16 kHz in [-1, 1] -> embeddings [L / 15360, 128]. Parameter names are those of torchvggish."""
 
     def __init__(self, width: int = 64, hidden: int = 4096, dim: int = 128) -> None:
         super().__init__()
@@ -63,11 +63,11 @@ class VGGish(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None) -> "VGGish":
-        """`vggish-10086976.pth` of torchvggish (Apache-2.0), in eval mode."""
+        """Load `vggish-10086976.pth` of torchvggish (Apache-2.0), in eval mode. Raises WeightsError."""
         state = read_state(path, sha256)
         names = ("features.0.weight", "embeddings.0.weight", "embeddings.4.weight")
         if absent := [name for name in names if name not in state]:
-            raise WeightsError(f"{path} has no {', '.join(absent)}; vggish-10086976.pth of torchvggish has")
+            raise WeightsError(f"{path} has no {', '.join(absent)}; give vggish-10086976.pth of torchvggish")
         network = cls(*(len(state[name]) for name in names))
         load_strict(network, state, path)
         return network.eval()

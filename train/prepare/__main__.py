@@ -1,4 +1,7 @@
-"""`python -m train.prepare CLIPS SYSTEM OUT`: a folder of clips to arrays; with `--source`, a data set to shards."""
+"""The command `python -m train.prepare`: encodes clips for training. It prepares a folder, or with --source a data set.
+
+train.prepare.folder does the first, train.prepare.run the second.
+"""
 
 import argparse
 import sys
@@ -12,30 +15,48 @@ with requires_extra("train", __name__):
 
     from train.errors import CheckpointError, ShardError
     from train.models.loading import WeightsError
-    from train.prepare.folder import find_clips, prepare_features, prepare_frames, skip
-    from train.prepare.options import add_options, complete
+    from train.prepare.folder import find_clips, prepare_features, prepare_frames, report_skipped
+    from train.prepare.options import add_options, resolve_options
     from train.prepare.run import prepare as prepare_shards
 
-STOPPED = 75  # exit status after Ctrl-C, as of train.fit
+STOPPED = 75  # exit status after Ctrl-C, the same as train.fit's
+ABOUT = """\
+Encode videos for training: the codec's codes, and the features of the frame, sync and audio encoders.
+
+Without --source, each 10 s window of a clip becomes OUT/ID.npz. With --source, a whole data set becomes shards with
+train, validation and test splits. Stop the command at any time; run it again to continue.
+
+examples:
+  python -m train.prepare clips/train system prepared/train
+  python -m train.prepare clips/train system frames/train --frames
+  python -m train.prepare VGGSOUND system shards --source vggsound --table vggsound.csv"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m train.prepare", description=(__doc__ or "").splitlines()[0])
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.prepare", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("clips", type=Path, help="folder of videos")
-    parser.add_argument("system", type=Path, help="folder of trained or imported components")
-    parser.add_argument("out", help="folder for the arrays; with --source also a URL (s3://...)")
-    parser.add_argument("--frames", action="store_true", help="write the sync encoder's training frames instead")
-    parser.add_argument("--threads", type=int, help="of PyTorch (default: as many as there are cores)")
+    parser.add_argument("system", type=Path, help="folder of trained or imported components (train.fit, train.adopt)")
+    parser.add_argument("out", help="folder for the results; with --source it may be a URL (s3://...)")
+    parser.add_argument("--frames", action="store_true", help="write only the frames that train the sync encoder")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="PyTorch threads per process (default: the cores, shared by the processes)",
+    )
     add_options(parser)
     args = parser.parse_args(arguments)
     try:
         if args.threads is not None and args.threads < 1:
             raise OptionError(f"--threads is {args.threads}; it must be 1 or more")
         if args.source:
-            return prepare_shards(complete(args))
+            return prepare_shards(resolve_options(args))
         return prepare_folder(args)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         return STOPPED
     except (MediaError, OptionError, ShardError, WeightsError, CheckpointError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -43,12 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare_folder(args: argparse.Namespace) -> int:
-    """The command without --source."""
+    """The command without --source. Raises MediaError if no clip is usable."""
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     clips, others = find_clips(args.clips)
     for path in others:
-        skip(path, "no video, and nothing of a video here")
+        report_skipped(path, "it is not a video, and no video has its name")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     bad = (prepare_frames if args.frames else prepare_features)(clips, args.system, out)

@@ -1,4 +1,4 @@
-"""Reading a clip's windows, and the features of its frames and sound."""
+"""Cuts a video into windows of frames, and encodes windows: codes and features from a system's components."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,23 +19,24 @@ from train.checkpoint import USED, load, read_meta
 Arrays = dict[str, NDArray[Any]]
 Frames = NDArray[np.uint8]
 FRAME_BATCH = 16  # frames encoded at once
-SHORTEST = 1.0  # seconds
+SHORTEST = 1.0  # seconds of sound that a clip must have
 
 
 def load_components(folder: Path) -> dict[str, nn.Module]:
-    """The codec and the encoders of a system folder, in eval mode; one that is absent is told and left out."""
+    """Load the codec and the encoders of a system folder, in eval mode. A missing one is reported and skipped."""
     known = read_meta(folder)["components"]
     for name in USED:
         if name not in known:
-            print(f"{folder} has no {name}: its array will be absent", file=sys.stderr)
+            print(f"{folder} has no {name}; its array is left out", file=sys.stderr)
     return {name: load(folder, name) for name in USED if name in known}
 
 
 # ---------------------------------------------------------------- reading a clip
 def video_windows(video: Video, config: ModelConfig, begin: float = 0.0) -> Iterator[tuple[Frames, Frames]]:
-    """(clip frames [N, ...], sync frames [Y, ...]) of every whole window, the last frame repeated where frames end.
+    """Yield (CLIP frames [N, ...], sync frames [Y, ...]) of every whole window.
 
-    The first window lies `begin` seconds after the first frame.
+    The first window starts `begin` seconds after the first frame. A window at the end may lack a few frames; then its
+    last frame is repeated. The same holds for a video shorter than one window.
     """
     grids = (
         FrameGrid(config.clip_fps, config.clip_resize, config.clip_size),
@@ -65,7 +66,10 @@ def video_windows(video: Video, config: ModelConfig, begin: float = 0.0) -> Iter
 
 
 def sync_frames(clip: Path, grid: FrameGrid, seconds: float | None = None) -> Frames:
-    """Frames uint8 [n, size, size, 3] of a clip; with `seconds` exactly that many, the last one repeated."""
+    """All frames uint8 [n, size, size, 3] of a clip on a grid.
+
+    With `seconds`, n is exactly that long: frames are cut, or the last one is repeated.
+    """
     with Video(clip) as video:
         frames = [frame for _, frame in video.sample([grid])]
     n = len(frames) if seconds is None else round(seconds * grid.fps)
@@ -75,7 +79,7 @@ def sync_frames(clip: Path, grid: FrameGrid, seconds: float | None = None) -> Fr
 # ---------------------------------------------------------------- features
 @dataclass(frozen=True)
 class Window:
-    """What is encoded: frames of the two grids, and the sound [L] at the codec's and at the audio encoder's rate."""
+    """One window: frames of both grids, and its sound [L] at the codec's rate (`audio`) and the audio encoder's."""
 
     clip: Frames
     sync: Frames
@@ -86,7 +90,7 @@ class Window:
 def encode_windows(
     components: Mapping[str, nn.Module], windows: Sequence[Window], device: torch.device | str = "cpu"
 ) -> list[Arrays]:
-    """The arrays of each window, encoded as one batch on the device that the components are on."""
+    """Encode windows as one batch; returns the arrays of each. `device` is where the components are."""
     made: Arrays = {}
 
     def batch(parts: Sequence[NDArray[Any]]) -> Tensor:
@@ -115,6 +119,6 @@ def encode_windows(
 def encode_window(
     components: Mapping[str, nn.Module], config: ModelConfig, frames: tuple[Frames, Frames], audio: NDArray[np.float32]
 ) -> Arrays:
-    """The arrays of one window: frames of the two grids, and its sound [L] at the codec's rate."""
+    """Encode one window, given the frames of both grids and its sound [L] at the codec's rate."""
     low = resample(audio, config.sample_rate, config.audio_rate)
     return encode_windows(components, [Window(*frames, audio, low)])[0]

@@ -1,7 +1,7 @@
-"""Which clips are fit for training (paper, section 4.1: not silent, not shorter than 10 s, not under 15 fps), and the
-reading of those that are: frames and sound of each window.
+"""Reads clips window by window, and drops those that are unfit for training.
 
-A filter's threshold is a field of Filters; what a clip has is measured and kept with its sample.
+The paper (section 4.1) drops clips that are silent, shorter than 10 s, or below 15 fps. `Filters` holds the thresholds.
+What is measured is stored with each sample.
 """
 
 from collections.abc import Iterator
@@ -24,27 +24,27 @@ from train.prepare.sources import Clip
 
 FLOOR_DB = -200.0  # dBFS of digital silence
 READ_ERRORS = (*BAD, av.FFmpegError, MemoryError)
-UNREADABLE = ("unreadable", "no sound", "no picture", "crashed")  # reasons that are no filter's verdict
+UNREADABLE = ("unreadable", "no sound", "no picture", "crashed")  # reasons that do not come from a filter
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Thresholds; the defaults are close to the paper's filters, with room for rounding in the files."""
+    """Thresholds. The defaults are those of the paper, with some tolerance for rounding in the files."""
 
-    silence_peak: float = -60.0  # dBFS: a window whose peak is lower is silent
-    silence_rms: float = -70.0  # dBFS: so is one whose RMS level is lower
-    min_seconds: float = 9.95  # of sound and of picture in the window; the rest is filled up
-    min_fps: float = 14.9  # by the header and as counted
+    silence_peak: float = -60.0  # dBFS; a window with a lower peak is silent
+    silence_rms: float = -70.0  # dBFS; a window with a lower RMS level is silent too
+    min_seconds: float = 9.95  # of sound and of picture in a window; the rest is padded
+    min_fps: float = 14.9  # by the header, and as counted
     max_gap: float = 0.1  # seconds between the starts of sound and picture
     max_still: float = 1.0  # share of frames (at clip_fps) that equal the one before; 1 keeps still pictures
-    still_difference: float = 0.5  # mean difference, of 255, below which two frames are equal
+    still_difference: float = 0.5  # mean difference (of 255) below which two frames are equal
 
 
 class Dropped(Exception):
-    """A clip or window that is left out: reason, and what was found."""
+    """A clip or window is left out: the reason, and what was measured."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)  # both, so that it can be pickled
+        super().__init__(reason, detail)  # Pickling passes these arguments to __init__ again.
         self.reason, self.detail = reason, detail
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Dropped(Exception):
 
 @dataclass(frozen=True)
 class Sample:
-    """One window that passed: what to encode, and its provenance."""
+    """A window that passed all filters, and the record of its origin and measurements."""
 
     name: str
     window: Window
@@ -63,14 +63,16 @@ class Sample:
 
 # ---------------------------------------------------------------- measures
 @dataclass(frozen=True)
-class FileFacts:
-    fps: float  # the lower one of header and count
-    gap: float  # seconds from the picture's first packet to the sound's; 0 for sound of its own file
-    sounds: int  # sound tracks; the first one is used
+class FileProperties:
+    """What a file's packets show."""
+
+    fps: float  # the lower of the header's value and the counted one
+    gap: float  # seconds from the picture's first packet to the sound's; 0 if the sound has its own file
+    sounds: int  # number of sound tracks; the first one is used
 
 
-def file_facts(path: Path) -> FileFacts:
-    """Read the packets of a file, without decoding. Raises MediaError, or Dropped for a file without sound."""
+def file_properties(path: Path) -> FileProperties:
+    """Read a file's packets without decoding them. Raises MediaError, or Dropped if it has no picture or no sound."""
     with open_media(path) as container:
         try:
             stream = picture_stream(container, path)
@@ -79,7 +81,7 @@ def file_facts(path: Path) -> FileFacts:
         sounds = [s for s in container.streams.audio if s.codec_context is not None]
         beside = any(path.with_suffix(suffix).exists() for suffix in (".flac", ".wav"))
         if not sounds and not beside:
-            raise Dropped("no sound", "it has no sound track that can be decoded")
+            raise Dropped("no sound", "it has no decodable sound track")
         header = float(stream.average_rate or 0)
         times, first_sound = [], None
         try:
@@ -92,38 +94,43 @@ def file_facts(path: Path) -> FileFacts:
                 else:
                     first_sound = time if first_sound is None else min(first_sound, time)
         except av.FFmpegError:
-            pass  # what is there counts; whether it can be decoded is seen later
+            pass  # The packets so far count. Decoding will show whether the clip is usable.
     span = max(times) - min(times) if times else 0.0
     counted = (len(times) - 1) / span if span else header
     gap = 0.0 if beside or first_sound is None or not times else first_sound - min(times)
-    return FileFacts(min(header or counted, counted), gap, len(sounds))
+    return FileProperties(min(header or counted, counted), gap, len(sounds))
 
 
 def decibels(value: float) -> float:
+    """An amplitude in dBFS, at least FLOOR_DB."""
     return max(FLOOR_DB, 20 * float(np.log10(max(value, 1e-12))))
 
 
 def still_share(frames: Frames, difference: float) -> float:
-    """Share of frames [N, ...] whose mean difference from the one before is below `difference` (of 255)."""
+    """Share of frames [N, ...] whose mean difference to the one before is below `difference` (of 255)."""
     pairs = pairwise(frames)
     steps = [np.abs(a.astype(np.int16) - b.astype(np.int16)).mean() for a, b in pairs]
     return float(np.mean(np.array(steps) < difference)) if steps else 1.0
 
 
 # ---------------------------------------------------------------- verdicts
-def check_file(facts: FileFacts, filters: Filters) -> None:
-    if facts.fps < filters.min_fps:
-        raise Dropped("low fps", f"{facts.fps:.2f} frames/s, under {filters.min_fps:g}")
-    if abs(facts.gap) > filters.max_gap:
-        raise Dropped("gap", f"sound starts {facts.gap:+.3f} s from the picture, over {filters.max_gap:g} s")
+def check_file(properties: FileProperties, filters: Filters) -> None:
+    """Raises Dropped if the frame rate or the gap between sound and picture fails a filter."""
+    if properties.fps < filters.min_fps:
+        raise Dropped("low fps", f"{properties.fps:.2f} frames/s, below {filters.min_fps:g}")
+    if abs(properties.gap) > filters.max_gap:
+        raise Dropped("gap", f"sound starts {properties.gap:+.3f} s from the picture, more than {filters.max_gap:g} s")
 
 
-def check_window(window: Window, heard: float, seen: float, filters: Filters) -> dict[str, float]:
-    """What was measured: levels and share of still frames. `heard` and `seen` are the seconds really there."""
+def check_window(window: Window, sound_seconds: float, picture_seconds: float, filters: Filters) -> dict[str, float]:
+    """Measure a window's levels and its share of still frames. Raises Dropped if a filter rejects it.
+
+    `sound_seconds` and `picture_seconds` are the seconds of sound and picture before padding.
+    """
     if not np.isfinite(window.audio).all():
-        raise Dropped("unreadable", "its sound holds values that are no numbers")
-    if min(heard, seen) < filters.min_seconds:
-        detail = f"{heard:.2f} s of sound and {seen:.2f} s of picture, under {filters.min_seconds:g}"
+        raise Dropped("unreadable", "its sound contains NaN or infinity")
+    if min(sound_seconds, picture_seconds) < filters.min_seconds:
+        detail = f"{sound_seconds:.2f} s of sound and {picture_seconds:.2f} s of picture, below {filters.min_seconds:g}"
         raise Dropped("short", detail)
     peak = decibels(float(np.abs(window.audio).max(initial=0)))
     rms = decibels(float(np.sqrt(np.mean(np.square(window.audio, dtype=np.float64)))))
@@ -131,13 +138,13 @@ def check_window(window: Window, heard: float, seen: float, filters: Filters) ->
         raise Dropped("silent", f"peak {peak:.1f} dBFS, RMS {rms:.1f} dBFS")
     still = still_share(window.clip, filters.still_difference)
     if still > filters.max_still:
-        raise Dropped("still", f"{still:.0%} of the frames equal the one before, over {filters.max_still:.0%}")
+        raise Dropped("still", f"{still:.0%} of the frames equal the one before, more than {filters.max_still:.0%}")
     return {"peak_dbfs": round(peak, 2), "rms_dbfs": round(rms, 2), "still": round(still, 4)}
 
 
 # ---------------------------------------------------------------- reading
 def read_clip(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Sample | tuple[str, Dropped]]:
-    """The windows of a clip in order; (name, reason) for one that is left out, and for a clip that cannot be read."""
+    """Yield the windows of a clip in order. A window that is left out, or an unreadable clip, gives (name, reason)."""
     try:
         found = False
         for item in _windows(clip, config, filters):
@@ -154,8 +161,8 @@ def read_clip(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Sam
 def _windows(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Sample | tuple[str, Dropped]]:
     if clip.path is None:
         raise Dropped("missing", "no file")
-    facts = file_facts(clip.path)
-    check_file(facts, filters)
+    properties = file_properties(clip.path)
+    check_file(properties, filters)
     events = clip_events(clip.path)
     size, rate = config.window_seconds, config.sample_rate
     with Video(clip.path) as video:
@@ -165,17 +172,18 @@ def _windows(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Samp
         for number, frames in enumerate(video_windows(video, config, clip.begin)):
             begin = clip.begin + number * size
             ends = (length, _end(video, begin, size))
-            heard, seen = (max(0.0, min(size, end - begin, there - begin)) for there in ends)
-            if number and heard < min(filters.min_seconds, size):
-                return  # the rest of a long clip
+            sound_seconds, picture_seconds = (max(0.0, min(size, end - begin, there - begin)) for there in ends)
+            if number and sound_seconds < min(filters.min_seconds, size):
+                return  # The rest of a long clip is too short for a window.
             window = Window(*frames, *(_cut(sounds[r], round(begin * r), size * r) for r in sounds))
             name = f"{clip.id}-w{number}" if number else clip.id
             try:
-                measured = check_window(window, heard, seen, filters)
+                measured = check_window(window, sound_seconds, picture_seconds, filters)
             except Dropped as dropped:
                 yield name, dropped
             else:
-                yield Sample(name, window, events_inside(events, begin, size), _record(clip, facts, number, measured))
+                record = _record(clip, properties, number, measured)
+                yield Sample(name, window, events_inside(events, begin, size), record)
             if clip.seconds is not None and end - begin - size < filters.min_seconds:
                 return
 
@@ -186,15 +194,17 @@ def _cut(sound: NDArray[np.float32], first: int, length: int) -> NDArray[np.floa
 
 
 def _end(video: Video, begin: float, size: int) -> float:
-    """Where the picture ends; behind the window, as far as is known, where frames still follow."""
+    """Time at which the picture ends; the window's end if the file does not say it."""
     try:
         return float(video.duration)
     except ValueError:
         return begin + size
 
 
-def _record(clip: Clip, facts: FileFacts, number: int, measured: dict[str, float]) -> dict[str, Any]:
-    told = {"clip": clip.id, "file": clip.file, "video": clip.video, "label": clip.label, "split": clip.split}
+def _record(clip: Clip, properties: FileProperties, number: int, measured: dict[str, float]) -> dict[str, Any]:
+    """The JSON that is stored with a sample."""
+    record = {"clip": clip.id, "file": clip.file, "video": clip.video, "label": clip.label, "split": clip.split}
     start = (clip.start or 0.0) if clip.start is not None else clip.begin
-    told |= {"window": number, "start": start + number * ModelConfig.window_seconds}
-    return told | {"fps": round(facts.fps, 3), "gap": round(facts.gap, 4), "sounds": facts.sounds} | measured
+    record |= {"window": number, "start": start + number * ModelConfig.window_seconds}
+    record |= {"fps": round(properties.fps, 3), "gap": round(properties.gap, 4), "sounds": properties.sounds}
+    return record | measured

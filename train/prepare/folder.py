@@ -1,16 +1,18 @@
-"""Clips -> the arrays that MaskVAT and SCAV are trained on.
+"""Prepares a folder of clips: writes the arrays that train MaskVAT and SCAV, or the frames that train the sync encoder.
 
-    python -m train.prepare CLIPS SYSTEM OUT            codes and features of every clip, with SYSTEM's components
-    python -m train.prepare CLIPS SYSTEM OUT --frames   only the frames that the sync encoder is trained on
+A clip is a video. Its sound is ID.flac or ID.wav beside it, or else the video's own; ID.json may list its events. Each
+whole window of 10 s becomes one file: OUT/ID.npz, OUT/ID-w1.npz and so on. The rest of a clip is left out. A clip
+shorter than one window is padded with its last frame and silence. The files hold no pixels, but these arrays:
 
-A clip is a video with ID.flac or ID.wav beside it (else its own sound) and perhaps ID.json with its events. Every whole
-window of 10 s becomes OUT/ID.npz, then OUT/ID-w1.npz and so on; a rest is left out, and a clip shorter than a window is
-filled with its last frame and silence. No pixels are kept. An array whose component SYSTEM lacks is absent:
+    codes           uint16 [9, T]
+    clip_features   float16 [N, Dc]
+    sync_features   float16 [S, Ds]
+    audio_features  float16 [A, 8, D]
+    events          float32 [E, 3]: time in the window, end (0 for a contact), strength
+    made_by         JSON: the sha256 of each component's weights
 
-    codes uint16 [9, T], clip_features float16 [N, Dc], sync_features float16 [S, Ds], audio_features float16 [A, 8, D],
-    events float32 [E, 3] (time in the window, end or 0 for a contact, strength), made_by (JSON: which weights)
-
-The same command goes on where it stopped, and makes again only the arrays whose component is new or another one.
+An array is absent if the system has no component for it. A second run continues after an interruption. It makes only
+the arrays whose component is new or has other weights.
 """
 
 import json
@@ -36,15 +38,12 @@ with requires_extra("train", __name__):
     from train.models.s3d import BUNDLED
     from train.prepare.features import SHORTEST, Arrays, encode_window, load_components, sync_frames, video_windows
 
-BESIDE = (".flac", ".wav", ".json")  # what may lie beside a video of the same name
-
-
-STOPPED = 75  # exit status after Ctrl-C, as of train.fit
+BESIDE = (".flac", ".wav", ".json")  # files that may accompany a video of the same name
 
 
 # ---------------------------------------------------------------- a clip
 def prepare_clip(path: Path, components: Mapping[str, nn.Module], config: ModelConfig) -> Iterator[Arrays]:
-    """The arrays of each window of a clip. Raises MediaError, or ValueError for a clip that is too short."""
+    """Yield the arrays of each window of a clip. Raises MediaError, or ValueError if the clip is too short."""
     length = config.window_seconds * config.sample_rate
     events = clip_events(path)
     with Video(path) as video:
@@ -60,7 +59,7 @@ def prepare_clip(path: Path, components: Mapping[str, nn.Module], config: ModelC
 
 # ---------------------------------------------------------------- folders
 def find_clips(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(videos, files that belong to none of them). Raises MediaError where there is no video."""
+    """The videos of a folder, and the files that belong to none of them. Raises MediaError if there is no video."""
     files = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     clips = [p for p in files if p.suffix.lower() in VIDEOS]
     if not clips:
@@ -70,19 +69,20 @@ def find_clips(folder: Path) -> tuple[list[Path], list[Path]]:
     return clips, [p for p in files if p not in used]
 
 
-def skip(clip: Path, reason: Exception | str) -> str:
-    """Tell at once, for hours may follow, that a file is left out; returns its name and the reason."""
+def report_skipped(clip: Path, reason: Exception | str) -> str:
+    """Print at once that a file is skipped, since the run may last hours; returns "name: reason"."""
     line = f"{clip.name}: {reason}"
     print(f"skipped {line}", file=sys.stderr, flush=True)
     return line
 
 
 def window_path(out: Path, clip: Path, index: int) -> Path:
+    """The file of one window of a clip."""
     return out / (f"{clip.stem}-w{index}.npz" if index else f"{clip.stem}.npz")
 
 
 def kept_arrays(path: Path, made_by: Mapping[str, str]) -> Arrays:
-    """The arrays of a file that these weights have made; none where there is no readable file."""
+    """The arrays of an earlier run that these weights made; none if the file is absent or unreadable."""
     try:
         with np.load(path) as arrays:
             before = json.loads(str(arrays["made_by"]))
@@ -92,7 +92,7 @@ def kept_arrays(path: Path, made_by: Mapping[str, str]) -> Arrays:
 
 
 def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
-    """Write the arrays of all clips; returns "clip: reason" of those that could not be used."""
+    """Write the arrays of all clips; returns "clip: reason" for each unusable one. Raises CheckpointError."""
     components = load_components(system)
     if not components:
         raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
@@ -109,9 +109,9 @@ def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
             if not windows:
                 raise ValueError("it has no picture")
         except BAD as error:
-            bad.append(skip(clip, error))
+            bad.append(report_skipped(clip, error))
             continue
-        for index in reversed(range(len(windows))):  # the first window last: it says that the clip is complete
+        for index in reversed(range(len(windows))):  # The first window is written last: it marks the clip complete.
             path = window_path(out, clip, index)
             arrays = kept_arrays(path, {n: made_by[n] for n in components if n not in wanted}) | windows[index]
             with replacing(path) as part, open(part, "wb") as file:
@@ -121,7 +121,7 @@ def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
 
 
 def prepare_frames(clips: list[Path], system: Path, out: Path) -> list[str]:
-    """Write ID.frames.npy of all clips, at the sync encoder's size; returns the bad ones."""
+    """Write ID.frames.npy of all clips, at the sync encoder's size; returns "clip: reason" for each unusable one."""
     entry = read_meta(system)["components"].get("sync_encoder", {}).get("config", {})
     grid = FrameGrid(25, entry.get("resize", BUNDLED.resize), entry.get("size", BUNDLED.size))
     bad = []
@@ -130,10 +130,10 @@ def prepare_frames(clips: list[Path], system: Path, out: Path) -> list[str]:
         if path.exists():
             continue
         try:
-            clip_events(clip)  # no use without its labels
+            clip_events(clip)  # Without readable labels, the frames are useless.
             frames = sync_frames(clip, grid)
         except BAD as error:
-            bad.append(skip(clip, error))
+            bad.append(report_skipped(clip, error))
             continue
         with replacing(path) as part, open(part, "wb") as file:
             np.save(file, frames)

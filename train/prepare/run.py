@@ -1,4 +1,7 @@
-"""Many clips -> shards, in many processes: the plan, the work, the manifest and the report. See docs/DATA.md."""
+"""Prepares a data set as shards: chooses the splits, makes the shards in many processes, writes manifest and report.
+
+`prepare` is the whole run, read from top to bottom. docs/DATA.md describes the files.
+"""
 
 import hashlib
 import json
@@ -21,18 +24,20 @@ from train.prepare import workers
 from train.prepare.clip_lists import choose
 from train.prepare.features import load_components
 from train.prepare.filters import UNREADABLE, Filters
-from train.prepare.shard_worker import Job, make_shard, usable
-from train.prepare.sources import SOURCES, Clip, Files, Left, rank, stratified
+from train.prepare.shard_worker import ShardSettings, make_shard, usable
+from train.prepare.sources import SOURCES, Clip, Excluded, Files, rank, stratified
 
-PREPROCESSING = 1  # rises when the same file would give other arrays
-VALIDATION = {"vggsound": 535}  # clips (paper, section 4.1); other sources: a twentieth, at least one
-TEST = {"music21": 103}  # videos (paper, section 4.1); the published split
-PER_CHECK = 8  # clips that one task reads to see whether they are usable
-INCOMPLETE = 3  # exit status: shards are there, but files could not be read
+PREPROCESSING = 1  # Raise it when the same file would give other arrays.
+VALIDATION = {"vggsound": 535}  # clips (paper, section 4.1); other sources: 1 in 20, at least one
+TEST = {"music21": 103}  # videos (paper, section 4.1)
+PER_CHECK = 8  # clips that one task reads to check whether they are usable
+INCOMPLETE = 3  # exit status if shards were written but some files could not be read
 
 
 @dataclass(frozen=True)
 class PrepareJob:
+    """What a run makes: the settings that decide the content of the shards, and the clips of each split."""
+
     settings: dict[str, Any]
     splits: dict[str, list[str]]  # names of clips, in the order of the shards
 
@@ -45,21 +50,24 @@ class PrepareJob:
                 yield f"{split}-{number:05d}", split, names[first : first + size]
 
 
-# ---------------------------------------------------------------- what is to be done
-def find_clips(args: Namespace) -> tuple[list[Clip], list[Left]]:
-    """Clips with files, and those that are left out before they are read."""
+# ---------------------------------------------------------------- plan
+def find_clips(args: Namespace) -> tuple[list[Clip], list[Excluded]]:
+    """The clips that have files and pass the lists, and the clips that are left out.
+
+    Raises OptionError without a table, MediaError if no clip has a file.
+    """
     if args.source != "folder" and args.table is None:
         raise OptionError(f"--source {args.source} needs its list: --table FILE")
-    clips, left = SOURCES[args.source](Files(args.clips), args.table)
+    clips, excluded = SOURCES[args.source](Files(args.clips), args.table)
     if not clips:
-        first = f", first {left[0].clip}: {left[0].detail}" if left else ""
-        raise MediaError(f"{args.clips} holds none of the {len(left)} clips of {args.table}{first}")
+        first = f", first {excluded[0].clip}: {excluded[0].detail}" if excluded else ""
+        raise MediaError(f"{args.clips} holds none of the {len(excluded)} clips of {args.table}{first}")
     kept, unwanted = choose(clips, args.only, args.without)
-    return kept, left + unwanted
+    return kept, excluded + unwanted
 
 
 def settings_of(args: Namespace, config: ModelConfig, clips: Sequence[Clip]) -> dict[str, Any]:
-    """Everything that decides what the shards hold."""
+    """Everything that decides the content of the shards."""
     known = read_meta(args.system)["components"]
     names = hashlib.sha256("\n".join(sorted(clip.id for clip in clips)).encode()).hexdigest()
     return {
@@ -81,22 +89,25 @@ def settings_of(args: Namespace, config: ModelConfig, clips: Sequence[Clip]) -> 
 
 
 def filters_of(args: Namespace) -> Filters:
+    """The filters that the options set."""
     return Filters(**{name: getattr(args, name) for name in Filters.__dataclass_fields__})
 
 
 def digest(value: Any) -> str:
+    """The sha256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def check_settings(before: dict[str, Any], now: dict[str, Any], url: str) -> None:
+    """Raises OptionError if the shards at `url` were started with other settings."""
     changed = [k for k in now if before.get(k) != now[k]]
     if changed:
-        told = "; ".join(f"{k} was {json.dumps(before.get(k))[:90]}, is {json.dumps(now[k])[:90]}" for k in changed)
-        raise OptionError(f"{url} was begun with other settings ({told}); give those again, or another folder")
+        words = "; ".join(f"{k} was {json.dumps(before.get(k))[:90]}, is {json.dumps(now[k])[:90]}" for k in changed)
+        raise OptionError(f"{url} was started with other settings ({words}); use the same ones, or another folder")
 
 
 def hold_out_test(args: Namespace, clips: list[Clip]) -> list[Clip]:
-    """The clips with their split: that of the table, or --test videos of the whole list, by class and seed."""
+    """Mark the test clips: those of the table, or --test videos of the whole list, drawn by class and seed."""
     if args.source == "vggsound":
         return clips
     count = TEST.get(args.source, 0) if args.test is None else args.test
@@ -108,20 +119,22 @@ def hold_out_test(args: Namespace, clips: list[Clip]) -> list[Clip]:
 
 
 def videos_of(args: Namespace, clips: Sequence[Clip]) -> list[tuple[str, str]]:
-    """(video, label) of the whole list, so that the split does not depend on which files are there."""
+    """(video, label) of the whole list. The split must not depend on which files are present."""
     if args.source == "music21":
         videos = json.loads(args.table.read_text(encoding="utf-8"))["videos"]
         return sorted({video: label for label, ids in videos.items() for video in ids}.items())
     return sorted({clip.video: clip.label for clip in clips}.items())
 
 
-def validation_clips(job: Job, clips: Sequence[Clip], count: int, seed: int, team: workers.Workers) -> list[str]:
-    """The first `count` usable training clips in the order of the seed: read as often as is needed, none is encoded."""
+def validation_clips(
+    settings: ShardSettings, clips: Sequence[Clip], count: int, seed: int, pool: workers.Workers
+) -> list[str]:
+    """The first `count` usable training clips in the order of the seed. They are read, but not encoded."""
     order, chosen = sorted(clips, key=lambda clip: rank(seed, clip.id)), []
     while order and len(chosen) < count:
         block, order = order[: count - len(chosen)], order[count - len(chosen) :]
-        tasks = [(job, block[i : i + PER_CHECK]) for i in range(0, len(block), PER_CHECK)]
-        results = dict(workers.run(usable, tasks, team))
+        tasks = [(settings, block[i : i + PER_CHECK]) for i in range(0, len(block), PER_CHECK)]
+        results = dict(workers.run(usable, tasks, pool))
         for number, (_, part) in enumerate(tasks):
             verdicts = results[number]
             if isinstance(verdicts, Exception):
@@ -131,23 +144,26 @@ def validation_clips(job: Job, clips: Sequence[Clip], count: int, seed: int, tea
     return chosen
 
 
-def make_plan(args: Namespace, job: Job, clips: list[Clip], team: workers.Workers) -> PrepareJob:
+def make_plan(args: Namespace, settings: ShardSettings, clips: list[Clip], pool: workers.Workers) -> PrepareJob:
+    """Assign every clip to a split. Raises OptionError if validation would take more than half of the clips."""
     clips = hold_out_test(args, clips)
     training = [clip for clip in clips if clip.split == "train"]
     usual = VALIDATION.get(args.source, max(len(training) > 1, round(len(training) / 20)))
     count = usual if args.validation is None else args.validation
     if 2 * count > len(training):
-        raise OptionError(f"{count} validation clips of {len(training)} training clips; give a lower --validation")
-    validation = set(validation_clips(job, training, count, args.seed, team)) if count else set()
+        raise OptionError(
+            f"{count} validation clips are more than half of the {len(training)} training clips; lower --validation"
+        )
+    validation = set(validation_clips(settings, training, count, args.seed, pool)) if count else set()
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for clip in sorted(clips, key=lambda clip: rank(args.seed, clip.id)):
         splits["validation" if clip.id in validation else clip.split].append(clip.id)
-    return PrepareJob(settings_of(args, job.config, clips), splits)
+    return PrepareJob(settings_of(args, settings.config, clips), splits)
 
 
-# ---------------------------------------------------------------- the work
+# ---------------------------------------------------------------- shards
 def is_done(store: Store, name: str, sizes: dict[str, int], check: bool) -> bool:
-    """Whether a shard is there, whole (by its size), and with `check` every sample of it readable."""
+    """Whether a shard exists with the right size. With `check`, its content and every sample are verified too."""
     if f"{name}.json" not in sizes or f"{name}.tar" not in sizes:
         return False
     try:
@@ -161,45 +177,51 @@ def is_done(store: Store, name: str, sizes: dict[str, int], check: bool) -> bool
             for _, offset, size, _ in info.samples:
                 unpack(content[offset : offset + size])
     except (*BAD, TypeError) as error:
-        print(f"damaged {name}: {error}; it is made again", file=sys.stderr)
+        print(f"damaged {name}: {error}; it will be made again", file=sys.stderr)
         return False
     return True
 
 
-def make_all(store: Store, plan: PrepareJob, job: Job, clips: Sequence[Clip], args: Namespace) -> list[str]:
-    """Make the shards that are not there; returns "NAME: reason" of those that could not be made."""
+def make_all(
+    store: Store, plan: PrepareJob, settings: ShardSettings, clips: Sequence[Clip], args: Namespace
+) -> list[str]:
+    """Make the missing shards; returns "NAME: reason" for each that failed."""
     by_name = {clip.id: clip for clip in clips}
     sizes = store.sizes()
     shards = list(plan.shards())
     split_of = {name: split for split, names in plan.splits.items() for name in names}
     tasks = [
-        (job, name, split, [replace(by_name[c], split=split_of[c]) for c in names])
+        (settings, name, split, [replace(by_name[c], split=split_of[c]) for c in names])
         for name, split, names in shards
         if not is_done(store, name, sizes, args.check)
     ]
     failed, begin, done = [], time.monotonic(), 0
-    for number, result in workers.run(make_shard, tasks, team_of(args)):
-        name, some = tasks[number][1], tasks[number][3]
+    for number, result in workers.run(make_shard, tasks, worker_pool(args)):
+        name, shard_clips = tasks[number][1], tasks[number][3]
         if isinstance(result, Exception):
             failed.append(f"{name}: {result or type(result).__name__}")
             print(f"failed {failed[-1]}", file=sys.stderr, flush=True)
             continue
-        done += len(some)
+        done += len(shard_clips)
         speed = done / (time.monotonic() - begin)
         rest = sum(len(t[3]) for t in tasks) - done
-        told = f"{len(result.samples)} samples, {len(result.dropped)} left out"
-        print(f"{name}: {told} ({speed:.2f} clips/s, {rest / speed / 60:.0f} min left)", flush=True)
+        counts = f"{len(result.samples)} samples, {len(result.dropped)} left out"
+        print(f"{name}: {counts} ({speed:.2f} clips/s, {rest / speed / 60:.0f} min left)", flush=True)
     return failed
 
 
-def team_of(args: Namespace) -> workers.Workers:
+def worker_pool(args: Namespace) -> workers.Workers:
+    """The processes, or the cluster, that the options name."""
     return workers.Workers(args.processes, args.threads, args.ray or "", args.gpus_per_task)
 
 
-def finish(store: Store, plan: PrepareJob, left: Sequence[Left], failed: list[str], args: Namespace) -> dict[str, Any]:
-    """Write the indices, the manifest (where all shards are there) and the report; returns the report."""
-    infos = [ShardInfo(**store.read_json(f"{name}.json")) for name, _, _ in plan.shards() if not _lost(name, failed)]
-    dropped = [asdict(entry) for entry in left]
+def finish(
+    store: Store, plan: PrepareJob, excluded: Sequence[Excluded], failed: list[str], args: Namespace
+) -> dict[str, Any]:
+    """Write the report and, if no shard failed, the indices and the manifest; returns the report."""
+    names = [name for name, _, _ in plan.shards() if not _has_failed(name, failed)]
+    infos = [ShardInfo(**store.read_json(f"{name}.json")) for name in names]
+    dropped = [asdict(entry) for entry in excluded]
     dropped += [{"clip": d["clip"], "reason": d["reason"], "detail": d["detail"]} for i in infos for d in i.dropped]
     samples = {split: sum(len(i.samples) for i in infos if i.split == split) for split in SPLITS}
     reasons = Counter(d["reason"] for d in dropped)
@@ -227,30 +249,35 @@ def finish(store: Store, plan: PrepareJob, left: Sequence[Left], failed: list[st
     return report
 
 
-def _lost(name: str, failed: Sequence[str]) -> bool:
+def _has_failed(name: str, failed: Sequence[str]) -> bool:
     return any(line.startswith(f"{name}: ") for line in failed)
 
 
 def prepare(args: Namespace) -> int:
-    """The command with --source. Raises what its main turns into one line."""
+    """The command with --source; returns the exit status.
+
+    Raises CheckpointError, MediaError, OptionError or ShardError.
+    """
     store, system = Store(args.out), Path(args.system)
-    clips, left = find_clips(args)
-    parts = load_components(system)
-    if not parts:
+    clips, excluded = find_clips(args)
+    components = load_components(system)
+    if not components:
         raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
-    config, known = system_config(parts), read_meta(system)["components"]
-    made_by = tuple((name, known[name]["sha256"]) for name in parts)
-    job = Job(str(system.absolute()), args.out, config, filters_of(args), made_by, args.audio_bands, args.device,
-              args.batch, args.threads)  # fmt: skip
+    config, known = system_config(components), read_meta(system)["components"]
+    made_by = tuple((name, known[name]["sha256"]) for name in components)
+    settings = ShardSettings(
+        str(system.absolute()), args.out, config, filters_of(args), made_by, args.audio_bands, args.device, args.batch,
+        args.threads,
+    )  # fmt: skip
     if "plan.json" in store.sizes():
         before = store.read_json("plan.json")
         check_settings(before["settings"], json.loads(json.dumps(settings_of(args, config, clips))), args.out)
         plan = PrepareJob(before["settings"], before["splits"])
     else:
-        plan = make_plan(args, job, clips, team_of(args))
+        plan = make_plan(args, settings, clips, worker_pool(args))
         store.write_json("plan.json", asdict(plan))
-    failed = make_all(store, plan, job, clips, args)
-    report = finish(store, plan, left, failed, args)
+    failed = make_all(store, plan, settings, clips, args)
+    report = finish(store, plan, excluded, failed, args)
     for reason, count in sorted(report["reasons"].items()):
         print(f"left out, {reason}: {count}")
     print(", ".join(f"{count} {split}" for split, count in report["samples"].items()), f"samples in {args.out}")

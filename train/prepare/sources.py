@@ -1,7 +1,7 @@
-"""Where clips come from: tables of known data sets, and folders of videos; and which of them are held out.
+"""Lists the clips of known data sets (VGGSound, AudioSet, MUSIC21) and of folders, and draws test and validation clips.
 
-Only local files are read; nothing is downloaded. A YouTube id has 11 characters and may hold `-` and `_`, so names are
-cut by length and never split at `_`.
+Only local files are read; nothing is downloaded. A YouTube id has 11 characters, which may be `-` or `_`. So names are
+cut by length, never split at `_`.
 """
 
 import csv
@@ -19,26 +19,26 @@ CUT = 10  # seconds of a VGGSound clip
 
 
 class SourceError(MediaError):
-    """A table, list or folder that cannot be used."""
+    """A table, list or folder is unusable."""
 
 
 @dataclass(frozen=True)
 class Clip:
     """One clip of a table, or one file of a folder."""
 
-    id: str  # unique; the sample's name
-    path: Path | None  # None where no file was found
-    file: str = ""  # the path below the folder of clips
-    begin: float = 0.0  # seconds of the file before the clip
-    seconds: float | None = None  # length; None: every whole window to the end
-    video: str = ""  # id of the video that it was cut from
-    start: float | None = None  # seconds, in that video
+    id: str  # unique; becomes the sample's name
+    path: Path | None  # None if no file was found
+    file: str = ""  # the path, relative to the folder of clips
+    begin: float = 0.0  # where the clip starts in the file, in seconds
+    seconds: float | None = None  # length; None: every whole window until the end
+    video: str = ""  # id of the video that the clip was cut from
+    start: float | None = None  # where the clip starts in that video, in seconds
     label: str = ""
     split: str = "train"
 
 
 @dataclass(frozen=True)
-class Left:
+class Excluded:
     """A clip that is left out before it is read."""
 
     clip: str
@@ -46,39 +46,43 @@ class Left:
     detail: str
 
 
-Found = tuple[list[Clip], list[Left]]
+Found = tuple[list[Clip], list[Excluded]]
 
 
 class Files:
-    """The videos below a folder, by name without suffix; of equal names the first path counts."""
+    """The videos below a folder, by name without suffix. If names are equal, the first path is used."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise SourceError(f"{folder} is no folder; give the one that holds the videos")
+            raise SourceError(f"{folder} is not a folder; give the folder of the videos")
         self.folder = folder
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS and not p.name.startswith("."))
         if not paths:
-            raise SourceError(f"{folder} holds no videos ({', '.join(VIDEOS)})")
+            raise SourceError(f"{folder} holds no videos ({', '.join(VIDEOS)}); give the folder of the videos")
         self.by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in paths:
             self.by_stem[path.stem].append(path)
         self.paths = paths
 
     def relative(self, path: Path) -> str:
+        """A path relative to the folder."""
         return path.relative_to(self.folder).as_posix()
 
     def first(self, stems: Sequence[str]) -> tuple[Path, int] | None:
-        """(path, number of the name) of the first name that there is a file of."""
+        """(path, index of the name) for the first of the names that has a file; None if none has."""
         return next(((self.by_stem[s][0], n) for n, s in enumerate(stems) if s in self.by_stem), None)
 
     def duplicates(self, stems: Sequence[str]) -> list[Path]:
-        """Further files of a clip: it is taken once."""
+        """The other files of a clip; only its first one is used."""
         paths = [p for s in stems for p in self.by_stem.get(s, [])]
         return paths[1:]
 
 
 def rows(table: Path, columns: int, **format: object) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of a table without a header; empty lines and comments are skipped. Raises SourceError."""
+    """Yield (line number, cells) of a table, without empty lines and comments. Raises SourceError.
+
+    `columns` is the least number of cells that a row must have; `format` goes to csv.reader.
+    """
     try:
         with open(table, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, **format)  # type: ignore[call-overload]
@@ -86,30 +90,34 @@ def rows(table: Path, columns: int, **format: object) -> Iterator[tuple[int, lis
                 if not cells or cells[0].startswith("#"):
                     continue
                 if len(cells) < columns:
-                    raise SourceError(f"{table}, line {reader.line_num}: {len(cells)} columns, {columns} are needed")
+                    raise SourceError(f"{table}, line {reader.line_num}: {len(cells)} columns; {columns} are needed")
                 yield reader.line_num, cells
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{table} cannot be read ({error}); give the table as it was published") from error
 
 
 def number(text: str, table: Path, line: int) -> float:
+    """A cell as seconds. Raises SourceError that names the line."""
     try:
         return float(text)
     except ValueError as error:
-        raise SourceError(f"{table}, line {line}: {text!r} is no number of seconds") from error
+        raise SourceError(f"{table}, line {line}: {text!r} is not a number of seconds") from error
 
 
 def table_clips(files: Files, entries: Iterator[tuple[Clip, list[str]]]) -> Found:
-    """Entries with the names that their file may have: cut clips, and last the whole video."""
-    clips, left, seen = [], [], set()
+    """Find the files of a table's entries.
+
+    Each entry comes with the names that its file may have: first those of the cut clip, last that of the whole video.
+    """
+    clips, excluded, seen = [], [], set()
     for entry, stems in entries:
         if entry.id in seen:
-            left.append(Left(entry.id, "duplicate", "the table has it twice"))
+            excluded.append(Excluded(entry.id, "duplicate", "the table lists it twice"))
             continue
         seen.add(entry.id)
         found = files.first(stems)
         if found is None:
-            left.append(Left(entry.id, "missing", f"no file named {' or '.join(stems)}"))
+            excluded.append(Excluded(entry.id, "missing", f"no file named {' or '.join(stems)}"))
             continue
         path, which = found
         whole = which == len(stems) - 1
@@ -118,19 +126,19 @@ def table_clips(files: Files, entries: Iterator[tuple[Clip, list[str]]]) -> Foun
         clips.append(Clip(**{**entry.__dict__, **fields}))
         others = ", ".join(files.relative(p) for p in files.duplicates(stems))
         if others:
-            left.append(Left(entry.id, "duplicate", f"{files.relative(path)} is used, not {others}"))
-    return clips, left
+            excluded.append(Excluded(entry.id, "duplicate", f"{files.relative(path)} is used, not {others}"))
+    return clips, excluded
 
 
 # ---------------------------------------------------------------- the data sets
 def cut_names(video: str, start: float, end: float) -> list[str]:
-    """Names in use for a cut clip; the last is the whole video."""
+    """The names that people give a cut clip; the last one is that of the whole video."""
     names = [f"{video}_{round(start * 1000)}_{round(end * 1000)}", f"{video}_{start:.3f}_{end:.3f}", video]
     return [f"{video}_{round(start):06d}", *names] if start == round(start) else names
 
 
 def vggsound(files: Files, table: Path) -> Found:
-    """vggsound.csv: id, start second, label, split."""
+    """The clips of vggsound.csv: id, start second, label, split."""
 
     def entries() -> Iterator[tuple[Clip, list[str]]]:
         for line, (video, second, label, split, *_) in rows(table, 4):
@@ -144,7 +152,7 @@ def vggsound(files: Files, table: Path) -> Found:
 
 
 def audioset(files: Files, table: Path) -> Found:
-    """AudioSet's segment tables: id, start, end, "labels" (comma-separated), lines with # are comments."""
+    """The clips of AudioSet's segment tables: id, start, end, "labels" (comma-separated). Lines with # are comments."""
 
     def entries() -> Iterator[tuple[Clip, list[str]]]:
         for line, (video, first, last, label, *_) in rows(table, 4, skipinitialspace=True):
@@ -158,26 +166,26 @@ def audioset(files: Files, table: Path) -> Found:
 
 
 def music21(files: Files, table: Path) -> Found:
-    """MUSIC's JSON: {"videos": {instrument: [ids]}}; every whole window of 10 s of a video is a sample."""
+    """The videos of MUSIC's JSON: {"videos": {instrument: [ids]}}. Each whole window of 10 s becomes a sample."""
     try:
         videos = json.loads(table.read_text(encoding="utf-8"))["videos"]
         pairs = [(str(video), str(label)) for label, ids in videos.items() for video in ids]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(f'{table} is no {{"videos": {{instrument: [ids]}}}} ({error!r})') from error
+        raise SourceError(f'{table} is not {{"videos": {{instrument: [ids]}}}} ({error!r})') from error
     return table_clips(files, ((Clip(v, None, video=v, label=label), [v]) for v, label in pairs))
 
 
 def folder(files: Files, table: Path | None = None) -> Found:
-    """Every video below a folder, named by its path without suffix."""
-    clips, left, seen = [], [], {}
+    """Every video below a folder; its path without suffix is its name."""
+    clips, excluded, seen = [], [], {}
     for path in files.paths:
         name = files.relative(path).removesuffix(path.suffix)
         if name in seen:
-            left.append(Left(files.relative(path), "duplicate", f"{seen[name]} has the same name"))
+            excluded.append(Excluded(files.relative(path), "duplicate", f"{seen[name]} has the same name"))
         else:
             seen[name] = files.relative(path)
             clips.append(Clip(name, path, files.relative(path), video=name))
-    return clips, left
+    return clips, excluded
 
 
 SOURCES: dict[str, Callable[..., Found]] = {
@@ -187,12 +195,15 @@ SOURCES: dict[str, Callable[..., Found]] = {
 
 # ---------------------------------------------------------------- splits
 def rank(seed: int, name: str) -> str:
-    """A name's place in the order that this seed gives: the same whatever other names there are."""
+    """A sort key that orders names randomly by seed. A name's key does not depend on the other names."""
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
 def stratified(names: dict[str, Sequence[str]], count: int, seed: int) -> set[str]:
-    """`count` names, of every stratum its share (largest remainders), the first by rank in each."""
+    """Draw `count` names so that each label has its share (largest remainders); in a label, the first ones by rank.
+
+    Raises SourceError if there are fewer names.
+    """
     total = sum(map(len, names.values()))
     if not 0 <= count <= total:
         raise SourceError(f"{count} of {total} clips cannot be chosen")

@@ -1,7 +1,8 @@
-"""Tasks in processes of this machine, or on a Ray cluster, and what becomes of those whose process dies.
+"""Runs tasks in processes of this machine or on a Ray cluster, and retries those whose process dies.
 
-A task is a tuple of arguments. `work(*task, careful)` is called in some process; `careful` is true when it is tried
-again after its process died (a decoder that crashed, too little memory): then it should trust nothing.
+A task is a tuple of arguments. A process calls `work(*task, careful)`. If the process dies (the decoder crashed, or
+memory ran out), the task runs again with `careful` true. It should then protect itself, for example by `Isolated`.
+`iterate_ahead` is the same idea for threads.
 """
 
 import contextlib
@@ -19,26 +20,28 @@ from typing import Any, Self, TypeVar
 
 from train.extras import requires_extra
 
-TRIES = 3  # of a task whose process dies: as it is, careful, and careful with no other task beside it
+TRIES = 3  # attempts at a task whose process dies: the usual one, a careful one, a careful one that runs alone
 T = TypeVar("T")
-Work = Callable[..., Any]
-ordinal = 0  # this process's number among the workers of its machine: it chooses the GPU
+TaskFunction = Callable[..., Any]
+worker_number = 0  # number of this process among the workers of its machine; it decides which GPU the process uses
 
 
 class WorkerDied(Exception):
-    """A task's process died, each time."""
+    """The process of a task died at every attempt."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    processes: int = 1  # on this machine; 0: in this process
-    threads: int = 1  # of each; on a cluster the CPUs that a task asks for
-    ray: str = ""  # address of a Ray cluster
-    gpus: float = 0.0  # that a task on a cluster asks for
+    """Where tasks run."""
+
+    processes: int = 1  # worker processes on this machine; 0: run in this process
+    threads: int = 1  # threads of each process; on a cluster, the CPUs that a task requests
+    ray: str = ""  # address of a Ray cluster; "" without one
+    gpus: float = 0.0  # GPUs that a task on a cluster requests
 
 
-def run(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> Iterator[tuple[int, Any]]:
-    """(number of the task, what it returned or the exception that it raised) as the tasks end, in any order."""
+def run(work: TaskFunction, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> Iterator[tuple[int, Any]]:
+    """Yield (number of the task, its result or exception) as the tasks end, in any order."""
     if workers.ray:
         yield from _on_ray(work, tasks, workers)
     elif workers.processes == 0:
@@ -48,7 +51,7 @@ def run(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> Itera
         yield from _in_processes(work, tasks, workers)
 
 
-def _attempt(work: Work, task: tuple[Any, ...], careful: bool = False) -> Any:
+def _attempt(work: TaskFunction, task: tuple[Any, ...], careful: bool = False) -> Any:
     try:
         return work(*task, careful)
     except Exception as error:
@@ -57,14 +60,14 @@ def _attempt(work: Work, task: tuple[Any, ...], careful: bool = False) -> Any:
 
 # ---------------------------------------------------------------- processes
 def _start(counter: Any) -> None:
-    global ordinal
+    global worker_number
     with counter.get_lock():
-        ordinal = counter.value
+        worker_number = counter.value
         counter.value += 1
 
 
-def _in_processes(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> Iterator[tuple[int, Any]]:
-    context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
+def _in_processes(work: TaskFunction, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> Iterator[tuple[int, Any]]:
+    context = multiprocessing.get_context("spawn")  # A fork would copy locks that other threads hold.
     waiting, running = deque((number, 0) for number in range(len(tasks))), {}  # number, deaths so far
     pool: ProcessPoolExecutor | None = None
     try:
@@ -73,7 +76,7 @@ def _in_processes(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers
                 pool = ProcessPoolExecutor(workers.processes, context, _start, (context.Value("i", 0),))
             _submit(pool, work, tasks, workers.processes, waiting, running)
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            if not running:  # a process died while it had nothing to do
+            if not running:  # A process died while it was idle.
                 pool = None
             died = []
             for future in done:
@@ -100,14 +103,16 @@ def _in_processes(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers
 
 def _submit(
     pool: ProcessPoolExecutor,
-    work: Work,
+    work: TaskFunction,
     tasks: Sequence[tuple[Any, ...]],
     processes: int,
     waiting: deque[tuple[int, int]],
     running: dict[Future[Any], tuple[int, int]],
 ) -> None:
-    """Keep every process busy. A process that dies takes the others' tasks with it; what was running twice when that
-    happened runs alone, so that it is known which task it was.
+    """Keep every process busy.
+
+    A process that dies breaks the whole pool, and with it the tasks of the others. A task that was running at two such
+    deaths runs alone, which shows whether it is the cause.
     """
     alone = any(deaths > 1 for _, deaths in running.values())
     while waiting and not alone and len(running) < processes:
@@ -117,14 +122,14 @@ def _submit(
         waiting.popleft()
         try:
             running[pool.submit(_attempt, work, tasks[number], deaths > 0)] = (number, deaths)
-        except BrokenProcessPool:  # seen before its tasks were told
+        except BrokenProcessPool:  # The pool broke before its tasks reported it.
             waiting.appendleft((number, deaths))
             return
         alone = deaths > 1
 
 
 class Isolated:
-    """Calls functions in one other process, a new one after each that died. Use it as a context manager."""
+    """Calls functions in another process, and starts a new one if it dies. Use it as a context manager."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
@@ -137,23 +142,23 @@ class Isolated:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
-        """function(*arguments). Raises WorkerDied when the process dies."""
+        """Return function(*arguments). Raises WorkerDied if the process dies."""
         if self._pool is None:
             self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         try:
             return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             self._pool = None
-            raise WorkerDied("the process that read it died") from error
+            raise WorkerDied("the process that reads it died") from error
 
 
 # ---------------------------------------------------------------- Ray
-def _on_ray(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> Iterator[tuple[int, Any]]:
+def _on_ray(work: TaskFunction, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> Iterator[tuple[int, Any]]:
     with requires_extra("ray", __name__):
         import ray
-    if not ray.is_initialized():  # its workers stay for the next tasks, with what they have loaded
+    if not ray.is_initialized():  # Ray keeps its workers, and the components that they loaded, for the next call.
         try:
-            if found := re.fullmatch(r"([^/]+):(\d+)", workers.ray):  # Ray itself would try for minutes
+            if found := re.fullmatch(r"([^/]+):(\d+)", workers.ray):  # Ray itself would keep trying for minutes.
                 socket.create_connection((found[1], int(found[2])), timeout=10).close()
             ray.init(address=workers.ray, log_to_driver=False)
         except (OSError, ValueError, RuntimeError) as error:
@@ -166,7 +171,7 @@ def _on_ray(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> I
             number, deaths = running.pop(done)
             try:
                 yield number, ray.get(done)
-            except ray.exceptions.RayError as error:  # the worker or its machine died
+            except ray.exceptions.RayError as error:  # The worker or its machine died.
                 if deaths + 1 >= TRIES:
                     yield number, WorkerDied(f"its process died {deaths + 1} times ({type(error).__name__})")
                 else:
@@ -177,9 +182,10 @@ def _on_ray(work: Work, tasks: Sequence[tuple[Any, ...]], workers: Workers) -> I
 _END = object()
 
 
-def ahead(makers: Iterable[Callable[[], Iterator[T]]], threads: int, depth: int = 2) -> Iterator[T]:
-    """The items of many iterators in order; each iterator runs in a thread of its own, `threads` of them at a time, and
-    at most `depth` items ahead. An iterator's exception is raised where its items end.
+def iterate_ahead(makers: Iterable[Callable[[], Iterator[T]]], threads: int, depth: int = 2) -> Iterator[T]:
+    """Yield the items of many iterators in order, computed ahead in threads.
+
+    `threads` iterators run at a time, at most `depth` items ahead. An iterator's exception is raised after its items.
     """
     stop = threading.Event()
     rest, open_ = iter(makers), deque[queue.Queue[Any]]()

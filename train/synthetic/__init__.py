@@ -1,1 +1,7 @@
-"""Made-up clips with known events: pictures, sound and the list of what happens."""
+"""Synthetic training clips: video, sound, and the exact list of events. No module here imports PyTorch.
+
+drawn/        clips of simple drawn shapes: plain, and fast to make
+scenes/       clips of scenes that MuJoCo simulates and draws
+build.py      makes many clips for either of them; recordings.py and modal_synthesis.py make the sound
+credits.py    writes CREDITS.md for the recordings
+"""

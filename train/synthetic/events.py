@@ -1,19 +1,18 @@
-"""What happens in a made-up clip: the contacts that are heard. Drawn clips (train.synthetic.drawn) and simulated scenes
-(train.synthetic.scenes) share it."""
+"""`Event`: one sound-making contact of a clip. Drawn clips and simulated scenes both use it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Event:
-    """One contact, or from `time` to `end` one sustained sound."""
+    """One contact at `time`, or one sustained sound from `time` to `end`."""
 
     time: float  # seconds
     kind: str
-    material: str  # also the name of the group of recordings it sounds like
-    size: float  # of a drawn shape in frame heights, of a simulated body in metres
+    material: str  # also the group of recordings that it sounds like
+    size: float  # frame heights for a drawn shape, metres for a simulated body
     strength: float  # 0 to 1
-    voice: int  # events of one object share it: the same recordings, the same pitch
-    end: float = 0.0  # 0 for a contact
-    other: str = ""  # material of what was hit, where the scene knows it
-    envelope: tuple[float, ...] = ()  # of a sustained sound: level 0 to 1 at even steps from `time` to `end`
+    voice: int  # number of the object: its events share the recordings and the pitch
+    end: float = 0.0  # seconds; 0 for a contact
+    other: str = ""  # material of the object that was hit, if the scene knows it
+    envelope: tuple[float, ...] = ()  # level 0 to 1 of a sustained sound, at even steps from `time` to `end`

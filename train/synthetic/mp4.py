@@ -1,4 +1,4 @@
-"""The frame rates of made-up films, and writing their pictures as an mp4 that has the same bytes every time."""
+"""Writes pictures as an mp4 file with reproducible bytes, and lists the frame rates of synthetic clips."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -8,13 +8,25 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-RATES = {25: 0.35, 30: 0.25, 24: 0.15, 15: 0.05, 20: 0.05, 50: 0.05, 60: 0.05, 48: 0.05}  # frames/s: how often
+FRAME_RATES = {
+    25: 0.35,
+    30: 0.25,
+    24: 0.15,
+    15: 0.05,
+    20: 0.05,
+    50: 0.05,
+    60: 0.05,
+    48: 0.05,
+}  # -> probability
 
 
 def write_mp4(path: Path, pictures: Iterator[NDArray[np.uint8]], fps: int, crf: int = 23) -> None:
-    """Pictures [H, W, 3], both sides even, as h264 (more loss with a larger crf). ValueError if there are none."""
+    """Write pictures [H, W, 3] as H.264; both sides must be even, and a larger `crf` loses more detail.
+
+    Raises ValueError if there are no pictures.
+    """
     with av.open(str(path), "w", format="mp4") as media:
-        # with the macroblock tree, x264 gives other bytes from run to run
+        # With its macroblock tree, x264 writes different bytes in every run.
         options = {"crf": str(crf), "preset": "veryfast", "x264-params": "threads=1:mbtree=0"}
         stream = media.add_stream("libx264", rate=fps, options=options)
         stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, fps)
@@ -26,5 +38,5 @@ def write_mp4(path: Path, pictures: Iterator[NDArray[np.uint8]], fps: int, crf: 
             frame.pts, frame.time_base = k, Fraction(1, fps)
             media.mux(stream.encode(frame))
         if k < 0:
-            raise ValueError(f"{path}: a film needs at least one picture")
+            raise ValueError(f"{path}: a video needs at least one picture")
         media.mux(stream.encode(None))

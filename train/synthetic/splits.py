@@ -1,14 +1,18 @@
-"""Which recordings belong to train, val and test, and to which group of materials a label belongs."""
+"""Divides recordings among train, val and test, and maps their labels to groups of materials.
+
+`split_files` is for folders whose labels belong to material groups, `split_sessions` for folders whose labels are
+sound classes.
+"""
 
 import hashlib
 import re
 from collections import Counter
 
 TEST_SHARE, VAL_SHARE = 0.14, 0.11
-LARGE_SESSION = 100  # recordings: such a collection would be most of a split
+LARGE_SESSION = 100  # recordings; a larger session would dominate a small split
 SPLITS = ("train", "val", "test")
 SPEECH = ("speech", "hurt", "zombie", "monster", "scream", "crowd", "radio", "news", "roar", "fatigue", "humming")
-# Group -> parts of labels. A label belongs to the first group that names a part of it; other labels are not used.
+# Group -> parts of labels. A label belongs to the first group that names a part of it; labels in no group are unused.
 GROUPS = {
     "clap": ("handclap", "fingerclap"),
     "kick": ("kdrum",),
@@ -39,19 +43,26 @@ GROUPS = {
 
 
 def group_of(label: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> str | None:
+    """The group of a label, or None for speech and for labels in no group."""
     if any(part in label for part in SPEECH):
         return None
     return next((group for group, parts in groups.items() if any(part in label for part in parts)), None)
 
 
-def split_files(rows: list[dict[str, str]], split: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> set[str]:
-    """The recordings of a split ("train", "val" or "test").
-
-    Each group is cut by the hash of the file names: first test's share, then val's, then train's. A group of three or
-    more is heard in all; of two, one is train's and one test's; a single one is train's.
-    """
+def check_split(split: str) -> None:
+    """Raises ValueError for a name that is not a split."""
     if split not in SPLITS:
-        raise ValueError(f"no split {split}; there are {', '.join(SPLITS)}")
+        raise ValueError(f"unknown split {split}; the splits are {', '.join(SPLITS)}")
+
+
+def split_files(rows: list[dict[str, str]], split: str, groups: dict[str, tuple[str, ...]] = GROUPS) -> set[str]:
+    """The file names of a split ("train", "val" or "test").
+
+    Each group's files are ordered by the hash of their names and divided: test first, then val, then train. A group
+    of three or more files is in all splits, one of two in train and test, and a single file is in train. Raises
+    ValueError for an unknown split.
+    """
+    check_split(split)
     files: dict[str | None, list[str]] = {}
     for row in rows:
         files.setdefault(group_of(row["label"], groups), []).append(row["file"])
@@ -67,13 +78,13 @@ def split_files(rows: list[dict[str, str]], split: str, groups: dict[str, tuple[
 
 
 def split_sessions(rows: list[dict[str, str]], split: str) -> set[str]:
-    """The recordings of a split of a pool whose labels are classes (rows of sounds.csv with author and source).
+    """The file names of a split, for rows of a sounds.csv whose labels are sound classes.
 
-    Pieces of one recording share the file's name before a last _N, takes of one session share author and source; all of
-    either stay together. Sessions of over LARGE_SESSION recordings are train's, and so is the last one of a class.
+    Files of one session stay together: those with the same author and source, and those whose names differ only in a
+    last _N, which are pieces of one recording. A session of more than LARGE_SESSION files goes to train, and so does
+    the last remaining session of a class. Raises ValueError for an unknown split.
     """
-    if split not in SPLITS:
-        raise ValueError(f"no split {split}; there are {', '.join(SPLITS)}")
+    check_split(split)
     parents: dict[object, object] = {}
 
     def root(key: object) -> object:

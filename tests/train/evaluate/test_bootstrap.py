@@ -1,4 +1,4 @@
-"""Intervals: over clips, and over listeners and samples at once."""
+"""Bootstrap intervals: over clips, and over listeners and samples together."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ WHO, WHAT = (a.ravel() for a in np.indices((LISTENERS, SAMPLES)))
 
 
 def panel(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Ratings about 0: some listeners are milder than others, some samples better, and the rest is chance."""
+    """Ratings around 0 that depend on the listener, the sample, and chance."""
     return rng.normal(0, 1, LISTENERS)[WHO] + rng.normal(0, 0.7, SAMPLES)[WHAT] + rng.normal(0, 0.5, len(WHO))
 
 
@@ -35,7 +35,7 @@ def test_one_listener_varies_over_samples_only() -> None:
 
 
 def test_equal_ratings_and_holes() -> None:
-    """Half of the table is missing: draws that hit nothing are left out, and nothing else changes."""
+    """Half of the table is missing. Bootstrap samples without any value are left out; nothing else changes."""
     assert crossed_interval([4.0, 4.0], ["ann", "bob"], ["x", "y"]) == [4.0, 4.0]
     low, high = crossed_interval([1.0, 5.0, 3.0], ["ann", "bob", "cem"], ["x", "y", "x"])
     assert 1.0 <= low < 3.0 < high <= 5.0

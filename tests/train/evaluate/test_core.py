@@ -1,4 +1,4 @@
-"""train.evaluate: known answers, bad input, and what the report holds."""
+"""train.evaluate: known scores, bad input, and the report."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from train.evaluate import __main__ as evaluate
 from train.evaluate import core
 from train.evaluate.avbench import SECONDS, AVBenchmark
 from train.evaluate.codec import reconstruct
-from train.evaluate.files import clip_name, fit, read_list, scan, scan_systems
+from train.evaluate.files import clip_name, match_length, read_list, scan, scan_systems
 from train.evaluate.page import Clip, choose
 from train.evaluate.plots import RANGE, draw_spectrogram
 from train.evaluate.report import Report, Section, as_json, as_markdown, number
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """reference/, and systems whose scores are known."""
+    """A reference, and systems whose scores are known."""
     root = tmp_path_factory.mktemp("corpus")
     write_reference(root / "reference")
     rng = np.random.default_rng(9)
@@ -128,8 +128,8 @@ class Hissing:
         return np.random.default_rng(0).uniform(-1e-5, 1e-5, codes.shape[1] + 7).astype(np.float32)
 
 
-def test_codecs_hiss_below_16_bits_is_no_onset() -> None:
-    """As in the files of systems that use the same codec."""
+def test_codec_hiss_below_16_bits_gives_no_onset() -> None:
+    """The codec's output is rounded to 16 bits, as in the files of systems that use this codec."""
     silence = MeasuredSound(np.zeros(2 * RATE, np.float32), RATE)
     assert not reconstruct(Hissing(), silence).samples.any()
 
@@ -137,7 +137,7 @@ def test_codecs_hiss_below_16_bits_is_no_onset() -> None:
 # ---------------------------------------------------------------- bad input
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """Ten clips, and a system in which each has something of its own."""
+    """Ten clips, and a system in which each clip has a different problem."""
     root = tmp_path / "broken"
     sounds = {f"clip{n}": hits(n) for n in range(10)}
     reference, system = write_system(root / "reference", sounds), write_system(root / "system", sounds)
@@ -158,7 +158,7 @@ def broken(tmp_path: Path) -> Path:
 
 
 def second_track(path: Path) -> None:
-    """The same file with its sound twice."""
+    """The same file with its sound track twice."""
     import av
 
     whole = path.with_name("whole.mov")
@@ -205,18 +205,18 @@ def test_errors_are_one_line_and_leave_no_report(
     same, reference = str(corpus / "same"), ["--reference", str(corpus / "reference")]
     for arguments, words in (
         ([str(tmp_path / "empty"), *reference], "no sounds or videos in"),
-        ([str(tmp_path / "nowhere"), *reference], "nowhere is no folder"),
+        ([str(tmp_path / "nowhere"), *reference], "nowhere is not a folder"),
         ([same, "--reference", str(tmp_path / "empty")], "no sounds or videos in"),
-        ([same, same, *reference], "cannot be called 'same'"),
-        ([f"reference={same}", *reference], "cannot be called 'reference'"),
-        ([f"a/b={same}", *reference], "cannot be called 'a/b'"),
-        ([str(tmp_path / "foreign"), *reference], "name the sounds after"),
-        ([same, *reference, "--metrics", "FDX"], "FDX: unknown; choose from"),
+        ([same, same, *reference], "the system name 'same' is taken or not allowed"),
+        ([f"reference={same}", *reference], "the system name 'reference' is taken or not allowed"),
+        ([f"a/b={same}", *reference], "the system name 'a/b' is taken or not allowed"),
+        ([str(tmp_path / "foreign"), *reference], "name the sounds like the reference"),
+        ([same, *reference, "--metrics", "FDX"], "unknown names: FDX; choose from"),
         ([same, *reference, "--metrics", "FDD"], "FDD is left out: it needs"),
         ([same, *reference, "--subset", str(tmp_path / "none.txt")], "is empty"),
         ([same, *reference, "--subset", str(tmp_path / "foreign.txt")], "none of the 1 names"),
         ([same, *reference, "--subset", str(tmp_path / "absent.txt")], "cannot be read"),
-        ([same, *reference, "--subset", str(tmp_path / "reference.txt")], "two test sets are called reference"),
+        ([same, *reference, "--subset", str(tmp_path / "reference.txt")], "two test sets have the name reference"),
         ([same, *reference, "--codec", str(tmp_path)], "neither a system folder"),
         ([same, *reference, "--show", "-1"], "--show is -1"),
     ):
@@ -254,9 +254,9 @@ def test_lengths_are_made_equal() -> None:
 
     reference = sound(2 * RATE)
     for length in (2 * RATE, 2 * RATE + 999, 2 * RATE - 999, 3 * RATE):
-        made, kept, words = fit(sound(length), reference)
+        made, kept, words = match_length(sound(length), reference)
         assert kept is reference and len(made.samples) == 2 * RATE and (words is None) == (length != 3 * RATE)
-    made, kept, words = fit(sound(RATE), reference)
+    made, kept, words = match_length(sound(RATE), reference)
     assert len(made.samples) == len(kept.samples) == RATE and words is not None
 
 
@@ -304,7 +304,7 @@ def test_weights_are_found_hashed_and_measures_of_the_picture_see_it(
 def test_interval_of_a_distance_holds_it_and_shrinks_with_more_clips() -> None:
     rng = np.random.default_rng(0)
     loaded = Loaded(METRICS["FDM"], lambda sound: sound.samples[:60].reshape(20, 3).astype(np.float64))
-    assert not Tally().too_few()
+    assert not Tally().undersampled()
     widths = []
     for count in (8, 80):
         tally = Tally()
@@ -314,10 +314,10 @@ def test_interval_of_a_distance_holds_it_and_shrinks_with_more_clips() -> None:
         row = tally.row(columns([loaded]))["FDM"]
         assert row["value"] == pytest.approx(3 * 0.3**2, rel=0.2) and row["low"] <= row["value"] <= row["high"]
         widths.append(row["high"] - row["low"])
-        assert not tally.too_few()
+        assert not tally.undersampled()
     lone = Tally()
     lone.add("a", measure([Loaded(METRICS["FDM"], lambda sound: np.eye(3))], Pair(a, b)))
-    assert lone.too_few() == ["FDM of 3 vectors of 3 numbers"]
+    assert lone.undersampled() == ["FDM has 3 vectors of 3 numbers"]
     assert 0 < widths[1] < 0.6 * widths[0]
 
 
@@ -338,7 +338,7 @@ def test_tables_are_the_papers() -> None:
     assert "| ours | – | – | **2.000** [1.900, 2.100] | – | – | 0.100 [0.000, 0.200] | – |" in lines
     assert "| theirs | – | – | 3.000 [2.900, 3.100] | – | – | **0.200** [0.100, 0.300] | – |" in lines
     assert "| DAC reconstruction | – | – | 0.500 [0.400, 0.600] | – | – | 0.900 [0.800, 1.000] | – |" in lines
-    assert not any("Fewer" in line for line in lines)  # each value is of 7 clips
+    assert not any("fewer clips" in line for line in lines)  # each value is of 7 clips
     assert "- SS is left out: ..." in lines and "| ours | 12.00 [11.90, 12.10] |" in lines
     assert as_json(report)["systems"]["ours"]["FAD"] == entry(2.0)
     assert [number(x) for x in (-0.0001, 0.5, 10, 123.456, 3974.18)] == ["0.000", "0.500", "10.00", "123.5", "3974"]
@@ -382,9 +382,9 @@ def test_av_benchmark_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     film = tmp_path / "film.mp4"
     write_video(film, Picture(steady(25, 25)))
     long, short = (MeasuredSound(np.full(n * RATE, 0.5, np.float32), RATE) for n in (SECONDS + 1, SECONDS - 1))
-    export.take(Clip("zxpo56cpUBU_000007-0", long, film, {"ours": short}))  # a name that av-benchmark would cut
-    export.take(Clip("zxpo56cpUBU_000007", long, None, {"ours": long}))
-    export.take(Clip("brief", short, film, {"ours": long}))
+    export.add(Clip("zxpo56cpUBU_000007-0", long, film, {"ours": short}))  # a name that av-benchmark would cut
+    export.add(Clip("zxpo56cpUBU_000007", long, None, {"ours": long}))
+    export.add(Clip("brief", short, film, {"ours": long}))
     files = sorted(p.relative_to(tmp_path / "av").as_posix() for p in (tmp_path / "av").rglob("*.*"))
     names = ("zxpo56cpUBU_000007-0-av", "zxpo56cpUBU_000007")
     assert files == sorted(
@@ -392,7 +392,7 @@ def test_av_benchmark_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         + [f"videos/{names[0]}.mp4"]
     )
     assert {len(read_audio(p, RATE)) for p in (tmp_path / "av").rglob("*.wav")} == {SECONDS * RATE}
-    words = export.words()
+    words = export.summary_lines()
     assert words[0].startswith("2 clips") and words[1].startswith("left out for av-benchmark: brief")
     assert any("evaluate.py" in line and "--audio_length=8" in line for line in words)
     assert all(f"--gt_cache {tmp_path / 'av' / 'gt_cache'} " in line for line in words[2:])  # run elsewhere

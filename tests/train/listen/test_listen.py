@@ -1,4 +1,4 @@
-"""train.listen: a test is made, taken over HTTP and in a browser, and scored."""
+"""train.listen: making a test, taking it over HTTP and in a browser, and scoring it."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from tests.support.eval_corpus import NAMES, RATE, hits, write_reference, write_
 from tests.support.media import Picture, Sound, steady, write_video
 from train.evaluate.page import Clip
 from train.listen import __main__ as listen
-from train.listen.plan import SECTIONS, ListeningTest, usable
+from train.listen.items import SECTIONS, ListeningTest, usable
 from train.listen.ratings import Rating, Ratings, as_markdown, scores
 from train.listen.server import ListeningServer
 from train.metrics import Sound as MeasuredSound
@@ -60,7 +60,7 @@ def made(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def untaken(made: Path, tmp_path: Path) -> Path:
-    """A test that nobody has taken."""
+    """A test without ratings."""
     return Path(shutil.copytree(made, tmp_path / "test"))
 
 
@@ -78,9 +78,9 @@ def serving(folder: Path) -> Iterator[ListeningServer]:
 
 # ---------------------------------------------------------------- making
 def test_a_test_has_the_papers_sections(made: Path) -> None:
-    plan = ListeningTest.load(made)
-    found = {(i.section, i.rate, i.clip, i.system) for i in plan.items}
-    assert len(found) == len(plan.items)
+    test = ListeningTest.load(made)
+    found = {(i.section, i.rate, i.clip, i.system) for i in test.items}
+    assert len(found) == len(test.items)
     clips = {"quality": NAMES[:2], "alignment": ("bee",), "overall": NAMES[:2]}  # noise lacks the third clip
     assert found == {
         (name, rate, clip, system)
@@ -89,7 +89,7 @@ def test_a_test_has_the_papers_sections(made: Path) -> None:
         for clip in clips[name]
         for system in SYSTEMS
     }
-    assert {p.stem for p in (made / "media").iterdir()} == {i.id for i in plan.items}  # the name betrays nothing
+    assert {p.stem for p in (made / "media").iterdir()} == {i.id for i in test.items}  # the name betrays nothing
 
 
 def power_above(path: Path, frequency: float) -> float:
@@ -104,23 +104,23 @@ def test_16_khz_means_nothing_above_8_khz(made: Path) -> None:
 
 
 def test_order_is_the_listeners_own(made: Path) -> None:
-    plan = ListeningTest.load(made)
-    ann, bob = plan.order("ann"), plan.order("bob")
-    assert ann != bob and ann == plan.order("ann") and set(ann) == set(bob) == set(plan.items)
+    test = ListeningTest.load(made)
+    ann, bob = test.order("ann"), test.order("bob")
+    assert ann != bob and ann == test.order("ann") and set(ann) == set(bob) == set(test.items)
     sections = [item.section for item in ann]
     assert sections == sorted(sections, key=list(SECTIONS).index)
 
 
-def test_clips_that_cannot_be_used_are_told(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_clips_are_reported(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = Path(shutil.copytree(corpus / "reference", tmp_path / "reference"))
     track = Sound(hits(0, SECONDS)[None], RATE, "pcm_s16le")
     write_video(reference / "ape.mov", Picture(steady(40, 25), codec="mpeg4", tick=Fraction(1, 1000)), track)
     (reference / "cat.mov").write_bytes(b"no video")
     systems = [str(corpus / "noise"), "--reference", str(reference), "--sparse", str(corpus / "sparse.txt")]
     assert listen.main(["make", str(tmp_path / "test"), *systems, "--clips", "3"]) == 0
-    told = capsys.readouterr().out
-    assert "not taken: ape: browsers do not play its picture (mpeg4)" in told
-    assert "not taken: cat: " in told and "not a video" in told
+    printed = capsys.readouterr().out
+    assert "skipped ape: browsers do not play its picture (mpeg4)" in printed
+    assert "skipped cat: " in printed and "not a video" in printed
     assert {item.clip for item in ListeningTest.load(tmp_path / "test").items} == {"bee"}
     truth = MeasuredSound(hits(0), RATE)
     (tmp_path / "film.mp4").write_bytes(b"no film")
@@ -139,7 +139,7 @@ def test_errors_are_one_line(corpus: Path, untaken: Path, tmp_path: Path, capsys
     assert "--clips is 0" in capsys.readouterr().err
     for arguments, words in (
         (["make", str(tmp_path / "new"), str(corpus / "same"), *foreign], "none of the 1 names"),
-        (["serve", str(tmp_path)], "holds no listening test"),
+        (["serve", str(tmp_path)], "has no listening test"),
         (["serve", str(tmp_path / "bad")], "cannot be read"),
         (["serve", str(untaken), "--port", "99999"], "port"),
         (["score", str(untaken)], "no ratings yet"),
@@ -164,13 +164,13 @@ def post(url: str, values: Any) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_listener_goes_through_all_items_and_can_come_back(untaken: Path) -> None:
-    plan = ListeningTest.load(untaken)
+    test = ListeningTest.load(untaken)
     heard = []
     for part in range(2):  # the server is started again in between
         with serving(untaken) as server:
             while True:
                 state = json.load(get(server.url + "next?listener=ann%20b"))
-                assert state["done"] == len(heard) and state["total"] == len(plan.items)
+                assert state["done"] == len(heard) and state["total"] == len(test.items)
                 if state["item"] is None or (part == 0 and len(heard) == 5):
                     break
                 heard.append(state["item"]["id"])
@@ -178,12 +178,12 @@ def test_a_listener_goes_through_all_items_and_can_come_back(untaken: Path) -> N
                 rating = {"listener": "ann b", "expert": True, "item": heard[-1], "ratings": ratings}
                 assert post(server.url, rating) == (200, {"ok": True})
                 assert post(server.url, rating | {"ratings": dict.fromkeys(ratings, 1)})[0] == 200  # a second click
-    assert heard == [item.id for item in plan.order("ann b")]
+    assert heard == [item.id for item in test.order("ann b")]
     lines = [json.loads(line) for line in (untaken / "ratings.jsonl").read_text().splitlines()]
     assert [line["item"] for line in lines] == heard and all(set(line["ratings"].values()) == {4} for line in lines)
 
 
-def test_server_refuses_what_is_no_rating_and_shows_only_the_test(untaken: Path) -> None:
+def test_server_refuses_invalid_ratings_and_serves_only_the_test(untaken: Path) -> None:
     item = next(i for i in ListeningTest.load(untaken).items if i.section == "overall")
     good = {"listener": "ann", "expert": False, "item": item.id, "ratings": {"overall": 5}}
     with serving(untaken) as server:
@@ -191,14 +191,14 @@ def test_server_refuses_what_is_no_rating_and_shows_only_the_test(untaken: Path)
             ({"ratings": {"overall": 6}}, "1 to 5"),
             ({"ratings": {"overall": True}}, "1 to 5"),
             ({"ratings": {"overall": 4.5}}, "1 to 5"),
-            ({"ratings": {}}, "rate overall"),
-            ({"ratings": {"quality": 3}}, "rate overall"),
+            ({"ratings": {}}, "must be of overall"),
+            ({"ratings": {"quality": 3}}, "must be of overall"),
             ({"item": "nothing"}, "no item 'nothing'"),
             ({"item": ["x"]}, "no item"),
-            ({"listener": " "}, "give a name"),
-            ({"listener": "x" * 99}, "give a name"),
+            ({"listener": " "}, "enter a name"),
+            ({"listener": "x" * 99}, "enter a name"),
             ({"expert": "yes"}, "true or false"),
-            ({"more": 1}, "a rating has"),
+            ({"more": 1}, "a rating must have"),
         ):
             status, answer = post(server.url, good | change)
             assert status == 400 and words in answer["error"], change
@@ -228,23 +228,23 @@ def test_media_come_whole_and_in_parts(untaken: Path) -> None:
 
 # ---------------------------------------------------------------- scores
 def test_damaged_lines_are_counted_and_the_next_rating_is_whole(untaken: Path) -> None:
-    plan = ListeningTest.load(untaken)
-    item = next(i for i in plan.items if i.section == "overall")
+    test = ListeningTest.load(untaken)
+    item = next(i for i in test.items if i.section == "overall")
     path = untaken / "ratings.jsonl"
     path.write_text('{"listener": "ann", "exp')  # the power went off
-    ratings = Ratings(untaken, plan)
+    ratings = Ratings(untaken, test)
     assert ratings.damaged == 1
     ratings.add(Rating("bob", False, item.id, {"overall": 3}))
-    again = Ratings(untaken, plan)
+    again = Ratings(untaken, test)
     assert again.damaged == 1 and list(again.known) == [("bob", item.id)]
 
 
 def test_mean_opinion_scores(untaken: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = ListeningTest.load(untaken)
-    ratings = Ratings(untaken, plan)
+    test = ListeningTest.load(untaken)
+    ratings = Ratings(untaken, test)
     worth = {"reference": 5, "same": 4, "noise": 1}
     for listener, expert in (("ann", True), ("bob", False), ("cem", False)):
-        for item in plan.items:
+        for item in test.items:
             value = max(1, worth[item.system] - (not expert))
             ratings.add(Rating(listener, expert, item.id, dict.fromkeys(SECTIONS[item.section].questions, value)))
     found = scores(ratings)
@@ -279,13 +279,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 @pytest.mark.slow
 def test_in_a_real_browser(untaken: Path) -> None:
-    """The page as a listener uses it: name, play to the end, rate, next; and a reload goes on with the rest."""
+    """A listener uses the page: name, play to the end, rate, next. After a reload, the test continues."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser_path is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    plan = ListeningTest.load(untaken)
-    order = plan.order("ann")
+    test = ListeningTest.load(untaken)
+    order = test.order("ann")
     quiet = ["--no-sandbox", "--mute-audio"]
     with serving(untaken) as server, playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=browser_path, args=quiet)
@@ -308,7 +308,7 @@ def test_in_a_real_browser(untaken: Path) -> None:
             page.locator("#save:enabled").wait_for(timeout=20_000)
             assert page.evaluate("document.getElementById('video').duration") == pytest.approx(SECONDS, abs=0.1)
             save.click()
-        page.get_by_text("That was all").wait_for()
+        page.get_by_text("You have rated all samples").wait_for()
         assert page.locator("#error").is_hidden() and errors == []
         browser.close()
     lines = [json.loads(line) for line in (untaken / "ratings.jsonl").read_text().splitlines()]

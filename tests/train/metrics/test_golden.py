@@ -1,4 +1,4 @@
-"""The measures' networks against fixed answers of the official implementations, on weights made by a rule."""
+"""The measures' networks give the same output as the official implementations, for weights made by a rule."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def _quick(one_thread: None) -> None:
 
 
 def official(name: str, path: Path, wrap: Any = None, **extra: Any) -> dict[str, Any]:
-    """Write a file as the official one is, with the fixture's weights; returns the fixture's facts."""
+    """Write a file in the official layout with the fixture's weights; returns the fixture's metadata."""
     facts, _ = read(name)
     state = torch_state(facts["shapes"])
     made = digest({k: v.numpy() for k, v in state.items()})
@@ -42,7 +42,7 @@ def official(name: str, path: Path, wrap: Any = None, **extra: Any) -> dict[str,
 
 
 def close(got: Any, want: np.ndarray, tolerance: float = 1e-4) -> None:
-    """Equal to within `tolerance` of the spread of the values."""
+    """Assert that values are equal within `tolerance` times their spread."""
     got = np.asarray(got)
     assert got.shape == want.shape
     assert np.abs(got - want).max() < tolerance * want.std()
@@ -77,7 +77,7 @@ def test_wav2clip_is_the_official_one(tmp_path: Path) -> None:
 
 
 def test_beats_is_the_official_one(tmp_path: Path) -> None:
-    """10 s, so that distances of tokens also reach the logarithmic buckets; sizes come from the file."""
+    """10 s of sound, so that token distances reach the logarithmic buckets. Sizes come from the file."""
     from train.models.beats import BEATs, fbank
 
     predictor = {"predictor.weight": 3}  # of the fine-tuned files
@@ -118,7 +118,7 @@ def test_sparsesync_and_its_s3d_are_the_official_ones(tmp_path: Path) -> None:
 
 
 def test_published_sizes() -> None:
-    """Parameters as the published files have them."""
+    """The parameter counts equal those of the published files."""
     from train.metrics.sparsesync import SparseSync
     from train.metrics.vggish import VGGish
     from train.metrics.wav2clip import Wav2CLIP

@@ -1,4 +1,4 @@
-"""The measures that need weights, loaded from narrow files in the official layouts, on known answers."""
+"""The measures that need weights, with narrow networks in the official file layouts, on inputs with known answers."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(one_thread: None) -> None:
-    """Narrow networks."""
+    """A folder with the weights of narrow networks."""
 
 
 def noise(seed: int, seconds: float = 2.0, rate: int = 16000) -> Sound:
@@ -71,7 +71,7 @@ def test_a_sound_of_a_moment_says_nothing_of_novelty(weights: Path) -> None:
 
 
 def test_sparsesync_from_files(weights: Path, tmp_path: Path) -> None:
-    """The whole path with the true windows; below 5 s there is nothing to say."""
+    """The whole measure with its real windows. Below 5 s it is NaN."""
     measure = METRICS["SS"].load(weights)
     for frames, known in ((130, True), (60, False)):
         video = write_video(tmp_path / f"{frames}.mp4", Picture(steady(frames, 25), last=1 / 25))
@@ -84,7 +84,7 @@ def test_sparsesync_from_files(weights: Path, tmp_path: Path) -> None:
 
 
 class Watcher:
-    """In SparseSync's place: tells how much later the loudest sample is heard than the brightest frame is seen."""
+    """A stand-in for SparseSync: it predicts the delay from the brightest frame to the loudest sample."""
 
     offsets, size, resize = torch.linspace(-2, 2, 21), 8, 8
 
@@ -101,7 +101,7 @@ class Watcher:
 
 
 class Flashes:
-    """In a film's place: 10 s of black with a white frame in every window of SparseSync."""
+    """A stand-in for a film: 10 s of black with one white frame in each of SparseSync's windows."""
 
     times = (1.0, 4.0, 8.0)
 
@@ -136,7 +136,7 @@ def test_windows() -> None:
 
 
 def test_cycle_clip_averages_unit_frames() -> None:
-    """Three frames seen as (2, 0), (0, 3) and (0, 1): their unit mean is (1, 2) / 3, whatever their lengths."""
+    """The frames (2, 0), (0, 3) and (0, 1) have the mean (1, 2) / 3 after normalisation, whatever their lengths."""
     film = Film(Path("none"))
     film.frames = lambda grid: np.array([[[[0]]], [[[1]]], [[[2]]]], np.uint8)  # type: ignore[method-assign]
     table = torch.tensor([[2.0, 0], [0, 3], [0, 1]])
@@ -157,7 +157,7 @@ def test_cycle_clip_averages_unit_frames() -> None:
 
 @pytest.mark.slow
 def test_cycle_clip_from_files(tmp_path: Path) -> None:
-    """CLIP ViT-B/32 and Wav2CLIP at their full sizes, through the registry, against what the parts give."""
+    """CLIP ViT-B/32 and Wav2CLIP at full size: the registry gives the same result as the parts."""
     pytest.importorskip("open_clip")
     from tests.golden.make_golden import clip_state, read
     from tests.golden.make_metrics_golden import torch_state

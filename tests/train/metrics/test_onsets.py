@@ -1,4 +1,4 @@
-"""The onset measures against numbers made by the reference tool that defines them, and against plain truths."""
+"""The onset measures: they equal the numbers of the reference tool that defines them, and they pass sanity checks."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ REFERENCE_R = [0.0133363160, -0.05]  # correlation of onset strengths at lag 0, 
 
 
 def test_agrees_with_the_reference() -> None:
-    """f1, chance and number of onsets as the tool that other systems' numbers were made with gives them."""
+    """f1, chance and the number of onsets equal those of the tool that scored other systems."""
     got = onset_scores(bursts(TRUE, 1), bursts(MADE, 2))
     assert [got["f1"], got["chance"], got["n"]] == pytest.approx(REFERENCE, abs=1e-6)
     assert got["lift"] == pytest.approx(got["f1"] - got["chance"])

@@ -1,4 +1,4 @@
-"""The measures on known answers, and the registry that the evaluation goes by."""
+"""The measures that need no weights, on inputs with known answers, and the registry of measures."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def normal(seed: int, *shape: int) -> np.ndarray:
 
 
 def noise(seed: int, seconds: float = 2.0, rate: int = 44100) -> np.ndarray:
-    """Noise whose loudness changes, float32 [L]."""
+    """Noise float32 [L] whose loudness changes."""
     n = round(seconds * rate)
     loudness = np.interp(np.arange(n) / n, np.linspace(0, 1, 9), normal(seed + 1, 9) ** 2)
     return (0.05 * loudness * normal(seed, n)).clip(-1, 1).astype(np.float32)
@@ -38,14 +38,14 @@ def test_frechet_distance_of_a_set_to_itself_is_0() -> None:
 
 
 def test_frechet_distance_of_gaussians_with_known_moments() -> None:
-    """Equal covariance: squared distance of the means. Diagonal ones: sum of squared differences of deviations."""
+    """With equal covariances it is the squared distance of the means; with diagonal ones, of the deviations."""
     x = normal(1, 4000, 5)
     assert frechet_distance(x, x + 2) == pytest.approx(20)
     assert frechet_distance(x - x.mean(0), 3 * (x - x.mean(0))) == pytest.approx(4 * np.trace(np.cov(x.T)))
 
 
 def test_frechet_distance_agrees_with_the_matrix_root() -> None:
-    """Against scipy's general matrix square root, which the reference implementations use."""
+    """It equals the formula with scipy's matrix square root, which reference implementations use."""
     linalg = pytest.importorskip("scipy.linalg")
     a, b = normal(2, 300, 20) @ normal(3, 20, 20), normal(4, 200, 20) @ normal(5, 20, 20) + 0.5
     (m, c), (n, d) = ((x.mean(0), np.cov(x.T)) for x in (a, b))
@@ -83,7 +83,7 @@ def test_novelty_peaks_where_the_features_change() -> None:
 
 
 def test_novelty_score_is_1_for_the_same_and_0_for_unrelated_sequences() -> None:
-    """Also where all features share a common vector, whose ramp at padded ends would lift the mean well above 0."""
+    """Features that all share a vector do not change this. With padded ends, that vector would raise the mean."""
     common = 2 * normal(11, 64)
     x = normal(12, 62, 64) + common
     assert novelty_score(x, x) == pytest.approx(1)
@@ -92,7 +92,7 @@ def test_novelty_score_is_1_for_the_same_and_0_for_unrelated_sequences() -> None
     assert np.mean(scores) == pytest.approx(0, abs=0.08)
 
 
-def test_novelty_score_is_nan_where_there_is_no_novelty() -> None:
+def test_novelty_score_is_nan_without_novelty() -> None:
     assert np.isnan(novelty_score(np.ones((30, 4)), normal(0, 30, 4)))
     assert np.isnan(novelty_score(normal(0, 9, 4), normal(1, 9, 4)))
 
@@ -107,7 +107,7 @@ def test_cosine_alignment() -> None:
 
 # ---------------------------------------------------------------- FDM
 def test_low_passed_sound_worsens_fdm() -> None:
-    """The narrower the band, the further from the truth; other noise of the same kind is nearer than both."""
+    """Narrower bands are further from the truth. Other noise of the same kind is nearer than both."""
     embed = METRICS["FDM"].load(None)
     truth = [Sound(noise(10 * k), 44100) for k in range(3)]
 
@@ -132,7 +132,7 @@ def test_measures_without_weights_need_no_folder() -> None:
 
 
 @pytest.mark.parametrize("name", [m.name for m in METRICS.values() if m.weights])
-def test_missing_weights_are_told_in_one_line(name: str, tmp_path: Path) -> None:
+def test_missing_weights_are_reported_in_one_line(name: str, tmp_path: Path) -> None:
     for folder in (None, tmp_path):
         with pytest.raises(MissingWeights) as caught:
             METRICS[name].load(folder)

@@ -1,4 +1,4 @@
-"""Prepared clips: shapes, windows, sound beside or inside the video, and what is skipped."""
+"""Preparing a folder: shapes, windows, sound beside or inside the video, and skipped files."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def save_parts(folder: Path, *names: str) -> None:
 
 
 def clip(folder: Path, name: str, seconds: float, sound: float | None = None) -> Path:
-    """A clip of 10 pictures a second, with clicks beside it."""
+    """A clip at 10 fps, with clicks in a sound file beside it."""
     folder.mkdir(exist_ok=True)
     path = write_video(folder / f"{name}.mp4", Picture(steady(round(seconds * 10), 10), last=0.1))
     write_wav(path.with_suffix(".wav"), clicks(round((sound or seconds) * RATE), RATE), RATE)
@@ -112,8 +112,8 @@ def test_short_clip_is_filled_and_too_short_one_skipped(system: Path, tmp_path: 
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"not a video")
     write_video(tmp_path / "clips" / "mute.mp4", Picture(steady(20, 10), last=0.1))
     assert prepare.main([str(tmp_path / "clips"), str(system), str(tmp_path / "out")]) == 0
-    told = capsys.readouterr()
-    assert all(f"skipped {name}.mp4" in told.err for name in ("tiny", "broken", "mute")) and "1 of 4" in told.out
+    printed = capsys.readouterr()
+    assert all(f"skipped {name}.mp4" in printed.err for name in ("tiny", "broken", "mute")) and "1 of 4" in printed.out
     with np.load(tmp_path / "out" / "short.npz") as arrays:
         assert arrays["codes"].shape == (9, 862) and arrays["clip_features"].shape[0] == 80
 
@@ -132,10 +132,10 @@ def test_bad_and_foreign_files_are_named_skipped_and_counted(tmp_path: Path, cap
     clip(folder, "nan", 1.5).with_suffix(".json").write_text('{"events": [{"time": NaN}]}')
     for flags in ([], ["--frames"]):
         assert prepare.main([str(folder), str(tmp_path / "system"), str(tmp_path / "out"), *flags]) == 0
-        told = capsys.readouterr()
-        skipped = {line.split()[1].rstrip(":") for line in told.err.splitlines() if line.startswith("skipped")}
+        printed = capsys.readouterr()
+        skipped = {line.split()[1].rstrip(":") for line in printed.err.splitlines() if line.startswith("skipped")}
         bad = {"cut.mp4", "folder.mp4", "list.mp4", "text.mp4", "half.mp4", "nan.mp4"}
-        assert skipped == bad | {"good.txt", "orphan.wav"} and "1 of 7 clips ready" in told.out
+        assert skipped == bad | {"good.txt", "orphan.wav"} and "1 of 7 clips ready" in printed.out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.frames.npy", "good.npz"]
 
 
@@ -144,10 +144,10 @@ def test_nothing_usable_is_an_error(tmp_path: Path, capsys) -> None:
     (tmp_path / "clips").mkdir()
     command = [str(tmp_path / "clips"), str(tmp_path / "system"), str(tmp_path / "out")]
     assert prepare.main(command) == 1
-    assert "error: " in (told := capsys.readouterr().err) and "holds no videos (.mp4" in told
+    assert "error: " in (printed := capsys.readouterr().err) and "holds no videos (.mp4" in printed
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"not a video")
     assert prepare.main(command) == 1
-    assert "error: none of the 1 clips" in (told := capsys.readouterr().err) and "first broken.mp4: " in told
+    assert "error: none of the 1 clips" in (printed := capsys.readouterr().err) and "first broken.mp4: " in printed
 
 
 def test_absent_component_leaves_its_array_out(tmp_path: Path, capsys) -> None:
@@ -167,11 +167,11 @@ def test_resumes_and_makes_again_only_what_other_weights_make(tmp_path: Path, mo
     made: list[list[str]] = []
     encode = folder.encode_window
 
-    def told(components, *rest):  # which arrays are made
+    def encode_and_record(components, *rest):  # which arrays are made
         made.append([USED[name] for name in components])
         return encode(components, *rest)
 
-    monkeypatch.setattr(folder, "encode_window", told)
+    monkeypatch.setattr(folder, "encode_window", encode_and_record)
 
     def again() -> dict[str, np.ndarray]:
         made.clear()
@@ -197,7 +197,7 @@ def test_resumes_and_makes_again_only_what_other_weights_make(tmp_path: Path, mo
 
 
 def test_sound_inside_the_video_starts_with_the_picture(tmp_path: Path) -> None:
-    """A sound track that begins 0.2 s after the picture is moved there."""
+    """A sound track that starts 0.2 s after the picture is shifted by 0.2 s."""
     audio = clicks(2 * RATE, RATE)
     picture = Picture(steady(20, 10), last=0.1)
     late = write_video(tmp_path / "late.mkv", picture, Sound(audio[None], RATE, "flac", start=0.2))

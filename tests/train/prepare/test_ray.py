@@ -1,4 +1,4 @@
-"""The same command on a Ray cluster: two nodes on this machine, started here."""
+"""`train.prepare` on a Ray cluster of two nodes, which the tests start on this machine."""
 
 import os
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """Address of a cluster of two nodes with one CPU each."""
+    """The address of a cluster of two nodes with one CPU each."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # what is installed on a real node
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -70,5 +70,5 @@ def test_no_cluster_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -
     video(tmp_path / "videos" / "a.mkv")
     command = [str(tmp_path / "videos"), str(system), str(tmp_path / "out"), "--source", "folder", "--validation", "0"]
     assert prepare.main([*command, "--ray", "127.0.0.1:1"]) == 1
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told.startswith("error: no Ray cluster answers at 127.0.0.1:1")
+    printed = capsys.readouterr().err.splitlines()[-1]
+    assert printed.startswith("error: no Ray cluster answers at 127.0.0.1:1")

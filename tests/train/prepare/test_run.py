@@ -1,4 +1,4 @@
-"""Videos to shards: what they hold, what is left out and why, splits, bad input, the documented commands."""
+"""Preparing shards: their content, what is left out and why, splits, bad input, and the documented commands."""
 
 import json
 import shutil
@@ -59,9 +59,9 @@ def test_shards_and_single_files_hold_the_same(made: Path, corpus: Path, system:
 
 def test_the_report_names_what_was_left_out(made: Path) -> None:
     report = json.loads((made / "report.json").read_text())
-    told = {entry["clip"]: (entry["reason"], entry["detail"]) for entry in report["dropped"]}
-    assert told["clip-_00003_000030"][0] == "unreadable" and "not a video" in told["clip-_00003_000030"][1]
-    assert told["clip-_00005_000050"][0] == "missing" and len(told) == 2
+    printed = {entry["clip"]: (entry["reason"], entry["detail"]) for entry in report["dropped"]}
+    assert printed["clip-_00003_000030"][0] == "unreadable" and "not a video" in printed["clip-_00003_000030"][1]
+    assert printed["clip-_00005_000050"][0] == "missing" and len(printed) == 2
     assert report["reasons"] == {"missing": 1, "unreadable": 1} and report["complete"] is False
 
 
@@ -73,8 +73,8 @@ def test_every_filter_has_its_reason_and_its_option(system: Path, tmp_path: Path
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {d["clip"]: d["reason"] for d in report["dropped"]} == BAD
     assert report["samples"] == {"train": 1, "validation": 0, "test": 0}
-    told = capsys.readouterr().out
-    assert all(f"left out, {reason}: 1\n" in told for reason in BAD.values())
+    printed = capsys.readouterr().out
+    assert all(f"left out, {reason}: 1\n" in printed for reason in BAD.values())
     loose = ["--silence-peak", "-120", "--silence-rms", "-120", "--min-seconds", "5", "--min-fps", "10"]
     again = [*base, "--validation", "0", *loose, "--max-gap", "0.5", "--max-still", "1"]
     again[2] = str(tmp_path / "loose")
@@ -141,11 +141,11 @@ def test_the_mean_of_the_bands(made: Path, corpus: Path, system: Path, tmp_path:
     ("more", "words"),
     [
         (["--table", "nowhere.csv"], "nowhere.csv cannot be read"),
-        (["--source", "music21"], "is no {"),
-        (["--validation", "3"], "3 validation clips of 4 training clips"),
+        (["--source", "music21"], "is not {"),
+        (["--validation", "3"], "3 validation clips are more than half of the 4 training clips"),
         (["--shard-clips", "0"], "--shard-clips is 0; it must be 1 or more"),
-        (["--test", "3"], "--test is not for vggsound"),
-        (["--frames"], "--frames has no shards"),
+        (["--test", "3"], "--test does not work with vggsound"),
+        (["--frames"], "--frames does not work with --source"),
         (["--only", "nowhere.txt"], "nowhere.txt cannot be read"),
     ],
 )
@@ -153,8 +153,8 @@ def test_bad_options_are_one_line(
     more: list[str], words: str, corpus: Path, system: Path, tmp_path: Path, capsys
 ) -> None:
     assert prepare.main(command(corpus, system, tmp_path / "out", *more)) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and words in told and told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and words in printed and printed.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -164,8 +164,12 @@ def test_a_missing_extra_is_one_line(corpus: Path, system: Path, tmp_path: Path,
     assert capsys.readouterr().err == "error: ray is not installed; install it with: pip install 'maskvat[ray]'\n"
     monkeypatch.setitem(sys.modules, "s3fs", None)
     assert prepare.main(command(corpus, system, "s3://bucket/x")) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: s3://bucket/x cannot be opened") and "maskvat[s3]" in told and told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert (
+        printed.startswith("error: s3://bucket/x cannot be opened")
+        and "maskvat[s3]" in printed
+        and printed.count("\n") == 1
+    )
 
 
 def test_nothing_usable_is_an_error(system: Path, tmp_path: Path, capsys) -> None:
@@ -179,7 +183,7 @@ def test_nothing_usable_is_an_error(system: Path, tmp_path: Path, capsys) -> Non
 
 
 def test_the_commands_of_the_documentation(corpus: Path, system: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    """As they stand in docs/DATA.md, but for S3 and Ray, which have tests of their own."""
+    """The commands of docs/DATA.md, except those for S3 and Ray, which have their own tests."""
     shutil.copytree(corpus / "videos", tmp_path / "VGGSOUND")
     shutil.copytree(corpus / "videos", tmp_path / "videos")
     shutil.copy(corpus / "vggsound.csv", tmp_path)

@@ -1,4 +1,4 @@
-"""Shards made again: in other processes, after a kill, a damage, a crash; and in batches."""
+"""Making shards again: in other processes, after a kill, after damage or a crash, and in batches."""
 
 import json
 import shutil
@@ -66,9 +66,9 @@ def test_damaged_shards_are_made_again(made: Path, corpus: Path, system: Path, t
     (out / "validation-00000.tar").write_bytes(b"short")
     (out / "test-00000.json").write_text("{}")
     assert prepare.main(command(corpus, system, out)) == 3
-    told = capsys.readouterr().err
-    assert "damaged validation-00000: it has 5 bytes" in told and "damaged test-00000" in told
-    assert "train-00000" not in told and contents(out) != contents(
+    printed = capsys.readouterr().err
+    assert "damaged validation-00000: it has 5 bytes" in printed and "damaged test-00000" in printed
+    assert "train-00000" not in printed and contents(out) != contents(
         made
     )  # the size has not changed: only --check sees it
     assert prepare.main(command(corpus, system, out, "--check")) == 3
@@ -80,14 +80,19 @@ def test_other_settings_are_refused(made: Path, corpus: Path, system: Path, tmp_
     out = tmp_path / "out"
     shutil.copytree(made, out)
     assert prepare.main(command(corpus, system, out, "--seed", "3", "--min-fps", "20")) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and "seed was 0, is 3" in told and "filters was" in told and told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert (
+        printed.startswith("error: ")
+        and "seed was 0, is 3" in printed
+        and "filters was" in printed
+        and printed.count("\n") == 1
+    )
     write_system(tmp_path / "other", {"codec": tiny_components()["codec"]})
     assert prepare.main(command(corpus, tmp_path / "other", out)) == 1
     assert "components was" in capsys.readouterr().err and contents(out) == contents(made)
 
 
-def test_a_shard_that_fails_is_told_and_the_others_are_made(
+def test_a_shard_that_fails_is_reported_and_the_others_are_made(
     made: Path, corpus: Path, system: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     real = shard_worker.ShardWriter
@@ -99,7 +104,7 @@ def test_a_shard_that_fails_is_told_and_the_others_are_made(
 
     monkeypatch.setattr(shard_worker, "ShardWriter", full)
     assert prepare.main(command(corpus, system, tmp_path / "out")) == 3
-    assert "failed train-00000: " in (told := capsys.readouterr().err) and "No space left" in told
+    assert "failed train-00000: " in (printed := capsys.readouterr().err) and "No space left" in printed
     found = contents(tmp_path / "out")
     assert "manifest.json" not in found and "test-00000.tar" in found
     assert len(json.loads(found["report.json"])["failed_shards"]) == 1
@@ -110,10 +115,10 @@ def test_a_shard_that_fails_is_told_and_the_others_are_made(
 
 @pytest.mark.slow
 def test_a_decoder_that_crashes_costs_one_clip(system: Path, corpus: Path) -> None:
-    """In careful mode each clip is read by a process of its own."""
+    """In careful mode, another process reads the clips."""
     clips = [shard_worker.Clip(f"c{n}", p, p.name) for n, p in enumerate(sorted((corpus / "videos").iterdir())[:2])]
     config = system_config(folder.load_components(system))
-    job = shard_worker.Job(str(system), "memory://x", config, shard_worker.Filters(), ())
+    job = shard_worker.ShardSettings(str(system), "memory://x", config, shard_worker.Filters(), ())
     dead = shard_worker.Clip("dead", Killer("x"))  # type: ignore[arg-type]
     items = list(shard_worker.read_items(job, [clips[0], dead, clips[1]], careful=True))
     assert [getattr(i, "name", None) or i[0] for i in items] == ["c0", "dead", "c1"]
@@ -151,7 +156,7 @@ LOOSE = shard_worker.Filters(min_seconds=1.0)
 
 
 def check_batch(parts: dict, windows: list, device: str) -> None:
-    """A batch on this device gives what single windows give on the CPU, but for rounding."""
+    """Up to rounding, a batch on this device gives the same arrays as single windows on the CPU."""
     single = [shard_worker.encode_windows(parts, [window])[0] for window in windows]
     batch = shard_worker.encode_windows({n: p.to(device) for n, p in parts.items()}, windows, device)
     for one, other in zip(single, batch, strict=True):

@@ -1,4 +1,4 @@
-"""Tables of data sets, lists and splits: every naming in use finds its file, and what is wrong is told."""
+"""Tables of data sets, lists and splits: every known naming finds its file, and errors are reported."""
 
 import json
 from pathlib import Path
@@ -44,13 +44,13 @@ def test_vggsound_in_all_namings(tmp_path: Path) -> None:
     assert [(c.begin, c.seconds) for c in whole] == [(30, 10)]
 
 
-def test_duplicates_are_taken_once_and_told(tmp_path: Path) -> None:
+def test_duplicates_are_taken_once_and_reported(tmp_path: Path) -> None:
     table = write(tmp_path / "vggsound.csv", f"{A},30,x,train\n{A},30,x,train\n")
     found = files(tmp_path / "videos", f"a/{A}_000030.mp4", f"b/{A}_000030.mp4", f"{A}_30000_40000.mp4")
     clips, left = vggsound(found, table)
     assert [c.file for c in clips] == [f"a/{A}_000030.mp4"]
     assert [entry.reason for entry in left] == ["duplicate", "duplicate"]
-    assert "table has it twice" in left[1].detail and f"{A}_30000_40000.mp4" in left[0].detail
+    assert "table lists it twice" in left[1].detail and f"{A}_30000_40000.mp4" in left[0].detail
     clips, left = folder(files(tmp_path / "folder", "a.mkv", "a.mp4", "sub/a.mp4", "sub/.hidden.mp4", "notes.txt"))
     assert [c.id for c in clips] == ["a", "sub/a"] and [(e.clip, e.reason) for e in left] == [("a.mp4", "duplicate")]
 
@@ -75,8 +75,8 @@ def test_music21(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"{A},30,x\n", "line 1: 3 columns, 4 are needed"),
-        (f"{A},thirty,x,train\n", "'thirty' is no number"),
+        (f"{A},30,x\n", "line 1: 3 columns; 4 are needed"),
+        (f"{A},thirty,x,train\n", "'thirty' is not a number"),
         (f"{A},30,x,valid\n", "split 'valid' is neither train nor test"),
     ],
 )
@@ -85,7 +85,7 @@ def test_bad_tables_say_where(text: str, words: str, tmp_path: Path) -> None:
         vggsound(files(tmp_path / "v", "a.mp4"), write(tmp_path / "t.csv", text))
 
 
-def test_what_is_no_table_or_folder(tmp_path: Path) -> None:
+def test_what_is_not_a_table_or_folder(tmp_path: Path) -> None:
     some = files(tmp_path / "v", "a.mp4")
     with pytest.raises(SourceError, match="cannot be read"):
         vggsound(some, tmp_path / "none.csv")
@@ -97,7 +97,7 @@ def test_what_is_no_table_or_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="holds no videos"):
         Files(tmp_path / "empty")
-    with pytest.raises(SourceError, match="is no folder"):
+    with pytest.raises(SourceError, match="is not a folder"):
         Files(tmp_path / "nowhere")
 
 

@@ -1,4 +1,4 @@
-"""Tasks in other processes: results, errors, processes that die, and reading ahead."""
+"""Tasks in worker processes: results, errors, processes that die, and reading ahead."""
 
 import os
 import signal
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from train.prepare.workers import Isolated, WorkerDied, Workers, ahead, run
+from train.prepare.workers import Isolated, WorkerDied, Workers, iterate_ahead, run
 
 
 def task(number: int, folder: Path, careful: bool) -> tuple[int, bool]:
-    """Task 3 raises, task 5 kills its process where it is not careful, task 7 always."""
+    """Task 3 raises an error. Task 5 kills its process unless it is careful; task 7 always kills it."""
     if number == 3:
         raise ValueError("three")
     if number == 7 or (number == 5 and not careful):
@@ -63,10 +63,10 @@ def test_reading_ahead_keeps_the_order_and_its_bounds() -> None:
         open_ -= 1
 
     expected = [(k, n) for k in range(12) for n in range(k % 4)]
-    assert list(ahead((lambda k=k: items(k) for k in range(12)), threads=3)) == expected and 1 < most <= 3
+    assert list(iterate_ahead((lambda k=k: items(k) for k in range(12)), threads=3)) == expected and 1 < most <= 3
 
     made = 0
-    reader = ahead((lambda: ((yield_made()) for _ in range(100)) for _ in range(5)), threads=2)
+    reader = iterate_ahead((lambda: ((yield_made()) for _ in range(100)) for _ in range(5)), threads=2)
 
     def yield_made() -> int:
         nonlocal made
@@ -84,7 +84,7 @@ def test_an_error_ahead_is_raised_in_its_place() -> None:
         yield 1
         raise ValueError("here")
 
-    reader = ahead([lambda: iter([0]), bad, lambda: iter([2])], threads=3)
+    reader = iterate_ahead([lambda: iter([0]), bad, lambda: iter([2])], threads=3)
     assert [next(reader), next(reader)] == [0, 1]
     with pytest.raises(ValueError, match="here"):
         next(reader)

@@ -1,4 +1,4 @@
-"""Modal synthesis: small is high, a hard blow is bright, the same body sounds alike, bad tables are named."""
+"""Modal synthesis: small objects sound high, hard blows bright, an object's hits alike; bad tables are reported."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.synthetic.modal_synthesis import LONGEST, MATERIALS, MODES, Bodies, Modes, click, ring, touch
+from train.synthetic.modal_synthesis import (
+    LONGEST,
+    MATERIALS,
+    MODES,
+    Modes,
+    ModeTables,
+    contact_duration,
+    contact_noise,
+    impact_sound,
+)
 from train.synthetic.recordings import RATE, Floats, PoolError
 
 
 def write_tables(folder: Path) -> None:
-    """One table of 30 modes for every name: the higher a mode, the weaker and shorter it is."""
+    """A table of 30 modes for every name. Higher modes are weaker and shorter."""
     rng = np.random.default_rng(0)
     for names, _, _ in MATERIALS.values():
         for name in names:
@@ -21,10 +30,10 @@ def write_tables(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bodies(tmp_path_factory: pytest.TempPathFactory) -> Bodies:
+def bodies(tmp_path_factory: pytest.TempPathFactory) -> ModeTables:
     folder = tmp_path_factory.mktemp("impacts")
     write_tables(folder)
-    return Bodies.load(folder)
+    return ModeTables.load(folder)
 
 
 def centroid(audio: Floats) -> float:
@@ -33,33 +42,35 @@ def centroid(audio: Floats) -> float:
 
 
 @pytest.mark.parametrize("material", MATERIALS)
-def test_small_is_high(bodies: Bodies, material: str) -> None:
+def test_small_is_high(bodies: ModeTables, material: str) -> None:
     for voice in range(5):
         tones = [
-            centroid(ring(bodies.body(material, size, voice), touch([material], size, 0.6)))
+            centroid(impact_sound(bodies.body(material, size, voice), contact_duration([material], size, 0.6)))
             for size in (0.05, 0.1, 0.2, 0.4)
         ]
         assert tones == sorted(tones, reverse=True), (voice, tones)
 
 
-def test_a_hard_blow_is_brighter(bodies: Bodies) -> None:
+def test_a_hard_blow_is_brighter(bodies: ModeTables) -> None:
     body = bodies.body("wood", 0.1, 3)
-    tones = [centroid(ring(body, touch(["wood"], 0.1, strength))) for strength in (0.05, 0.3, 1.0)]
+    tones = [centroid(impact_sound(body, contact_duration(["wood"], 0.1, strength))) for strength in (0.05, 0.3, 1.0)]
     assert tones == sorted(tones) and tones[2] > 1.05 * tones[0]
-    assert touch(["wood", "soft"], 0.1, 0.5) > touch(["wood"], 0.1, 0.5)  # the softer one sets the time
-    assert 0.3e-3 <= touch(["metal"], 0.001, 1.0) < touch(["soft"], 5.0, 0.0) <= 5e-3
+    assert contact_duration(["wood", "soft"], 0.1, 0.5) > contact_duration(
+        ["wood"], 0.1, 0.5
+    )  # the softer one sets the time
+    assert 0.3e-3 <= contact_duration(["metal"], 0.001, 1.0) < contact_duration(["soft"], 5.0, 0.0) <= 5e-3
 
 
-def test_a_body_is_one_voice(bodies: Bodies) -> None:
+def test_a_body_is_one_voice(bodies: ModeTables) -> None:
     first, again, other = (bodies.body("metal", 0.1, voice) for voice in (5, 5, 6))
-    assert np.array_equal(ring(first, 1e-3), ring(again, 1e-3)) and len(first.frequency) <= MODES
+    assert np.array_equal(impact_sound(first, 1e-3), impact_sound(again, 1e-3)) and len(first.frequency) <= MODES
     assert not np.allclose(first.frequency, other.frequency)
 
 
 def test_sum_of_damped_sines() -> None:
-    """The block product is the same as the formula, from behind the rise to before the fade."""
+    """Between the attack and the fade, the block-wise product equals the formula."""
     modes = Modes(np.array([440.0, 3000.0]), np.array([1.0, -0.4]), np.array([0.3, 0.1]))
-    out, push = ring(modes, 1e-3), 1e-3
+    out, push = impact_sound(modes, 1e-3), 1e-3
     t = np.arange(len(out)) / RATE
     gain = modes.amplitude / (1 + (2 * modes.frequency * push) ** 2)
     wave = sum(
@@ -72,12 +83,12 @@ def test_sum_of_damped_sines() -> None:
 
 def test_ringing_is_cut_at_two_seconds() -> None:
     long = Modes(np.array([500.0]), np.array([1.0]), np.array([40.0]))
-    out = ring(long, 1e-3)
+    out = impact_sound(long, 1e-3)
     assert len(out) <= LONGEST * RATE + 256 and out[-1] == 0
 
 
 def test_click_is_short_and_soft_blows_are_dull() -> None:
-    hard, dull = (click(push, np.random.default_rng(1)) for push in (0.3e-3, 4e-3))
+    hard, dull = (contact_noise(push, np.random.default_rng(1)) for push in (0.3e-3, 4e-3))
     assert len(hard) < 0.004 * RATE and np.abs(hard).max() == pytest.approx(1)
     assert centroid(hard) > 2 * centroid(dull)
 
@@ -95,12 +106,12 @@ def test_bad_tables_are_named(tmp_path: Path) -> None:
     for name, text in bad.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "ceramic_2_mm.json").write_bytes(b"\xff\xfe\x00")
-    bodies = Bodies.load(tmp_path)
+    bodies = ModeTables.load(tmp_path)
     assert {line.split(":")[0] for line in bodies.skipped} == {*bad, "ceramic_2_mm.json"}
     assert set(bodies.tables) == set(MATERIALS) - {"metal", "glass", "stone", "paper", "ceramic"}
 
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_folder_without_tables(tmp_path: Path, exists: bool) -> None:
-    with pytest.raises(PoolError, match=r"no usable table of modes; expected are PyImpact's, such as wood_hard_2_mm"):
-        Bodies.load(tmp_path if exists else tmp_path / "none")
+    with pytest.raises(PoolError, match=r"no usable table of modes; give PyImpact.s folder, with files such as wood_"):
+        ModeTables.load(tmp_path if exists else tmp_path / "none")

@@ -1,1 +1,1 @@
-"""Drawn clips: shapes that hit each other."""
+"""Drawn clips: what happens (kinds, flight), what it looks like (shapes), and the files of a clip (render)."""

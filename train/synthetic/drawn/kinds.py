@@ -1,57 +1,20 @@
-"""What happens in a made-up clip. A scene adds shapes (drawn in order) and events to a `Stage`; contact times are
-solved, never rounded to frames. Units are those of train/synthetic/drawn/shapes.py.
+"""The kinds of drawn scenes: each adds shapes and events to a `Stage`. `KINDS` lists them.
+
+Shapes are drawn in the order in which they were added. Contact times are computed exactly, never rounded to frames.
+Units are those of train.synthetic.drawn.shapes.
 """
 
 from collections.abc import Callable
-from math import cos, pi, sin, sqrt
+from math import cos, pi, sin
 
 import numpy as np
 
-from train.synthetic.drawn.shapes import LOOKS, SHADE, SOLIDS, Look, Path, Pose, Shape, Stage, lift, shaken, visits
-
-
-def fly(s: Stage, shape: Shape, start: float, gravity: float, bounce: float) -> None:
-    """Throw a shape that bounces on the ground and between the walls until it rests. Exact: the angle of every
-    landing is chosen first, so the height of the centre at contact is known and the flight time solves a quadratic."""
-    rng, r = s.rng, shape.size
-    t, x, y = start, rng.uniform(s.left + r, s.right - r), -r - rng.uniform(0, 0.2)
-    v, vx, tilt, edge = 0.0, rng.normal(0, 0.45), rng.normal(0, 0.7), int(rng.integers(8))
-    angle = shape.flat(edge) + rng.normal(0, 2)
-    knots, slides = [(t, y, v, angle)], [(t, x)]
-    while (t < s.seconds and v >= 0.0) or len(knots) == 1:
-        landing = shape.flat(edge) + (tilt if shape.corners is not None else angle + 4 * vx)
-        low = s.ground - shape.depth(landing)
-        air = (v + sqrt(v * v + 2 * gravity * max(low - y, 0))) / gravity
-        end, impact, tilt = t + air, gravity * air - v, tilt * rng.uniform(-0.6, 0.6)
-        while vx and 0 < (wall := ((s.right - r if vx > 0 else s.left + r) - x) / vx) < end - t:
-            t, x = t + wall, x + vx * wall
-            slides.append((t, x))
-            s.hit(t, "wall", shape, abs(vx) / 3)
-            vx *= -bounce
-        x += vx * (end - t)
-        t, y, angle, vx, v = end, low, landing, vx * 0.85, bounce * impact
-        s.hit(t, "bounce", shape, impact / 3)
-        v = v if v > 0.1 else -1.0  # at rest
-        knots.append((t, y, v, angle))
-        slides.append((t, x))
-    times, heights, speeds, angles = np.array(knots).T
-    when, where = np.array(slides).T
-
-    def motion(t: float) -> Pose | None:
-        k = min(int(np.searchsorted(times, t, "right")) - 1, len(times) - 1)
-        if k < 0:
-            return None
-        rest = k == len(times) - 1
-        fallen = 0.0 if rest else (gravity * (t - times[k]) / 2 - speeds[k]) * (t - times[k])
-        return float(np.interp(t, when, where)), heights[k] + fallen, float(np.interp(t, times, angles)), 0.0
-
-    shadow = s.add("shade", r * 0.35, look=SHADE)
-    shadow.motion = lambda t: (p := motion(t)) and (p[0], s.ground + r * 0.1, 0.0, r * 0.7)
-    s.shapes.append(s.shapes.pop(s.shapes.index(shape)))  # in front of its shadow
-    shape.motion = motion
+from train.synthetic.drawn.flight import fly
+from train.synthetic.drawn.shapes import LOOKS, SOLIDS, Look, Path, Pose, Shape, Stage, lift, stops, trembling
 
 
 def bounce(s: Stage) -> None:
+    """One to five shapes are thrown in and bounce."""
     gravity, spring = s.rng.uniform(2.5, 6), s.rng.uniform(0.35, 0.85)
     for x in (s.left - 0.012, s.right + 0.012):  # the walls
         s.limb(0.012, lambda t, x=x: (x, -0.2, x, s.ground), LOOKS[s.floor])
@@ -60,10 +23,10 @@ def bounce(s: Stage) -> None:
 
 
 def play(s: Stage, pads: list[Shape], kind: str, tool: str, gap: float = 0.0) -> None:
-    """One or two tools go from pad to pad and hit each at an exact time; with a gap they stop short, in silence."""
+    """One or two tools move from pad to pad and hit each at an exact time. With a `gap` they stop short, silently."""
     rng, look = s.rng, LOOKS["clap" if tool == "hand" else "metal" if tool == "knife" else "wood"]
     xs = np.linspace(s.left, s.right, len(pads) + 2)[1:-1] + rng.uniform(-0.03, 0.03, len(pads))
-    tops = np.array([s.ground - p.depth(p.flat(0)) * 2 for p in pads])
+    tops = np.array([s.ground - p.depth(p.resting_angle(0)) * 2 for p in pads])
     blows: list[list[tuple[float, float]]] = [[] for _ in pads]
     for _ in range(2 if len(pads) > 1 and rng.random() < 0.6 else 1):
         times, levels = s.rhythm()
@@ -71,7 +34,7 @@ def play(s: Stage, pads: list[Shape], kind: str, tool: str, gap: float = 0.0) ->
         if tool == "knife":
             xs, which = s.middle + np.linspace(0.2, -0.2, len(times) + 1), np.arange(len(times) + 1)
             tops = np.full(len(xs), tops[0])
-        across, over = visits(times, xs[which], 0.3), visits(times, tops[which], 0.3)
+        across, over = stops(times, xs[which], 0.3), stops(times, tops[which], 0.3)
         up = lift(times, rng.uniform(0.18, 0.4) * levels, rng.uniform(0.1, 0.2))
         lean, long, tip = rng.choice([-1, 1]) * rng.uniform(0.2, 0.9), rng.uniform(0.12, 0.25), rng.uniform(0.02, 0.05)
 
@@ -94,15 +57,17 @@ def play(s: Stage, pads: list[Shape], kind: str, tool: str, gap: float = 0.0) ->
                 blows[target].append((time, level))
     for pad, x, top, blow in zip(pads, xs, tops, blows, strict=False):
         place = s.middle if tool == "knife" else float(x)
-        pad.motion = shaken(place, float(s.ground + top) / 2, pad.flat(0), sorted(blow))
+        pad.motion = trembling(place, float(s.ground + top) / 2, pad.resting_angle(0), sorted(blow))
 
 
 def hammer(s: Stage, gap: float = 0.0) -> None:
+    """A stick, a mallet or a hand strikes one object."""
     pad = s.add(str(s.rng.choice([*SOLIDS, "cajon"])), s.rng.uniform(0.13, 0.26), 4, None, s.rng.uniform(0.7, 2))
     play(s, [pad], "strike", str(s.rng.choice(["stick", "mallet", "hand"])), gap)
 
 
 def drums(s: Stage) -> None:
+    """Sticks play two to five drums and cymbals."""
     names = s.rng.permutation(["kick", "snare", "tom", "hihat", "cymbal", "cajon"])[: s.rng.integers(2, 6)]
     wide = {"kick": 1.1, "cajon": 0.8, "hihat": 3.5, "cymbal": 5.0}
     room = (s.right - s.left) / (len(names) + 1) * 0.6
@@ -110,18 +75,21 @@ def drums(s: Stage) -> None:
 
 
 def bars(s: Stage) -> None:
+    """Mallets play the bars of one instrument, tuned by their size."""
     name, n = str(s.rng.choice(["wood", "metal", "bell", "glass", "plastic"])), int(s.rng.integers(3, 7))
     pads = [s.add(name, size, 4, None, 1.4) for size in np.linspace(0.2, 0.07, n)]
     for pad in pads:
-        pad.voice = pads[0].voice  # one instrument, tuned by size
+        pad.voice = pads[0].voice  # one instrument
     play(s, pads, "strike", "mallet")
 
 
 def chop(s: Stage) -> None:
+    """A knife cuts along a piece of food."""
     play(s, [s.add("chop", 0.28, 4, None, s.rng.uniform(4, 8))], "chop", "knife")
 
 
 def clap(s: Stage) -> None:
+    """Two hands clap."""
     times, levels = s.rhythm(0.25, 1.0)
     x, y, thick, palm = s.middle, s.rng.uniform(0.35, 0.65), s.rng.uniform(0.035, 0.07), s.rng.uniform(0.09, 0.18)
     apart = lift(times, s.rng.uniform(0.1, 0.3) * levels, s.rng.uniform(0.1, 0.25))
@@ -145,18 +113,18 @@ def walk(s: Stage) -> None:
     times = rng.uniform(0.2, 1.2) + gap * np.arange(64) + rng.normal(0, 0.02, 64)
     times = times[times < min(s.seconds, rng.choice([s.seconds, rng.uniform(4, 9)]))]
     if not len(times):
-        return  # a clip too short for a step
+        return  # The clip is too short for a step.
     room = max(0.1, s.right - s.left - 0.3)
     path = s.left + 0.15 + np.abs((rng.uniform(0, room) + stride * np.arange(len(times)) + room) % (2 * room) - room)
     shoe, voice = rng.uniform(0.022, 0.04), int(rng.integers(1 << 30))
-    body = visits(times, path, 0.0)
+    body = stops(times, path, 0.0)
     bob = lift(times, np.full(64, 0.03), gap * 0.6)
     s.limb(0.07, lambda t: (body(t), s.ground - height - bob(t), body(t), s.ground - height - 0.25 - bob(t)), look)
     for foot in (0, 1):
         mine, places = times[foot::2], path[foot::2] + (0 if stride else (foot - 0.5) * 0.12)
         if not len(mine):
             continue
-        x, up = visits(mine, places, 0.5), lift(mine, np.full(64, rng.uniform(0.05, 0.13)), gap * 0.5, gap * 0.6)
+        x, up = stops(mine, places, 0.5), lift(mine, np.full(64, rng.uniform(0.05, 0.13)), gap * 0.5, gap * 0.6)
         s.limb(0.032, lambda t, x=x, up=up: (body(t), s.ground - height - bob(t), x(t), s.ground - shoe - up(t)), look)
         shape = s.add(s.floor, shoe, look=Look((40, 30, 30), (90, 80, 70), vary=30))
         shape.motion, shape.voice = (lambda t, x=x, up=up: (x(t) + shoe, s.ground - shoe - up(t), 0.0, shoe)), voice
@@ -165,13 +133,13 @@ def walk(s: Stage) -> None:
 
 
 def collide(s: Stage) -> None:
-    """Two things slide into each other and part again, several times, with exact meeting times."""
+    """Two things slide into each other and part again, several times."""
     times, levels = s.rhythm(0.5, 1.6)
     for side in (-1, 1):
         shape = s.solid(0.1, 0.2)
-        half = shape.depth(shape.flat(0) + pi / 2)  # to its side
+        half = shape.depth(shape.resting_angle(0) + pi / 2)  # to its side
         away = lift(times, levels * s.rng.uniform(0.1, 0.3), s.rng.uniform(0.15, 0.35))
-        angle = shape.flat(0)
+        angle = shape.resting_angle(0)
         y = s.ground - shape.depth(angle)
         shape.motion = lambda t, q=side, h=half, a=away, y=y, g=angle: (s.middle + q * (h + a(t)), y, g, 0.0)
     for time, level in zip(times, levels, strict=False):
@@ -179,7 +147,7 @@ def collide(s: Stage) -> None:
 
 
 def cradle(s: Stage) -> None:
-    """A hanging ball swings against another one, or a wall: harmonic, so contacts are half a period apart."""
+    """A hanging ball swings against another ball or a wall. Contacts are half a period of the swing apart."""
     rng, omega, keep = s.rng, s.rng.uniform(2.5, 6), s.rng.uniform(0.75, 0.95)
     first, long, top, wall = rng.uniform(0.5, 2.5), rng.uniform(0.35, 0.6), rng.uniform(-0.1, 0.1), rng.random() < 0.4
     balls = [s.solid(0.07, 0.13)]
@@ -226,7 +194,7 @@ def pile(s: Stage) -> None:
 
 
 def slide(s: Stage) -> None:
-    """Something is pushed to and fro; it scrapes as loudly as it is fast (half sine)."""
+    """Something is pushed to and fro. Its scraping is as loud as it is fast (a half sine)."""
     shape, t = s.solid(0.1, 0.22), float(s.rng.uniform(0.2, 1.5))
     low, high = s.left + shape.size, s.right - shape.size
     knots = [(0.0, float(s.rng.uniform(low, high)))]
@@ -243,7 +211,7 @@ def slide(s: Stage) -> None:
         share = np.clip((t - when[k - 1]) / max(when[k] - when[k - 1], 1e-6), 0, 1)
         return float(where[k - 1] + (where[k] - where[k - 1]) * (1 - cos(pi * share)) / 2)
 
-    angle = shape.flat(0)
+    angle = shape.resting_angle(0)
     if s.rng.random() < 0.6:
         s.limb(0.035, lambda t: (x(t), s.ground - shape.size, x(t) + 0.3, -0.2), LOOKS["clap"])
     shape.motion = lambda t: (x(t), s.ground - shape.depth(angle), angle, 0.0)
@@ -261,7 +229,7 @@ def drift(s: Stage) -> None:
 
 
 def sway(s: Stage) -> None:
-    """Pendulums in the air, and reeds that wave."""
+    """Pendulums swing in the air and reeds wave."""
     for _ in range(int(s.rng.integers(1, 6))):
         x, long, omega = s.rng.uniform(s.left, s.right), s.rng.uniform(0.2, 0.6), s.rng.uniform(1, 6)
         swing, phase, up = s.rng.uniform(0.1, 0.7), s.rng.uniform(0, 6), s.rng.choice([-1, 1])
@@ -277,16 +245,20 @@ def sway(s: Stage) -> None:
 
 
 def miss(s: Stage) -> None:
+    """A tool strikes at an object but never reaches it."""
     hammer(s, gap=s.rng.uniform(0.08, 0.15))
 
 
 def still(s: Stage) -> None:
+    """Up to three things stand still."""
     for _ in range(int(s.rng.integers(0, 4))):
         shape = s.solid(0.06, 0.25)
-        shape.motion = shaken(s.rng.uniform(s.left, s.right), s.ground - shape.depth(shape.flat(0)), shape.flat(0), [])
+        shape.motion = trembling(
+            s.rng.uniform(s.left, s.right), s.ground - shape.depth(shape.resting_angle(0)), shape.resting_angle(0), []
+        )
 
 
-SCENES: dict[str, tuple[Callable[[Stage], None], float]] = {  # and how often each is drawn
+KINDS: dict[str, tuple[Callable[[Stage], None], float]] = {  # name -> (scene, relative frequency)
     "bounce": (bounce, 3), "hammer": (hammer, 2.5), "drums": (drums, 3), "bars": (bars, 1), "chop": (chop, 1.2),
     "clap": (clap, 1.5), "walk": (walk, 2.5), "collide": (collide, 1.2), "cradle": (cradle, 1), "pile": (pile, 1.2),
     "slide": (slide, 1.5), "drift": (drift, 0.7), "sway": (sway, 0.7), "miss": (miss, 0.7), "still": (still, 0.6),

@@ -1,10 +1,6 @@
-"""Made-up audio-visual clips: shapes that hit things, with recordings placed at the exact contact times.
+"""Makes one drawn clip: its film properties, its pictures, its sound, and its metadata.
 
-    python -m train.synthetic.drawn OUT --clips 360 --seed 1 --sounds SOUNDS [--jobs 2] [--split train|val|test]
-
-SOUNDS is a folder with sounds.csv (file, label, seconds) and the recordings. Each clip is ID.mp4 (h264, no sound),
-ID.flac (mono 44.1 kHz, 16 bits) and ID.json (events, sounds used, seed). The video is written last; a complete clip is
-not made again. The same seed gives the same clip whatever --jobs is; splits share no recording and no seed.
+The same seed gives the same clip, however many processes make it. Splits share no recording and no random stream.
 """
 
 from collections.abc import Iterator
@@ -14,24 +10,23 @@ from math import ceil, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic.build import Clip, ClipError, make_clips
-from train.synthetic.build import ClipSpec as BaseSpec
-from train.synthetic.drawn.kinds import SCENES, drift, still
+from train.synthetic.build import Clip, ClipError, ClipSpec, make_clips
+from train.synthetic.drawn.kinds import KINDS, drift, still
 from train.synthetic.drawn.shapes import GROUNDS, LOOKS, SOLIDS, Array, Look, Stage, paint
-from train.synthetic.mp4 import RATES, write_mp4
-from train.synthetic.recordings import Sounds, mix
+from train.synthetic.mp4 import FRAME_RATES, write_mp4
+from train.synthetic.recordings import Recordings, mix
 
-__all__ = ["ClipError", "ClipSpec", "Film", "frames", "make_clips"]
+__all__ = ["ClipError", "DrawnClipSpec", "Film", "make_clips", "render_frames"]
 
-MARGIN = 0.2  # of the backdrop around the picture, in frame heights
-SEEN = 0.86  # of the short side: what the encoders' centre crops leave, and where contacts are put
+MARGIN = 0.2  # width of the backdrop around the picture, in frame heights
+SEEN = 0.86  # share of the short side that the encoders' centre crops keep; contacts lie inside it
 SIZES = ((192, 192), (256, 144), (240, 180), (224, 168), (144, 240), (176, 224), (288, 160))
 
 
 # ---------------------------------------------------------------- picture
 @dataclass(frozen=True)
 class Film:
-    """How a clip is filmed. Blur is the number of sub-frames that are averaged over the shutter."""
+    """How a clip is filmed. Lengths are in frame heights; `blur` is the number of sub-frames averaged into a frame."""
 
     width: int
     height: int
@@ -54,14 +49,15 @@ class Film:
         return x + shrink * self.width / self.height, y + shrink, scale * self.height
 
 
-def draw_film(rng: np.random.Generator, order: "ClipSpec") -> Film:
+def draw_film(rng: np.random.Generator, spec: "DrawnClipSpec") -> Film:
+    """Draw random film properties. The spec's size and frame rate take precedence."""
     width, height = SIZES[rng.integers(len(SIZES))]
-    width, height = order.size or (width, height)
-    rate = int(rng.choice(list(RATES), p=list(RATES.values())))
-    rate = order.fps or rate
+    width, height = spec.size or (width, height)
+    rate = int(rng.choice(list(FRAME_RATES), p=list(FRAME_RATES.values())))
+    rate = spec.fps or rate
     often = rng.random(6)
     return Film(
-        width, height, rate, order.seconds,
+        width, height, rate, spec.seconds,
         blur=int(rng.integers(2, 5)) if often[0] < 0.35 and rate <= 30 else 1,
         shake=rng.uniform(0.003, 0.02) if often[1] < 0.3 else 0.0,
         pan=(rng.uniform(-0.25, 0.25), rng.uniform(-0.1, 0.1)) if often[2] < 0.2 else (0.0, 0.0),
@@ -73,7 +69,7 @@ def draw_film(rng: np.random.Generator, order: "ClipSpec") -> Film:
 
 
 def backdrop(stage: Stage, film: Film, rng: np.random.Generator) -> Array:
-    """What stands still: a painted wall, and the ground's material below its line; MARGIN wider than the picture."""
+    """The static background [H, W, 3]: a painted wall above the ground. It is MARGIN wider than the picture."""
     height, width = ceil(film.height * (1 + 2 * MARGIN)), ceil(film.width + film.height * 2 * MARGIN)
     tones = rng.uniform(20, 240, (2, 3))
     kind = str(rng.choice(["noise", "noise", "noise", "gradient", "gradient", "stripes", "dots", "checks", "plain"]))
@@ -86,8 +82,8 @@ def backdrop(stage: Stage, film: Film, rng: np.random.Generator) -> Array:
     return canvas
 
 
-def frames(stage: Stage, film: Film, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    """The pictures [H, W, 3], frame k of the moment k / fps."""
+def render_frames(stage: Stage, film: Film, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
+    """The pictures [H, W, 3]. Frame k shows the time k / fps."""
     canvas, h, w = backdrop(stage, film, rng), film.height, film.width
     grain = rng.normal(0, film.noise, (h + 32, w + 32, 1)).astype(np.float32)
     gains = np.array(film.gains, np.float32)
@@ -108,20 +104,23 @@ def frames(stage: Stage, film: Film, rng: np.random.Generator) -> Iterator[NDArr
 
 
 def draw_stage(rng: np.random.Generator, film: Film, kind: str | None) -> tuple[Stage, list[str]]:
-    """One scene, or two side by side; perhaps distractors behind and an occluder in front."""
-    names, chances = list(SCENES), np.array([chance for _, chance in SCENES.values()])
+    """Draw one scene, or two side by side, perhaps with silent distractors behind and an occluder in front.
+
+    Also returns the names of the kinds.
+    """
+    names, chances = list(KINDS), np.array([chance for _, chance in KINDS.values()])
     kinds = [str(k) for k in rng.choice(names, 2 if rng.random() < 0.2 else 1, p=chances / chances.sum())]
     kinds = [kind] if kind else kinds
     wide, floor = film.width / film.height, str(rng.choice(GROUNDS if "walk" in kinds else [*GROUNDS, *SOLIDS]))
     side = SEEN * min(1.0, wide)
     stage = Stage(rng, film.seconds, 0.0, wide, 0.5 + side * rng.uniform(0.25, 0.47), floor, wide)
     behind = rng.random()
-    if behind < 0.4 and not kind:  # nothing of this is heard
+    if behind < 0.4 and not kind:  # silent distractors
         (drift if behind < 0.2 else still)(stage)
     for k, name in enumerate(kinds):
         stage.left = wide / 2 + side * (k / len(kinds) - 0.5)
         stage.right = stage.left + side / len(kinds)
-        SCENES[name][0](stage)
+        KINDS[name][0](stage)
     if rng.random() < 0.08 and not kind:  # an occluder that passes in front
         bar, x, speed = stage.solid(0.1, 0.25), rng.uniform(0, wide), rng.normal(0, 0.15)
         bar.motion = lambda t: (x + speed * (t - 5), 0.5, 0.0, 0.0)
@@ -130,30 +129,30 @@ def draw_stage(rng: np.random.Generator, film: Film, kind: str | None) -> tuple[
 
 
 @dataclass(frozen=True)
-class ClipSpec(BaseSpec):
-    """What to draw."""
+class DrawnClipSpec(ClipSpec):
+    """Which drawn clips to make."""
 
     def renderer(self) -> "DrawnClipRenderer":
         return DrawnClipRenderer(self)
 
 
 class DrawnClipRenderer:
-    """Draws the clips of an order."""
+    """Draws the clips of a spec."""
 
-    def __init__(self, order: ClipSpec) -> None:
-        self.order, self.sounds = order, Sounds.load(order.sounds, order.split)
+    def __init__(self, spec: DrawnClipSpec) -> None:
+        self.spec, self.sounds = spec, Recordings.load(spec.sounds, spec.split)
         self.skipped = self.sounds.skipped
 
-    def draw(self, index: int) -> Clip:
-        """Pictures and sound have their own random streams, so the pictures do not depend on the pool."""
-        order, key = self.order, self.order.key(index)
-        seen, heard = np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1])
-        film = draw_film(seen, order)
-        stage, kinds = draw_stage(seen, film, order.kind)
-        audio, used = mix(stage.events, self.sounds, heard, order.seconds)
-        facts = {
-            "id": order.name(index), "split": order.split, "seed": order.seed, "index": index, "scenes": kinds,
+    def render(self, index: int) -> Clip:
+        """Make one clip. Pictures and sound use separate random streams, so recordings never change the pictures."""
+        spec, key = self.spec, self.spec.seed_key(index)
+        picture_rng, sound_rng = np.random.default_rng([*key, 0]), np.random.default_rng([*key, 1])
+        film = draw_film(picture_rng, spec)
+        stage, kinds = draw_stage(picture_rng, film, spec.kind)
+        audio, used = mix(stage.events, self.sounds, sound_rng, spec.seconds)
+        metadata = {
+            "id": spec.clip_id(index), "split": spec.split, "seed": spec.seed, "index": index, "scenes": kinds,
             "silent": not stage.events, "sounds": sorted(set(used)), "film": asdict(film),
             "events": [asdict(e) | {"sound": name} for e, name in zip(stage.events, used, strict=False)],
         }  # fmt: skip
-        return Clip(facts, audio, lambda part: write_mp4(part, frames(stage, film, seen), film.fps))
+        return Clip(metadata, audio, lambda part: write_mp4(part, render_frames(stage, film, picture_rng), film.fps))

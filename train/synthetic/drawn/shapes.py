@@ -1,7 +1,7 @@
-"""What is seen in a made-up clip: looks, shapes and their motion, and the stage that scenes fill.
+"""What a drawn clip shows: looks of materials, shapes and their motion, and the `Stage` that scenes fill.
 
-Lengths are in frame heights, y points down, times are seconds, speeds are heights per second. Motions pass through
-the contact times that they are given, never rounded to frames.
+Lengths are in frame heights, y points down, times are in seconds, speeds in heights per second. Motions meet their
+contact times exactly; times are never rounded to frames.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from engines.length_adapter import interpolation_matrix
 from train.synthetic.events import Event
 
 Array = NDArray[np.float32]
-Pose = tuple[float, float, float, float]  # x, y, angle, half length (of a capsule; else 0)
-Motion = Callable[[float], Pose | None]  # None: not in the picture
+Pose = tuple[float, float, float, float]  # x, y, angle, half length (0 unless it is a capsule)
+Motion = Callable[[float], Pose | None]  # time -> pose; None: not in the picture
 Path = Callable[[float], float]
 Colour = tuple[int, int, int]
 TEXELS = 48  # side of a shape's texture
@@ -24,14 +24,14 @@ TEXELS = 48  # side of a shape's texture
 
 @dataclass(frozen=True)
 class Look:
-    """How a material is seen. A material is also the name of the group of recordings it sounds like."""
+    """How a material looks. Its name is also that of the group of recordings that it sounds like."""
 
     colour: Colour
     second: Colour
     pattern: str = "noise"
     gloss: float = 0.25
     opacity: float = 1.0
-    vary: float = 18.0  # spread of the colour from object to object
+    vary: float = 18.0  # standard deviation of the colour from object to object
 
 
 LOOKS = {
@@ -62,11 +62,11 @@ LOOKS = {
 }
 GROUNDS = ("boards", "floor", "grass", "snow", "carpet", "grating")
 SOLIDS = ("wood", "metal", "bell", "stone", "glass", "soft", "ceramic", "plastic")
-SHADE = Look((12, 12, 16), (12, 12, 16), "plain", 0.0, 0.35, 0.0)  # shadows
+SHADOW = Look((12, 12, 16), (12, 12, 16), "plain", 0.0, 0.35, 0.0)
 
 
 def pattern(rng: np.random.Generator, kind: str, height: int, width: int) -> Array:
-    """Weight [height, width] in [0, 1] between two colours."""
+    """A random pattern of one kind: weights [height, width] in [0, 1] that blend two colours."""
     y, x = np.mgrid[0:height, 0:width] / float(height)
     angle, scale = rng.uniform(0, pi), rng.uniform(2.5, 9)
     along = (x * cos(angle) + y * sin(angle)) * scale
@@ -87,7 +87,7 @@ def pattern(rng: np.random.Generator, kind: str, height: int, width: int) -> Arr
 
 
 def paint(rng: np.random.Generator, look: Look, height: int, width: int) -> Array:
-    """Texture [height, width, 3], 0 to 255, of one object of this look."""
+    """The texture [height, width, 3] of one object with this look, 0 to 255."""
     first, second = np.array([look.colour, look.second], np.float32) + rng.normal(0, look.vary, (2, 3))
     weight = pattern(rng, look.pattern, height, width)[..., None]
     grain = rng.normal(0, look.vary / 4, (height, width, 1))
@@ -96,31 +96,34 @@ def paint(rng: np.random.Generator, look: Look, height: int, width: int) -> Arra
 
 @dataclass(eq=False)
 class Shape:
-    """A disc or capsule (`corners` None) or a convex polygon, with the material that it sounds like."""
+    """A convex polygon, or with `corners` None a disc or capsule, and the material that it sounds like."""
 
     material: str
-    size: float  # radius; of a polygon, the circumscribed one
+    size: float  # radius; for a polygon, of its circumscribed circle
     look: Look
     texture: Array  # [TEXELS, TEXELS, 3]
-    voice: int = 0  # objects of one material differ in their recordings
+    voice: int = 0  # number of the object; it decides which recordings the object sounds like
     corners: Array | None = None  # [E, 2] clockwise on the screen
     motion: Motion = lambda t: None
 
     def depth(self, angle: float) -> float:
-        """From the centre down to the lowest point."""
+        """Distance from the centre down to the lowest point at this angle."""
         if self.corners is None:
             return self.size
         return float(np.max(self.corners @ np.array([sin(angle), cos(angle)])))
 
-    def flat(self, edge: int) -> float:
-        """The angle at which an edge of a polygon lies on the ground."""
+    def resting_angle(self, edge: int) -> float:
+        """The angle at which this edge lies on the ground; 0 for a disc."""
         if self.corners is None:
             return 0.0
         a, b = self.corners[edge % len(self.corners)], self.corners[(edge + 1) % len(self.corners)]
         return pi - float(np.arctan2(b[1] - a[1], b[0] - a[0]))
 
     def draw(self, frame: Array, t: float, view: tuple[float, float, float]) -> None:
-        """Blend into frame [H, W, 3]; `view` is the frame's left and top in the world and pixels per height."""
+        """Blend the shape at time t into frame [H, W, 3], in place.
+
+        `view` is the frame's left and top in the world, and its pixels per frame height.
+        """
         pose = self.motion(t)
         if pose is None:
             return
@@ -150,7 +153,7 @@ class Shape:
 
 @dataclass
 class Stage:
-    """The part of the picture that a scene may use, and what it has put there."""
+    """The part of the picture that a scene may use, and the shapes and events that it has added."""
 
     rng: np.random.Generator
     seconds: float
@@ -158,12 +161,15 @@ class Stage:
     right: float
     ground: float
     floor: str = "floor"  # material of the ground
-    width: float = 1.5  # of the whole picture
+    width: float = 1.5  # width of the whole picture
     shapes: list[Shape] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
     def add(self, material: str, size: float, sides: int = 0, look: Look | None = None, wide: float = 1.0) -> Shape:
-        """A new shape in front of the others; sides 0 is a disc, 4 with `wide` a box. Its motion is set afterwards."""
+        """Add a shape in front of the others. 0 sides make a disc, 4 sides with `wide` a box.
+
+        The caller sets the shape's motion.
+        """
         look, corners = look or LOOKS[material], None
         if sides:
             turn = 2 * pi * (np.arange(sides) + 0.5) / sides
@@ -174,14 +180,14 @@ class Stage:
         return self.shapes[-1]
 
     def solid(self, low: float, high: float) -> Shape:
-        """A disc, box or polygon of a random solid material and of a size between low and high."""
+        """Add a disc, box or polygon of a random solid material, with a size between low and high."""
         high = min(high, (self.right - self.left) * 0.3)
         low, sides = min(low, high), int(self.rng.choice([0, 0, 3, 4, 4, 5, 6]))
         wide = self.rng.uniform(0.6, 1.8) if sides == 4 else 1.0
         return self.add(str(self.rng.choice(SOLIDS)), self.rng.uniform(low, high), sides, None, wide)
 
     def limb(self, thick: float, ends: Callable[[float], tuple[float, float, float, float]], look: Look) -> None:
-        """A capsule between two moving points (x, y, x, y)."""
+        """Add a capsule between two moving points: `ends` maps time to (x, y, x, y)."""
 
         def motion(t: float) -> Pose:
             ax, ay, bx, by = ends(t)
@@ -190,12 +196,13 @@ class Stage:
         self.add("limb", thick, look=look).motion = motion
 
     def hit(self, time: float, kind: str, shape: Shape, strength: float, end: float = 0.0) -> None:
+        """Add an event of this shape, unless it lies outside the clip or is too soft to be heard."""
         if 0.03 <= time < self.seconds - 0.05 and strength >= 0.02:
             level = min(1.0, float(strength))
             self.events.append(Event(float(time), kind, shape.material, shape.size, level, shape.voice, end))
 
     def rhythm(self, low: float = 0.22, high: float = 1.3) -> tuple[Array, Array]:
-        """Times of strikes, regular or not, with rests, and their strengths."""
+        """Random times of strikes, regular or irregular, with rests; and 64 strengths, one for each strike."""
         gap, loose = exp(self.rng.uniform(log(low), log(high))), self.rng.choice([0.02, 0.35])
         steps = gap * np.exp(self.rng.normal(0, loose, 64)) * self.rng.choice([1, 1, 1, 1, 1, 1, 2, 4], 64)
         times = self.rng.uniform(0.3, 1.2) + np.cumsum(np.maximum(steps, 0.15))
@@ -207,7 +214,11 @@ class Stage:
 
 
 def lift(times: Array, heights: Array, fall: float, hold: float = 0.0) -> Path:
-    """Height over a target that is struck at `times`: 0 then (and for `hold` after), up to heights[k] before hit k."""
+    """Height over a target that is struck at `times`.
+
+    It is 0 at each strike and for `hold` seconds after it. Before strike k it rises to at most heights[k], and it
+    falls in the last `fall` seconds.
+    """
 
     def height(t: float) -> float:
         k = int(np.searchsorted(times, t, "right"))
@@ -219,8 +230,8 @@ def lift(times: Array, heights: Array, fall: float, hold: float = 0.0) -> Path:
     return height
 
 
-def visits(times: Array, places: Array, stay: float) -> Path:
-    """A coordinate that is places[k] at times[k] and for the share `stay` of the gap, and reaches the next in time."""
+def stops(times: Array, places: Array, stay: float) -> Path:
+    """A coordinate that is places[k] at times[k]. It stays there for the share `stay` of each gap, then moves on."""
     if not len(times):
         return lambda t: float(places[0])
     gaps = np.diff(times, append=times[-1] + 1)
@@ -229,8 +240,8 @@ def visits(times: Array, places: Array, stay: float) -> Path:
     return lambda t: float(np.interp(t, knots, values))
 
 
-def shaken(x: float, y: float, angle: float, blows: list[tuple[float, float]]) -> Motion:
-    """Stands still, and trembles after every blow (time, strength)."""
+def trembling(x: float, y: float, angle: float, blows: list[tuple[float, float]]) -> Motion:
+    """The motion of something that stands still, and trembles after every blow (time, strength)."""
     times = np.array([b[0] for b in blows])
 
     def motion(t: float) -> Pose:

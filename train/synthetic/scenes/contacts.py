@@ -1,4 +1,4 @@
-"""Contacts of a simulation, step by step, and what of them is heard: blows, rolling and scraping."""
+"""Turns the contacts of a simulation into audible events: blows, rolling and scraping."""
 
 from dataclasses import dataclass
 
@@ -9,29 +9,32 @@ from train.synthetic.events import Event
 from train.synthetic.scenes.motion import Vector, strength_of
 from train.synthetic.scenes.world import SOFTEST, STEP, Body
 
-AudibleEvent = tuple[Event, Vector]  # and where it is
-APART = 40  # steps without contact after which another one is a new blow
+AudibleEvent = tuple[Event, Vector]  # an event and its position [3] in metres
+APART = 40  # steps without contact that separate two blows
 BLOW = 10  # steps over which a blow's impulse is summed
-REBOUND = 0.65  # of a blow's impulse is its speed before, the rest what it gives back
-STEADY = 0.16  # seconds that rolling must last
-SLOW = 0.1  # m/s below which it is not heard
+REBOUND = 0.65  # share of a blow's impulse that stops the body; the rest throws it back
+STEADY = 0.16  # shortest rolling or scraping, in seconds
+SLOW = 0.1  # m/s; slower rolling and scraping is inaudible
 
 
 @dataclass
-class Log:
-    """Contacts as rows: step [N], names of both bodies [N], normal force [N] in newtons, place [N, 3]; and of each
-    free body its mass in kg and its velocities [steps, 6]."""
+class ContactLog:
+    """All contacts of a simulation, one per row, and the motion of the free bodies.
+
+    step [N]; pair [N, 2]: the numbers of both bodies, -1 for the ground; force [N]: normal force in newtons;
+    place [N, 3] in metres. Per free body: its mass in kg, and its velocities [steps, 6] in m/s and rad/s.
+    """
 
     step: NDArray[np.int64]
-    pair: NDArray[np.int64]  # [N, 2], numbers of bodies; -1 is the ground
+    pair: NDArray[np.int64]
     force: NDArray[np.float64]
     place: NDArray[np.float64]
     mass: dict[int, float]
     speed: dict[int, NDArray[np.float64]]
 
 
-def onsets(force: NDArray[np.float64], mass: float) -> list[tuple[int, float]]:
-    """Steps at which a blow begins, and its speed in m/s, from the force between two bodies at all steps."""
+def find_blows(force: NDArray[np.float64], mass: float) -> list[tuple[int, float]]:
+    """The blows between two bodies, from the force [steps] between them: (step at which it begins, speed in m/s)."""
     total = np.concatenate([[0.0], np.cumsum(force)]) * STEP / mass
     steps = len(force)
     ahead = total[np.minimum(np.arange(steps) + BLOW, steps)] - total[:-1]
@@ -45,7 +48,7 @@ def onsets(force: NDArray[np.float64], mass: float) -> list[tuple[int, float]]:
             continue
         touched = fresh[k - 1] - fresh[max(0, k - APART)] if k else 0
         speed = ahead[k] - behind[k] / 2
-        # a body that rests, rocks or rolls must be struck anew: the force at once is far above what it was
+        # A body that already rests, rocks or rolls is struck only if the force rises far above what it was.
         if touched and not (speed > 0.35 and force[k] * STEP / mass > 3 * behind[k] / (2 * BLOW) + 0.02):
             continue
         found.append((int(k), float(speed)))
@@ -53,14 +56,17 @@ def onsets(force: NDArray[np.float64], mass: float) -> list[tuple[int, float]]:
     return found
 
 
-def thin(events: list[AudibleEvent]) -> list[AudibleEvent]:
-    """Of contacts of one object within 60 ms only the first is heard, unless a later one is twice as strong; and none
-    that drowns in one three times as strong of the 80 ms before it."""
+def drop_masked(events: list[AudibleEvent]) -> list[AudibleEvent]:
+    """Drop contacts that a listener would not notice.
+
+    A contact within 60 ms of the same object's last one is dropped unless it is twice as strong. A contact within
+    80 ms of one that is three times as strong is dropped too.
+    """
     kept: list[AudibleEvent] = []
     last: dict[int, Event] = {}
     loud, loudest = -1.0, 0.0
-    for heard in sorted(events, key=lambda item: item[0].time):
-        event = heard[0]
+    for item in sorted(events, key=lambda item: item[0].time):
+        event = item[0]
         before = last.get(event.voice)
         if not event.end:
             if event.time - loud < 0.08 and event.strength < loudest / 3:
@@ -70,14 +76,14 @@ def thin(events: list[AudibleEvent]) -> list[AudibleEvent]:
         if before and not event.end and event.time - before.time < 0.06 and event.strength < 2 * before.strength:
             continue
         last[event.voice] = event
-        kept.append(heard)
+        kept.append(item)
     return kept
 
 
-def sustained(
+def find_sliding(
     contact: NDArray[np.bool_], speeds: NDArray[np.float64]
 ) -> list[tuple[float, float, tuple[float, ...], float]]:
-    """Times over which a body moves on another one, with the level at even steps and the loudest level."""
+    """The spans in which a body rolls or slides on another one: (start, end, levels at even steps, peak level)."""
     filled = np.convolve(contact.astype(float), np.ones(31), "same") > 10
     moving = filled & (speeds > SLOW)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], moving.astype(np.int8), [0]])))
@@ -93,8 +99,8 @@ def sustained(
     return found
 
 
-def pair_events(log: Log, rows: NDArray[np.int64], bodies: list[Body], ground: str) -> list[AudibleEvent]:
-    """What two bodies sound like; the lighter free one is heard."""
+def pair_events(log: ContactLog, rows: NDArray[np.int64], bodies: list[Body], ground: str) -> list[AudibleEvent]:
+    """The events of two bodies that touch. The lighter one of those that are free gives the sound."""
     a, b = log.pair[rows[0]]
     free = sorted((k for k in (a, b) if k in log.mass), key=lambda k: log.mass[k])
     if not free:
@@ -106,33 +112,33 @@ def pair_events(log: Log, rows: NDArray[np.int64], bodies: list[Body], ground: s
     steps = len(log.speed[mover])
     force = np.bincount(log.step[rows], log.force[rows], steps)
     first = {int(s): int(r) for s, r in zip(log.step[rows][::-1], rows[::-1], strict=True)}
-    heard: list[AudibleEvent] = []
-    for step, speed in onsets(force, mass):
+    found: list[AudibleEvent] = []
+    for step, speed in find_blows(force, mass):
         time, strength = max(0.0, (step - 0.5) * STEP), strength_of(speed * REBOUND)
-        heard.append(
+        found.append(
             (Event(time, "impact", body.material, body.size, strength, body.voice, other=other), log.place[first[step]])
         )
     if len(free) == 1:
         moves = log.speed[mover]
         speeds, spins = np.linalg.norm(moves[:, :3], axis=1), np.linalg.norm(moves[:, 3:], axis=1)
-        for start, end, levels, peak in sustained(force > 0, speeds):
+        for start, end, levels, peak in find_sliding(force > 0, speeds):
             part = slice(int(start / STEP), int(end / STEP))
             turning = spins[part].mean() * body.size / 2 / speeds[part].mean()
             if turning > 0.5 and not body.round:
-                continue  # it tips over an edge
+                continue  # The body tips over an edge.
             kind = "roll" if turning > 0.5 else "scrape"
             event = Event(start, kind, body.material, body.size, peak, body.voice, end, other, levels)
             middle = rows[np.searchsorted(log.step[rows], (part.start + part.stop) // 2).clip(0, len(rows) - 1)]
-            heard.append((event, log.place[middle]))
-    return [h for h in heard if h[0].strength >= SOFTEST]
+            found.append((event, log.place[middle]))
+    return [item for item in found if item[0].strength >= SOFTEST]
 
 
-def heard_events(log: Log, bodies: list[Body], ground: str) -> list[AudibleEvent]:
-    """All that is heard of the contacts of free bodies, in the order of time."""
+def audible_events(log: ContactLog, bodies: list[Body], ground: str) -> list[AudibleEvent]:
+    """All audible events of a simulation, in the order of time."""
     if not len(log.step):
         return []
     keys = (log.pair[:, 0] + 1) * 100_000 + log.pair[:, 1] + 1
-    heard: list[AudibleEvent] = []
+    found: list[AudibleEvent] = []
     for key in np.unique(keys):
-        heard += pair_events(log, np.flatnonzero(keys == key), bodies, ground)
-    return thin(heard)
+        found += pair_events(log, np.flatnonzero(keys == key), bodies, ground)
+    return drop_masked(found)

@@ -1,12 +1,12 @@
-"""How a simulated scene is filmed: what a camera, a codec and someone who edits do to pictures that were rendered.
+"""Turns rendered pictures of a scene into a plausible film: shake, zoom, blur, noise, colour, compression.
 
-A film asks for canvases, a little larger than its pictures, at given instants, and develops them:
+A `Film` needs a canvas, a little larger than its picture, at each time in `times()`, and develops the canvases:
 
     film = draw_film(rng, 10.0)
     canvases = (render(t, film.canvas_width, film.canvas_height) for t in film.times())
     film.write(path, film.develop(canvases, rng))
 
-Frame k of the picture shows the time k / fps, whatever else is done to it.
+Frame k always shows the time k / fps.
 """
 
 from collections.abc import Iterator
@@ -17,27 +17,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic.mp4 import RATES, write_mp4
+from train.synthetic.mp4 import FRAME_RATES, write_mp4
 
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-SHUTTER = 0.5  # of the time of a frame: 180 degrees
-MARGIN = 0.1  # how much larger the canvas is, for shake, drift and zoom
+SHUTTER = 0.5  # share of a frame's time that the shutter is open (180 degrees)
+MARGIN = 0.1  # by how much the canvas is larger, to leave room for shake, drift and zoom
 ASPECTS = {(16, 9): 0.3, (4, 3): 0.3, (1, 1): 0.15, (9, 16): 0.15, (3, 4): 0.1}
 SIDES = (128, 144, 160, 176, 192)  # the short side, in pixels
-BLUR_RATE = 30  # no motion blur above: the shutter is short there
-GRAIN = 24  # pixels by which the noise is moved about from frame to frame
+BLUR_RATE = 30  # frames/s; faster films have no motion blur, because their shutter is short
+GRAIN = 24  # pixels by which the noise pattern moves from frame to frame
 
 
 @dataclass(frozen=True)
 class Occluder:
-    """A blurred bar or disc in front of everything, in shares of the picture; it passes once, from side to side."""
+    """A blurred bar or disc in front of the scene that crosses the picture once, from side to side."""
 
-    at: float  # the time at which it is in the middle, in seconds
+    at: float  # time in seconds at which it is in the middle
     speed: float  # picture widths per second; the sign is the direction
-    radius: float  # of the picture's height
-    row: float | None  # where the centre of a disc is; None is a bar from top to bottom
+    radius: float  # in picture heights
+    row: float | None  # centre of a disc in picture heights from the top; None: a bar from top to bottom
     colour: tuple[float, float, float]
 
     def cover(self, picture: Floats, t: float) -> None:
@@ -56,46 +56,46 @@ class Occluder:
 
 @dataclass(frozen=True)
 class Film:
-    """How a clip is filmed. Lengths are shares of the picture's height unless a unit is given."""
+    """How a clip is filmed. Lengths are in picture heights unless a unit is given; levels go from 0 to 255."""
 
-    width: int  # of the picture, even
+    width: int  # of the picture in pixels, even
     height: int
     fps: int
     seconds: float
-    canvas_width: int  # of what is rendered
+    canvas_width: int  # of the rendered pictures, in pixels
     canvas_height: int
-    blur: int = 1  # sub-frames that are averaged over the shutter
+    blur: int = 1  # sub-frames averaged into a frame
     seed: int = 0  # of the camera's motion
-    shake: float = 0.0  # spread of a hand's motion
-    jolts: int = 0  # how many sudden ones
-    drift: tuple[float, float] = (0.0, 0.0)  # of the whole clip, right and down
-    zoom: float = 1.0  # magnification at the end for one of 1 at the start; below 1 the other way round
+    shake: float = 0.0  # standard deviation of the hand's motion
+    jolts: int = 0  # number of sudden movements
+    drift: tuple[float, float] = (0.0, 0.0)  # over the whole clip, right and down
+    zoom: float = 1.0  # magnification at the end relative to the start
     flicker: float = 0.0  # share of the light
-    noise: float = 0.0  # spread of the sensor's noise, in levels
-    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of red, green and blue
+    noise: float = 0.0  # standard deviation of the sensor's noise, in levels
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)  # red, green, blue
     gamma: float = 1.0
     brightness: float = 0.0  # levels
     contrast: float = 1.0
-    vignette: float = 0.0  # how much darker the corners are
-    defocus: float = 0.0  # spread of the lens's blur, in pixels
-    letterbox: tuple[int, int] = (0, 0)  # black rows above and below, black columns left and right
-    stutter: float = 0.0  # chance that a frame is lost and the one before it shown again
+    vignette: float = 0.0  # by how much the corners are darker
+    defocus: float = 0.0  # standard deviation of the lens blur, in pixels
+    letterbox: tuple[int, int] = (0, 0)  # black rows at top and bottom, black columns at left and right
+    stutter: float = 0.0  # probability that a frame repeats the one before it
     occluder: Occluder | None = None
-    crf: int = 23  # loss of the compression
+    crf: int = 23  # x264's quality factor; larger values lose more detail
 
     @property
     def count(self) -> int:
-        """How many frames the film has."""
+        """The number of frames."""
         return round(self.seconds * self.fps)
 
     def times(self) -> list[float]:
-        """Every instant to render, in order: `blur` for each frame, spread over the shutter around k / fps."""
+        """The times to render, in order: `blur` times for each frame, spread over the shutter around k / fps."""
         parts = ((np.arange(self.blur) + 0.5) / self.blur - 0.5) * SHUTTER
         return np.maximum((np.arange(self.count)[:, None] + parts).ravel() / self.fps, 0).tolist()
 
     # ------------------------------------------------------------ camera
     def views(self) -> NDArray[np.float64]:
-        """Top, left and canvas pixels per pixel of the picture, for every instant: [len(times), 3]."""
+        """Top, left, and canvas pixels per picture pixel, for each of `times()`: [len(times), 3]."""
         t, rng = np.array(self.times()), np.random.default_rng(self.seed)
         turn = t / self.seconds
         scale = np.full(len(t), 1.0)
@@ -109,7 +109,7 @@ class Film:
         return np.concatenate([corner, scale[:, None]], 1)
 
     def _sway(self, rng: np.random.Generator, t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A hand's motion along one axis: slow waves are the largest; a jolt dies away within half a second."""
+        """A hand's motion along one axis. Slow waves are the largest; a jolt decays within half a second."""
         rates, phases = np.exp(rng.uniform(log(0.2), log(7), 10)), rng.uniform(0, 2 * pi, 10)
         waves = np.sin(2 * pi * t[:, None] * rates + phases) / np.maximum(rates, 0.5)
         path = self.shake * waves.sum(1) / np.sqrt((0.5 / np.maximum(rates, 0.5) ** 2).sum())
@@ -120,7 +120,10 @@ class Film:
 
     # ------------------------------------------------------------ pictures
     def develop(self, canvases: Iterator[Picture], rng: np.random.Generator) -> Iterator[Picture]:
-        """From canvases [canvas_height, canvas_width, 3] at `times` to the pictures [height, width, 3]."""
+        """Turn canvases [canvas_height, canvas_width, 3] at `times()` into pictures [height, width, 3].
+
+        Raises ValueError for a canvas of another size.
+        """
         h, w = self.height, self.width
         grain = rng.normal(0, self.noise, (h + GRAIN, w + GRAIN, 3)).astype(np.float32) if self.noise else None
         table, views = self._table(), iter(self.views())
@@ -134,7 +137,7 @@ class Film:
             light = table[np.arange(3), total]
             if shade is not None:
                 light *= shade
-            if self.flicker:  # mains light against the shutter, and an exposure that hunts
+            if self.flicker:  # mains light beating with the shutter, and an unsteady automatic exposure
                 light *= np.float32(1 + self.flicker * (np.sin(k * 1.9 + phases[0]) + np.sin(k * 0.17 + phases[1])) / 2)
             if self.occluder:
                 self.occluder.cover(light, k / self.fps)
@@ -145,7 +148,7 @@ class Film:
             yield last
 
     def _see(self, canvases: Iterator[Picture], views: Iterator[NDArray[np.float64]]) -> Picture:
-        """What the lens and the shutter leave of the next `blur` canvases."""
+        """Average the next `blur` canvases over the shutter, and defocus the result."""
         parts = [self._crop(next(canvases), next(views)) for _ in range(self.blur)]
         if self.blur == 1 and not self.defocus and parts[0].dtype == np.uint8:
             return parts[0]
@@ -157,11 +160,11 @@ class Film:
         return (_soften(total, self.defocus) + np.float32(0.5)).astype(np.uint8)
 
     def _crop(self, canvas: Picture, view: NDArray[np.float64]) -> NDArray[np.generic]:
-        """The picture in a canvas; between pixels it is interpolated (float32), otherwise as it is (uint8)."""
+        """Cut the picture out of a canvas: interpolated (float32) if the view lies between pixels, else uint8."""
         top, left, scale = view.tolist()
         if canvas.shape != (self.canvas_height, self.canvas_width, 3):
             wanted = (self.canvas_height, self.canvas_width, 3)
-            raise ValueError(f"a canvas of this film is {wanted} (height, width, channels), not {canvas.shape}")
+            raise ValueError(f"canvases of this film must be {wanted} (height, width, channels), not {canvas.shape}")
         if scale == 1 and top % 1 == 0 and left % 1 == 0:
             return canvas[int(top) : int(top) + self.height, int(left) : int(left) + self.width]
         rows = np.arange(self.height, dtype=np.float32) * np.float32(scale) + np.float32(top)
@@ -169,13 +172,13 @@ class Film:
         return _between(_between(canvas, rows, 0), columns, 1)
 
     def _table(self) -> Floats:
-        """What becomes of every level of every colour: [3, 256]."""
+        """The new value of each level of each colour: [3, 256]."""
         level = (np.arange(256, dtype=np.float32) / 255) ** np.float32(self.gamma) * 255
         level = (level - 128) * np.float32(self.contrast) + np.float32(128 + self.brightness)
         return np.clip(level, 0, 255) * np.array(self.gains, np.float32)[:, None]
 
     def _shade(self) -> Floats | None:
-        """How light falls off towards the corners: [height, width, 1]."""
+        """The light that the vignette leaves, [height, width, 1], or None without one."""
         if not self.vignette:
             return None
         y, x = np.linspace(-1, 1, self.height)[:, None], np.linspace(-1, 1, self.width)
@@ -190,7 +193,7 @@ class Film:
         return picture
 
     def write(self, path: Path, pictures: Iterator[Picture]) -> None:
-        """As an h264 mp4, with the same bytes every time."""
+        """Write the pictures as an H.264 mp4 with reproducible bytes."""
         write_mp4(path, pictures, self.fps, self.crf)
 
 
@@ -227,16 +230,16 @@ def _soften(picture: Floats, spread: float) -> Floats:
 def draw_film(
     rng: np.random.Generator, seconds: float, size: tuple[int, int] | None = None, fps: int | None = None
 ) -> Film:
-    """A film of random properties; `size` (width, height) in pixels and `fps` where they are given."""
+    """Draw a film of random properties. `size` (width, height) in pixels and `fps` take precedence."""
     wide, high = list(ASPECTS)[rng.choice(len(ASPECTS), p=list(ASPECTS.values()))]
     side = int(rng.choice(SIDES)) / min(wide, high)
     width, height = size or (round(wide * side / 2) * 2, round(high * side / 2) * 2)
-    rate = int(rng.choice(list(RATES), p=list(RATES.values())))
+    rate = int(rng.choice(list(FRAME_RATES), p=list(FRAME_RATES.values())))
     rate, often = fps or rate, rng.random(11)
     bar = rng.uniform(0.05, 0.14)
     box = (round(bar * height), 0) if rng.random() < 0.7 else (0, round(bar * width))
     return Film(
-        width, height, rate, seconds, _larger(width), _larger(height),
+        width, height, rate, seconds, _canvas_side(width), _canvas_side(height),
         blur=int(rng.integers(2, 5)) if often[0] < 0.35 and rate <= BLUR_RATE else 1,
         seed=int(rng.integers(1 << 30)),
         shake=exp(rng.uniform(log(0.002), log(0.015))) if often[1] < 0.35 else 0.0,
@@ -256,8 +259,8 @@ def draw_film(
     )  # fmt: skip
 
 
-def _larger(side: int) -> int:
-    """A canvas's side, even."""
+def _canvas_side(side: int) -> int:
+    """The canvas's side for a picture's side, even."""
     return 2 * ceil(side * (1 + MARGIN) / 2)
 
 

@@ -1,4 +1,7 @@
-"""MuJoCo with OpenGL chosen before it is imported, and drawing without a screen: one context for each process."""
+"""Imports MuJoCo with an OpenGL that needs no screen, and draws models with it.
+
+Import `mujoco` from here: MuJoCo chooses its OpenGL from the environment at import. Each process has one context.
+"""
 
 import os
 
@@ -8,21 +11,21 @@ os.environ.setdefault("LP_NUM_THREADS", "1")  # each worker draws on one core
 import numpy as np
 from numpy.typing import NDArray
 
-CHOSEN, NO_OPENGL = os.environ["MUJOCO_GL"], ""  # the latter says why there is none
+CHOSEN, NO_OPENGL = os.environ["MUJOCO_GL"], ""  # NO_OPENGL: why there is none, if there is none
 try:
     import mujoco
     from mujoco.rendering.classic import gl_context
 except ModuleNotFoundError:
     raise
-except Exception as error:  # MuJoCo's import fails in several ways without OpenGL, though physics need none
+except Exception as error:  # MuJoCo's import fails in several ways without OpenGL, but physics work without it
     NO_OPENGL, os.environ["MUJOCO_GL"] = str(error), "disable"
     import mujoco
     from mujoco.rendering.classic import gl_context
 
 __all__ = ["Drawing", "RenderError", "mujoco", "open_context"]
 
-GEOMS = 2000  # at most in a picture
-_contexts: list[object] = []  # the process's one
+GEOMS = 2000  # the most geoms in a picture
+_contexts: list[object] = []  # holds the context of this process
 
 
 class RenderError(OSError):
@@ -30,26 +33,26 @@ class RenderError(OSError):
 
 
 def open_context() -> None:
-    """Open this process's OpenGL context; making one takes longer than a scene's textures. Raises RenderError."""
+    """Open this process's OpenGL context, once: this is slow. Raises RenderError if MuJoCo cannot draw."""
     if _contexts:
         return
     try:
         if NO_OPENGL:
             raise RuntimeError(NO_OPENGL)
-        # its own __del__ fails at exit with OSMesa; the context lives as long as the process
+        # With OSMesa the class's own __del__ fails at exit. The context lives as long as the process.
         context = type("Context", (gl_context.GLContext,), {"__del__": lambda self: None})(64, 64)
         context.make_current()
         mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_50).free()
     except Exception as error:
         raise RenderError(
-            f"MuJoCo cannot draw with MUJOCO_GL={CHOSEN} ({error}); install Debian's libegl1 and "
-            "libgl1-mesa-dri, or libosmesa6 and set MUJOCO_GL=osmesa"
+            f"MuJoCo cannot draw with MUJOCO_GL={CHOSEN} ({error}); install an OpenGL that needs no screen: "
+            "`apt-get install libegl1 libgl1-mesa-dri`, or libosmesa6 and set MUJOCO_GL=osmesa"
         ) from error
     _contexts.append(context)
 
 
 class Drawing:
-    """Draws one model, at the size of its off-screen buffer. Close it when done."""
+    """Draws one model at the size of its off-screen buffer. Call `close` at the end."""
 
     def __init__(self, model: "mujoco.MjModel") -> None:
         open_context()
@@ -62,7 +65,7 @@ class Drawing:
             self.scene.flags[flag] = 0
 
     def draw(self, data: "mujoco.MjData", camera: "mujoco.MjvCamera") -> NDArray[np.uint8]:
-        """The picture [height, width, 3]."""
+        """Draw the model's state; returns the picture [height, width, 3]."""
         every, picture = mujoco.mjtCatBit.mjCAT_ALL, np.empty((self.rect.height, self.rect.width, 3), np.uint8)
         mujoco.mjv_updateScene(self.model, data, self.option, None, camera, every, self.scene)
         mujoco.mjr_render(self.rect, self.scene, self.target)

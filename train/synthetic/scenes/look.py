@@ -1,11 +1,11 @@
-"""The looks of simulated scenes: textures of objects, of grounds and walls, and what is seen behind them.
+"""The looks of simulated scenes: textures of objects, grounds and walls, and the backdrops behind them.
 
     looks = Looks.load("train")
     looks.material(rng, "wood")  # uint8 [64, 64, 3]
 
-A picture is a pure function of the generator's state, the split, and which of the packages below are installed. The
-splits share no texture: each has its own photographs, and draws its procedural textures from streams of its own.
-Colours and patterns belong to materials only by tendency, so they are no sure sign of a sound.
+A picture depends only on the generator's state, the split, and which of the packages below are installed. Splits share
+no texture: each has its own photographs and its own random streams. A material only tends to have certain colours and
+patterns, so a model cannot guess the sound from the looks alone.
 """
 
 import sys
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from train.synthetic.drawn.shapes import LOOKS, Array, Look
 from train.synthetic.scenes.texture import TEXTURES, smooth, texture
+from train.synthetic.splits import SPLITS, check_split
 
 Picture = NDArray[np.uint8]
 
-SPLITS = ("train", "val", "test")
-ANY = 0.25  # of the objects look like no material
-LONGEST = 720  # side of a photograph in memory, in pixels
-MIXED = 0.2  # of the grounds and backdrops are mixed from two
+ANY = 0.25  # share of objects whose look does not depend on their material
+LONGEST = 720  # longest side of a photograph in memory, in pixels
+MIXED = 0.2  # share of grounds and backdrops that are mixed from two
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ PHOTOGRAPHS = (
     Photograph("skimage", "data/clock_motion.png", "val", "public domain", "Stefan van der Walt"),
     Photograph("skimage", "data/chelsea.png", "test", "CC0", "Stefan van der Walt"),
     Photograph("skimage", "data/grass.png", "test", "CC0", "linolafett, DeviantArt, Grass-01"),
-)  # what the packages' own documentation says of each; CC-BY photographs must be credited
+)  # Licence and origin are from the packages' own documentation; CC-BY photographs must be credited.
 EXTRA = {
     "cardboard": Look((185, 145, 100), (160, 122, 80), vary=14),
     "rubber": Look((48, 48, 52), (75, 72, 72), vary=20),
 }
-KINDS = {  # of textures, from which a material draws
+KINDS = {  # material -> kinds of textures that it may have; a kind that is repeated is more frequent
     "wood": "grain grain planks stripes", "metal": "brushed brushed noise gradient speckle rings",
     "bell": "brushed gradient plain rings", "stone": "noise cells speckle marble", "glass": "gradient plain marble",
     "soft": "dots weave weave plain stripes checks blades", "ceramic": "plain stripes dots marble gradient tiles",
@@ -76,10 +76,10 @@ SURFACES = tuple(kind for kind in TEXTURES if kind != "rings")
 # ---------------------------------------------------------------- photographs
 @cache
 def photographs(split: str) -> tuple[Picture, ...]:
-    """Those of a split whose packages are installed, [H, W, 3]; without any, says so on stderr."""
+    """The photographs [H, W, 3] of a split whose packages are installed. If there are none, a message is printed."""
     found = []
     for photograph in PHOTOGRAPHS:
-        spec = find_spec(photograph.package)  # the file is read, the package is not imported
+        spec = find_spec(photograph.package)  # finds the file without importing the package
         folders = spec.submodule_search_locations if spec else None
         path = Path(folders[0]) / photograph.file if folders else None
         if photograph.split == split and path and path.exists():
@@ -87,18 +87,18 @@ def photographs(split: str) -> tuple[Picture, ...]:
                 picture = next(media.decode(video=0)).to_ndarray(format="rgb24")
             found.append(picture[:: -(-max(picture.shape) // LONGEST), :: -(-max(picture.shape) // LONGEST)])
     if not found:
-        print("no photographs among the looks: pip install maskvat[scenes] brings some", file=sys.stderr)
+        print("the looks have no photographs; install some with: pip install '.[scenes]'", file=sys.stderr)
     return tuple(found)
 
 
 def resized(picture: Array, height: int, width: int) -> Array:
-    """[H, W, 3] to [height, width, 3]: linear interpolation, over all pixels that become one."""
+    """Resize [H, W, 3] to [height, width, 3]: linear interpolation, averaged if the picture becomes smaller."""
     across = np.einsum("ij,hjc->hic", _filter(width, picture.shape[1]), picture, optimize=True)
     return np.einsum("ij,jwc->iwc", _filter(height, picture.shape[0]), across, optimize=True)
 
 
 def _filter(n_out: int, n_in: int) -> Array:
-    """Triangles of two output pixels' width, at least two input pixels', as a matrix [n_out, n_in]."""
+    """Triangular filters as a matrix [n_out, n_in], two output pixels wide and at least two input pixels."""
     ratio = n_in / n_out
     away = np.abs((np.arange(n_out)[:, None] + 0.5) * ratio - 0.5 - np.arange(n_in))
     weights = np.maximum(1 - away / max(1.0, ratio), 0)
@@ -106,7 +106,7 @@ def _filter(n_out: int, n_in: int) -> Array:
 
 
 def crop(rng: np.random.Generator, picture: Picture, height: int, width: int) -> Array:
-    """Some part of a photograph as [height, width, 3], perhaps mirrored, in perhaps other colours."""
+    """A random part of a photograph as [height, width, 3], perhaps mirrored or in other colours."""
     most = min(picture.shape[0] / height, picture.shape[1] / width)
     scale = most * exp(rng.uniform(-1.2, 0))
     h, w = max(2, int(height * scale)), max(2, int(width * scale))
@@ -122,7 +122,7 @@ def crop(rng: np.random.Generator, picture: Picture, height: int, width: int) ->
 
 # ---------------------------------------------------------------- colours
 def colours(rng: np.random.Generator) -> tuple[Array, Array]:
-    """Any two: rarely as strong as they could be, and often alike."""
+    """Any two colours [3]. Most are pale, and many pairs are similar."""
     tones = rng.uniform(0, 255, (2, 3))
     grey = tones.mean(1, keepdims=True)
     first, second = grey + (tones - grey) * rng.random((2, 1)) ** 1.5
@@ -131,16 +131,16 @@ def colours(rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def tinted(rng: np.random.Generator, look: Look) -> tuple[Array, Array]:
-    """A look's two colours as one object has them: lighter or darker, of another tint, more or less alike."""
+    """The two colours [3] of one object with this look: randomly lighter or darker, tinted, and more or less alike."""
     first, second = np.array([look.colour, look.second], np.float32) + rng.normal(0, look.vary, (2, 3))
     second = first + (second - first) * rng.uniform(0.3, 1.6)
     tint = np.exp(rng.normal(-0.05, 0.3) + rng.normal(0, 0.08, 3))
-    tint *= min(1.0, 250 / max(1.0, float((first * tint).max())))  # no brighter than white, or its colour would go
+    tint *= min(1.0, 250 / max(1.0, float((first * tint).max())))  # brighter than white would lose its colour
     return (first * tint).astype(np.float32), (second * tint).astype(np.float32)
 
 
 def painted(rng: np.random.Generator, kind: str, pair: tuple[Array, Array], height: int, width: int) -> Array:
-    """A texture in two colours, with grain, and dirt or shade here and there: [height, width, 3]."""
+    """A texture [height, width, 3] in two colours, with grain and spots of dirt or shade."""
     first, second = pair
     canvas = first + texture(rng, kind, height, width)[..., None] * (second - first)
     worn = 1 - rng.uniform(0, 0.35) * smooth(rng, height, width, (3, 3 * width / height))
@@ -154,22 +154,21 @@ def to_picture(canvas: Array) -> Picture:
 # ---------------------------------------------------------------- looks
 @dataclass(frozen=True)
 class Looks:
-    """All looks of one split. Each method advances the generator by the same amount whatever it draws."""
+    """All looks of one split. Each method advances `rng` by a fixed amount, whatever it draws."""
 
     split: str
     photographs: tuple[Picture, ...]
 
     @classmethod
     def load(cls, split: str) -> "Looks":
-        """Raises ValueError for an unknown split, OSError where a photograph cannot be read."""
-        if split not in SPLITS:
-            raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+        """Load a split's photographs. Raises ValueError for an unknown split, OSError for an unreadable photograph."""
+        check_split(split)
         return cls(split, photographs(split))
 
     def material(self, rng: np.random.Generator, material: str, size: int = 64) -> Picture:
         """Texture [size, size, 3] of an object. Raises ValueError for a name that is not in MATERIALS."""
         if material not in KINDS:
-            raise ValueError(f"no looks of {material!r}; there are {', '.join(MATERIALS)}")
+            raise ValueError(f"unknown material {material!r}; the known ones are {', '.join(MATERIALS)}")
         own = self._own(rng)
         if own.random() < ANY:
             return to_picture(self._anything(own, size, size, 0.5))
@@ -187,10 +186,10 @@ class Looks:
         return to_picture(canvas)
 
     def backdrop(self, rng: np.random.Generator, height: int, width: int) -> Picture:
-        """What is seen behind a scene, [height, width, 3]: a photograph, a wall, a room, or light and shade."""
+        """A picture [height, width, 3] to put behind a scene: a photograph, a wall, a room, or light and shade."""
         own = self._own(rng)
         canvas = self._anything(own, height, width, 0.35)
-        if own.random() < MIXED:  # two of them, with a line between, like a wall and its floor
+        if own.random() < MIXED:  # two pictures with a line between them, like a wall and its floor
             line = int(height * own.uniform(0.25, 0.85))
             canvas[line:] = self._anything(own, height, width, 0.2)[: height - line]
         if own.random() < 0.35:  # out of focus
@@ -202,11 +201,11 @@ class Looks:
         return to_picture(canvas)
 
     def _own(self, rng: np.random.Generator) -> np.random.Generator:
-        """A stream that no other split has."""
+        """A random stream that differs from those of the other splits."""
         return np.random.default_rng([SPLITS.index(self.split), *rng.integers(0, 1 << 32, 3).tolist()])
 
     def _anything(self, rng: np.random.Generator, height: int, width: int, photograph: float) -> Array:
-        """Any texture in any colours; a photograph with the given chance, where there are some."""
+        """Any texture in any colours, or with probability `photograph` a photograph, if there are some."""
         if rng.random() < photograph and self.photographs:
             return crop(rng, self.photographs[rng.integers(len(self.photographs))], height, width)
         return painted(rng, str(rng.choice(SURFACES)), colours(rng), height, width)

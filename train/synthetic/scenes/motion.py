@@ -1,4 +1,4 @@
-"""Motion that is planned: rotations as quaternions (w, x, y, z), moments in time, and tools that touch exactly then."""
+"""Planned motion: rotations as quaternions (w, x, y, z), times of blows, and paths that meet those times exactly."""
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -25,25 +25,26 @@ def unit(v: ArrayLike) -> Vector:
 
 
 def turn(axis: ArrayLike, angle: float) -> Vector:
-    """The quaternion of a rotation by `angle` (radians) about `axis`."""
+    """The quaternion [4] of a rotation by `angle` (radians) about `axis`."""
     return np.array([cos(angle / 2), *(unit(axis) * sin(angle / 2))])
 
 
 def compose(first: Vector, then: Vector) -> Vector:
-    """The rotation `first`, followed by `then`."""
+    """The quaternion [4] of rotation `first` followed by rotation `then`."""
     a, b = then, first
     scalar = a[0] * b[0] - a[1:] @ b[1:]
     return np.array([scalar, *(a[0] * b[1:] + b[0] * a[1:] + np.cross(a[1:], b[1:]))])
 
 
 def rotate(quaternion: Vector, v: ArrayLike) -> Vector:
+    """The vector v [3], rotated."""
     v, part = np.asarray(v, float), quaternion[1:]
     side = 2 * np.cross(part, v)
     return v + quaternion[0] * side + np.cross(part, side)
 
 
 def aim(direction: ArrayLike, roll: float = 0.0) -> Vector:
-    """A rotation that takes the z axis to `direction`, after a roll about z."""
+    """The rotation that turns the z axis to `direction`, after a roll about z (radians)."""
     to = unit(direction)
     axis = np.cross([0.0, 0.0, 1.0], to)
     angle = float(np.arctan2(np.linalg.norm(axis), to[2]))
@@ -51,42 +52,42 @@ def aim(direction: ArrayLike, roll: float = 0.0) -> Vector:
     return compose(turn([0, 0, 1], roll), tilt)
 
 
-def any_turn(rng: np.random.Generator) -> Vector:
+def random_rotation(rng: np.random.Generator) -> Vector:
     return unit(rng.normal(size=4))
 
 
-def ahead(azimuth: float, elevation: float) -> Vector:
-    """The direction that a camera looks in, from its angles in degrees."""
+def view_direction(azimuth: float, elevation: float) -> Vector:
+    """The unit vector [3] in which a camera looks, from its angles in degrees."""
     a, e = np.radians(azimuth), np.radians(elevation)
     return vec(np.cos(a) * np.cos(e), np.sin(a) * np.cos(e), np.sin(e))
 
 
 def ease(u: float) -> float:
-    """0 to 1 with no speed at both ends."""
+    """Ease in and out: 0 to 1, with zero speed at both ends."""
     u = min(1.0, max(0.0, u))
     return u * u * (3 - 2 * u)
 
 
-def leap(u: float) -> float:
-    """0 to 1, fast at first and with no speed at the end: a rebound, and backwards a blow."""
+def ease_out(u: float) -> float:
+    """Ease out: 0 to 1, fast at first, with zero speed at the end. It models a rebound, and backwards a blow."""
     u = min(1.0, max(0.0, u))
     return 1 - (1 - u) ** 2
 
 
 def strength_of(speed: float) -> float:
-    """How hard a contact is, 0 to 1, from its speed in m/s: 1 from 5 m/s, 0.03 at 3 cm/s."""
+    """The strength of a contact, 0 to 1, from its speed in m/s: 1 at 5 m/s and above, 0.03 at 3 cm/s."""
     return float(min(1.0, (max(0.0, speed) / 5) ** 0.7))
 
 
 def wander(rng: np.random.Generator, size: float, pace: float = 1.0) -> Path3:
-    """A smooth random motion about 0, as of a hand that is held still."""
+    """A smooth random motion about 0, like that of a hand that is held still."""
     waves = rng.uniform(0.3, 1.7, (3, 3)) * pace
     phases, sizes = rng.uniform(0, 2 * pi, (3, 3)), rng.normal(0, size / 2, (3, 3))
     return lambda t: (sizes * np.sin(2 * pi * waves * t + phases)).sum(1)
 
 
 def moments(rng: np.random.Generator, seconds: float, low: float = 0.25, high: float = 1.6) -> list[float]:
-    """Times of blows: a steady beat, single blows, or bursts with rests; never nearer than `low` to each other."""
+    """Times of blows: a steady beat, single blows, or bursts with rests, at least `low` seconds apart."""
     t, stop = rng.uniform(0.25, min(1.8, 0.4 * seconds)), seconds * (1 if rng.random() < 0.7 else rng.uniform(0.4, 0.9))
     style, beat = rng.random(), float(np.exp(rng.uniform(np.log(low), np.log(max(high * 0.6, low * 1.01)))))
     times: list[float] = []
@@ -104,8 +105,11 @@ def moments(rng: np.random.Generator, seconds: float, low: float = 0.25, high: f
 
 @dataclass(frozen=True)
 class Blow:
-    """A tool's tip at `point` at `time`, coming from `height` metres along `normal` in the last `fall` seconds.
-    With a gap it turns back that far above the point: a blow that misses."""
+    """A blow of a tool: its tip reaches `point` at `time`.
+
+    The tip comes from `height` metres along `normal` in the last `fall` seconds. With a `gap` it turns back that many
+    metres above the point, so the blow misses.
+    """
 
     time: float
     point: Vector
@@ -120,14 +124,14 @@ class Blow:
 
 
 def strokes(blows: list[Blow], rng: np.random.Generator) -> Path3:
-    """The tip's path through all blows in the order of time; between them it lifts off, moves over, and waits."""
+    """The path of a tool's tip through all blows, in the order of time. Between blows it lifts off, moves and waits."""
     times, shake, rise = [b.time for b in blows], wander(rng, 0.006), rng.uniform(0.12, 0.4)
 
     def tip(t: float) -> Vector:
         k = bisect_right(times, t)
         before, after = blows[max(0, k - 1)], blows[min(k, len(blows) - 1)]
-        up = leap((t - before.time) / rise) if k > 0 else 1.0
-        down = leap((after.time - t) / after.fall) if k < len(blows) else 1.0
+        up = ease_out((t - before.time) / rise) if k > 0 else 1.0
+        down = ease_out((after.time - t) / after.fall) if k < len(blows) else 1.0
         u = ease((t - before.time) / max(1e-6, after.time - before.time) * 1.5 - 0.2)
         point = before.point + (after.point - before.point) * u
         normal = unit(before.normal + (after.normal - before.normal) * u)
@@ -140,7 +144,7 @@ def strokes(blows: list[Blow], rng: np.random.Generator) -> Path3:
 
 
 def arcs(times: list[float], points: list[Vector], gravity: float = 9.81) -> Path3:
-    """A thrown ball's path: at each time at its point, in free flight between; still before and after."""
+    """A thrown ball's path. It is at points[k] at times[k], in free flight between, and still before and after."""
 
     def ball(t: float) -> Vector:
         k = bisect_right(times, t)

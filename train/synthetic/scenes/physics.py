@@ -1,24 +1,24 @@
-"""The simulation of a world: where everything is at the film's times, and all contacts on the way."""
+"""Simulates a world with MuJoCo: the positions of everything at the film's times, and all contacts."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic.scenes.contacts import Log
+from train.synthetic.scenes.contacts import ContactLog
 from train.synthetic.scenes.gl import mujoco
 from train.synthetic.scenes.world import STEP, Hold, World
 
 
 @dataclass
 class States:
-    """Positions at the film's times: of the joints [T, nq]."""
+    """The joints' positions at the film's times: T arrays [nq]."""
 
     joints: list[NDArray[np.float64]]
 
 
-def drive(world: World, data: "mujoco.MjData", t: float, solid: bool) -> None:
-    """Put the driven bodies where they are at t; with `solid`, only those that push."""
+def set_driven_poses(world: World, data: "mujoco.MjData", t: float, solid: bool) -> None:
+    """Move the driven bodies to their poses at time t. With `solid`, only those that push other bodies."""
     slot = 0
     for body in world.bodies:
         if body.pose:
@@ -27,8 +27,8 @@ def drive(world: World, data: "mujoco.MjData", t: float, solid: bool) -> None:
             slot += 1
 
 
-def held(hold: Hold, joint: object, data: "mujoco.MjData", t: float) -> bool:
-    """Keep a body where its hand has it, or let it go at its time."""
+def apply_hold(hold: Hold, joint: object, data: "mujoco.MjData", t: float) -> bool:
+    """Keep a held body in place, or release it when its time has come. Returns whether it is still held."""
     position, velocity = joint.qposadr[0], joint.dofadr[0]  # type: ignore[attr-defined]
     waits = t < hold.time
     data.qpos[position : position + 3] = hold.at(t) if waits else hold.start
@@ -36,8 +36,8 @@ def held(hold: Hold, joint: object, data: "mujoco.MjData", t: float) -> bool:
     return waits
 
 
-def simulate(world: World, model: "mujoco.MjModel", times: list[float]) -> tuple[States, Log]:
-    """Run the physics to the end of the clip; what is seen at `times`, and all contacts of free bodies."""
+def simulate(world: World, model: "mujoco.MjModel", times: list[float]) -> tuple[States, ContactLog]:
+    """Simulate to the end of the clip. Returns the states at `times` (seconds) and the contacts of free bodies."""
     data = mujoco.MjData(model)
     free = {k: model.joint(b.name) for k, b in enumerate(world.bodies) if b.free}
     holds = [(hold, model.joint(hold.body.name)) for hold in world.holds]
@@ -50,7 +50,7 @@ def simulate(world: World, model: "mujoco.MjModel", times: list[float]) -> tuple
     steps, states, rows, speeds = round(world.seconds / STEP), States([]), [], []
     for step in range(steps):
         t = step * STEP
-        holds = [pair for pair in holds if held(*pair, data, t)]
+        holds = [pair for pair in holds if apply_hold(*pair, data, t)]
         while len(states.joints) < len(times) and times[len(states.joints)] <= t + STEP / 2:
             states.joints.append(data.qpos.copy())
         while kicks and kicks[0].time <= t:
@@ -58,7 +58,7 @@ def simulate(world: World, model: "mujoco.MjModel", times: list[float]) -> tuple
             start = model.joint(kick.body.name).dofadr[0]
             data.qvel[start : start + len(kick.change)] += kick.change
         if solids:
-            drive(world, data, t, True)
+            set_driven_poses(world, data, t, True)
         if model.nv:
             speeds.append(data.qvel.copy())
             mujoco.mj_step(model, data)
@@ -68,13 +68,13 @@ def simulate(world: World, model: "mujoco.MjModel", times: list[float]) -> tuple
                 address = touch.efc_address[pushing]
                 rows.append((step, of_geom[touch.geom[pushing]], data.efc_force[address], touch.pos[pushing]))
     states.joints += [data.qpos.copy()] * (len(times) - len(states.joints))
-    return states, log_of(rows, speeds, model, free)
+    return states, contact_log(rows, speeds, model, free)
 
 
-def log_of(rows: list, speeds: list, model: "mujoco.MjModel", free: dict) -> Log:
+def contact_log(rows: list, speeds: list, model: "mujoco.MjModel", free: dict) -> ContactLog:
     history = np.array(speeds) if speeds else np.zeros((0, 0))
     mass = {k: float(model.body_mass[joint_body(model, j)]) for k, j in free.items()}
-    return Log(
+    return ContactLog(
         np.concatenate([np.full(len(r[1]), r[0]) for r in rows]) if rows else np.zeros(0, np.int64),
         np.sort(np.concatenate([r[1] for r in rows]), axis=1) if rows else np.zeros((0, 2), np.int64),
         np.concatenate([r[2] for r in rows]) if rows else np.zeros(0),

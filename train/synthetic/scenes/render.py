@@ -1,4 +1,4 @@
-"""From a world to pictures: its camera, its MJCF with lights and scenery, and drawing it."""
+"""Draws a world: its camera, its MuJoCo model (MJCF) with lights and scenery, and its pictures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,25 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.synthetic.scenes.gl import Drawing, mujoco
-from train.synthetic.scenes.motion import Path3, Vector, ahead, unit, vec, wander
-from train.synthetic.scenes.physics import States, drive
-from train.synthetic.scenes.world import MATTER, STEP, World, numbers, push
+from train.synthetic.scenes.motion import Path3, Vector, unit, vec, view_direction, wander
+from train.synthetic.scenes.physics import States, set_driven_poses
+from train.synthetic.scenes.world import MATTER, STEP, World, mjcf, solref
 
-CROP = 0.8  # of the short side: what the encoders' centre crops leave, less some shake
+CROP = 0.8  # share of the short side that the encoders' centre crops keep, less some room for shake
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the camera is: angles in degrees, opening in degrees over the height of the picture."""
+    """The camera's position and angles, in metres and degrees. `opening` is its vertical field of view."""
 
     focus: Vector
     distance: float
     azimuth: float
     elevation: float
     opening: float
-    moving: Path3 | None = None  # of right, up and turn, in units of the distance
+    moving: Path3 | None = None  # time -> right, up and turn, in units of the distance
 
     def at(self, t: float) -> "mujoco.MjvCamera":
+        """MuJoCo's camera at time t."""
         camera = mujoco.MjvCamera()
         side = self.moving(t) if self.moving else np.zeros(3)
         camera.lookat = self.focus + vec(side[0], 0, side[1]) * self.distance
@@ -34,8 +35,8 @@ class Camera:
         camera.azimuth, camera.elevation = self.azimuth + 40 * side[2], self.elevation
         return camera
 
-    def facts(self) -> dict[str, object]:
-        """For the clip's JSON."""
+    def to_dict(self) -> dict[str, object]:
+        """The camera's entry in ID.json."""
         return {
             "focus": np.round(self.focus, 4).tolist(), "distance": self.distance, "azimuth": self.azimuth,
             "elevation": self.elevation, "opening": self.opening, "moving": self.moving is not None,
@@ -43,10 +44,10 @@ class Camera:
 
     @property
     def forward(self) -> Vector:
-        return ahead(self.azimuth, self.elevation)
+        return view_direction(self.azimuth, self.elevation)
 
     def sees(self, point: Vector, width: int, height: int) -> bool:
-        """Whether a point is inside the square in the middle of the picture."""
+        """Whether a point [3] lies inside the square in the middle of the picture."""
         forward = self.forward
         right = unit(np.cross(forward, [0, 0, 1]))
         ray = point - (self.focus - forward * self.distance)
@@ -58,7 +59,7 @@ class Camera:
 
 
 def draw_camera(world: World, width: int, height: int) -> Camera:
-    """A camera that sees all frames of a world inside the middle square of a picture of that shape."""
+    """Draw a camera that sees all frames of a world inside the middle square of a picture of this size."""
     rng, frames = world.rng, world.frames
     low = np.min([f.focus - f.extent for f in frames], axis=0)
     high = np.max([f.focus + f.extent for f in frames], axis=0)
@@ -77,7 +78,7 @@ def draw_camera(world: World, width: int, height: int) -> Camera:
 
 # ---------------------------------------------------------------- model
 def lights(world: World, camera: Camera, shadow: bool) -> str:
-    """One to three lamps about the scene, the first perhaps with shadows."""
+    """MJCF of one to three lamps around the scene. With `shadow`, the first one casts shadows."""
     rng, text = world.rng, []
     for k in range(int(rng.integers(1, 4))):
         angle, high = rng.uniform(0, 2 * pi), rng.uniform(0.8, 2.5)
@@ -87,14 +88,14 @@ def lights(world: World, camera: Camera, shadow: bool) -> str:
         kind = "directional" if rng.random() < 0.6 else "spot"
         opening = ' cutoff="70" exponent="2"' if kind == "spot" else ""
         text.append(
-            f'<light type="{kind}" pos="{numbers(spot)}" dir="{numbers(camera.focus - spot)}" castshadow="{cast}" '
-            f'diffuse="{numbers(warm * power)}" specular="{numbers(warm * power * 0.5)}"{opening}/>'
+            f'<light type="{kind}" pos="{mjcf(spot)}" dir="{mjcf(camera.focus - spot)}" castshadow="{cast}" '
+            f'diffuse="{mjcf(warm * power)}" specular="{mjcf(warm * power * 0.5)}"{opening}/>'
         )
     return "".join(text)
 
 
 def scenery(world: World, camera: Camera, width: int, height: int) -> str:
-    """Sky, ground, and in most scenes a wall far behind, with textures of their own."""
+    """MJCF of sky, ground, and in most scenes a wall far behind. Adds their textures to the world."""
     rng, looks = world.rng, world.looks
     sky = looks.backdrop(rng, 128, 128)
     world.textures["sky"] = np.tile(sky, (6, 1, 1))
@@ -108,7 +109,7 @@ def scenery(world: World, camera: Camera, width: int, height: int) -> str:
     )
     text = (
         f'<geom name="ground" type="plane" size="0 0 1" material="ground" contype="1" conaffinity="0" condim="4" '
-        f'{push(world.ground, False)} friction="{MATTER[world.ground][2]} 0.005 0.0003"/>'
+        f'{solref(world.ground, False)} friction="{MATTER[world.ground][2]} 0.005 0.0003"/>'
     )
     if rng.random() < 0.75:
         away = unit(camera.forward * [1, 1, 0])
@@ -122,26 +123,26 @@ def scenery(world: World, camera: Camera, width: int, height: int) -> str:
         at, right = camera.focus + away * far, np.cross(away, [0, 0, 1])
         at[2] = 0.55 * size
         text += (
-            f'<geom type="plane" size="{size:.4f} {size * 0.67:.4f} 1" pos="{numbers(at)}" material="wall" '
-            f'xyaxes="{numbers(right)} 0 0 1" contype="0" conaffinity="0"/>'
+            f'<geom type="plane" size="{size:.4f} {size * 0.67:.4f} 1" pos="{mjcf(at)}" material="wall" '
+            f'xyaxes="{mjcf(right)} 0 0 1" contype="0" conaffinity="0"/>'
         )
     return text
 
 
 def compile_world(world: World, camera: Camera, width: int, height: int, shadow: bool) -> "mujoco.MjModel":
-    """The MuJoCo model of a world, with its textures, for pictures of that shape."""
+    """The MuJoCo model of a world, with its textures, for pictures of this size."""
     rng = world.rng
     outside = scenery(world, camera, width, height)
     ambient, head = rng.uniform(0.25, 0.5), rng.uniform(0.1, 0.45)
     model = mujoco.MjModel.from_xml_string(f"""<mujoco>
       <option timestep="{STEP}" cone="elliptic" integrator="implicitfast" iterations="20"/>
       <size memory="40M"/>
-      <statistic center="{numbers(camera.focus)}" extent="{camera.distance:.4f}"/>
+      <statistic center="{mjcf(camera.focus)}" extent="{camera.distance:.4f}"/>
       <visual><global fovy="{camera.opening:.3f}" offwidth="{width}" offheight="{height}"/>
         <quality shadowsize="512" offsamples="0" numslices="16" numstacks="10"/>
-        <headlight ambient="{numbers([ambient] * 3)}" diffuse="{numbers([head] * 3)}" specular="0.1 0.1 0.1"/>
+        <headlight ambient="{mjcf([ambient] * 3)}" diffuse="{mjcf([head] * 3)}" specular="0.1 0.1 0.1"/>
         <map znear="0.02" zfar="40" fogstart="{rng.uniform(0.8, 1.2):.2f}" fogend="{rng.uniform(2.5, 6):.2f}"/>
-        <rgba fog="{numbers([*rng.uniform(0.4, 0.95, 3), 1])}"/></visual>
+        <rgba fog="{mjcf([*rng.uniform(0.4, 0.95, 3), 1])}"/></visual>
       <asset>{"".join(world.assets)}</asset>
       <worldbody>{lights(world, camera, shadow)}{outside}{"".join(world.parts)}</worldbody></mujoco>""")
     for name, pixels in world.textures.items():
@@ -155,7 +156,7 @@ def compile_world(world: World, camera: Camera, width: int, height: int, shadow:
 def pictures(
     world: World, model: "mujoco.MjModel", camera: Camera, states: States, times: list[float]
 ) -> Iterator[NDArray[np.uint8]]:
-    """The canvases [height, width, 3] at the times."""
+    """Draw the canvases [height, width, 3] at the times."""
     data = mujoco.MjData(model)
     fog = world.rng.random() < 0.06
     drawing = Drawing(model)
@@ -163,7 +164,7 @@ def pictures(
     try:
         for t, joints in zip(times, states.joints, strict=True):
             data.qpos[:] = joints
-            drive(world, data, t, False)
+            set_driven_poses(world, data, t, False)
             mujoco.mj_kinematics(model, data)
             mujoco.mj_camlight(model, data)
             yield drawing.draw(data, camera.at(t))
@@ -172,7 +173,7 @@ def pictures(
 
 
 def walking(rng: np.random.Generator, pace: float) -> Path3:
-    """A hand-held or walking camera: right, up and turn, in shares of the distance."""
+    """The motion of a hand-held or walking camera: right, up and turn, in units of the distance."""
     sway = wander(rng, 0.02, 0.3)
     bob = rng.uniform(0.004, 0.015)
     return lambda t: sway(t) + bob * vec(np.sin(pi * pace * t), abs(np.sin(pi * pace * t)), 0)

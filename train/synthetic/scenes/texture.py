@@ -1,4 +1,4 @@
-"""Procedural textures of simulated scenes: weights [height, width] in [0, 1] between two colours."""
+"""Procedural textures: each function makes weights [height, width] in [0, 1] that blend two colours."""
 
 from collections.abc import Callable
 from math import cos, pi, sin
@@ -12,14 +12,14 @@ Texture = Callable[[np.random.Generator, int, int], Array]
 
 
 def smooth(rng: np.random.Generator, height: int, width: int, cells: tuple[float, float]) -> Array:
-    """Random values in [0, 1], smooth over height / cells[0] rows and width / cells[1] columns."""
+    """Smooth random values in [0, 1] that vary over height / cells[0] rows and width / cells[1] columns."""
     grid = rng.random((max(2, round(cells[0]) + 1), max(2, round(cells[1]) + 1)), np.float32)
     down, across = interpolation_matrix(height, grid.shape[0]), interpolation_matrix(width, grid.shape[1])
     return (down @ grid @ across.T).astype(np.float32)
 
 
 def plane(rng: np.random.Generator, height: int, width: int) -> tuple[Array, Array]:
-    """Coordinates y, x in heights, turned and bent a little at random."""
+    """Coordinates y and x in picture heights, randomly rotated and bent a little."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(height)
     turn = rng.choice([0.0, pi / 2, rng.uniform(0, pi)])
     bend = rng.choice([0.0, rng.uniform(0, 0.15)])
@@ -28,7 +28,7 @@ def plane(rng: np.random.Generator, height: int, width: int) -> tuple[Array, Arr
 
 
 def grain(rng: np.random.Generator, height: int, width: int) -> Array:
-    """Year rings of wood along one axis."""
+    """Growth rings of wood along one axis."""
     y, x = plane(rng, height, width)
     rings = rng.uniform(3, 12) * (x + rng.uniform(0.02, 0.15) * smooth(rng, height, width, (2, 9)))
     fibre = smooth(rng, height, width, (3, height / 2)) if rng.random() < 0.5 else 0.5
@@ -42,7 +42,7 @@ def brushed(rng: np.random.Generator, height: int, width: int) -> Array:
 
 
 def courses(rng: np.random.Generator, height: int, width: int, shift: float, ratio: float) -> Array:
-    """Blocks in rows, every other one moved by a share of a block, each of its own tone, with joints of weight 0."""
+    """Rows of blocks of random tones, with joints of weight 0; each row is moved by the share `shift` of a block."""
     y, x = plane(rng, height, width)
     scale, joint = rng.uniform(2, 9), rng.uniform(0.03, 0.12)
     y, row = y * scale, np.floor(y * scale)
@@ -54,6 +54,7 @@ def courses(rng: np.random.Generator, height: int, width: int, shift: float, rat
 
 
 def planks(rng: np.random.Generator, height: int, width: int) -> Array:
+    """Wooden boards."""
     return 0.7 * courses(rng, height, width, rng.uniform(0.2, 0.5), rng.uniform(4, 9)) + 0.3 * grain(rng, height, width)
 
 
@@ -80,13 +81,14 @@ def blades(rng: np.random.Generator, height: int, width: int) -> Array:
 
 
 def weave(rng: np.random.Generator, height: int, width: int) -> Array:
+    """Woven cloth."""
     y, x = plane(rng, height, width)
     scale = rng.uniform(25, 90)
     return 0.5 + 0.25 * np.sin(scale * x) * np.cos(scale * y) + 0.25 * np.sign(np.sin(scale * (x + y) / 2))
 
 
 def rings(rng: np.random.Generator, height: int, width: int) -> Array:
-    """Grooves about the centre, with the fans of light of turned metal."""
+    """Grooves around the centre, with the fan-shaped highlights of turned metal."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     radius, angle = np.hypot(y, x), np.arctan2(y, x)
     fans = np.cos(rng.integers(1, 4) * (angle + rng.uniform(0, pi))) ** 2
@@ -94,6 +96,7 @@ def rings(rng: np.random.Generator, height: int, width: int) -> Array:
 
 
 def marble(rng: np.random.Generator, height: int, width: int) -> Array:
+    """Veined stone."""
     y, x = plane(rng, height, width)
     swirl = smooth(rng, height, width, (4, 4)) + 0.5 * smooth(rng, height, width, (9, 9))
     return np.abs(np.sin(rng.uniform(3, 8) * (x + 0.5 * y) + rng.uniform(4, 9) * swirl)) ** rng.uniform(0.3, 1.5)
@@ -113,5 +116,5 @@ TEXTURES: dict[str, Texture] = {
 
 
 def texture(rng: np.random.Generator, kind: str, height: int, width: int) -> Array:
-    """Weight [height, width] of one kind in TEXTURES."""
+    """A texture [height, width] of one kind in TEXTURES."""
     return np.clip(TEXTURES[kind](rng, height, width), 0, 1).astype(np.float32)

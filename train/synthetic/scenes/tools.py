@@ -1,4 +1,4 @@
-"""What scenes are played with: blows on targets, sticks, and hands."""
+"""Tools and hands that strike targets, and the plans of their blows."""
 
 from train.synthetic.scenes.motion import LEVEL, Blow, Path3, Vector, aim, compose, turn, vec, wander
 from train.synthetic.scenes.world import Body, Geom, World
@@ -7,7 +7,7 @@ UP = vec(0, 0, 1)
 
 
 def blows(w: World, times: list[float], targets: list[tuple[Vector, Vector]], scale: float) -> list[tuple[Blow, int]]:
-    """For each time a blow on one of the targets (point, normal), and which one."""
+    """Plan a blow at each time on one of the targets (point, normal); also returns the target's number."""
     chosen, k = [], int(w.rng.integers(len(targets)))
     for n, time in enumerate(times):
         k = int(w.rng.integers(len(targets))) if w.chance(0.5) else k
@@ -18,7 +18,7 @@ def blows(w: World, times: list[float], targets: list[tuple[Vector, Vector]], sc
 
 
 def hand(w: World, tip: Vector, direction: Vector, scale: float = 1.0) -> list[Geom]:
-    """A fist at `tip` and a forearm that goes on along a direction."""
+    """A fist at `tip`, and a forearm along `direction`."""
     skin, sleeve = w.skin(), w.colour() if w.chance(0.6) else None
     far = aim(direction)
     return [
@@ -28,7 +28,7 @@ def hand(w: World, tip: Vector, direction: Vector, scale: float = 1.0) -> list[G
 
 
 def palm(w: World, scale: float) -> list[Geom]:
-    """An open hand: its contact point is the origin, the fingers point along y, the back of the hand along z."""
+    """An open hand whose contact point is the origin. The fingers point along y, the back of the hand along z."""
     skin = w.skin()
     geoms = [
         Geom("ellipsoid", (0.045 * scale, 0.05 * scale, 0.014 * scale), (0, 0, 0.014 * scale), LEVEL, skin, "soft")
@@ -48,13 +48,13 @@ def palm(w: World, scale: float) -> list[Geom]:
 
 
 def tool(w: World, path: Path3, direction: Vector, geoms: list[Geom], swing: float = 0.0) -> Body:
-    """A tool whose origin is its tip: it follows the path, points its z axis along `direction` and wobbles."""
+    """Add a tool whose origin is its tip. It follows the path, points along `direction` and wobbles."""
     wobble = wander(w.rng, 0.05 + swing)
     return w.driven(geoms, "wood", lambda t: (path(t), aim(direction + wobble(t))))
 
 
 def press(w: World, path: Path3, side: int, scale: float) -> None:
-    """An open hand, palm down, that follows a path."""
+    """Add an open hand, palm down, that follows a path."""
     yaw, wobble = -side * w.between(0.1, 0.5), wander(w.rng, 0.08)
 
     def pose(t: float) -> tuple[Vector, Vector]:

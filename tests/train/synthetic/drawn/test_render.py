@@ -1,4 +1,4 @@
-"""Made-up clips: the same from the same seed, sound where things touch, silence where they do not, disjoint splits."""
+"""Drawn clips: the same seed gives the same clip, only contacts make sound, and splits are disjoint."""
 
 import csv
 import json
@@ -11,10 +11,10 @@ import pytest
 from runtime.audio import read_audio
 from tests.support.pool import write_pool, write_table
 from train.synthetic.drawn.__main__ import main
-from train.synthetic.drawn.kinds import SCENES
-from train.synthetic.drawn.render import ClipError, ClipSpec, Film, frames, make_clips
+from train.synthetic.drawn.kinds import KINDS
+from train.synthetic.drawn.render import ClipError, DrawnClipSpec, Film, make_clips, render_frames
 from train.synthetic.drawn.shapes import LOOKS, Stage
-from train.synthetic.recordings import RATE, PoolError, Sounds, mix
+from train.synthetic.recordings import RATE, PoolError, Recordings, mix
 from train.synthetic.splits import GROUPS, LARGE_SESSION, SPLITS, split_files, split_sessions
 
 SILENT = ("drift", "sway", "miss", "still")
@@ -31,7 +31,7 @@ def facts(folder: Path) -> list[dict]:
 
 
 def test_jobs_and_resuming_do_not_change_a_clip(pool: Path, tmp_path: Path) -> None:
-    orders = [ClipSpec(tmp_path / name, pool, seed=3, seconds=1.0, size=(64, 48)) for name in "ab"]
+    orders = [DrawnClipSpec(tmp_path / name, pool, seed=3, seconds=1.0, size=(64, 48)) for name in "ab"]
     assert make_clips(orders[0], 4, jobs=2) == 4
     assert make_clips(orders[1], 2) == 2
     (tmp_path / "b" / "train-0003-00001.json").unlink()  # as if interrupted
@@ -45,18 +45,18 @@ def test_jobs_and_resuming_do_not_change_a_clip(pool: Path, tmp_path: Path) -> N
 def test_seeds_and_splits_give_other_clips(pool: Path, tmp_path: Path) -> None:
     seen = set()
     for name, seed, split in (("a", 1, "train"), ("b", 2, "train"), ("c", 1, "val")):
-        make_clips(ClipSpec(tmp_path / name, pool, split, seed, 1.0, size=(64, 48)), 1)
+        make_clips(DrawnClipSpec(tmp_path / name, pool, split, seed, 1.0, size=(64, 48)), 1)
         seen.add(next((tmp_path / name).glob("*.mp4")).read_bytes())
     assert len(seen) == 3
 
 
-@pytest.mark.parametrize("kind", [k for k in SCENES if k not in (*SILENT, "slide")])
+@pytest.mark.parametrize("kind", [k for k in KINDS if k not in (*SILENT, "slide")])
 def test_sound_begins_at_the_contact(kind: str, pool: Path) -> None:
-    """The level rises within 5 ms of every contact that no other one drowns, and not before it."""
-    sounds, checked = Sounds.load(pool, "train"), 0
+    """The level rises within 5 ms after every contact that no other one masks, and not before it."""
+    sounds, checked = Recordings.load(pool, "train"), 0
     for seed in range(4):
         stage = Stage(np.random.default_rng(seed), 4.0, 0.0, 1.5, 0.85, "floor")
-        SCENES[kind][0](stage)
+        KINDS[kind][0](stage)
         stage.events.sort(key=lambda event: event.time)
         audio, used = mix(stage.events, sounds, Dry(seed), 4.0)
         assert len(used) == len(stage.events)
@@ -73,7 +73,7 @@ def test_sound_begins_at_the_contact(kind: str, pool: Path) -> None:
 
 
 class Dry:
-    """A generator whose `random` calls for neither room nor background."""
+    """A generator whose `random()` gives neither reverberation nor background."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -86,9 +86,9 @@ class Dry:
 
 
 def test_contact_is_seen_when_it_is_said() -> None:
-    """The lowest point of a thrown shape is on the ground at its contact times, and above it a little earlier."""
+    """A thrown shape's lowest point is on the ground at its contact times, and above it shortly before."""
     stage = Stage(np.random.default_rng(5), 6.0, 0.0, 1.5, 0.8)
-    SCENES["bounce"][0](stage)
+    KINDS["bounce"][0](stage)
     bodies = {s.voice: s for s in stage.shapes}
     falls = [e for e in stage.events if e.kind == "bounce" and e.strength > 0.1]
     assert len(falls) > 3
@@ -101,7 +101,7 @@ def test_contact_is_seen_when_it_is_said() -> None:
 
 @pytest.mark.parametrize("kind", SILENT)
 def test_silent_scenes_are_silent(kind: str, pool: Path, tmp_path: Path) -> None:
-    make_clips(ClipSpec(tmp_path, pool, seed=4, seconds=1.0, kind=kind, size=(64, 48), fps=25), 2)
+    make_clips(DrawnClipSpec(tmp_path, pool, seed=4, seconds=1.0, kind=kind, size=(64, 48), fps=25), 2)
     for fact in facts(tmp_path):
         assert fact["silent"] and fact["events"] == [] and fact["sounds"] == []
         audio = read_audio(tmp_path / f"{fact['id']}.flac", RATE)
@@ -110,9 +110,9 @@ def test_silent_scenes_are_silent(kind: str, pool: Path, tmp_path: Path) -> None
 
 def test_slide_is_as_loud_as_fast(pool: Path) -> None:
     stage = Stage(np.random.default_rng(1), 4.0, 0.0, 1.5, 0.85)
-    SCENES["slide"][0](stage)
+    KINDS["slide"][0](stage)
     event = max(stage.events, key=lambda e: e.strength)
-    audio, _ = mix([event], Sounds.load(pool, "train"), Dry(0), 4.0)
+    audio, _ = mix([event], Recordings.load(pool, "train"), Dry(0), 4.0)
     at = [event.time, (event.time + event.end) / 2, event.end - 0.05]
     start, middle, end = (np.abs(audio[round(t * RATE) :][: RATE // 20]).mean() for t in at)
     assert middle > 3 * max(start, end) and not audio[: round(event.time * RATE)].any()
@@ -145,24 +145,24 @@ def test_bad_recordings_are_named_and_left_out(pool: Path, tmp_path: Path, capsy
     for row in rows:
         row["seconds"] = "9.0" if row["file"] == long else row["seconds"]
     write_table(tmp_path, rows)
-    make_clips(ClipSpec(tmp_path / "out", tmp_path, seconds=1.0, size=(64, 48)), 1)
-    told = capsys.readouterr()
-    assert all(f"skipped sound {name}" in told.err for name in (missing, cut, foreign, long))
-    assert "4 sound files skipped" in told.out and not set(facts(tmp_path / "out")[0]["sounds"]) & set(train[:4])
+    make_clips(DrawnClipSpec(tmp_path / "out", tmp_path, seconds=1.0, size=(64, 48)), 1)
+    printed = capsys.readouterr()
+    assert all(f"skipped sound {name}" in printed.err for name in (missing, cut, foreign, long))
+    assert "4 sound files skipped" in printed.out and not set(facts(tmp_path / "out")[0]["sounds"]) & set(train[:4])
 
 
 def test_pool_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "out"), "--sounds", str(tmp_path)]) == 1
     write_table(tmp_path, [])
     with pytest.raises(PoolError, match="no usable recording"):
-        Sounds.load(tmp_path, "train")
+        Recordings.load(tmp_path, "train")
     (tmp_path / "sounds.csv").write_text("name\nx\n")
     assert main([str(tmp_path / "out"), "--sounds", str(tmp_path)]) == 1
     assert "file, label and seconds" in capsys.readouterr().err
 
 
 def test_splits_share_nothing_and_leave_speech_out(pool: Path) -> None:
-    parts = {split: Sounds.load(pool, split).groups for split in SPLITS}
+    parts = {split: Recordings.load(pool, split).groups for split in SPLITS}
     files = {s: {f for labels in g.values() for names in labels.values() for f in names} for s, g in parts.items()}
     everything = set().union(*files.values())
     assert len(everything) == sum(map(len, files.values())) == 3 * len(GROUPS)
@@ -177,16 +177,16 @@ def test_every_material_has_a_look_and_recordings() -> None:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_failing_scene_is_named(jobs: int, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if jobs == 1:
-        monkeypatch.setitem(SCENES, "bad", (lambda stage: stage.rng.uniform(1, 0), 0.0))  # else no such scene
+        monkeypatch.setitem(KINDS, "bad", (lambda stage: stage.rng.uniform(1, 0), 0.0))  # else no such scene
     with pytest.raises(ClipError, match=r"train-0007-00000 \(seed 7, split train, index 0\): .*Error: .*(- low|bad)"):
-        make_clips(ClipSpec(tmp_path, pool, seed=7, seconds=1.0, kind="bad", size=(64, 48)), 1, jobs)
+        make_clips(DrawnClipSpec(tmp_path, pool, seed=7, seconds=1.0, kind="bad", size=(64, 48)), 1, jobs)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("width", [0.25, 0.3, 0.65, 1.8])
 @pytest.mark.parametrize("seconds", [0.5, 10.0])
 def test_scenes_fit_any_lane(width: float, seconds: float) -> None:
-    for name, (scene, _) in SCENES.items():
+    for name, (scene, _) in KINDS.items():
         for seed in range(8):
             stage = Stage(np.random.default_rng(seed), seconds, 0.1, 0.1 + width, 0.8)
             scene(stage)
@@ -195,13 +195,15 @@ def test_scenes_fit_any_lane(width: float, seconds: float) -> None:
 
 
 def test_blur_keeps_the_moment() -> None:
-    """Sub-frames lie around the frame's time: a shape moving steadily is blurred about its true place."""
+    """Sub-frames are centred on the frame's time, so a steadily moving shape is blurred around its true position."""
     stage = Stage(np.random.default_rng(0), 1.0, 0.0, 1.0, 2.0)
     stage.add("card", 0.1).motion = lambda t: (0.2 + 0.6 * t, 0.5, 0.0, 0.0)
     centres = []
     for blur in (1, 4):
         film = Film(128, 128, 10, 1.0, blur=blur)
-        still, moving = (list(frames(s, film, np.random.default_rng(1))) for s in (Stage(stage.rng, 1, 0, 1, 2), stage))
+        still, moving = (
+            list(render_frames(s, film, np.random.default_rng(1))) for s in (Stage(stage.rng, 1, 0, 1, 2), stage)
+        )
         change = np.abs(moving[5].astype(int) - still[5]).sum((0, 2))
         centres.append((change * np.arange(128)).sum() / change.sum() / 128)
     assert centres[0] == pytest.approx(0.5, abs=0.02) and centres[1] == pytest.approx(centres[0], abs=0.02)

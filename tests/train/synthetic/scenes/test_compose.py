@@ -1,4 +1,4 @@
-"""Simulated clips: contacts when physics says, silence without contact, the same clips however they are made."""
+"""Simulated clips: contact times follow the physics, no contact means silence, and clips are reproducible."""
 
 import json
 from importlib.util import find_spec
@@ -16,8 +16,8 @@ from tests.support.pool import write_pool
 from train.synthetic.build import RATE, ClipError, make_clips
 from train.synthetic.projection import project
 from train.synthetic.scenes.__main__ import main
-from train.synthetic.scenes.compose import KINDS, SceneClipSpec, draw_world, hear
-from train.synthetic.scenes.contacts import heard_events, onsets, sustained
+from train.synthetic.scenes.compose import KINDS, SceneClipSpec, draw_world, events_in_view
+from train.synthetic.scenes.contacts import audible_events, find_blows, find_sliding
 from train.synthetic.scenes.film import draw_film
 from train.synthetic.scenes.gl import RenderError, open_context
 from train.synthetic.scenes.motion import Blow, aim, compose, rotate, strokes, turn, vec
@@ -30,7 +30,7 @@ SILENT = ("pendulum", "wave", "tour", "floating", "passing")
 
 
 class Plain:
-    """Looks that cost nothing."""
+    """Plain looks, which are fast to make."""
 
     def material(self, rng: np.random.Generator, material: str, size: int = 64) -> np.ndarray:
         return rng.integers(0, 255, (size, size, 3), dtype=np.uint8)
@@ -52,16 +52,16 @@ def drawing() -> None:
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four decaying tones for each group of sounds, so that each of the three splits has some."""
+    """Four decaying tones for each group, so that each of the three splits has some."""
     return write_pool(tmp_path_factory.mktemp("sounds"), GROUPS, 4)
 
 
 def simulated(world: World) -> list:
-    """What is heard of the free bodies of a world."""
+    """The audible events of the free bodies of a world."""
     camera = Camera(np.zeros(3), 2.0, 90, -20, 45)
     world.ground = world.ground or "stone"
     _, log = simulate(world, compile_world(world, camera, 64, 48, False), [])
-    return [event for event, _ in heard_events(log, world.bodies, world.ground)]
+    return [event for event, _ in audible_events(log, world.bodies, world.ground)]
 
 
 @pytest.mark.parametrize(("height", "material"), [(0.2, "wood"), (0.8, "glass"), (1.9, "soft")])
@@ -74,7 +74,7 @@ def test_a_sphere_lands_when_gravity_says(height: float, material: str) -> None:
 
 
 def test_bounces_come_when_restitution_says() -> None:
-    """Each flight is shorter than the one before by the same factor, and each blow softer."""
+    """Each flight is shorter than the last one by the same factor, and each blow is softer."""
     world = World(np.random.default_rng(0), Plain(), 3.0)
     world.ground = "stone"
     world.free([Geom("sphere", (0.05,))], "rubber", (0, 0, 1.05))
@@ -94,7 +94,7 @@ def test_what_rests_is_silent_and_what_topples_is_heard_when_it_lands() -> None:
     assert [e for e in simulated(world) if e.time > 0.02] == []  # it settles in the first moment
     world = World(np.random.default_rng(0), Plain(), 2.0)
     slab = world.free([Geom("box", (0.05, 0.1, 0.2))], "wood", (0, 0, 0.2))
-    world.shove(slab, 0.5, vec(0.6, 0, 0, 0, 3.5, 0))
+    world.kick(slab, 0.5, vec(0.6, 0, 0, 0, 3.5, 0))
     events = [e for e in simulated(world) if e.strength > 0.15]
     assert events and all(0.6 < e.time < 1.5 for e in events)
 
@@ -102,7 +102,7 @@ def test_what_rests_is_silent_and_what_topples_is_heard_when_it_lands() -> None:
 def test_a_rolling_ball_sounds_as_long_as_it_rolls() -> None:
     world = World(np.random.default_rng(0), Plain(), 2.0)
     ball = world.free([Geom("sphere", (0.05,))], "metal", (0, 0, 0.05))
-    world.shove(ball, 0.5, vec(1, 0, 0, 0, 20, 0))
+    world.kick(ball, 0.5, vec(1, 0, 0, 0, 20, 0))
     roll = next(e for e in simulated(world) if e.kind == "roll")
     assert roll.time == pytest.approx(0.5, abs=0.03) and roll.end == pytest.approx(2.0, abs=0.03)
     assert max(roll.envelope) == 1 and 0 < roll.strength <= 1
@@ -113,14 +113,14 @@ def test_onsets_of_known_forces() -> None:
     force[100:105] = 400.0  # 2 Ns on 1 kg
     force[500:] = 9.81  # rests
     force[700:705] += 600.0  # struck while it rests
-    found = onsets(force, 1.0)
+    found = find_blows(force, 1.0)
     assert [step for step, _ in found] == [100, 500, 700]
     assert found[0][1] == pytest.approx(2.0) and found[2][1] == pytest.approx(3.0, abs=0.15)
 
 
 def test_sustained_follows_speed() -> None:
     speeds = np.concatenate([np.zeros(500), np.linspace(0, 2, 500), np.zeros(500)])
-    ((start, end, level, peak),) = sustained(np.ones(1500, bool), speeds)
+    ((start, end, level, peak),) = find_sliding(np.ones(1500, bool), speeds)
     assert 0.5 < start < 0.55 and end == pytest.approx(1.0, abs=2 * STEP)
     assert list(level) == sorted(level) and 0.5 < peak < 1
 
@@ -146,14 +146,14 @@ def test_rotations() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_make_events_inside_the_clip_and_the_picture(kind: str) -> None:
-    """Of three scenes all events are in time and in view; silent kinds have none, and the others some."""
+    """The events of three scenes lie inside the clip and in view. Only silent kinds have no events."""
     events = []
     for seed in range(3):
         film = draw_film(np.random.default_rng(seed), 3.0, (64, 64), 15)
         world, kinds = draw_world(np.random.default_rng(seed), Plain(), 3.0, kind)
         camera = draw_camera(world, 64, 64)
         _, log = simulate(world, compile_world(world, camera, 64, 64, False), [])
-        found = hear(world, heard_events(log, world.bodies, world.ground), camera, film)
+        found = events_in_view(world, audible_events(log, world.bodies, world.ground), camera, film)
         assert kinds == [kind] and all(camera.sees(point, 64, 64) for _, point in found)
         assert [e.time for e, _ in found] == sorted(e.time for e, _ in found)
         events += [event for event, _ in found]
@@ -171,7 +171,7 @@ def test_camera_sees_the_middle_and_not_beside() -> None:
 
 
 def test_places_in_the_picture_are_where_things_are_drawn(drawing: None) -> None:
-    """A small ball, drawn and not drawn: the pixels that differ are where `project` says."""
+    """The pixels that change when a small ball is removed are where `project` places it."""
     point, camera, drawn = vec(0.3, -0.2, 0.5), Camera(vec(0, 0, 0.4), 2.0, 70, -20, 45), []
     for opacity in (0, 1):
         world = World(np.random.default_rng(0), Plain(), 1.0)  # type: ignore[arg-type]
@@ -180,7 +180,7 @@ def test_places_in_the_picture_are_where_things_are_drawn(drawing: None) -> None
         model = compile_world(world, camera, 160, 120, False)
         drawn.append(next(pictures(world, model, camera, States([model.qpos0.copy()]), [0.0])).astype(int))
     row, column = np.argwhere(np.abs(drawn[1] - drawn[0]).max(axis=2) > 20).mean(axis=0)
-    right, down = project(point[None], camera.facts())[0] * 120
+    right, down = project(point[None], camera.to_dict())[0] * 120
     assert column == pytest.approx(79.5 + right, abs=1.5) and row == pytest.approx(59.5 + down, abs=1.5)
 
 

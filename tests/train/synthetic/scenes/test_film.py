@@ -1,4 +1,4 @@
-"""Filming simulated scenes: the instants that are asked for, what every effect does, and the file."""
+"""Filming simulated scenes: the times to render, every effect, and the file."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from train.synthetic.mp4 import RATES, write_mp4
+from train.synthetic.mp4 import FRAME_RATES, write_mp4
 from train.synthetic.scenes.film import Film, Occluder, draw_film
 
 WIDTH, HEIGHT, WIDE, HIGH = 64, 48, 72, 54
@@ -96,7 +96,7 @@ def test_every_effect_changes_the_pictures_and_is_reproducible(name: str) -> Non
 
 
 def test_everything_but_the_shares_of_light_is_bounded() -> None:
-    """All effects at once: no wrap-around from dark to light, nor the reverse."""
+    """With all effects at once, levels never wrap around from dark to light or from light to dark."""
     film = replace(PLAIN, noise=12.0, flicker=0.08, gains=(1.4, 1.4, 1.4), contrast=1.4, brightness=20.0)
     bright = [np.full((HIGH, WIDE, 3), level, np.uint8) for level in (250, 3)]
     for canvas, mean in zip(bright, (255, 10), strict=True):
@@ -170,7 +170,7 @@ def test_drawn_films_are_varied_and_within_their_limits() -> None:
     for film in films:
         assert film.width % 2 == film.height % 2 == 0 and 128 <= min(film.width, film.height) <= 192
         assert 1.08 <= film.canvas_width / film.width <= 1.13 and 1.08 <= film.canvas_height / film.height <= 1.13
-        assert film.fps in RATES and (film.blur == 1 or film.fps <= 30) and 18 <= film.crf <= 38
+        assert film.fps in FRAME_RATES and (film.blur == 1 or film.fps <= 30) and 18 <= film.crf <= 38
         assert max(film.letterbox) < 0.15 * max(film.width, film.height)
         json.dumps(asdict(film))
     shares = {

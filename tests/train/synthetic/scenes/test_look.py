@@ -1,4 +1,4 @@
-"""Looks of simulated scenes: reproducible, different in every split, and only loosely tied to materials."""
+"""Looks of simulated scenes: reproducible, different in each split, and only loosely related to materials."""
 
 from importlib.util import find_spec
 
@@ -13,7 +13,7 @@ from train.synthetic.scenes.texture import TEXTURES, texture
 
 @pytest.fixture(params=["photographs", "none"])
 def looks(request: pytest.FixtureRequest) -> Looks:
-    """Of the training split, as this machine has them, and as one without the packages of photographs has them."""
+    """The looks of the training split, with this machine's photographs and without any."""
     if request.param == "none":
         return Looks("train", ())
     return Looks.load("train")
@@ -51,7 +51,7 @@ def test_the_same_generator_gives_the_same_pictures_and_another_gives_others(loo
 
 
 def test_what_is_drawn_does_not_depend_on_how_much_was_drawn_before(looks: Looks) -> None:
-    """Every look takes as much of the caller's generator, so that a scene does not change with the photographs."""
+    """Every look advances the caller's generator equally, so a scene does not depend on the photographs."""
     states = []
     for material, seed in (("wood", 1), ("glass", 1)):
         source = rng(seed)
@@ -86,10 +86,10 @@ def test_every_texture_is_a_weight_that_changes_with_the_generator() -> None:
         assert kind == "plain" or (one.std() > 0.02 and not np.array_equal(one, other)), kind
 
 
-def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no looks of 'jelly'; there are wood, metal"):
+def test_an_unknown_name_raises_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown material 'jelly'; the known ones are wood, metal"):
         Looks("train", ()).material(rng(), "jelly")
-    with pytest.raises(ValueError, match=r"no split 'dev'; there are train, val, test"):
+    with pytest.raises(ValueError, match=r"unknown split dev; the splits are train, val, test"):
         Looks.load("dev")
 
 
@@ -100,7 +100,7 @@ def test_without_the_packages_it_says_so_once(
     look.photographs.cache_clear()
     try:
         assert Looks.load("val").photographs == Looks.load("val").photographs == ()
-        assert capsys.readouterr().err.count("maskvat[scenes]") == 1
+        assert capsys.readouterr().err.count("pip install '.[scenes]'") == 1
     finally:
         look.photographs.cache_clear()
 

@@ -1,4 +1,4 @@
-"""Sound of simulated scenes: attacks on time, louder when harder, silence where nothing sounds, disjoint splits."""
+"""Sound of simulated scenes: attacks are on time, hard contacts are louder, splits are disjoint, silence is silent."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ TAKES = 4
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Decaying tones after some silence for each group."""
+    """For each group, decaying tones after some silence."""
     return write_pool(tmp_path_factory.mktemp("sounds"), SCENE_GROUPS, TAKES, 700)
 
 
@@ -35,7 +35,7 @@ def foley(pool: Path, tables: Path) -> Foley:
 
 
 class Dry:
-    """A generator whose `random` calls, without a size, ask for neither room nor background."""
+    """A generator whose `random()` without a size gives neither reverberation nor background."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -57,7 +57,7 @@ def loudness(audio: Floats, start: float, end: float) -> float:
 
 @pytest.mark.parametrize("material", MATERIALS)
 def test_attack_is_at_its_time(foley: Foley, material: str) -> None:
-    """Nothing before the contact; within 1 ms of it the level is a tenth of the clip's peak, whatever makes it."""
+    """It is silent before the contact. Within 1 ms after it, the level reaches a tenth of the clip's peak."""
     for voice in range(8):
         time = 0.3 + 0.0137 * voice
         audio, _ = foley.mix([hit(time, material, voice, other="floor")], Dry(voice), 1.0)
@@ -143,7 +143,7 @@ def test_levels_vary_and_never_clip(foley: Foley) -> None:
 
 
 def test_rooms_and_backgrounds(foley: Foley) -> None:
-    """Of clips whose only contact ends early, some are silent again and some are not; an ambience is named last."""
+    """After an only, early contact, some clips are silent and some have a background. An ambience is named last."""
     ends, named = [], 0
     for seed in range(60):
         audio, used = foley.mix([hit(0.0, "snare", 1)], np.random.default_rng(seed), 3.0)
@@ -169,7 +169,7 @@ def test_splits_share_no_recording(pool: Path, tables: Path) -> None:
     files = {s: {f for labels in g.values() for names in labels.values() for f in names} for s, g in parts.items()}
     assert all(set(groups) == set(SCENE_GROUPS) for groups in parts.values())
     assert len(set().union(*files.values())) == sum(map(len, files.values())) == TAKES * len(SCENE_GROUPS)
-    with pytest.raises(ValueError, match="no split dev; there are train, val, test"):
+    with pytest.raises(ValueError, match="unknown split dev; the splits are train, val, test"):
         Foley.load(pool, tables, "dev")
 
 

@@ -1,1 +1,1 @@
-"""The kinds of simulated scenes: each function plans one."""
+"""The kinds of simulated scenes. Each public function of these modules plans one scene in a `World`."""

@@ -1,4 +1,4 @@
-"""Kinds of scenes with a ball that is played."""
+"""Scenes with a ball: kept up with a racket, or bounced on the ground by hand."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from train.synthetic.scenes.world import Geom, World
 
 @dataclass
 class Rally:
-    """Contacts of a ball: when, where its centre is, and whether it is the ground that it meets."""
+    """The contacts of a ball: their times, the centre's positions, and whether the ball meets the ground."""
 
     times: list[float]
     points: list[Vector]
@@ -20,7 +20,7 @@ class Rally:
 
 
 def rally(w: World, scale: float, radius: float, low: bool) -> Rally:
-    """A ball's contacts with a racket, or in turn with a hand and the ground."""
+    """Plan a ball's contacts with a racket, or with `low` alternately with a hand and the ground."""
     gap, t, k, plan = w.between(0.45, 0.85), w.between(0.3, 1.0), 0, Rally([], [], [], 3.0 if low else 9.81)
     while t < w.seconds + 1:
         ground = low and k % 2 == 1
@@ -36,7 +36,7 @@ def racket(w: World) -> None:
     """A ball is kept up by a racket, or bounced on the ground by a hand."""
     scale, low = w.between(0.5, 1.0), w.chance(0.5)
     w.frame((0, 0, 0.48 * scale), scale * 0.6, (-30, 0), 40)
-    w.stand()
+    w.choose_ground()
     radius = scale * w.between(0.05, 0.1)
     plan = rally(w, scale, radius, low)
     flight = arcs([0.0, *plan.times], [plan.points[0], *plan.points], plan.gravity)
@@ -46,11 +46,11 @@ def racket(w: World) -> None:
     for time, point, ground, gap in zip(plan.times, plan.points, plan.grounds, gaps, strict=True):
         speed = w.between(0.8, 1.2) * min(1.0, gap) * plan.gravity / 2 + 0.5
         if ground:
-            w.hit(time, "ball", ball, w.ground, speed, point - vec(0, 0, radius))
+            w.add_impact(time, "ball", ball, w.ground, speed, point - vec(0, 0, radius))
             continue
         side = vec(0, 0, radius if low else -radius)
         mine.append(Blow(time, point + side, UP if low else -UP, scale * 0.12, 0.14))
-        w.hit(time, "ball", ball, "soft" if low else "wood", speed, mine[-1].point)
+        w.add_impact(time, "ball", ball, "soft" if low else "wood", speed, mine[-1].point)
     path = strokes(mine, w.rng)
     if low:
         press(w, path, 1, scale * 1.1)

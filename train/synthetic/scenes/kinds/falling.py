@@ -1,4 +1,4 @@
-"""Kinds of scenes whose sounds come out of the physics: things that fall, roll, slide, topple, and pour."""
+"""Scenes whose events come from the simulated physics: things fall, roll, slide, topple and pour."""
 
 from dataclasses import dataclass
 from math import pi
@@ -6,14 +6,14 @@ from math import pi
 import numpy as np
 
 from train.synthetic.events import Event
-from train.synthetic.scenes.motion import LEVEL, Vector, any_turn, turn, vec
+from train.synthetic.scenes.motion import LEVEL, Vector, random_rotation, turn, vec
 from train.synthetic.scenes.world import SOLIDS, Body, Geom, World
 
 SHAPES = ("box", "sphere", "cylinder", "capsule", "ellipsoid")
 
 
 def solid(w: World, size: float, shape: str = "", round_only: bool = False) -> Geom:
-    """A shape of about that half size, with random proportions."""
+    """A shape of about this half size in metres, with random proportions."""
     shape = shape or w.pick(*(SHAPES[1:] if round_only else ("box", "box", *SHAPES)))
     a, b, c = size * np.exp(w.rng.uniform(-0.5, 0.1, 3))
     if shape == "sphere":
@@ -27,7 +27,7 @@ def solid(w: World, size: float, shape: str = "", round_only: bool = False) -> G
 
 
 def vessel(size: float, height: float, wall: float = 0.12) -> list[Geom]:
-    """An open box, as of a bowl or crate: floor and four walls. Its origin is the middle of the floor's bottom."""
+    """An open box such as a bowl or crate: floor and four walls. Its origin is the centre of its bottom."""
     t = size * wall
     sides = [Geom("box", (size, size, t / 2), (0, 0, t / 2))]
     for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1)):
@@ -37,17 +37,17 @@ def vessel(size: float, height: float, wall: float = 0.12) -> list[Geom]:
 
 
 def table(w: World, width: float, height: float) -> tuple[Vector, str]:
-    """Perhaps a table; the middle of the surface that things fall on, and its material."""
+    """Add a table in 35 % of calls. Returns the centre of the surface that things fall on, and its material."""
     if w.chance(0.65):
-        return vec(0, 0, 0), w.stand()
+        return vec(0, 0, 0), w.choose_ground()
     material = w.pick("wood", "metal", "stone", "glass", "plastic", "soft", "cardboard", "ceramic")
-    w.stand()
+    w.choose_ground()
     w.fixed([Geom("box", (width, width * w.between(0.6, 1), height / 2))], material, (0, 0, height / 2))
     return vec(0, 0, height), material
 
 
 def drop(w: World) -> None:
-    """Things are let go, one after the other, from heights that the picture shows."""
+    """Things are dropped one after the other, from heights that the picture shows."""
     scale = w.between(0.35, 1.0)
     w.frame((0, 0, scale * 0.55), scale * 0.75)
     base, _ = table(w, scale * 0.7, scale * w.between(0.1, 0.35))
@@ -59,11 +59,11 @@ def drop(w: World) -> None:
 
 
 def let_go(w: World, time: float, base: Vector, scale: float, x: float) -> Body:
-    """A thing is brought from above and falls at `time`."""
+    """Add a thing that is carried down from above and dropped at `time`."""
     size, material = scale * w.between(0.1, 0.26), w.pick(*SOLIDS)
     height = base[2] + scale * w.between(0.5, 1.05)
     geom = solid(w, size)
-    quat = any_turn(w.rng) if w.chance(0.8) else LEVEL
+    quat = random_rotation(w.rng) if w.chance(0.8) else LEVEL
     place = vec(x + w.rng.normal(0, 0.04) * scale, w.rng.normal(0, 0.08) * scale, height)
     speed = np.concatenate([w.rng.normal(0, 0.15, 3) * [1, 0.6, 0.3], w.rng.normal(0, 3, 3) * w.rng.random()])
     if w.chance(0.3):
@@ -76,7 +76,7 @@ def let_go(w: World, time: float, base: Vector, scale: float, x: float) -> Body:
 def topple(w: World) -> None:
     """A row of slabs falls over, or a stack is knocked down by a ball."""
     tall, material = w.between(0.16, 0.3), w.pick("wood", "plastic", "stone", "metal", "chip", "cardboard")
-    w.stand()
+    w.choose_ground()
     count = int(w.rng.integers(4, 9))
     gap = tall * w.between(0.4, 0.7)
     reach = count * gap / 2
@@ -105,7 +105,7 @@ def volley(w: World) -> None:
     """Balls are thrown against a wall and come back."""
     scale = w.between(0.6, 1.2)
     w.frame((0.1 * scale, 0, scale * 0.5), scale * 0.8, (-30, -5), 25)
-    w.stand()
+    w.choose_ground()
     w.fixed(
         [Geom("box", (0.06 * scale, scale * 0.6, scale * 0.5))],
         w.pick("stone", "wood", "floor", "metal", "glass"),
@@ -124,7 +124,7 @@ def roll(w: World) -> None:
     """Round things roll down a ramp or over the ground, and most are stopped by a block."""
     scale = w.between(0.5, 1.0)
     w.frame((0, 0, scale * 0.22), scale * 0.7, (-40, -8), 25)
-    w.stand()
+    w.choose_ground()
     tilt, side = w.between(0.06, 0.3), 1 if w.chance(0.5) else -1
     ramp = w.pick("wood", "metal", "stone", "plastic", "glass", "cardboard")
     quat, long = turn([0, 1, 0], side * tilt), 0.42 * scale
@@ -150,7 +150,7 @@ def slide(w: World) -> None:
     """Boxes are shoved over the ground and come to rest, some against others."""
     scale = w.between(0.4, 0.9)
     w.frame((0, 0, scale * 0.15), scale * 0.85, (-45, -12))
-    w.stand("boards", "floor", "carpet", "wood", "stone", "metal")
+    w.choose_ground("boards", "floor", "carpet", "wood", "stone", "metal")
     for k in range(int(w.rng.integers(1, 4))):
         a, b, c = scale * w.rng.uniform(0.1, 0.2, 3)
         side = w.rng.choice([-1, 1])
@@ -164,13 +164,16 @@ def slide(w: World) -> None:
         for time in np.cumsum(w.rng.uniform(0.5, 4.0, 3)):
             if time < w.seconds - 0.4:
                 speed = w.between(1.2, 3.2) * np.sqrt(scale) * side
-                w.shove(body, float(time), vec(speed, w.rng.normal(0, 0.1), 0, 0, 0, w.rng.normal(0, 1)))
+                w.kick(body, float(time), vec(speed, w.rng.normal(0, 0.1), 0, 0, 0, w.rng.normal(0, 1)))
                 side = -side
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Drops that arrive from `start` to `end` after a fall of `fall` seconds; level is how many, 0 to 1."""
+    """Drops that arrive from `start` to `end`, after falling for `fall` seconds.
+
+    `levels` (0 to 1, at even steps from start to end) says how many drops arrive.
+    """
 
     start: float
     end: float
@@ -180,11 +183,13 @@ class Flow:
     levels: Vector
 
     def level(self, t: float) -> float:
+        """The level at time t; 0 outside of start and end."""
         share = (t - self.start) / (self.end - self.start)
         return float(self.levels[int(share * len(self.levels))]) if 0 <= share < 1 else 0.0
 
 
 def draw_flow(w: World, scale: float, spread: float, floor: float) -> Flow:
+    """Draw a flow that swells and fades."""
     start, top = w.between(0.2, w.seconds * 0.3), scale * 1.1
     end, share = w.between(start + 0.25 * w.seconds, w.seconds - 0.1), (np.arange(50) + 0.5) / 50
     rate = 1 + 0.6 * np.sin(np.arange(50) * w.between(0.05, 0.5) + w.between(0, 6))
@@ -193,10 +198,10 @@ def draw_flow(w: World, scale: float, spread: float, floor: float) -> Flow:
 
 
 def pour(w: World) -> None:
-    """Grains or drops fall from a can into a bowl, or rain falls; the sound lasts as long as they arrive."""
+    """Grains or drops fall from a can into a bowl, or rain falls. The sound lasts as long as they arrive."""
     scale, rain = w.between(0.3, 0.7), w.chance(0.4)
     w.frame((0, 0, scale * 0.5), scale * 0.75, (-35, -8))
-    material = w.stand()
+    material = w.choose_ground()
     if not rain:
         material = w.pick("metal", "glass", "ceramic", "plastic", "wood", "cardboard")
         w.fixed(vessel(scale * 0.25, scale * 0.3), material, (0, 0, 0))
@@ -211,11 +216,11 @@ def pour(w: World) -> None:
     particles(w, flow, scale, rain)
     kind, loud, shape = "rain" if rain else "pour", w.between(0.3, 0.9), tuple(flow.levels.tolist())
     event = Event(flow.start, kind, material, scale, loud, voice, flow.end, "stone", shape)
-    w.sound(event, (0, 0, scale * 0.2))
+    w.add_event(event, (0, 0, scale * 0.2))
 
 
 def can(w: World, flow: Flow, scale: float) -> None:
-    """The can that is tipped while it pours."""
+    """Add the can, which is tipped while it pours."""
     side, first, last = 1 if w.chance(0.5) else -1, flow.start - flow.fall - 0.3, flow.end - flow.fall + 0.3
 
     def pose(t: float) -> tuple[Vector, Vector]:
@@ -227,7 +232,7 @@ def can(w: World, flow: Flow, scale: float) -> None:
 
 
 def particles(w: World, flow: Flow, scale: float, rain: bool) -> None:
-    """Drops that fall over and over, as many as the flow's level says, and are hidden otherwise."""
+    """Add drops that fall over and over. The flow's level says how many of them are visible."""
     period, colour = max(flow.fall * 1.15, 0.35), np.array(w.colour())
     for _ in range(int(w.rng.integers(40, 90))):
         x, y = w.rng.normal(0, flow.spread, 2)
@@ -255,6 +260,6 @@ def spill(w: World) -> None:
     shape, time = w.pick("box", "cylinder", "sphere"), w.between(0.3, 1.2)
     for _ in range(int(w.rng.integers(4, 11))):
         at = base + vec(w.rng.normal(0, 0.15) * scale, w.rng.normal(0, 0.15) * scale, scale * w.between(0.7, 1.0))
-        body = w.free([solid(w, size, shape)], material, at, any_turn(w.rng))
+        body = w.free([solid(w, size, shape)], material, at, random_rotation(w.rng))
         w.hold(body, time, np.concatenate([w.rng.normal(0, 0.2, 3), w.rng.normal(0, 2, 3)]), scale * 1.5)
         time = min(w.seconds - 0.3, time + w.rng.exponential(0.35))

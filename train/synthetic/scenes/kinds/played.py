@@ -1,4 +1,4 @@
-"""Kinds of scenes in which someone plays on things: a stick, drums, hands."""
+"""Scenes in which someone strikes things: with a stick, with drum sticks, or with hands."""
 
 from dataclasses import dataclass
 from math import pi
@@ -26,16 +26,16 @@ from train.synthetic.scenes.world import GROUNDS, SOLIDS, Body, Geom, World
 
 @dataclass
 class Target:
-    """Something to hit: where, from where, and whether it falls over at once."""
+    """Something to hit at `point`, from the direction `normal`. A loose thing falls over at the first blow."""
 
-    body: Body | None  # None is the ground
+    body: Body | None  # None: the ground
     point: Vector
     normal: Vector
     loose: bool = False
 
 
 def standing(w: World, at: Vector, scale: float) -> Target:
-    """A thing on the ground that is fastened by a spring, or stands loose."""
+    """Add a thing on the ground that is fastened by a spring, or stands loose."""
     geom = solid(w, scale * w.between(0.13, 0.24), w.pick("box", "cylinder", "box", "sphere"))
     high = geom.size[1] if geom.shape == "cylinder" else geom.size[-1]
     material, loose = w.pick(*SOLIDS), geom.shape == "box" and w.chance(0.4)
@@ -47,24 +47,24 @@ def standing(w: World, at: Vector, scale: float) -> Target:
 
 
 def struck(w: World, blow: Blow, target: Target) -> None:
-    """What a blow does to its target: it is heard, and shakes or falls."""
+    """Add the effects of a blow on its target: a sound, and a shake or a fall."""
     if target.body is None:
         event = Event(blow.time, "stick", w.ground, 0.3, strength_of(blow.speed) * 0.8, 0, other="wood")
-        w.sound(event, target.point)
+        w.add_event(event, target.point)
         return
-    w.hit(blow.time, "stick", target.body, "wood", blow.speed, target.point)
+    w.add_impact(blow.time, "stick", target.body, "wood", blow.speed, target.point)
     if target.loose:
         push = vec(w.rng.normal(0, 0.3), w.between(0.3, 1.0), 0.2, w.rng.normal(0, 2) - 3, w.rng.normal(0, 3), 0)
-        w.shove(target.body, blow.time, push * min(1.0, blow.speed / 2))
+        w.kick(target.body, blow.time, push * min(1.0, blow.speed / 2))
     else:
-        w.shove(target.body, blow.time, w.rng.normal(0, 1.0, 2) * blow.speed)
+        w.kick(target.body, blow.time, w.rng.normal(0, 1.0, 2) * blow.speed)
 
 
 def stick(w: World) -> None:
-    """Seen by the one who holds the stick: it pokes and taps things, which shake or tip over."""
+    """A stick, seen by the person who holds it, pokes and taps things, which shake or tip over."""
     scale = w.between(0.4, 0.8)
     w.frame((0, 0, scale * 0.25), scale * 0.66, (-50, -15), 20)
-    w.stand(*GROUNDS, *GROUNDS, "wood", "stone", "metal")
+    w.choose_ground(*GROUNDS, *GROUNDS, "wood", "stone", "metal")
     count, targets = int(w.rng.integers(1, 6)), []
     for k in range(count):
         angle = 2 * pi * k / count + w.between(-0.3, 0.3)
@@ -100,7 +100,7 @@ PIECES = {
 
 
 def piece(w: World, name: str, x: float, scale: float) -> tuple[Body, Vector]:
-    """One drum or cymbal on its stand, and where it is hit."""
+    """Add one drum or cymbal on its stand; also returns the point where it is hit."""
     radius, deep = PIECES[name][0] * scale, PIECES[name][1] * scale
     raised = 0.25 if name in ("cymbal", "hihat") else 0.12 if abs(x) > 0.2 * scale else 0.0
     top = scale * (0.6 + raised + w.between(-0.03, 0.03))
@@ -119,12 +119,12 @@ def piece(w: World, name: str, x: float, scale: float) -> tuple[Body, Vector]:
 
 
 def drums(w: World) -> None:
-    """A drum kit, or one drum, and one or two sticks."""
+    """One or two sticks play a drum kit or a single drum."""
     scale = w.between(0.7, 1.2)
     kit = [str(name) for name in w.rng.permutation(["snare", "hihat", "tom", "cymbal", "tom"])]
     names = kit[: int(w.rng.integers(1, 6))] if w.chance(0.85) else ["cajon"]
     w.frame((0, 0, 0.62 * scale), scale * max(0.4, 0.15 + 0.125 * len(names)), (-45, -12), 40)
-    w.stand("boards", "carpet", "floor", "wood")
+    w.choose_ground("boards", "carpet", "floor", "wood")
     kit_pieces = [piece(w, name, (k - (len(names) - 1) / 2) * 0.36 * scale, scale) for k, name in enumerate(names)]
     normal = unit(vec(0, -0.15, 1))
     for side in (-1, 1):
@@ -134,9 +134,9 @@ def drums(w: World) -> None:
         plan = blows(w, moments(w.rng, w.seconds, 0.14, 0.9), mine, 0.35 * scale)
         for blow, k in plan:
             body = kit_pieces[k][0]
-            w.hit(blow.time, "drum", body, "wood", blow.speed, blow.point)
+            w.add_impact(blow.time, "drum", body, "wood", blow.speed, blow.point)
             shake = 0.05 if body.material not in ("cymbal", "hihat") else 0.35
-            w.shove(body, blow.time, w.rng.normal(0, 1, 2) * shake * blow.speed)
+            w.kick(body, blow.time, w.rng.normal(0, 1, 2) * shake * blow.speed)
         away, thick = unit(vec(side * w.between(0.2, 0.5), -1, w.between(0.2, 0.6))), 0.012 * scale
         geoms = [Geom("capsule", (thick, 0.2 * scale), (0, 0, 0.2 * scale + thick))]
         geoms += hand(w, vec(0, 0, 0.38 * scale), UP, scale)
@@ -144,10 +144,10 @@ def drums(w: World) -> None:
 
 
 def handdrum(w: World) -> None:
-    """Two hands on a drum, a box or a table."""
+    """Two hands play on a drum or a box."""
     scale = w.between(0.8, 1.2)
     w.frame((0, 0, 0.4 * scale), scale * 0.42, (-50, -12), 40)
-    w.stand()
+    w.choose_ground()
     material = w.pick("cajon", "tom", "cajon", "wood", "plastic", "cardboard", "soft", "metal")
     radius = scale * w.between(0.16, 0.26)
     body = Geom("box", (radius, radius, 0.16 * scale), (0, 0, 0.16 * scale))
@@ -160,16 +160,16 @@ def handdrum(w: World) -> None:
             w, moments(w.rng, w.seconds, 0.16, 0.9), [(spot, UP), (spot + vec(0, radius * 0.4, 0), UP)], 0.22 * scale
         )
         for blow, _ in plan:
-            w.hit(blow.time, "hand", drum, "soft", blow.speed, blow.point)
-            w.shove(drum, blow.time, w.rng.normal(0, 0.04, 2) * blow.speed)
+            w.add_impact(blow.time, "hand", drum, "soft", blow.speed, blow.point)
+            w.kick(drum, blow.time, w.rng.normal(0, 0.04, 2) * blow.speed)
         press(w, strokes([b for b, _ in plan], w.rng), side, scale * 1.25)
 
 
 def claps(w: World) -> None:
-    """Two hands clap; some times they stop short of each other."""
+    """Two hands clap; sometimes they stop short of each other."""
     scale = w.between(0.8, 1.3)
     w.frame((0, 0, 0.5), 0.3 * scale, (-35, 20), 60)
-    w.stand()
+    w.choose_ground()
     voice = len(w.bodies) + 1
     centre, plans = vec(0, 0, 0.5), moments(w.rng, w.seconds, 0.18, 1.2)
     heights = w.rng.uniform(0.06, 0.2, len(plans)) * scale
@@ -178,7 +178,7 @@ def claps(w: World) -> None:
     for time, height, fall, miss in zip(plans, heights, falls, missed, strict=True):
         if not miss:
             strength = strength_of(1.2 * height / fall)
-            w.sound(Event(time, "clap", "clap", 0.1 * scale, strength, voice, other="soft"), centre)
+            w.add_event(Event(time, "clap", "clap", 0.1 * scale, strength, voice, other="soft"), centre)
     drift, tilt, skins = wander(w.rng, 0.03), w.between(-0.5, 0.8), w.rng.bit_generator.state
     for side in (-1, 1):
         w.rng.bit_generator.state = skins  # both hands look alike

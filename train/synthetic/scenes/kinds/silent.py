@@ -1,11 +1,22 @@
-"""Kinds of scenes that make no sound: motion without contact."""
+"""Silent scenes: motion without contact."""
 
 from math import pi
 
 import numpy as np
 
 from train.synthetic.scenes.kinds.falling import solid
-from train.synthetic.scenes.motion import Blow, Vector, any_turn, compose, moments, strokes, turn, unit, vec, wander
+from train.synthetic.scenes.motion import (
+    Blow,
+    Vector,
+    compose,
+    moments,
+    random_rotation,
+    strokes,
+    turn,
+    unit,
+    vec,
+    wander,
+)
 from train.synthetic.scenes.tools import palm
 from train.synthetic.scenes.world import SOLIDS, Geom, World
 
@@ -14,7 +25,7 @@ def pendulum(w: World) -> None:
     """One to three weights swing on rods."""
     scale = w.between(0.5, 1.0)
     w.frame((0, 0, 0.55 * scale), 0.6 * scale, (-25, 0))
-    w.stand()
+    w.choose_ground()
     w.fixed([Geom("box", (0.5 * scale, 0.03, 0.03), (0, 0, 1.05 * scale))], w.pick("wood", "metal"), (0, 0, 0))
     for k in range(int(w.rng.integers(1, 4))):
         long, wide = scale * w.between(0.4, 0.75), w.between(0.2, 0.9)
@@ -37,7 +48,7 @@ def wave(w: World) -> None:
     """One or two hands wave, or beat time in the air."""
     scale = w.between(0.8, 1.3)
     w.frame((0, 0, 0.5), 0.33 * scale, (-30, 15), 50)
-    w.stand()
+    w.choose_ground()
     for side in [-1, 1] if w.chance(0.5) else [0]:
         rate, wide, phase = w.between(0.5, 2.5), w.between(0.2, 0.8), w.between(0, 6)
         drift, beats = wander(w.rng, 0.05), w.chance(0.4)
@@ -61,7 +72,7 @@ def tour(w: World) -> None:
     """The camera moves over things that stand still."""
     scale = w.between(0.5, 1.2)
     w.frame((0, 0, 0.25 * scale), 0.7 * scale, (-45, -5))
-    w.stand()
+    w.choose_ground()
     still(w, scale, int(w.rng.integers(2, 8)))
     wide, pace = w.between(0.05, 0.25), w.between(0.02, 0.15)
     path = wander(w.rng, wide, pace * 2)
@@ -69,6 +80,7 @@ def tour(w: World) -> None:
 
 
 def still(w: World, scale: float, count: int) -> None:
+    """Add `count` things that stand still."""
     for _ in range(count):
         geom = solid(w, scale * w.between(0.08, 0.2))
         at = vec(w.rng.normal(0, 0.35) * scale, w.rng.normal(0, 0.3) * scale, max(geom.size) * w.between(0.5, 1))
@@ -79,11 +91,11 @@ def floating(w: World) -> None:
     """Things float and turn in the air."""
     scale = w.between(0.5, 1.0)
     w.frame((0, 0, 0.6 * scale), 0.65 * scale, (-30, 5))
-    w.stand()
+    w.choose_ground()
     for k in range(int(w.rng.integers(1, 6))):
         geom = solid(w, scale * w.between(0.08, 0.22))
         at = vec(w.rng.normal(0, 0.25) * scale, (k - 2) * 0.2 * scale, scale * w.between(0.45, 0.85))
-        drift, start = wander(w.rng, 0.12 * scale, 0.3), any_turn(w.rng)
+        drift, start = wander(w.rng, 0.12 * scale, 0.3), random_rotation(w.rng)
         axis, rate = w.rng.normal(size=3), w.between(-4, 4)
 
         def pose(t: float, at=at, drift=drift, start=start, axis=axis, rate=rate) -> tuple[Vector, Vector]:  # type: ignore[no-untyped-def]
@@ -93,16 +105,17 @@ def floating(w: World) -> None:
 
 
 def passing(w: World) -> None:
-    """Things pass through the picture in front of others, or fly by."""
+    """Things fly through the picture, past others that stand still."""
     scale = w.between(0.5, 1.0)
     w.frame((0, 0, 0.35 * scale), 0.65 * scale, (-35, -5))
-    w.stand()
+    w.choose_ground()
     still(w, scale, int(w.rng.integers(1, 4)))
     for _ in range(int(w.rng.integers(1, 4))):
         fly_by(w, scale)
 
 
 def fly_by(w: World, scale: float) -> None:
+    """Add a thing that flies through the picture again and again."""
     geom = solid(w, scale * w.between(0.08, 0.25))
     speed, phase = w.between(0.3, 1.8) * scale * w.rng.choice([-1, 1]), w.between(0, 4)
     y, z, bob = w.between(-0.7, 0.4) * scale, w.between(0.45, 0.9) * scale, w.between(0, 0.1) * scale
@@ -116,7 +129,7 @@ def fly_by(w: World, scale: float) -> None:
 
 
 def distract(w: World, scale: float) -> None:
-    """Something silent at the edge of a scene that is heard."""
+    """Add something silent at the edge of a scene that has sound."""
     if w.chance(0.5):
         for _ in range(int(w.rng.integers(1, 4))):
             geom = solid(w, scale * w.between(0.08, 0.2))

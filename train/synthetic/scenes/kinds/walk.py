@@ -1,4 +1,4 @@
-"""Kinds of scenes with footsteps: two legs that walk, run, turn, or tap with one foot."""
+"""Scenes with footsteps: two legs walk, run or turn, or one foot taps."""
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -8,23 +8,23 @@ from math import atan2, cos, pi, sin, sqrt
 import numpy as np
 
 from train.synthetic.events import Event
-from train.synthetic.scenes.motion import Vector, aim, compose, ease, leap, strength_of, turn, vec
+from train.synthetic.scenes.motion import Vector, aim, compose, ease, ease_out, strength_of, turn, vec
 from train.synthetic.scenes.world import GROUNDS, Geom, World
 
 
 @dataclass(frozen=True)
 class Gait:
-    """How someone walks. Lengths in metres."""
+    """How someone walks. Lengths are in metres."""
 
     leg: float  # from hip to sole
-    lift: float
-    swing: float  # share of the time between steps of one foot that it is in the air
+    lift: float  # height to which a foot is lifted
+    swing: float  # share of the time between two steps of a foot in which it is in the air
     bob: float
 
 
 @dataclass
 class Foot:
-    """Where a foot lands and when; it stands in between."""
+    """When and where a foot lands."""
 
     times: list[float]
     places: list[Vector]
@@ -32,7 +32,7 @@ class Foot:
     gait: Gait
 
     def at(self, t: float) -> tuple[Vector, float, float]:
-        """Place of the sole, heading, and pitch of the foot (toes down is positive)."""
+        """At time t: position [3] of the sole, heading, and pitch of the foot (radians, toes down is positive)."""
         k = bisect_right(self.times, t)
         if k == 0 or k == len(self.times):
             k = min(k, len(self.times) - 1)
@@ -51,7 +51,7 @@ class Foot:
 
 
 def step_times(w: World, gap: float) -> list[float]:
-    """Times at which feet land: a walk with a rest now and then."""
+    """Times at which the feet land in turn, with a rest now and then."""
     t, times = w.between(0.3, 1.5), []
     while t < w.seconds + 2 * gap:
         times.append(t)
@@ -60,14 +60,14 @@ def step_times(w: World, gap: float) -> list[float]:
 
 
 def steps(w: World) -> None:
-    """Someone walks or runs to and fro; each landing foot is heard."""
+    """Someone walks or runs to and fro. Each landing foot makes a sound."""
     leg, running = w.between(0.55, 0.9), w.chance(0.3)
     reach = w.between(0.35, 0.8)
-    close = w.chance(0.5)  # only what is below the knees
+    close = w.chance(0.5)  # show only the legs below the knees
     w.frame(
         (0, 0, leg * (0.28 if close else 0.55)), max(reach * 0.8 + 0.1, leg * (0.35 if close else 0.58)), (-30, -4), 60
     )
-    ground = w.stand(*GROUNDS, *GROUNDS, "wood", "stone")
+    ground = w.choose_ground(*GROUNDS, *GROUNDS, "wood", "stone")
     gap = w.between(0.22, 0.36) if running else w.between(0.4, 0.75)
     gait = Gait(leg, leg * w.between(0.07, 0.2) * (1.6 if running else 1), 0.6 if running else 0.45, 0.03 * leg)
     times, stride = step_times(w, gap), w.between(0.15, 0.5) * leg
@@ -91,16 +91,17 @@ def steps(w: World) -> None:
         foot.places.append(beside(centre, heading, k % 2, width))
         foot.headings.append(heading)
         hard = strength_of((gait.lift * 6 + stride) / (gap + 0.1) * w.between(0.7, 1.5) * (1 + w.rng.normal(0, 0.1)))
-        w.sound(Event(time, "step", ground, 0.26 * leg / 0.8, hard, voice, other="rubber"), foot.places[-1])
+        w.add_event(Event(time, "step", ground, 0.26 * leg / 0.8, hard, voice, other="rubber"), foot.places[-1])
     body(w, feet, gait)
 
 
 def beside(centre: Vector, heading: float, side: int, width: float) -> Vector:
+    """The point at `width` metres to one side of the centre."""
     return centre + (1 if side else -1) * width * vec(-sin(heading), cos(heading), 0)
 
 
 def body(w: World, feet: list[Foot], gait: Gait) -> None:
-    """Shoes, shins, thighs and a hip, all driven by where the feet are."""
+    """Add shoes, shins, thighs and hips, all driven by the positions of the feet."""
     trousers, shoes, length = w.colour(), w.colour(), gait.leg / 2
     thick = gait.leg * w.between(0.06, 0.09)
     bare = w.skin() if w.chance(0.3) else trousers
@@ -129,6 +130,7 @@ def body(w: World, feet: list[Foot], gait: Gait) -> None:
 
 
 def shoe_pose(foot: Foot, t: float) -> tuple[Vector, Vector]:
+    """Position [3] and quaternion [4] of a shoe at time t."""
     place, yaw, pitch = foot.at(t)
     return place, compose(turn([0, 1, 0], pitch), turn([0, 0, 1], yaw))
 
@@ -144,7 +146,7 @@ def limbs(
     size: tuple[float, float],
     colours: tuple[Colour, Colour],
 ) -> None:
-    """A shin and a thigh of half a leg each; the knee bends forwards."""
+    """Add a shin and a thigh, each half a leg long. The knee bends forwards."""
     length, thick = size
 
     def joints(t: float) -> tuple[Vector, Vector, Vector]:
@@ -170,7 +172,7 @@ def limbs(
 
 @dataclass(frozen=True)
 class Taps:
-    """When the toes of a foot land, how high they are raised (radians), and in which time they fall."""
+    """Times at which the toes land, how high they are raised (radians), and how long they fall (seconds)."""
 
     times: list[float]
     gap: float
@@ -178,14 +180,15 @@ class Taps:
     fall: float
 
     def pitch(self, t: float) -> float:
-        """Toes up is negative."""
+        """The foot's pitch at time t in radians; negative is toes up."""
         k = bisect_right(self.times, t)
         up = ease((t - self.times[k - 1]) / (0.5 * self.gap)) if k else 1.0
-        down = leap((self.times[k] - t) / self.fall) if k < len(self.times) else 1.0
+        down = ease_out((self.times[k] - t) / self.fall) if k < len(self.times) else 1.0
         return -self.high * up * down
 
 
 def draw_taps(w: World) -> Taps:
+    """Draw a rhythm of taps."""
     gap, t, times = w.between(0.22, 0.8), w.between(0.3, 1.2), []
     while t < w.seconds:
         times.append(t)
@@ -194,16 +197,16 @@ def draw_taps(w: World) -> Taps:
 
 
 def taps(w: World) -> None:
-    """One foot taps on the ground: the heel stays, the toes beat; the other foot stands."""
+    """The toes of one foot tap on the ground while its heel and the other foot stay."""
     scale = w.between(0.8, 1.2)
     w.frame((0, 0, 0.18 * scale), 0.3 * scale, (-35, -8), 80)
-    ground, beat, yaw = w.stand(*GROUNDS, "wood", "stone"), draw_taps(w), w.between(-pi, pi)
+    ground, beat, yaw = w.choose_ground(*GROUNDS, "wood", "stone"), draw_taps(w), w.between(-pi, pi)
     voice, turned = len(w.bodies) + 1, turn([0, 0, 1], yaw)
     length = 0.26 * scale
     for time in beat.times:
         hard = strength_of(2 * beat.high * length / beat.fall * w.between(0.8, 1.2))
         event = Event(time, "step", ground, length, hard, voice, other="rubber")
-        w.sound(event, length * vec(cos(yaw), sin(yaw), 0))
+        w.add_event(event, length * vec(cos(yaw), sin(yaw), 0))
     shoe, trousers = w.colour(), w.colour()
     geoms = [
         Geom("box", (0.13 * scale, 0.045 * scale, 0.03 * scale), (0.13 * scale, 0, 0.03 * scale), colour=shoe),

@@ -1,4 +1,4 @@
-"""Kinds of scenes with tools, doors and balls, along plans that touch on time."""
+"""Scenes with a hammer, a cleaver, doors, drawers, or a block that is rubbed: planned contacts at exact times."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from train.synthetic.scenes.motion import (
     aim,
     compose,
     ease,
-    leap,
+    ease_out,
     moments,
     strength_of,
     strokes,
@@ -28,7 +28,7 @@ def hammer(w: World) -> None:
     """A hammer drives nails into a block, or beats a metal plate; each blow sinks the nail."""
     scale = w.between(0.4, 0.8)
     w.frame((0, 0, scale * 0.35), scale * 0.6, (-40, -8), 40)
-    w.stand()
+    w.choose_ground()
     material = w.pick("wood", "wood", "metal", "stone", "plastic")
     block = w.fixed([Geom("box", (0.4 * scale, 0.25 * scale, 0.12 * scale))], material, (0, 0, 0.12 * scale))
     times = moments(w.rng, w.seconds, 0.3, 1.4)
@@ -42,7 +42,7 @@ def hammer(w: World) -> None:
             0 if nail else w.rng.normal(0, 0.1, 3) * scale * [1, 1, 0]
         )
         plan.append(Blow(time, point, UP, scale * w.between(0.2, 0.5), w.between(0.07, 0.15)))
-        w.hit(time, "hammer", block, "metal", plan[-1].speed, point)
+        w.add_impact(time, "hammer", block, "metal", plan[-1].speed, point)
     if nail:
 
         def depth(t: float) -> float:
@@ -54,31 +54,26 @@ def hammer(w: World) -> None:
             Geom("cylinder", (0.02 * scale, 0.004), (0, 0, -0.004), colour=(0.7, 0.7, 0.72)),
         ]
         w.driven(shaft, "metal", lambda t: (vec(0, 0, top + tall - depth(t)), LEVEL))
-    swung(w, plan, scale, "metal")
+    swung(w, plan, scale)
 
 
-def swung(w: World, plan: list[Blow], scale: float, head: str) -> None:
-    """A hammer or a cleaver whose head's bottom follows the blows; it tips back as it is raised."""
+def swung(w: World, plan: list[Blow], scale: float) -> None:
+    """Add a hammer whose head follows the blows. It tips back as it is raised."""
     path, side = strokes(plan, w.rng), 1 if w.chance(0.5) else -1
     long, back = scale * 0.5, w.between(0.8, 2.0)
     r = 0.06 * scale
     shape = (
         Geom("cylinder", (r * 0.8, r), (0, 0, r), colour=(0.35, 0.35, 0.38))
         if w.chance(0.5)
-        else Geom("box", (r, r * 0.8, r), (0, 0, r), material=head)
+        else Geom("box", (r, r * 0.8, r), (0, 0, r), material="metal")
     )
-    if head == "chop":
-        shape = Geom("box", (0.15 * scale, 0.008 * scale, 0.07 * scale), (0, 0, 0.07 * scale), colour=(0.75, 0.76, 0.8))
-        long *= 0.6
-    along, start = vec(side, 0, 0), 0.12 * scale if head == "chop" else 0.0
-    middle = vec(side * (start + long / 2), 0, shape.at[2])  # type: ignore[index]
+    along, middle = vec(side, 0, 0), vec(side * long / 2, 0, r)
     geoms = [shape, Geom("capsule", (0.018 * scale, long / 2), middle, aim(along))]
     geoms += hand(w, middle + along * long / 2, along, scale * 1.3)
-    ground = {id(b): b for b in plan}
 
     def pose(t: float) -> tuple[Vector, Vector]:
         at = path(t)
-        nearest = min(ground.values(), key=lambda b: abs(b.time - t))
+        nearest = min(plan, key=lambda blow: abs(blow.time - t))
         lift = float(np.clip((at - nearest.point)[2] / max(1e-6, nearest.height), 0, 1)) * min(
             1.0, abs(t - nearest.time) / 0.02
         )
@@ -88,10 +83,10 @@ def swung(w: World, plan: list[Blow], scale: float, head: str) -> None:
 
 
 def chop(w: World) -> None:
-    """A cleaver cuts a stick, a root or a loaf: the piece falls off at the blow."""
+    """A cleaver cuts a stick, a root or a loaf. A piece falls off at each blow."""
     scale = w.between(0.35, 0.6)
     w.frame((0, 0, scale * 0.25), scale * 0.55, (-40, -10), 30)
-    w.stand()
+    w.choose_ground()
     w.fixed(
         [Geom("box", (0.5 * scale, 0.3 * scale, 0.03 * scale))],
         w.pick("wood", "plastic", "stone"),
@@ -106,7 +101,7 @@ def chop(w: World) -> None:
         edge = 0.35 * scale - step * k
         point = vec(edge - step, 0, base)
         plan.append(Blow(time, point, UP, scale * w.between(0.15, 0.4), w.between(0.06, 0.14)))
-        w.sound(Event(time, "chop", "chop", thick * 4, strength_of(plan[-1].speed), voice, other="wood"), point)
+        w.add_event(Event(time, "chop", "chop", thick * 4, strength_of(plan[-1].speed), voice, other="wood"), point)
         tip = w.between(-1, 1)
 
         def pose(t: float, x: float = edge - step / 2, time: float = time, tip: float = tip) -> tuple[Vector, Vector]:
@@ -126,7 +121,7 @@ def chop(w: World) -> None:
 
 
 def swung_across(w: World, plan: list[Blow], scale: float) -> None:
-    """A cleaver whose edge lies across the picture's depth."""
+    """Add a cleaver whose edge points away from the camera."""
     path, lean = strokes(plan, w.rng), w.between(-0.2, 0.2)
     geoms = [
         Geom("box", (0.006 * scale, 0.16 * scale, 0.07 * scale), (0, 0, 0.07 * scale), colour=(0.75, 0.76, 0.8)),
@@ -138,23 +133,24 @@ def swung_across(w: World, plan: list[Blow], scale: float) -> None:
 
 @dataclass
 class Leaf:
-    """How far a door is open, by its moves: start, end, from, to in radians."""
+    """A door's moves: (start, end, from, to), in seconds and radians."""
 
     moves: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def at(self, time: float) -> float:
+        """The door's angle at a time."""
         value = 0.0
         for start, end, a, b in self.moves:
             if time >= start:
                 u = min(1.0, (time - start) / (end - start))
                 value = a + (b - a) * (u * u if b == 0 else ease(u))
-                if b == 0 and time > end:  # it springs back a little
+                if b == 0 and time > end:  # The door springs back a little.
                     value += 0.03 * max(0.0, 1 - (time - end) / 0.15) * min(1.0, (time - end) / 0.03)
         return value
 
 
 def swing(w: World) -> Leaf:
-    """A door that is opened and shut, over and over."""
+    """Draw the moves of a door that is opened and shut again and again."""
     leaf, limit, angle, t = Leaf(), w.between(0.8, 1.9), 0.0, w.between(0.2, 0.8)
     while t < w.seconds - 0.4:
         to = 0.0 if angle else limit * w.between(0.5, 1.0)
@@ -169,7 +165,7 @@ def doors(w: World) -> None:
     scale, material = w.between(0.6, 1.2), w.pick("wood", "wood", "metal", "glass", "plastic")
     wide, tall, thick = 0.4 * scale, 0.8 * scale, 0.03 * scale
     w.frame((0, 0, tall * 0.5), scale * 0.56, (-30, 5), 30)
-    w.stand()
+    w.choose_ground()
     jamb, high = (0.12 * scale, 0.05 * scale, tall / 2 + 0.05), tall / 2 + 0.05
     for side in (-1, 1):
         w.fixed([Geom("box", jamb)], "wood", (side * (wide + 0.13 * scale), 0.06 * scale, high))
@@ -183,16 +179,16 @@ def doors(w: World) -> None:
     edge = (wide * 0.6, 0, tall * 0.5)
     for start, end, a, b in leaf.moves:
         if b == 0:
-            w.hit(end, "door", door, "wood", 2 * a / (end - start) * wide, edge)
+            w.add_impact(end, "door", door, "wood", 2 * a / (end - start) * wide, edge)
         elif w.chance(0.4):
-            w.hit(start + 0.01, "door", door, "metal", w.between(0.1, 0.5), edge)
+            w.add_impact(start + 0.01, "door", door, "metal", w.between(0.1, 0.5), edge)
 
 
 def drawers(w: World) -> None:
-    """A drawer is pulled out, which scrapes, and pushed shut, which bangs."""
+    """Drawers are pulled out with a scrape and pushed shut with a bang."""
     scale, material = w.between(0.5, 0.9), w.pick("wood", "wood", "metal", "plastic", "cardboard")
     w.frame((0, -0.1 * scale, 0.4 * scale), scale * 0.62, (-40, -12), 40)
-    w.stand()
+    w.choose_ground()
     half, deep = 0.35 * scale, 0.3 * scale
     count = int(w.rng.integers(1, 4))
     each = 0.6 * scale / count
@@ -219,6 +215,7 @@ def drawers(w: World) -> None:
 
 
 def one_drawer(w: World, spans: list[tuple[float, float, float, float]], box: tuple[float, ...], material: str) -> None:
+    """Add a drawer with its moves (start, end, from, to) and its sounds; `box`: half width, depth, height, altitude."""
     half, deep, each, high = box
 
     def out(t: float) -> float:
@@ -226,7 +223,7 @@ def one_drawer(w: World, spans: list[tuple[float, float, float, float]], box: tu
         for start, end, a, b in spans:
             if t >= start:
                 u = min(1.0, (t - start) / (end - start))
-                value = a + (b - a) * (u**1.6 if b == 0 else leap(u))
+                value = a + (b - a) * (u**1.6 if b == 0 else ease_out(u))
         return value
 
     geoms = [
@@ -246,16 +243,16 @@ def one_drawer(w: World, spans: list[tuple[float, float, float, float]], box: tu
             event = Event(
                 start, "scrape", material, 2 * half, float(level.max()) * 0.6, drawer.voice, end, material, shape
             )
-            w.sound(event, (0, -deep - out((start + end) / 2), high))
+            w.add_event(event, (0, -deep - out((start + end) / 2), high))
         if b == 0:
-            w.hit(end, "drawer", drawer, material, 1.6 * a / (end - start), (0, -deep, high))
+            w.add_impact(end, "drawer", drawer, material, 1.6 * a / (end - start), (0, -deep, high))
 
 
 def rub(w: World) -> None:
-    """A hand pushes a block to and fro over the ground or a board: it scrapes as loud as it is fast."""
+    """A hand pushes a block to and fro over the ground or a board. Its scraping is as loud as it is fast."""
     scale, material = w.between(0.4, 0.8), w.pick("wood", "metal", "stone", "plastic", "cardboard", "ceramic", "glass")
     w.frame((0, 0, 0.15 * scale), 0.55 * scale, (-50, -12), 35)
-    other, high = w.stand(), 0.0
+    other, high = w.choose_ground(), 0.0
     if w.chance(0.5):
         other, high = w.pick("wood", "metal", "stone", "plastic", "glass"), 0.06 * scale
         w.fixed([Geom("box", (0.5 * scale, 0.3 * scale, high / 2))], other, (0, 0, high / 2))
@@ -285,4 +282,4 @@ def rub(w: World) -> None:
         strength = float(min(1.0, peak / 2) ** 0.7)
         event = Event(start, "scrape", material, block.size, strength, block.voice, end, other, shape)
         if end < w.seconds:
-            w.sound(event, (slid((start + end) / 2), 0, high))
+            w.add_event(event, (slid((start + end) / 2), 0, high))

@@ -1,6 +1,7 @@
-"""What is listened to: items in the paper's three sections, and the order in which each listener has them.
+"""The items of a listening test: which samples it has, in the paper's three sections, and each listener's order.
 
-A test is a folder: test.json (the plan; only it says which system an item is of), media/ITEM.mp4, ratings.jsonl.
+A test is a folder with test.json (the items; only this file says which system made an item), media/ITEM.mp4 and
+ratings.jsonl.
 """
 
 import hashlib
@@ -21,15 +22,15 @@ from train.evaluate.page import Clip
 
 PLAYED = ("h264", "vp8", "vp9", "av1")  # picture codecs that browsers play
 LOW, FULL = 16000, 44100  # Hz
-TRUTH = "reference"  # the true sound is rated too, unknown to the listener
+TRUTH = "reference"  # the true sound, which is rated too; listeners do not know that
 
 
 @dataclass(frozen=True)
 class Section:
-    """What is asked about an item of a section, and at which sample rates it is heard."""
+    """A section of the test: its title and instruction, its questions, and the sample rates of its items."""
 
     title: str
-    words: str
+    instruction: str
     questions: dict[str, str]
     rates: tuple[int, ...]
 
@@ -37,20 +38,20 @@ class Section:
 SECTIONS = {
     "quality": Section(
         "Quality and relevance",
-        "Judge the sound by itself, and whether it is what should be heard here.",
-        {"quality": "How good is the sound?", "relevance": "How well does the kind of sound fit the picture?"},
+        "Judge how good the sound is, and whether it is the kind of sound that belongs to this video.",
+        {"quality": "How good is the sound?", "relevance": "How well does the kind of sound fit the video?"},
         (LOW, FULL),
     ),
     "alignment": Section(
         "Alignment",
-        "Judge only when things sound, not how good they sound.",
-        {"alignment": "How well is the sound in time with the picture?"},
+        "Judge only the timing of the sound, not its quality.",
+        {"alignment": "How well does the sound's timing match the video?"},
         (LOW,),
     ),
     "overall": Section(
         "Overall",
-        "Judge everything together.",
-        {"overall": "How good is this sound for this video, all in all?"},
+        "Judge your overall impression.",
+        {"overall": "All in all, how good is this sound for this video?"},
         (FULL,),
     ),
 }
@@ -58,9 +59,9 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Item:
-    """One sample: it is heard alone."""
+    """One sample: a clip with the sound of one system, at one sample rate."""
 
-    id: str  # says nothing of the system
+    id: str  # a hash, which does not reveal the system
     section: str
     clip: str
     system: str
@@ -75,21 +76,22 @@ class ListeningTest:
     items: tuple[Item, ...]
 
     def save(self, folder: Path) -> None:
+        """Write test.json."""
         write_json(folder / "test.json", asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> "ListeningTest":
-        """Raises OptionError."""
+        """Read test.json. Raises OptionError if it is absent or malformed."""
         try:
             values = json.loads((folder / "test.json").read_text(encoding="utf-8"))
             return cls(values["seed"], tuple(Item(**item) for item in values["items"]))
         except FileNotFoundError as error:
-            raise OptionError(f"{folder} holds no listening test; make one: python -m train.listen make") from error
+            raise OptionError(f"{folder} has no listening test; make one with: python -m train.listen make") from error
         except (ValueError, KeyError, TypeError) as error:
             raise OptionError(f"{folder / 'test.json'} cannot be read ({error!r}); make the test again") from error
 
     def order(self, listener: str) -> list[Item]:
-        """A listener's items: section after section, each in a random order of the listener's own."""
+        """The items in a listener's order: section after section, each shuffled by the seed and the name."""
         out = []
         for number, name in enumerate(SECTIONS):
             items = [item for item in self.items if item.section == name]
@@ -99,16 +101,17 @@ class ListeningTest:
 
 
 def make_item(seed: int, section: str, clip: str, system: str, rate: int) -> Item:
+    """An item with its id."""
     text = json.dumps([seed, section, clip, system, rate])
     return Item(hashlib.sha256(text.encode()).hexdigest()[:16], section, clip, system, rate)
 
 
 # ---------------------------------------------------------------- making a test
 def usable(clip: Clip, systems: Sequence[str]) -> str | None:
-    """Why a clip cannot be listened to, or None."""
+    """The reason why a clip cannot be used, or None if it can."""
     absent = [system for system in systems if system not in clip.made]
     if absent:
-        return f"{', '.join(absent)} has no sound for it"
+        return f"there is no sound for it from {', '.join(absent)}"
     if clip.film is None:
         return "the reference has no picture for it"
     try:
@@ -122,14 +125,14 @@ def usable(clip: Clip, systems: Sequence[str]) -> str | None:
 
 
 def pick(evaluation: Evaluation, names: Sequence[str], count: int, seed: int) -> Iterator[Clip]:
-    """The first `count` clips, in a random order, that every system has and a browser plays; others are told."""
+    """Yield `count` random clips that every system has and browsers can play. Unusable ones are reported."""
     order = [names[k] for k in np.random.default_rng(seed).permutation(len(names))]
     taken = 0
     for name in order:
         clip = next(evaluation.clips([name]), None)
-        reason = evaluation.problems[-1].words if clip is None else usable(clip, evaluation.rows)
+        reason = evaluation.problems[-1].message if clip is None else usable(clip, evaluation.rows)
         if clip is None or reason is not None:
-            print(f"not taken: {name}: {reason}", flush=True)
+            print(f"skipped {name}: {reason}", flush=True)
             continue
         yield clip
         taken += 1
@@ -138,20 +141,20 @@ def pick(evaluation: Evaluation, names: Sequence[str], count: int, seed: int) ->
 
 
 def write_item(folder: Path, item: Item, clip: Clip) -> None:
-    """media/ID.mp4: the picture with the item's sound, with nothing above half the item's rate."""
+    """Write media/ID.mp4: the picture with the item's sound, band-limited to half of the item's rate."""
     sound = clip.reference if item.system == TRUTH else clip.made[item.system]
     samples = sound.at(FULL) if item.rate == FULL else resample(sound.at(item.rate), item.rate, FULL)
-    assert clip.film is not None  # `usable`
+    assert clip.film is not None  # `usable` has checked this
     mux.mux(clip.film, samples, FULL, folder / "media" / f"{item.id}.mp4")
 
 
 def make(folder: Path, evaluation: Evaluation, sparse: Sequence[str], count: int, seed: int) -> ListeningTest:
-    """Write a test of `count` clips per section; alignment is asked about clips of `sparse` only.
+    """Write a test with `count` clips per section. The alignment section uses clips of `sparse` only.
 
-    Raises OptionError where a section would be empty, or the folder holds a test already.
+    Raises OptionError if a section would be empty, or if the folder holds a test already.
     """
     if (folder / "test.json").exists():
-        raise OptionError(f"{folder} holds a test already; choose another folder, or delete it with its ratings")
+        raise OptionError(f"{folder} holds a test already; choose another folder, or delete this one with its ratings")
     (folder / "media").mkdir(parents=True, exist_ok=True)
     items: list[Item] = []
     for name, section in SECTIONS.items():
@@ -167,7 +170,7 @@ def make(folder: Path, evaluation: Evaluation, sparse: Sequence[str], count: int
             except MediaError as error:
                 raise OptionError(f"{clip.name} cannot be written for a browser: {error}") from error
         if len(items) == before:
-            raise OptionError(f"no clip can be used in the section {section.title!r}; see the lines above")
-    plan = ListeningTest(seed, tuple(items))
-    plan.save(folder)
-    return plan
+            raise OptionError(f"no clip is usable in the section {section.title!r}; the lines above say why")
+    test = ListeningTest(seed, tuple(items))
+    test.save(folder)
+    return test
