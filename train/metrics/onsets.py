@@ -1,6 +1,6 @@
 """Weight-free measures of synchronisation: onsets by spectral flux, their F1 score, and what chance would score.
 
-The definitions are fixed, because results are compared with other systems by them (docs/MINI.md): 40 mel bands at
+The definitions are fixed, because results are compared with other systems by them (docs/RESULTS.md): 40 mel bands at
 100 Hz from 16 kHz sound, onsets matched one to one within a tolerance, chance as the mean over circular shifts.
 Average precision ranks the same onsets by their strength; envelopes are compared by correlation.
 """
