@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.models.loading import WeightsError, fold_weight_norm, load_strict, read_config, read_file, read_state
+from train.models.mel import BEATS, mel_filters
 
-RATE = 16000  # Hz
-FRAME, HOP, FFT = 400, 160, 512  # samples
+RATE, FFT = BEATS.rate, BEATS.fft
+FRAME, HOP = 400, 160  # samples
 PREEMPHASIS = 0.97
-N_MELS, LOW, HIGH = 128, 20.0, 8000.0  # filters; Hz
 FLOOR = 1.1920929e-07  # float32 epsilon, as Kaldi floors energies
 MEAN, STD = 15.41663, 6.55582  # of the log energies of AudioSet; the official code divides by twice STD
 PATCH, BANDS = 16, 8  # 128 mel bins / 16
@@ -37,16 +37,6 @@ def fourier_kernel(device: torch.device) -> Tensor:
     return torch.cat([torch.cos(phase), torch.sin(phase)]) * window
 
 
-def mel_filters(device: torch.device) -> Tensor:
-    """Triangles [256, 128], equally spaced and linear in Kaldi's mel = 1127 ln(1 + f / 700), of height 1."""
-    lowest, highest = (1127 * log(1 + f / 700) for f in (LOW, HIGH))
-    step = (highest - lowest) / (N_MELS + 1)
-    bins = torch.arange(FFT // 2, device=device, dtype=torch.float32)[:, None] * (RATE / FFT)  # Hz
-    position = (1127 * torch.log(1 + bins / 700) - lowest) / step  # (256, 1), in units of one triangle's flank
-    distance = (position - torch.arange(1, N_MELS + 1, device=device)).abs()
-    return torch.relu(1 - distance)
-
-
 def fbank(audio: Tensor) -> Tensor:
     """Log mel energies as Kaldi has them: audio [B, L] in [-1, 1] at 16 kHz -> [B, 1 + (L - 400) // 160, 128].
 
@@ -61,8 +51,10 @@ def fbank(audio: Tensor) -> Tensor:
     spectrum = F.conv1d(emphasised[:, None], kernel[:, None], stride=HOP)  # (B, 512, frames)
     spectrum = spectrum - (1 - PREEMPHASIS) * kernel.sum(dim=1)[:, None] * means
     real, imaginary = spectrum.chunk(2, dim=1)
-    energies = (real * real + imaginary * imaginary).transpose(1, 2) @ mel_filters(audio.device)
-    return torch.log(energies.clamp(min=FLOOR))
+    energies = (real * real + imaginary * imaginary).transpose(1, 2)
+    # made with torch, so that an exported file need not store the bank
+    mel = energies @ mel_filters(BEATS, torch, "float32", device=audio.device)
+    return torch.log(mel.clamp(min=FLOOR))
 
 
 @dataclass(frozen=True)

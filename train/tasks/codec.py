@@ -19,6 +19,7 @@ from train import checkpoint
 from train.errors import RecipeError
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.discriminators import Discriminators
+from train.models.mel import codec_bank, mel_filters
 from train.recipe import COUNT, NATURAL, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.codec_data import Crops, FloatArray, describe, read_pools
 
@@ -66,21 +67,9 @@ class CodecOptions(ProvenanceOptions):
 
 
 # ---------------------------------------------------------------- spectra
-def mel_filters(rate: int, fft: int, bands: int) -> Tensor:
-    """Slaney's mel filter bank with area normalisation [fft // 2 + 1, bands], 0 Hz to half the rate."""
-    step, knee = 200 / 3, 1000.0
-    log_step = np.log(6.4) / 27
-
-    def to_mel(f: float) -> float:
-        return f / step if f < knee else knee / step + float(np.log(f / knee)) / log_step
-
-    mel = np.linspace(0, to_mel(rate / 2), bands + 2)
-    edges = np.where(mel < knee / step, mel * step, knee * np.exp(log_step * (mel - knee / step)))
-    frequency = np.linspace(0, rate / 2, fft // 2 + 1)[:, None]
-    rising = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
-    bank = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))
-    return torch.from_numpy(bank.astype(np.float32))
+def mel_bank(rate: int, fft: int, bands: int) -> Tensor:
+    """Filters of train.models.mel.codec_bank as float32 [fft // 2 + 1, bands]."""
+    return torch.from_numpy(mel_filters(codec_bank(rate, fft, bands))).float()
 
 
 def log_mel(magnitude: Tensor, bank: Tensor) -> Tensor:
@@ -96,7 +85,7 @@ def stft(audio: Tensor, fft: int, hop: int) -> Tensor:
 
 def mel_distance(a: Tensor, b: Tensor, rate: int) -> float:
     """Mean absolute difference of log10 80-band mel magnitudes (FFT 2048, hop 512, floor 1e-5) of [L] and [L]."""
-    bank = mel_filters(rate, 2048, 80)
+    bank = mel_bank(rate, 2048, 80)
     size = max(2048, len(a))
     x, y = (log_mel(stft(F.pad(s, (0, size - len(s)))[None], 2048, 512).abs(), bank) for s in (a, b))
     return (x - y).abs().mean().item()
@@ -113,7 +102,7 @@ class Losses:
     """Distances between a decoded and a true waveform [B, L]."""
 
     def __init__(self, rate: int) -> None:
-        self.banks = {fft: mel_filters(rate, fft, bands) for fft, bands in SCALES.items()}
+        self.banks = {fft: mel_bank(rate, fft, bands) for fft, bands in SCALES.items()}
 
     def __call__(self, decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
         mel = complex_ = decoded.new_zeros(())

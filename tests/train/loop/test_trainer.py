@@ -29,7 +29,7 @@ from train.loop.trainer import fit as run_loop
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.loading import WeightsError
 from train.recipe import options_from
-from train.tasks.codec import CodecOptions, CodecTask, log_mel, mel_distance, mel_filters, stft
+from train.tasks.codec import CodecOptions, CodecTask, log_mel, mel_bank, mel_distance, stft
 from train.tasks.codec_data import Crops, Pool
 from train.tasks.maskvat import MaskVATOptions
 
@@ -416,6 +416,6 @@ def test_mel_distance_counts_decades():
     audio = 0.1 * torch.randn(44100, generator=torch.Generator().manual_seed(0))
     assert mel_distance(audio, audio, 44100) == 0
     assert mel_distance(audio, audio / 10, 44100) == pytest.approx(1.0, abs=1e-3)
-    assert mel_filters(44100, 2048, 80).shape == (1025, 80) and (mel_filters(44100, 2048, 80).sum(0) > 0).all()
-    silence = log_mel(stft(torch.zeros(1, 4096), 2048, 512).abs(), mel_filters(44100, 2048, 80))
+    assert mel_bank(44100, 2048, 80).shape == (1025, 80) and (mel_bank(44100, 2048, 80).sum(0) > 0).all()
+    silence = log_mel(stft(torch.zeros(1, 4096), 2048, 512).abs(), mel_bank(44100, 2048, 80))
     assert torch.allclose(silence, torch.tensor(-5.0))
