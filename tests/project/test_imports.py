@@ -29,7 +29,7 @@ class Rule:
 RULES = {  # folder -> rule; the longest folder that a file lies in decides
     "engines": Rule(("engines",), frozenset({"numpy"})),
     "runtime": Rule(("engines", "runtime"), frozenset({"numpy", "av"})),
-    "train": Rule(("train", "engines.contract", *MEDIA)),
+    "train": Rule(("train", "engines.contract", "engines.locks", *MEDIA)),
     "train/models": Rule(("train.models", "engines.contract", *MEDIA)),
     "train/loop": Rule(("train.loop", *TRAIN, *MEDIA)),
     "train/data": Rule(("train.data", *TRAIN, "engines.contract", *MEDIA)),

@@ -232,7 +232,7 @@ def a_life(out: Path, moment: str) -> None:
         at("write_json", run_state, lambda original, *args: (original(*args), die()))
     elif kind == "named":  # before older states are dropped
         at("_states", run_state, lambda *_: die())
-    elif kind == "meta":  # the component is written, what describes it is not
+    elif kind == "meta":  # the weights of the component are written, its description is not
         at("write_json", checkpoint, lambda *_: die())
     run_loop(task, config(ema=0.9), out)
 
@@ -247,7 +247,7 @@ def live(out: Path, moment: str = "never@0") -> int | None:
 
 def files(out: Path) -> dict[str, bytes]:
     """Everything that a finished run leaves, without clocks."""
-    paths = [*out.glob("system/*"), *out.glob("state/*/*.safetensors")]
+    paths = [*out.glob("system/[!.]*"), *out.glob("state/*/*.safetensors")]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 

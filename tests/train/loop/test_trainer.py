@@ -224,7 +224,8 @@ def test_components_round_trip_beside_each_other(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(codec.parameters(), loaded.parameters(), strict=True))
     components = checkpoint.read_meta(tmp_path)["components"]
     assert set(components) == {"codec", "frame_encoder"} and components["frame_encoder"]["provenance"]["trained"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["codec.safetensors", "frame_encoder.safetensors", "meta.json"]
+    names = [".lock", "codec.safetensors", "frame_encoder.safetensors", "meta.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
