@@ -5,6 +5,8 @@ Each clip is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds],
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile
@@ -93,8 +95,18 @@ def checked(clip: Arrays, config: ModelConfig) -> Arrays:
     return clip
 
 
+def start_interval(config: ModelConfig) -> Fraction:
+    """Seconds between the places in a clip at which a CLIP feature and a sync feature begin together.
+
+    1 s at 8 and 25 features a second, as in the bundled system; 8 s for S3D's bridge with its 8 frames a feature. A
+    crop that starts there sees pictures at the same times after its start as a window of the runtime.
+    """
+    rate = config.clip_fps * config.sync_fps
+    return Fraction(lcm(config.sync_fps, config.sync_stride * config.clip_fps), rate)
+
+
 class Clips:
-    """Crops of a source's clips, as batches. A clip that cannot be read is named, and the next one takes its place."""
+    """Crops of a source's clips, as batches. A clip that cannot be read is reported, and the next one is used."""
 
     def __init__(self, source: Source, config: ModelConfig, readers: int = 4) -> None:
         self.source, self.config = source, config
@@ -135,16 +147,20 @@ class Clips:
         return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
 
     def crop(self, clip: Arrays, share: float, n_tokens: int) -> Arrays:
-        """n_tokens of a clip from a whole sync feature on, which `share` in [0, 1) chooses; other streams from the
-        nearest place in time."""
-        c = self.config
-        spare = max(0, clip["codes"].shape[1] - n_tokens) * c.hop_length * c.sync_fps
-        start = int(share * (spare // (c.sample_rate * c.sync_stride) + 1))
-        seconds = start * c.sync_stride / c.sync_fps
+        """Cut n_tokens out of a clip; `share` in [0, 1) chooses among the possible starts.
+
+        A start is a multiple of `start_interval`, so both picture streams begin exactly there. Tokens and audio
+        features begin at the nearest place in time.
+        """
+        c, interval = self.config, start_interval(self.config)
+        spare = max(0, clip["codes"].shape[1] - n_tokens)  # tokens
+        # the last start is less than half a token behind them, so that it is rounded to one of them
+        last = Fraction((2 * spare + 1) * c.hop_length - 1, 2 * c.sample_rate) // interval
+        seconds = int(share * (last + 1)) * interval
         begin = {
             "codes": (round(seconds * c.sample_rate / c.hop_length), n_tokens),
-            "clip_features": (round(seconds * c.clip_fps), c.n_clip(n_tokens)),
-            "sync_features": (start, c.n_sync(n_tokens)),
+            "clip_features": (int(seconds * c.clip_fps), c.n_clip(n_tokens)),
+            "sync_features": (int(seconds * c.sync_fps / c.sync_stride), c.n_sync(n_tokens)),
             "audio_features": (round(seconds * c.audio_rate / c.audio_stride), self.n_audio(n_tokens)),
         }
         out = {}

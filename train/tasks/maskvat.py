@@ -53,7 +53,8 @@ class MaskVATOptions(JudgeOptions, distributed.Share, ProvenanceOptions):
     design: str = "hybrid"
     size: str = "mini"
     batch: int = 8  # examples of one update, over all processes
-    crop_seconds: float = 10.0  # of each clip; shorter crops train faster
+    # seconds of each clip; shorter crops train faster. Crops start at multiples of train.data.dataset.start_interval
+    crop_seconds: float = 10.0
     condition_dropout: float = 0.1  # paper, section 3.2.4
     mse_weight: float = 1.0
     contrastive_weight: float = 1.0
