@@ -20,7 +20,7 @@ def requires_extra(name: str, module: str) -> Iterator[None]:
         missing = str(error.name).partition(".")[0]
         if missing in OURS:
             raise  # no package of others would help
-        words = f"{missing} is not installed; install it with: pip install 'maskvat[{name}]'"
+        words = f"{missing} is not installed; install it with: pip install '.[{name}]'"
         if module == "__main__":
             sys.exit(f"error: {words}")
         raise ModuleNotFoundError(words, name=error.name) from error

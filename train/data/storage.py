@@ -31,7 +31,7 @@ class Store:
             try:
                 fs, root = url_to_fs(self.url)
             except (ImportError, ValueError) as error:
-                known = ", ".join(("s3 (pip install 'maskvat[s3]')", "gs", "az", "https"))
+                known = ", ".join(("s3 (pip install '.[s3]')", "gs", "az", "https"))
                 raise ShardError(f"{self.url} cannot be opened ({error}); give a folder or a URL: {known}") from error
             self._opened = (os.getpid(), fs, root.rstrip("/"))
         return self._opened[1:]

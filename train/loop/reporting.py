@@ -55,8 +55,12 @@ class Progress(Protocol):
 class Reports:
     """Use as a context; `step` at every step, `log` now and then, `samples` after a validation that made some."""
 
-    def __init__(self, out: Path, config: Lengths, run: Progress, cost: Cost | None) -> None:
+    def __init__(
+        self, out: Path, config: Lengths, run: Progress, cost: Cost | None, facts: dict[str, float] | None = None
+    ) -> None:
+        """`facts` of the run, for example whether it uses bfloat16, are in every line of the log."""
         self.out, self.config, self.cost, self.mine = out, config, cost, rank() == 0
+        self.facts = facts or {}
         self.peak = gemm_peak(cost.device, cost.dtype) * world() if cost and self.mine else 0.0
         self.durations: deque[float] = deque(maxlen=RECENT)
         self.bar, self.board = None, None
@@ -98,6 +102,7 @@ class Reports:
         """A line of log.jsonl, of stderr, and TensorBoard's curves."""
         if not self.mine:
             return
+        numbers = numbers | self.facts
         with open(self.out / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(numbers) + "\n")
         words = {name: f"{value:.5g}" for name, value in numbers.items()}
@@ -109,7 +114,7 @@ class Reports:
             self.bar.write(line, file=sys.stderr)
         if self.board is not None:
             for name, value in numbers.items():
-                if name not in ("step", "eta"):
+                if name not in ("step", "eta", *self.facts):
                     group = "validation" if name.startswith("validation_") else "training"
                     self.board.add_scalar(f"{group}/{name.removeprefix('validation_')}", value, int(numbers["step"]))
             self.board.flush()

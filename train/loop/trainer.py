@@ -169,7 +169,7 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
     run, watch = load_state(out, task.module, optimizer, average), _Watch()
     done, stopped, results = config.is_done(run.step, run.seconds), False, dict[str, float]()
     devices = [p.device for p in parameters[:1] if p.device.type == "cuda"]
-    reports = Reports(out, config, run, getattr(task, "cost", None))
+    reports = Reports(out, config, run, getattr(task, "cost", None), getattr(task, "facts", None))
     with torch.random.fork_rng(devices=devices), _stop_signal() as stop, reports:
         while not (done or stopped):
             begin = run.seconds

@@ -34,9 +34,7 @@ def import_library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"this component needs {name.partition('.')[0]} ({error}); pip install 'maskvat[train]'"
-        ) from error
+        raise ImportError(f"this component needs {name.partition('.')[0]} ({error}); pip install '.[train]'") from error
     except (ImportError, OSError, RuntimeError) as error:
         raise ImportError(
             f"{name} is installed but does not import ({error}). Usually torchvision was built for another torch: "

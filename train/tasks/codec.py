@@ -22,6 +22,7 @@ from train.models.discriminators import Discriminators
 from train.models.mel import codec_bank, mel_filters
 from train.recipe import COUNT, NATURAL, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.codec_data import Crops, FloatArray, describe, read_pools
+from train.tasks.precision import uses_bfloat16
 
 LOG_FLOOR = 1e-5  # of mel magnitudes: a sound below it counts as silence
 SCALES = {128: 20, 512: 80, 2048: 80}  # FFT size -> mel bands; each costs as much as the network, so few
@@ -57,7 +58,7 @@ class CodecOptions(ProvenanceOptions):
     revive_steps: int = 3000  # codebooks count as young before
     revive_below: float = 0.08  # of a fair share of use
     validation_sounds: int = 40
-    bfloat16: bool = True  # autocast of the network's matrix products
+    bfloat16: bool = True  # the network's matrix products in bfloat16, if the CPU has instructions for it
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -154,6 +155,8 @@ class CodecTask:
         self.losses = Losses(c.sample_rate)
         self.worker = ThreadPoolExecutor(max_workers=1)
         self.ahead: dict[int, Future[FloatArray]] = {}
+        self.bfloat16 = uses_bfloat16(options.bfloat16, torch.device("cpu"))
+        self.facts = {"bfloat16": float(self.bfloat16)}
         self.steps = 0  # trained so far, for the provenance
 
     @classmethod
@@ -173,7 +176,7 @@ class CodecTask:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         levels = torch.randint(1, c.n_codebooks + 1, (o.batch,), generator=generator)
         levels[torch.rand(o.batch, generator=generator) >= o.quantizer_dropout] = c.n_codebooks
-        with torch.autocast("cpu", torch.bfloat16, enabled=o.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             decoded, quantized = self.codec(audio, levels)
         parts = self.losses(decoded, audio)
         weights = {"mel": o.mel_weight, "complex": o.complex_weight, "wave": o.wave_weight}
@@ -185,7 +188,7 @@ class CodecTask:
         if o.adversarial:
             first = int(torch.randint(o.frames - o.judged_frames + 1, (), generator=generator)) * c.hop_length
             part = slice(first, first + o.judged_frames * c.hop_length)
-            with torch.autocast("cpu", torch.bfloat16, enabled=o.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
                 adversary = self.module["discriminators"].losses(decoded[:, part], audio[:, part])
             parts |= vars(adversary)
             weights |= {"generator": o.generator_weight, "features": o.feature_weight, "discriminator": 1.0}

@@ -32,6 +32,7 @@ from train.models.maskvat import MaskVAT
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.generated_validation import Judge, JudgeOptions
 from train.tasks.maskvat_objective import Objective, Terms
+from train.tasks.precision import uses_bfloat16
 
 VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 
@@ -61,7 +62,8 @@ class MaskVATOptions(JudgeOptions, distributed.Share, ProvenanceOptions):
     target_norm: str = "layernorm"
     device: str = "auto"  # of PyTorch; "auto" is cuda where there is one, else cpu
     strategy: str = "ddp"  # of several processes; "fsdp" splits the network where it does not fit
-    bfloat16: bool = False  # matrix products in bfloat16; parameters, norms and losses stay float32
+    # matrix products in bfloat16, if the device has instructions for it; parameters, norms and losses stay float32
+    bfloat16: bool = False
     compile: bool = False  # torch.compile of the blocks
     readers: int = 4  # threads that read shards
     validation_count: int = 24  # clips that are validated
@@ -116,7 +118,9 @@ class MaskVATTask:
                 layer.compile()
         self.network = distributed.spread(self.module, self.device, options.strategy, layers)
         flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward: twice the products of forward
-        dtype = torch.bfloat16 if options.bfloat16 else torch.float32
+        self.bfloat16 = uses_bfloat16(options.bfloat16, self.device)
+        self.facts = {"bfloat16": float(self.bfloat16)}
+        dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         self.cost = Cost(options.batch * self.n_tokens * c.n_codebooks, flops, self.device, dtype)
         self.judged = self._judge()
         self.steps = 0
@@ -154,7 +158,7 @@ class MaskVATTask:
         return {name: torch.from_numpy(index).long().to(self.device) for name, index in indices.items()}
 
     def precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     # ------------------------------------------------------------ a step
     def batches(self, step: int) -> list[Batch]:

@@ -22,6 +22,7 @@ from train.errors import RecipeError
 from train.loop.gradient_cache import cached
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
 from train.recipe import COUNT, SHARE, ProvenanceOptions, Ranges, options_from
+from train.tasks.precision import uses_bfloat16
 
 POOLINGS = ("sequence", "mean")
 
@@ -44,7 +45,7 @@ class ScavPreparedOptions(distributed.Share, ProvenanceOptions):
     dropout: float = 0.1
     pooling: str = "sequence"  # "mean": the twin that compares means over time; it never goes into `system`
     device: str = "auto"
-    bfloat16: bool = False
+    bfloat16: bool = False  # matrix products in bfloat16, if the device has instructions for it
     readers: int = 4
     validation_count: int = 535
 
@@ -88,6 +89,8 @@ class ScavPreparedTask:
         self.scav = SCAV(SCAVConfig(clip_dim=c.clip_dim, audio_dim=c.audio_dim, bands=c.audio_bands, **sizes))
         self.module = Embeddings(self.scav)
         self.network = distributed.spread(self.module, self.device, "ddp", ())
+        self.bfloat16 = uses_bfloat16(options.bfloat16, self.device)
+        self.facts = {"bfloat16": float(self.bfloat16)}
         self.steps = 0
 
     @classmethod
@@ -95,7 +98,7 @@ class ScavPreparedTask:
         return cls(options_from(ScavPreparedOptions, options), seed)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             rows: tuple[Tensor, Tensor, Tensor] = self.network(batch, self.interpolation)
         return rows
 

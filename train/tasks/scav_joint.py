@@ -31,6 +31,7 @@ from train.models.loading import read_config
 from train.models.scav import BUNDLED as SCAV_BUNDLED
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
 from train.recipe import COUNT, NATURAL, POSITIVE, ProvenanceOptions, Ranges, options_from
+from train.tasks.precision import uses_bfloat16
 
 WINDOW = ModelConfig.window_seconds * RATE  # samples of a prepared window
 FRAMES_PER_SECOND = 100  # of the filter bank
@@ -56,7 +57,7 @@ class ScavOptions(ProvenanceOptions):
     seconds: float = 5.0  # of a crop
     gain_db: float = 6.0  # of the sound, at random up or down
     pooling: str = "sequence"  # "mean": the twin that compares means over time; it never goes into `system`
-    bfloat16: bool = True
+    bfloat16: bool = True  # matrix products in bfloat16, if the CPU has instructions for it
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -165,6 +166,8 @@ class ScavTask:
         self.n_frames = round(options.seconds * options.clip_fps)
         self.n_mel = round(options.seconds * FRAMES_PER_SECOND) - 2  # full windows of 25 ms in a crop
         self.interpolation = torch.from_numpy(interpolation_matrix(self.n_mel // 16, self.n_frames))
+        self.bfloat16 = uses_bfloat16(options.bfloat16, torch.device("cpu"))
+        self.facts = {"bfloat16": float(self.bfloat16)}
         self.steps = 0  # the loop sets it
 
     @classmethod
@@ -185,7 +188,7 @@ class ScavTask:
     def embed(self, crops: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Embeddings of pictures [B, A, H] and of sound [B, A, 8, H]."""
         frames, log_mel = (torch.stack(part) for part in zip(*crops, strict=True))
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             features = self.module["audio_encoder"].encode(log_mel)
             video, audio = self.module["scav"](frames, features, self.interpolation)
         video, audio = video.float(), audio.float()

@@ -61,6 +61,27 @@ def test_each_stream_matters_as_the_design_says(design: str) -> None:
 
 
 @pytest.mark.parametrize("design", DESIGNS)
+def test_what_a_fresh_block_does(design: str) -> None:
+    """AdaLN blocks return their input. Hybrid adds cross-attention alone; Seq2Seq has no gates that start at zero."""
+    made, indices, x = make(design)
+    torch.manual_seed(0)
+    model = MaskVAT(made.config).eval()
+    with torch.no_grad():
+        condition = model.condition(x["clip"], x["sync"], indices)
+        for block in model.blocks:
+            y, positions = torch.randn(2, T, model.config.hidden_size), torch.arange(T).float()
+            change = block(y, positions, condition) - y
+            if design.startswith("adaln"):
+                assert not change.any()
+            elif design == "hybrid":
+                memory = condition.memory, condition.memory_positions
+                torch.testing.assert_close(change, block.cross_attention(block.cross_norm(y), positions, *memory))
+                assert change.abs().mean() > 0.01
+            else:
+                assert change.abs().mean() > 0.1
+
+
+@pytest.mark.parametrize("design", DESIGNS)
 def test_dropped_rows_are_the_null_condition(design: str) -> None:
     model, indices, x = make(design)
     with torch.no_grad():
