@@ -46,7 +46,7 @@ def _mobilenet(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
 
 
 def _clip(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
-    source = _needed(args)
+    source = _required_file(args)
     is_file = Path(source).is_file()
     licence = args.licence or ("MIT (OpenAI CLIP)" if source == "openai" and not is_file else None)
     if licence is None:
@@ -64,7 +64,7 @@ def _clip(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
 
 
 def _dac(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
-    return DAC.load(_needed(args)), {
+    return DAC.load(_required_file(args)), {
         "name": "DAC 44.1 kHz 8 kbps",
         "code_licence": "MIT (descript-audio-codec)",
         "data_licence": "as published with the weights",
@@ -74,25 +74,25 @@ def _dac(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
 
 def _s3d(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
     module = S3D(S3DConfig())
-    module.load_sparsesync(_needed(args))
+    module.load_sparsesync(_required_file(args))
     return module.eval(), {
         "name": "S3D with bridge, tuned for synchronisation in SparseSync",
         "code_licence": "MIT (SparseSync)",
         "data_licence": "as published with the weights",
-        "origin": f"SparseSync, {Path(_needed(args)).name}",
+        "origin": f"SparseSync, {Path(_required_file(args)).name}",
     }
 
 
 def _beats(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
-    return BEATs.load(_needed(args)), {
+    return BEATs.load(_required_file(args)), {
         "name": "BEATs",
         "code_licence": "MIT (BEATs)",
         "data_licence": "as published with the weights",
-        "origin": f"BEATs, {Path(_needed(args)).name}",
+        "origin": f"BEATs, {Path(_required_file(args)).name}",
     }
 
 
-def _needed(args: argparse.Namespace) -> str:
+def _required_file(args: argparse.Namespace) -> str:
     if args.file is None:
         raise WeightsError(f"{args.source} needs the FILE of its weights; nothing is downloaded unless you name it")
     return str(args.file)

@@ -64,91 +64,91 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes train."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def barrier() -> None:
-    if world() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
-def total(values: Tensor) -> Tensor:
+def sum_over_processes(values: Tensor) -> Tensor:
     """The sum over all processes."""
     return _reduced(values, dist.ReduceOp.SUM)
 
 
-def largest(values: Tensor) -> Tensor:
+def max_over_processes(values: Tensor) -> Tensor:
     """The maximum over all processes, element by element."""
     return _reduced(values, dist.ReduceOp.MAX)
 
 
 def _reduced(values: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
-    if world() == 1:
+    if world_size() == 1:
         return values
     values = values.clone()
     dist.all_reduce(values, how)
     return values
 
 
-def gathered(rows: Tensor) -> Tensor:
+def gather_rows(rows: Tensor) -> Tensor:
     """Rows (n, ...) of every process in the order of ranks (n * world, ...); no gradient passes."""
-    if world() == 1:
+    if world_size() == 1:
         return rows
-    parts = [torch.empty_like(rows) for _ in range(world())]
+    parts = [torch.empty_like(rows) for _ in range(world_size())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
 
 
-def collected(value: T) -> list[T]:
+def gather_objects(value: T) -> list[T]:
     """What every process has, in the order of ranks."""
-    if world() == 1:
+    if world_size() == 1:
         return [value]
-    out: list[Any] = [None] * world()
+    out: list[Any] = [None] * world_size()
     dist.all_gather_object(out, value)
     return out
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class BatchSplit:
     """How a batch is computed; the result does not depend on it."""
 
     RANGES: ClassVar[Ranges] = {"device_batch": NATURAL}
     device_batch: int = 0  # examples computed at once; 0: the process's whole share. The rest is accumulated
 
-    def share(self, batch: int) -> tuple[slice, int]:
+    def split_batch(self, batch: int) -> tuple[slice, int]:
         """Which rows of a batch are this process's, and how many of them at once. Raises RecipeError."""
-        size, rest = divmod(batch, world())
+        size, rest = divmod(batch, world_size())
         part = self.device_batch or size
         if rest or not size or size % part:
             raise RecipeError(
-                f"task.batch {batch} cannot be shared by {world()} processes in parts of {part} (task.device_batch); "
+                f"task.batch {batch} cannot be shared by {world_size()} processes in parts of {part} (task.device_batch); "
                 "choose a multiple of both"
             )
         return slice(rank() * size, (rank() + 1) * size), part
 
 
 # ---------------------------------------------------------------- networks
-def spread(module: nn.Module, device: torch.device, strategy: str, layers: Iterable[nn.Module]) -> nn.Module:
+def distribute(module: nn.Module, device: torch.device, strategy: str, layers: Iterable[nn.Module]) -> nn.Module:
     """What to call instead of `module`, which goes to the device: gradients are averaged over the processes.
 
     "fsdp" splits `layers`, each gathered only while it computes, and the rest of the module as one more. All work must
     pass through the returned module's forward. In one process the module itself is returned.
     """
-    if world() == 1:
+    if world_size() == 1:
         return module.to(device)
     if strategy == "ddp":
         module.to(device)
         return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
-    mesh = init_device_mesh(device.type, (world(),))  # moves layer by layer: the device never holds the whole
+    mesh = init_device_mesh(device.type, (world_size(),))  # moves layer by layer: the device never holds the whole
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     return fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
 @contextmanager
-def averaging(network: nn.Module, last: bool) -> Iterator[None]:
+def gradient_exchange(network: nn.Module, last: bool) -> Iterator[None]:
     """Forward and backward of one part of a batch: gradients are exchanged with those of the `last` part only."""
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(last)

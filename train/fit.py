@@ -21,7 +21,7 @@ from train.recipe import defaults_of, options_from
 
 with requires_extra("train", __name__):
     from train.checkpoint import resolve, write_json
-    from train.distributed import barrier, processes, rank, world
+    from train.distributed import barrier, processes, rank, world_size
     from train.errors import CheckpointError, ShardError, TrainingError
     from train.loop.trainer import LoopConfig, PartsTask, Task, describe, fit
     from train.models.loading import WeightsError
@@ -137,8 +137,8 @@ def make_task(recipe: dict[str, dict[str, Any]], loop: LoopConfig) -> Task:
     """The task of a recipe. Raises RecipeError for one that cannot share its batch with torchrun's other processes."""
     name = recipe["task"]["name"]
     owner, _, factory = TASKS[name].rpartition(".")
-    if world() > 1 and not issubclass(resolve(owner), PartsTask):
-        raise RecipeError(f"the task {name} trains in one process, not in {world()}; start it without torchrun")
+    if world_size() > 1 and not issubclass(resolve(owner), PartsTask):
+        raise RecipeError(f"the task {name} trains in one process, not in {world_size()}; start it without torchrun")
     options = {key: value for key, value in recipe["task"].items() if key != "name"}
     task: Task = getattr(resolve(owner), factory)(options, loop.seed)
     return task

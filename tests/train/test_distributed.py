@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from tests.support.prepared import together, write_prepared
 from train import fit
 from train.checkpoint import load
-from train.distributed import gathered, total
+from train.distributed import gather_rows, sum_over_processes
 from train.tasks.maskvat import MaskVATTask
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
@@ -166,18 +166,21 @@ def test_a_task_for_one_process_says_so(root: Path, capfd: pytest.CaptureFixture
 
 def test_sums_and_rows_of_processes(tmp_path: Path) -> None:
     def work(rank: int) -> int:
-        from train.distributed import collected, largest, processes
+        from train.distributed import gather_objects, max_over_processes, processes
 
         with processes():
             mine = torch.tensor([[float(rank)], [10.0 + rank]])
-            assert gathered(mine).tolist() == [[0.0], [10.0], [1.0], [11.0]]
-            assert total(mine).tolist() == [[1.0], [21.0]] and largest(mine).tolist() == [[1.0], [11.0]]
-            assert collected(f"process {rank}") == ["process 0", "process 1"]
+            assert gather_rows(mine).tolist() == [[0.0], [10.0], [1.0], [11.0]]
+            assert sum_over_processes(mine).tolist() == [[1.0], [21.0]] and max_over_processes(mine).tolist() == [
+                [1.0],
+                [11.0],
+            ]
+            assert gather_objects(f"process {rank}") == ["process 0", "process 1"]
         return 0
 
     assert together(2, work) == [0, 0]
     alone = torch.ones(2)
-    assert gathered(alone) is alone and total(alone) is alone
+    assert gather_rows(alone) is alone and sum_over_processes(alone) is alone
 
 
 @pytest.mark.slow

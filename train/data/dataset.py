@@ -20,13 +20,13 @@ from engines.contract import ModelConfig
 from train.data.batch import Batch, token_mask
 from train.data.sample_order import Row
 from train.data.shards import ShardSet
-from train.distributed import largest
+from train.distributed import max_over_processes
 from train.errors import RecipeError, ShardError
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = ("codes", "clip_features", "sync_features", "audio_features")
 BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # what a clip that cannot be used raises
-NEIGHBOURS = 100  # clips in a row that cannot be used: then there is no use in going on
+MAX_SKIPPED = 100  # clips in a row that cannot be used: then there is no use in going on
 
 
 class Source(Protocol):
@@ -74,7 +74,7 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
     else:
         source = Folder(Path(place), config)
     counts = torch.tensor([len(source), -len(source)])
-    if (most := largest(counts)).sum() != 0:
+    if (most := max_over_processes(counts)).sum() != 0:
         raise RecipeError(
             f"{place} holds {most[0]} clips for one process and {-most[1]} for another; give all the same"
         )
@@ -105,7 +105,7 @@ def start_interval(config: ModelConfig) -> Fraction:
     return Fraction(lcm(config.sync_fps, config.sync_stride * config.clip_fps), rate)
 
 
-class Clips:
+class Examples:
     """Crops of a source's clips, as batches. A clip that cannot be read is reported, and the next one is used."""
 
     def __init__(self, source: Source, config: ModelConfig, readers: int = 4) -> None:
@@ -116,9 +116,9 @@ class Clips:
     def __len__(self) -> int:
         return len(self.source)
 
-    def clip(self, index: int) -> Arrays:
+    def example(self, index: int) -> Arrays:
         """The clip of this number, or the next one that is good, in every process the same."""
-        tries, reason = min(NEIGHBOURS, len(self.source)), ""
+        tries, reason = min(MAX_SKIPPED, len(self.source)), ""
         for i in range(index, index + tries):
             i %= len(self.source)
             try:
@@ -130,8 +130,8 @@ class Clips:
                     self.bad.add(i)
         raise RecipeError(f"{tries} prepared clips in a row cannot be used; the last: {reason}")
 
-    def clips(self, indices: list[int]) -> list[Arrays]:
-        return list((self.readers.map if self.readers else map)(self.clip, indices))
+    def examples(self, indices: list[int]) -> list[Arrays]:
+        return list((self.readers.map if self.readers else map)(self.example, indices))
 
     def frequencies(self) -> Tensor:
         """How often each code occurs [K, V]."""
@@ -170,24 +170,24 @@ class Clips:
             out[name] = clip[name].take(index, axis=axis)
         return out
 
-    def fixed(self, indices: list[int], n_tokens: int) -> Batch:
+    def validation_batch(self, indices: list[int], n_tokens: int) -> Batch:
         """The middle of clips, nothing masked or dropped."""
-        crops = [self.crop(clip, 0.5, n_tokens) for clip in self.clips(indices)]
+        crops = [self.crop(clip, 0.5, n_tokens) for clip in self.examples(indices)]
         masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
-        return batched(crops, masks, [False] * len(crops))
+        return collate(crops, masks, [False] * len(crops))
 
-    def drawn(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
+    def training_batch(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
         """A batch to train on: crop, mask and dropped condition of every row are functions of (seed, row)."""
         crops, masks, drops = [], [], []
-        for row, clip in zip(rows, self.clips([row.sample for row in rows]), strict=True):
+        for row, clip in zip(rows, self.examples([row.sample for row in rows]), strict=True):
             rng = row.rng(seed)
             crops.append(self.crop(clip, rng.random(), n_tokens))
             drops.append(bool(rng.random() < dropout))
             masks.append(token_mask(rng, crops[-1]["codes"].shape))
-        return batched(crops, masks, drops)
+        return collate(crops, masks, drops)
 
 
-def batched(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[bool]) -> Batch:
+def collate(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[bool]) -> Batch:
     codes, *features = (np.stack([crop[name] for crop in crops]) for name in NAMES)
     tensors = (torch.from_numpy(array).float() for array in features)
     return Batch(

@@ -12,29 +12,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.distributed import gathered, rank
+from train.distributed import gather_rows, rank
 
 Rows = tuple[Tensor, ...]  # each (n, ...): embeddings, and what the loss wants to know of every row
 Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedLoss:
     """The loss of the whole batch and its gradients for this process's rows."""
 
     value: float
     gradients: list[tuple[Tensor | None, ...]]  # of each part, for each of its tensors
 
-    def stand_in(self, part: int, rows: Rows) -> Tensor:
+    def surrogate(self, part: int, rows: Rows) -> Tensor:
         """A number whose gradient is this part's share of the loss's gradient."""
         pairs = zip(rows, self.gradients[part], strict=True)
         return torch.stack([(row * gradient).sum() for row, gradient in pairs if gradient is not None]).sum()
 
 
-def cached(parts: Sequence[Rows], loss: Loss) -> Cached:
+def cached_loss(parts: Sequence[Rows], loss: Loss) -> CachedLoss:
     """`loss` of the rows of all parts of all processes. Every process must have equally many rows."""
     own = [torch.cat(column) for column in zip(*parts, strict=True)]
-    columns = [gathered(column.detach()) for column in own]
+    columns = [gather_rows(column.detach()) for column in own]
     free = [column.requires_grad_() for column in columns if column.is_floating_point()]
     with torch.enable_grad():
         value = loss(*columns)
@@ -44,4 +44,4 @@ def cached(parts: Sequence[Rows], loss: Loss) -> Cached:
         next(found)[begin : begin + len(own[0])].split(sizes) if column.is_floating_point() else [None] * len(sizes)
         for column in columns
     ]
-    return Cached(value.item(), [tuple(column[i] for column in split) for i in range(len(sizes))])
+    return CachedLoss(value.item(), [tuple(column[i] for column in split) for i in range(len(sizes))])

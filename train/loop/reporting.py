@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from train.distributed import rank, world
+from train.distributed import rank, world_size
 from train.extras import requires_extra
 from train.loop.flops import Cost, gemm_peak
 
 RECENT = 20  # steps that speed is the mean of
-SHOWN = ("loss", "tokens_per_second", "mfu")  # on the bar, beside its own ETA
+BAR_NUMBERS = ("loss", "tokens_per_second", "mfu")  # on the bar, beside its own ETA
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class Reports:
         self, out: Path, config: Lengths, run: Progress, cost: Cost | None, facts: dict[str, float] | None = None
     ) -> None:
         """`facts` of the run, for example whether it uses bfloat16, are in every line of the log."""
-        self.out, self.config, self.cost, self.mine = out, config, cost, rank() == 0
+        self.out, self.config, self.cost, self.is_first = out, config, cost, rank() == 0
         self.facts = facts or {}
-        self.peak = gemm_peak(cost.device, cost.dtype) * world() if cost and self.mine else 0.0
+        self.peak = gemm_peak(cost.device, cost.dtype) * world_size() if cost and self.is_first else 0.0
         self.durations: deque[float] = deque(maxlen=RECENT)
         self.bar, self.board = None, None
-        if self.mine and sys.stderr.isatty():
+        if self.is_first and sys.stderr.isatty():
             timed = config.minutes is not None
             total, initial = (round(60 * config.minutes), run.seconds) if timed else (config.steps, run.step)
             unit = "s" if timed else "step"
             self.bar = tqdm(total=total, initial=min(initial, total), unit=unit, dynamic_ncols=True)
-        if self.mine and config.tensorboard:
+        if self.is_first and config.tensorboard:
             with requires_extra("tensorboard", __name__):
                 from torch.utils.tensorboard import SummaryWriter
             self.board = SummaryWriter(str(out / "tensorboard"), purge_step=run.step + 1)
@@ -91,16 +91,16 @@ class Reports:
         timed = self.config.minutes is not None
         left = 60 * self.config.minutes - run.seconds if timed else (self.config.steps - run.step) * mean
         numbers = numbers | {"eta": round(max(0.0, left), 1)}
-        if self.cost and self.mine:
+        if self.cost and self.is_first:
             numbers |= {"tokens_per_second": self.cost.tokens / mean, "mfu": self.cost.flops / mean / self.peak}
         if self.bar is not None:
-            self.bar.set_postfix({k: f"{numbers[k]:.4g}" for k in SHOWN if k in numbers}, refresh=False)
+            self.bar.set_postfix({k: f"{numbers[k]:.4g}" for k in BAR_NUMBERS if k in numbers}, refresh=False)
             self.bar.update(min(run.seconds if timed else run.step, self.bar.total) - self.bar.n)
         return numbers
 
     def log(self, numbers: dict[str, float]) -> None:
         """A line of log.jsonl, of stderr, and TensorBoard's curves."""
-        if not self.mine:
+        if not self.is_first:
             return
         numbers = numbers | self.facts
         with open(self.out / "log.jsonl", "a", encoding="utf-8") as file:
@@ -119,7 +119,7 @@ class Reports:
                     self.board.add_scalar(f"{group}/{name.removeprefix('validation_')}", value, int(numbers["step"]))
             self.board.flush()
 
-    def samples(self, samples: list[Sample], step: int) -> None:
+    def log_samples(self, samples: list[Sample], step: int) -> None:
         """Sound and pictures in TensorBoard."""
         if self.board is None:
             return

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from train.distributed import largest, rank, to_full, world
+from train.distributed import max_over_processes, rank, to_full, world_size
 from train.errors import TrainingError
 from train.loop.ema import Average
 from train.loop.reporting import Reports, Sample
@@ -134,13 +134,13 @@ class LoopConfig:
 
 
 @dataclass
-class _Watch:
+class _DivergenceWatch:
     """Tells a loss that has exploded, though it is still a number."""
 
     usual: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     exploded: int = 0  # steps in a row
 
-    def see(self, loss: float, step: int) -> None:
+    def check(self, loss: float, step: int) -> None:
         """Raises TrainingError at the PATIENCE-th exploded loss in a row."""
         middle = median(self.usual) if len(self.usual) >= ENOUGH else 0.0
         if middle <= 0 or loss <= EXPLODED * middle:
@@ -166,7 +166,7 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay)
     average = Average(task.module, config.ema) if config.ema is not None else None
-    run, watch = load_state(out, task.module, optimizer, average), _Watch()
+    run, watch = load_state(out, task.module, optimizer, average), _DivergenceWatch()
     done, stopped, results = config.is_done(run.step, run.seconds), False, dict[str, float]()
     devices = [p.device for p in parameters[:1] if p.device.type == "cuda"]
     reports = Reports(out, config, run, getattr(task, "cost", None), getattr(task, "facts", None))
@@ -175,10 +175,10 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
             begin = run.seconds
             numbers = one_step(task, config, run, optimizer)
             numbers = reports.step(numbers, run, run.seconds - begin)
-            watch.see(numbers["loss"], run.step)
+            watch.check(numbers["loss"], run.step)
             if average is not None:
                 average.update(task.module, run.step)
-            stopped, run.seconds = _agreed(stop.is_set(), run.seconds)
+            stopped, run.seconds = _agree(stop.is_set(), run.seconds)
             done = config.is_done(run.step, run.seconds)
             judged = done or run.step % config.judge_every == 0
             validated = judged or run.step % config.validate_every == 0
@@ -218,10 +218,10 @@ def one_step(task: Task, config: LoopConfig, run: Run, optimizer: torch.optim.Op
     optimizer.zero_grad(set_to_none=True)
     numbers = task.backward(run.step) if isinstance(task, PartsTask) else _backward(task, run.step)
     if not math.isfinite(numbers["loss"]):
-        raise TrainingError(_diverged("loss", numbers["loss"], run.step))
+        raise TrainingError(_divergence_message("loss", numbers["loss"], run.step))
     norm = to_full(nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip_norm)).item()
     if not math.isfinite(norm):
-        raise TrainingError(_diverged("gradient", norm, run.step))
+        raise TrainingError(_divergence_message("gradient", norm, run.step))
     optimizer.step()
     run.step += 1
     run.seconds += time.monotonic() - begin
@@ -236,15 +236,15 @@ def _backward(task: Task, step: int) -> dict[str, float]:
     return {"loss": loss.item()} | numbers
 
 
-def _agreed(stop: bool, seconds: float) -> tuple[bool, float]:
+def _agree(stop: bool, seconds: float) -> tuple[bool, float]:
     """Whether any process was asked to stop, and the longest time: what all processes must decide alike by."""
-    if world() == 1:
+    if world_size() == 1:
         return stop, seconds
-    values = largest(torch.tensor([float(stop), seconds], dtype=torch.float64))
+    values = max_over_processes(torch.tensor([float(stop), seconds], dtype=torch.float64))
     return bool(values[0]), values[1].item()
 
 
-def _diverged(what: str, value: float, step: int) -> str:
+def _divergence_message(what: str, value: float, step: int) -> str:
     return f"the {what} of step {step} is {value}; {ADVICE}"
 
 
@@ -258,10 +258,10 @@ def _validate(task: Task, config: LoopConfig, run: Run, reports: Reports | None)
         if reports is not None and isinstance(task, JudgedTask):
             scores, samples = task.judge(results)
             results |= scores
-            reports.samples(samples, run.step)
+            reports.log_samples(samples, run.step)
             if "aggregate" in scores:
                 save_best(reports.out, run, task.module, scores["aggregate"])
-    _, run.seconds = _agreed(False, run.seconds + time.monotonic() - begin)
+    _, run.seconds = _agree(False, run.seconds + time.monotonic() - begin)
     return {f"validation_{name}": value for name, value in results.items()}
 
 

@@ -18,7 +18,7 @@ from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.decode import decode
 from train.data.batch import Batch
-from train.distributed import collected, rank, world
+from train.distributed import gather_objects, rank, world_size
 from train.loop.reporting import Sample
 from train.loop.tensorboard_images import onset_strip, spectrogram, stacked
 from train.metrics import METRICS, MissingWeights, Moments, Pair, Sound, frechet_distance_of
@@ -26,7 +26,7 @@ from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
 from train.recipe import COUNT, NATURAL, Ranges
 
 NOISE = 3  # stream of random numbers, beside those of train.data.sample_order
-LISTENED = 4  # clips whose sound and pictures are logged
+LOGGED = 4  # clips whose sound and pictures are logged
 Logits = Callable[[Batch], Tensor]
 
 
@@ -118,7 +118,7 @@ class Scores:
                 if rank() == 0:
                     print(error, file=sys.stderr)
 
-    def of(self, pair: Pair) -> dict[str, Any]:
+    def score(self, pair: Pair) -> dict[str, Any]:
         """By column: (moments of the generated sound, of the true one) of a set measure, else a number."""
         found: dict[str, Any] = {}
         for name, (metric, measure) in self.measures.items():
@@ -128,7 +128,7 @@ class Scores:
                 found |= measure(pair)
         return found
 
-    def summed(self, clips: list[dict[str, Any]]) -> dict[str, float]:
+    def combine(self, clips: list[dict[str, Any]]) -> dict[str, float]:
         """One number for each column, of all clips; set measures are Frechet distances."""
         out: dict[str, float] = {}
         for name in clips[0]:
@@ -165,8 +165,8 @@ class Judge:
     ) -> tuple[dict[str, float], list[Sample]]:
         """Scores by name, and the first clips. `batches` gives the conditions and true codes of clips by number."""
         o = self.options
-        each = -(-o.judge_clips // world())  # as many in every process, because FSDP's work in step
-        own = [min(rank() + k * world(), o.judge_clips - 1) for k in range(each)]
+        each = -(-o.judge_clips // world_size())  # as many in every process, because FSDP's work in step
+        own = [min(rank() + k * world_size(), o.judge_clips - 1) for k in range(each)]
         found: dict[int, dict[str, Any]] = {}
         samples = []
         for first in range(0, len(own), o.judge_batch):
@@ -175,8 +175,8 @@ class Judge:
             codes = generate(logits, batch, chosen, o, mask_token, seed)
             generated, truth = self.sounds(torch.from_numpy(codes).to(batch.codes)), self.sounds(batch.codes)
             for i, ours, true in zip(chosen, generated, truth, strict=True):
-                found[i] = self.scores.of(Pair(Sound(ours, self.rate), Sound(true, self.rate)))
-                if i < LISTENED * world():
+                found[i] = self.scores.score(Pair(Sound(ours, self.rate), Sound(true, self.rate)))
+                if i < LOGGED * world_size():
                     samples.append(Sample(f"clip{i}", ours, true, self.rate, pictures([ours, true], self.rate)))
-        clips = dict(pair for part in collected(found) for pair in part.items())
-        return self.scores.summed([clips[i] for i in sorted(clips)]), samples
+        clips = dict(pair for part in gather_objects(found) for pair in part.items())
+        return self.scores.combine([clips[i] for i in sorted(clips)]), samples

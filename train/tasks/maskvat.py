@@ -21,10 +21,10 @@ from train import distributed
 from train.checkpoint import COMPONENTS, load, save, system_config
 from train.data import sample_order
 from train.data.batch import Batch
-from train.data.dataset import Clips, open_source
+from train.data.dataset import Examples, open_source
 from train.errors import RecipeError
 from train.loop.flops import Cost
-from train.loop.gradient_cache import Cached, cached
+from train.loop.gradient_cache import CachedLoss, cached_loss
 from train.loop.reporting import Sample
 from train.models.flops import forward_flops
 from train.models.losses import TARGET_NORMS, AuxiliaryLosses, contrastive_loss, masked_cross_entropy
@@ -38,7 +38,7 @@ VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 
 
 @dataclass(frozen=True)
-class MaskVATOptions(JudgeOptions, distributed.Share, ProvenanceOptions):
+class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
     """The [task] table of a recipe."""
 
     RANGES: ClassVar[Ranges] = {
@@ -96,7 +96,7 @@ class MaskVATTask:
     def __init__(self, options: MaskVATOptions, seed: int) -> None:
         self.options, self.seed = options, seed
         self.device = distributed.find_device(options.device, distributed.local_rank())
-        self.own, self.part = options.share(options.batch)
+        self.own, self.part = options.split_batch(options.batch)
         parts = {n: load(options.system, n) for n in COMPONENTS if n != "maskvat"}
         self.codec = parts["codec"]
         sizes = SIZES[options.size] | options.model
@@ -104,8 +104,8 @@ class MaskVATTask:
             self.config = c = system_config(parts, design=options.design, **sizes)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise RecipeError(f"[task] model and the components of {options.system} do not fit: {error}") from error
-        self.train_clips = Clips(open_source(options.data, "train", c), c, options.readers)
-        self.validation_clips = Clips(open_source(options.validation, "validation", c), c, options.readers)
+        self.train_examples = Examples(open_source(options.data, "train", c), c, options.readers)
+        self.validation_examples = Examples(open_source(options.validation, "validation", c), c, options.readers)
         self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
         self.indices = self._indices(self.n_tokens)
         torch.manual_seed(seed)
@@ -116,7 +116,7 @@ class MaskVATTask:
         if options.compile:
             for layer in layers:
                 layer.compile()
-        self.network = distributed.spread(self.module, self.device, options.strategy, layers)
+        self.network = distributed.distribute(self.module, self.device, options.strategy, layers)
         flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward: twice the products of forward
         self.bfloat16 = uses_bfloat16(options.bfloat16, self.device)
         self.facts = {"bfloat16": float(self.bfloat16)}
@@ -136,7 +136,7 @@ class MaskVATTask:
         model = MaskVAT(self.config)
         if not self.options.start:
             model.load_embeddings(self.codec.embedding_table())
-            model.load_frequencies(self.train_clips.frequencies())
+            model.load_frequencies(self.train_examples.frequencies())
             return model
         start, folder = load(self.options.start, "maskvat"), self.options.start
         if start.config != self.config:
@@ -145,13 +145,13 @@ class MaskVATTask:
         return model
 
     def _judge(self) -> Judge | None:
-        count = min(self.options.judge_clips, len(self.validation_clips))
+        count = min(self.options.judge_clips, len(self.validation_examples))
         options = replace(self.options, judge_clips=count)
         return Judge(options, self.codec.to(self.device), self.config.sample_rate, self.device) if count else None
 
     def _indices(self, n_tokens: int) -> dict[str, Tensor]:
         c = self.config
-        n_clip, n_sync, n_audio = c.n_clip(n_tokens), c.n_sync(n_tokens), self.train_clips.n_audio(n_tokens)
+        n_clip, n_sync, n_audio = c.n_clip(n_tokens), c.n_sync(n_tokens), self.train_examples.n_audio(n_tokens)
         indices = condition_indices(c, n_tokens, n_clip, n_sync)
         beats = Grid(c.audio_rate, c.audio_stride, c.audio_stride // 2)
         indices["audio_index"] = adapter_index(beats, c.clip_grid, n_audio, n_clip, c.length_adapter)
@@ -164,9 +164,11 @@ class MaskVATTask:
     def batches(self, step: int) -> list[Batch]:
         """This process's share of the batch of a step, in parts."""
         o = self.options
-        rows = sample_order.rows(self.seed, step, o.batch, len(self.train_clips), self.own)
+        rows = sample_order.rows(self.seed, step, o.batch, len(self.train_examples), self.own)
         parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
-        draw = partial(self.train_clips.drawn, seed=self.seed, n_tokens=self.n_tokens, dropout=o.condition_dropout)
+        draw = partial(
+            self.train_examples.training_batch, seed=self.seed, n_tokens=self.n_tokens, dropout=o.condition_dropout
+        )
         return [draw(part) for part in parts]
 
     def _read(self, step: int) -> list[Batch]:
@@ -180,40 +182,40 @@ class MaskVATTask:
         """Gradients of the loss of a step's batch, averaged over processes; the loss and its terms."""
         batches = self._read(step)
         counts = torch.stack([torch.stack([b.mask.sum(), (~b.drop).sum()]) for b in batches]).sum(dim=0)
-        n_masked, n_kept = distributed.total(counts).tolist()
+        n_masked, n_kept = distributed.sum_over_processes(counts).tolist()
         negatives = self._negatives(batches)
         sums: dict[str, Tensor] = {}
         for i, batch in enumerate(batches):
-            with distributed.averaging(self.network, last=i == len(batches) - 1):
+            with distributed.gradient_exchange(self.network, last=i == len(batches) - 1):
                 with self.precision():
                     terms: Terms = self.network("terms", batch, self.indices)
                 loss, numbers = self._loss(terms, n_masked, max(1, n_kept), negatives, i)
-                (loss * distributed.world()).backward()  # of which the processes' mean is taken
-            share = 1 / (len(batches) * distributed.world())
+                (loss * distributed.world_size()).backward()  # of which the processes' mean is taken
+            share = 1 / (len(batches) * distributed.world_size())
             for name, value in numbers.items():
                 value = value.detach() * (share if name in ("contrastive", "target_std") else 1)
                 sums[name] = sums.get(name, 0) + value
         self.steps = step + 1
-        values = dict(zip(sums, distributed.total(torch.stack(list(sums.values()))).tolist(), strict=True))
+        values = dict(zip(sums, distributed.sum_over_processes(torch.stack(list(sums.values()))).tolist(), strict=True))
         return {"loss": self._weighted(values)} | values
 
-    def _negatives(self, batches: list[Batch]) -> Cached | None:
+    def _negatives(self, batches: list[Batch]) -> CachedLoss | None:
         """The contrastive loss over the whole batch; None where one part holds it all."""
-        if not self.config.has_memory or (len(batches) == 1 and distributed.world() == 1):
+        if not self.config.has_memory or (len(batches) == 1 and distributed.world_size() == 1):
             return None
         with torch.no_grad(), self.precision():
             rows = [self.network("embeddings", batch, self.indices) for batch in batches]
-        return cached(rows, contrastive_loss)
+        return cached_loss(rows, contrastive_loss)
 
     def _loss(
-        self, terms: Terms, n_masked: int, n_kept: int, negatives: Cached | None, part: int
+        self, terms: Terms, n_masked: int, n_kept: int, negatives: CachedLoss | None, part: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What a part adds to the loss of the whole batch, and the values of its terms."""
         tokens = terms.tokens / n_masked
         if terms.mse is None or terms.target_std is None:
             return tokens, {"tokens": tokens}
         mse = terms.mse / n_kept
-        contrastive = negatives.stand_in(part, terms.rows) if negatives else contrastive_loss(*terms.rows)
+        contrastive = negatives.surrogate(part, terms.rows) if negatives else contrastive_loss(*terms.rows)
         loss = self._weighted({"tokens": tokens, "mse": mse, "contrastive": contrastive})
         value = torch.full_like(mse, negatives.value) if negatives else contrastive
         return loss, {"tokens": tokens, "mse": mse, "contrastive": value, "target_std": terms.target_std}
@@ -228,11 +230,11 @@ class MaskVATTask:
     def validate(self) -> dict[str, float]:
         """Cross-entropy and accuracy of masked tokens at fixed ratios, with and without the picture."""
         generator = torch.Generator().manual_seed(self.seed)
-        count = min(len(self.validation_clips), self.options.validation_count)
+        count = min(len(self.validation_examples), self.options.validation_count)
         sums: dict[str, list[float]] = {"tokens": [], "accuracy": [], "tokens_null": []}
         for first in range(0, count, self.part):
             chosen = list(range(first, min(first + self.part, count)))
-            batch = self.validation_clips.fixed(chosen, self.n_tokens).to(self.device)
+            batch = self.validation_examples.validation_batch(chosen, self.n_tokens).to(self.device)
             for ratio in VALIDATION_RATIOS:
                 batch.mask.copy_(torch.rand(batch.codes.shape, generator=generator) < ratio)
                 for name, dropped in (("tokens", False), ("tokens_null", True)):
@@ -256,18 +258,18 @@ class MaskVATTask:
             return found
 
         def batches(chosen: list[int]) -> Batch:
-            return self.validation_clips.fixed(chosen, self.n_tokens).to(self.device)
+            return self.validation_examples.validation_batch(chosen, self.n_tokens).to(self.device)
 
         scores, samples = self.judged(logits, batches, self.config.mask_token, self.seed)
         return scores | {"aggregate": self.judged.scores.aggregate(validated["accuracy"], scores)}, samples
 
     def finish(self, out: Path) -> None:
         name = f"MaskVAT {self.config.design}, {self.options.size}"
-        provenance = self.options.provenance(name, clips=len(self.train_clips), steps=self.steps)
+        provenance = self.options.provenance(name, clips=len(self.train_examples), steps=self.steps)
         state = {key: distributed.to_full(value) for key, value in self.model.state_dict().items()}
         if self.options.round_weights:
             state = rounded(state)
         if distributed.rank() == 0:
             save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance, state)
-        if self.train_clips.bad:
-            print(f"{len(self.train_clips.bad)} prepared clips could not be used", file=sys.stderr)
+        if self.train_examples.bad:
+            print(f"{len(self.train_examples.bad)} prepared clips could not be used", file=sys.stderr)

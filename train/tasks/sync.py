@@ -23,7 +23,7 @@ from train import checkpoint
 from train.models.s3d import BUNDLED, S3D, S3DConfig
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Range, Ranges, options_from
 from train.tasks.precision import uses_bfloat16
-from train.tasks.sync_data import Floats, Take, Targets, distort, read_clips, recolour
+from train.tasks.sync_data import Floats, Targets, View, distort, read_clips, recolour
 
 TOLERANCE = 1.0  # frames by which a detection may miss its contact
 MOMENTUM = 0.03  # of BatchNorm while training: the official 1e-3 needs more steps than a short run has
@@ -169,11 +169,11 @@ class SyncTask:
         return x, Targets(*(torch.from_numpy(np.stack(part)) for part in zip(*labels, strict=True)))
 
     def piece(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Targets]:
-        """A random take of a random clip."""
+        """A random view of a random clip."""
         clip = self.clips[rng.integers(len(self.clips))]
         frames = np.load(clip.path, mmap_mode="r")
-        take = clip.draw(n, len(frames), rng)
-        return take.cut(frames, n), clip.targets(take, n, self.materials, self.module.encoder.grid)
+        view = clip.draw(n, len(frames), rng)
+        return view.cut(frames, n), clip.targets(view, n, self.materials, self.module.encoder.grid)
 
     def picture(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A random frame [s, s, 3] of a random clip."""
@@ -214,7 +214,7 @@ class SyncTask:
             frames = np.load(clip.path)
             out = self.predict(self.module.encoder.normalise(torch.from_numpy(frames)[None]))[0][0].numpy()
             detections.append(match(out[:, 0], clip.times))
-            truth = clip.targets(Take(), len(frames), self.materials, self.module.encoder.grid)
+            truth = clip.targets(View(), len(frames), self.materials, self.module.encoder.grid)
             sure = (truth.material >= 0) & (truth.onset == 1)
             right += (out[sure, 3:].argmax(axis=1) == truth.material[sure]).tolist() if sure.any() else []
         return score(detections) | {"material": float(np.mean(right or [0.0]))}

@@ -38,7 +38,7 @@ class Targets(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Take:
+class View:
     """What of a clip is shown: the frames nearest to first + speed * k, and a square of `zoom` sides about `middle`."""
 
     first: int = 0
@@ -47,18 +47,18 @@ class Take:
     middle: tuple[float, float] = (0.0, 0.0)  # column and row
     mirrored: bool = False
 
-    def numbers(self, n: int) -> NDArray[np.intp]:
+    def frame_numbers(self, n: int) -> NDArray[np.intp]:
         """Of n frames, in the clip; the last ones may lie behind its end."""
         return np.rint(self.first + self.speed * np.arange(n)).astype(np.intp)
 
-    def shown(self, place: Floats) -> Floats:
+    def project(self, place: Floats) -> Floats:
         """Where a place of the clip [..., 2] is in what is shown."""
         moved = (place - np.array(self.middle, np.float32)) / np.float32(self.zoom)
         return moved * np.array([-1 if self.mirrored else 1, 1], np.float32)
 
     def cut(self, frames: Frames, n: int) -> Frames:
         """[all, s, s, 3] -> [n, s, s, 3]; what is outside of the picture repeats its edge."""
-        held, size = np.minimum(self.numbers(n), len(frames) - 1), frames.shape[1]  # the last frame stays
+        held, size = np.minimum(self.frame_numbers(n), len(frames) - 1), frames.shape[1]  # the last frame stays
         sides = (np.arange(size) - (size - 1) / 2) * self.zoom + (size - 1) / 2
         columns, rows = (np.clip(np.rint(sides + m * size), 0, size - 1).astype(np.intp) for m in self.middle)
         if self.mirrored:
@@ -77,7 +77,7 @@ class Clip:
     def times(self) -> Floats:
         return np.array([event["time"] for event in self.contacts], np.float32)
 
-    def targets(self, take: Take, n: int, materials: tuple[str, ...], grid: int) -> Targets:
+    def targets(self, view: View, n: int, materials: tuple[str, ...], grid: int) -> Targets:
         """Targets of n frames.
 
         The onset is 1 within half a frame of a contact and falls to 0 at one frame and a half; strength and material
@@ -88,14 +88,14 @@ class Clip:
         zero = np.zeros(n, np.float32)
         onset, strength, level, seen, placed = zero.copy(), zero.copy(), zero.copy(), zero + 1, zero + 1
         material, places = np.full(n, -1, np.int64), np.zeros((n, grid, grid), np.float32)
-        centres, cells = take.numbers(n) + 0.5, np.arange(grid) - (grid - 1) / 2
+        centres, cells = view.frame_numbers(n) + 0.5, np.arange(grid) - (grid - 1) / 2
         known = self.places if len(self.places) else np.full((len(self.contacts), 2), np.nan, np.float32)
         pairs = zip(self.contacts, known, strict=True)
         for event, place in sorted(pairs, key=lambda p: float(p[0].get("strength", 1.0))):  # the strongest last
-            near = np.clip(1.5 - np.abs(event["time"] * S3D.fps - centres) / take.speed, 0, 1).astype(np.float32)
+            near = np.clip(1.5 - np.abs(event["time"] * S3D.fps - centres) / view.speed, 0, 1).astype(np.float32)
             if not near.any():
                 continue
-            column, row = take.shown(place) * grid
+            column, row = view.project(place) * grid
             if max(abs(column), abs(row)) > grid / 2:
                 seen[near > 0] = placed[near > 0] = 0
                 continue
@@ -115,8 +115,8 @@ class Clip:
             level = np.maximum(level, heard * event.get("strength", 1.0)).astype(np.float32)
         return Targets(onset, strength, material, level, seen, places.astype(np.float32), placed)
 
-    def draw(self, n: int, total: int, rng: np.random.Generator) -> Take:
-        """A random take of n frames out of `total`; where places are known it may come close to a contact."""
+    def draw(self, n: int, total: int, rng: np.random.Generator) -> View:
+        """A random view of n frames out of `total`; where places are known it may come close to a contact."""
         speed = exp(rng.uniform(log(0.75), log(1.35))) if rng.random() < 0.5 else 1.0
         first = int(rng.integers(0, max(1, total - round(n * speed) + 1)))
         middle, zoom = rng.uniform(-0.08, 0.08, 2), rng.uniform(0.8, 1.1)
@@ -126,7 +126,7 @@ class Clip:
             zoom = rng.uniform(0.55, 0.9)
             middle = self.places[rng.choice(near)] + rng.uniform(-0.4, 0.4, 2) * zoom
             middle = np.clip(middle, -(1 - zoom) / 2, (1 - zoom) / 2)
-        return Take(first, speed, zoom, (float(middle[0]), float(middle[1])), bool(rng.random() < 0.5))
+        return View(first, speed, zoom, (float(middle[0]), float(middle[1])), bool(rng.random() < 0.5))
 
 
 def read_clip(path: Path, label: Path, config: S3DConfig) -> Clip:

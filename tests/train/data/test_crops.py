@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from engines.contract import ModelConfig
 from runtime.windows import windows
-from train.data.dataset import Clips, start_interval
+from train.data.dataset import Examples, start_interval
 
 pytestmark = pytest.mark.torch
 SECONDS, CROP = 20, 3
@@ -67,7 +66,7 @@ def numbered_clip(config: ModelConfig) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_crop_shows_the_pictures_that_inference_would_show(name: str) -> None:
     config, expected = CONFIGS[name], runtime_times(CONFIGS[name])
-    clip, clips = numbered_clip(config), Clips([], config)
+    clip, clips = numbered_clip(config), Examples([], config)
     n = config.window_tokens
     starts = {}
     for share in np.linspace(0, 1, 4000, endpoint=False):
@@ -84,7 +83,7 @@ def test_every_crop_shows_the_pictures_that_inference_would_show(name: str) -> N
 
 def test_a_crop_as_long_as_its_clip_or_longer_starts_at_zero() -> None:
     config = CONFIGS["bundle"]
-    clip, clips = numbered_clip(config), Clips([], config)
+    clip, clips = numbered_clip(config), Examples([], config)
     for n in (clip["codes"].shape[1], clip["codes"].shape[1] + 50):
         crop = clips.crop(clip, 0.999, n)
         assert crop["codes"].shape[1] == n and crop["codes"][0, 0] == crop["clip_features"][0, 0] == 0

@@ -41,7 +41,7 @@ def test_eight_clips_are_learnt_and_generated_again(root: Path, tmp_path: Path, 
     results = fit(task, config, tmp_path)
     assert results["validation_accuracy"] > 0.9
     chosen = list(range(CLIPS))
-    true = task.validation_clips.fixed(chosen, TOKENS)
+    true = task.validation_examples.validation_batch(chosen, TOKENS)
 
     @torch.no_grad()
     def logits(batch: Batch) -> torch.Tensor:
