@@ -81,7 +81,7 @@ def test_what_goes_wrong_is_one_line(
     assert adopt.main([str(tmp_path), "dac", "w.pth"]) == 1
     assert capsys.readouterr().err == "error: it is broken\n"
     assert adopt.main([str(tmp_path), "clip"]) == 1
-    assert "needs the FILE" in capsys.readouterr().err
+    assert "needs FILE" in capsys.readouterr().err
 
 
 def test_s3d_and_beats_from_official_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several processes: what one learns is what many learn, however they hold the network, stop and go on."""
+"""Several processes learn what one process learns, with DDP and FSDP, and after they were stopped and resumed."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def arguments(root: Path, design: str, out: str, *changes: str) -> list[str]:
 
 
 def losses(root: Path, out: str) -> dict[int, dict[str, float]]:
-    """Of every step, its last line in the log."""
+    """The last line of the log for every step."""
     rows = [json.loads(line) for line in (root / out / "log.jsonl").read_text().splitlines()]
     keys = ("loss", "gradient", "mse", "contrastive")
     return {row["step"]: {key: row[key] for key in keys if key in row} for row in rows}
@@ -106,11 +106,12 @@ def test_parts_have_the_gradient_of_the_whole_batch(root: Path, part: int) -> No
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-3, atol=1e-6, msg=name)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_that_cannot_be_split_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit.main(arguments(root, "hybrid", "refused", "task.device_batch=3")) == 1
     error = capsys.readouterr().err
     assert (
-        error.startswith("error: task.batch 8 cannot be shared by 1 processes in parts of 3") and "\n" not in error[:-1]
+        error.startswith("error: task.batch 8 cannot be split over 1 processes in parts of 3")
+        and "\n" not in error[:-1]
     )
 
 
@@ -120,7 +121,7 @@ def test_two_processes_equal_one(root: Path, alone: dict[int, dict[str, float]])
     same(losses(root, "two"), alone)
 
 
-def test_fsdp_equals_ddp_and_goes_on_in_one_process(root: Path, alone: dict[int, dict[str, float]]) -> None:
+def test_fsdp_equals_ddp_and_is_resumed_in_one_process(root: Path, alone: dict[int, dict[str, float]]) -> None:
     assert together(2, lambda _: fit.main(arguments(root, "hybrid", "fsdp", "task.strategy=fsdp"))) == [0, 0]
     same(losses(root, "fsdp"), alone)
     assert load(root / "system", "maskvat").config.hidden_size == 32  # saved whole
@@ -132,7 +133,7 @@ def test_fsdp_equals_ddp_and_goes_on_in_one_process(root: Path, alone: dict[int,
     same(losses(root, "fsdp"), alone)
 
 
-def test_sigterm_of_one_process_stops_all_and_they_go_on(
+def test_sigterm_of_one_process_stops_all_and_the_run_is_resumed(
     root: Path, alone: dict[int, dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = MaskVATTask.backward

@@ -103,7 +103,7 @@ def test_the_projects_recipes_are_within_the_ranges(path: Path) -> None:
 def test_a_damaged_recipe_of_a_run(tmp_path: Path, text: str) -> None:
     recipe = {"task": {"name": "codec"}, "loop": {}}
     (tmp_path / "recipe.json").write_text(text)
-    with pytest.raises(RecipeError, match=r"recipe\.json is damaged .*; delete it to go on with this recipe"):
+    with pytest.raises(RecipeError, match=r"recipe\.json is damaged .*; delete it to continue with this recipe"):
         fit.keep_recipe(tmp_path, recipe)
     assert (tmp_path / "recipe.json").read_text() == text
     (tmp_path / "recipe.json").unlink()

@@ -1,4 +1,4 @@
-"""Prepared clips as training reads them: from a folder of npz files in memory, or one by one from shards.
+"""Prepared clips for training: a folder of npz files kept in memory, or shards read clip by clip.
 
 Each clip is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D].
 """
@@ -25,23 +25,23 @@ from train.errors import RecipeError, ShardError
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = ("codes", "clip_features", "sync_features", "audio_features")
-BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # what a clip that cannot be used raises
-MAX_SKIPPED = 100  # clips in a row that cannot be used: then there is no use in going on
+BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of a clip that cannot be used
+MAX_SKIPPED = 100  # unusable clips in a row, after which training stops
 
 
 class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> Arrays:
-        """Raises one of BAD where the clip cannot be used."""
+        """Raises one of BAD if the clip cannot be used."""
         ...
 
 
 class Folder:
-    """The npz files of a folder, read once and kept: 0.2 MB for 10 s."""
+    """The npz files of a folder, read once and kept in memory: 0.2 MB for 10 s."""
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
-        """Bad files are named on stderr, skipped and counted. Raises RecipeError when none is left."""
+        """Unusable files are reported on stderr and skipped. Raises RecipeError if none is left."""
         self.clips: list[Arrays] = []
         paths = sorted(folder.glob("*.npz"))
         for path in paths:
@@ -65,7 +65,10 @@ class Folder:
 
 
 def open_source(place: str, split: str, config: ModelConfig) -> Source:
-    """A folder of npz files, or else the shards of a folder or fsspec URL. Raises RecipeError or ShardError."""
+    """Open a folder of npz files, or shards in a folder or at an fsspec URL.
+
+    Raises RecipeError or ShardError if nothing usable is there, or if processes see different numbers of clips.
+    """
     source: Source
     if "://" in place or Path(place, "manifest.json").exists():
         source = shards = ShardSet(place, split)
@@ -76,22 +79,22 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
     counts = torch.tensor([len(source), -len(source)])
     if (most := max_over_processes(counts)).sum() != 0:
         raise RecipeError(
-            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; give all the same"
+            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; all processes must see the same data"
         )
     return source
 
 
 def checked(clip: Arrays, config: ModelConfig) -> Arrays:
-    """The arrays of one clip. Raises ValueError for those that are missing or do not fit the components."""
+    """Check the arrays of one clip and return them. Raises ValueError if one is missing or does not fit."""
     missing = [n for n in NAMES if n not in clip]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
     sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
     wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
     if wrong or len(clip["codes"]) != config.n_codebooks:
-        raise ValueError(f"{', '.join(wrong or ['codes'])}: made by other components; run train.prepare again")
+        raise ValueError(f"{', '.join(wrong or ['codes'])}: made by other components; run `python -m train.prepare` again")
     if clip["codes"].max(initial=0) >= config.codebook_size or not all(np.isfinite(clip[n]).all() for n in sizes):
-        raise ValueError("holds codes that there are not, or features that are no numbers")
+        raise ValueError("has codes outside of the codebook, or features that are not finite")
     return clip
 
 
@@ -117,7 +120,7 @@ class Examples:
         return len(self.source)
 
     def example(self, index: int) -> Arrays:
-        """The clip of this number, or the next one that is good, in every process the same."""
+        """The clip with this number, or the next usable one; the same in every process."""
         tries, reason = min(MAX_SKIPPED, len(self.source)), ""
         for i in range(index, index + tries):
             i %= len(self.source)
@@ -134,7 +137,7 @@ class Examples:
         return list((self.readers.map if self.readers else map)(self.example, indices))
 
     def frequencies(self) -> Tensor:
-        """How often each code occurs [K, V]."""
+        """How often each code occurs: [K, V]."""
         if isinstance(self.source, ShardSet):
             return torch.from_numpy(self.source.code_counts).float()
         V = self.config.codebook_size
@@ -171,13 +174,13 @@ class Examples:
         return out
 
     def validation_batch(self, indices: list[int], n_tokens: int) -> Batch:
-        """The middle of clips, nothing masked or dropped."""
+        """Crops from the middle of clips; no token is masked and no condition dropped."""
         crops = [self.crop(clip, 0.5, n_tokens) for clip in self.examples(indices)]
         masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
         return collate(crops, masks, [False] * len(crops))
 
     def training_batch(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
-        """A batch to train on: crop, mask and dropped condition of every row are functions of (seed, row)."""
+        """A training batch; crop, mask and dropped condition of every row are functions of (seed, row)."""
         crops, masks, drops = [], [], []
         for row, clip in zip(rows, self.examples([row.sample for row in rows]), strict=True):
             rng = row.rng(seed)

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: DIR/log.jsonl, a bar or lines on stderr, TensorBoard. The first process does."""
+"""Reports of a running training by the first process: DIR/log.jsonl, a bar or lines on stderr, TensorBoard."""
 
 import json
 import sys
@@ -17,13 +17,13 @@ from train.distributed import rank, world_size
 from train.extras import requires_extra
 from train.loop.flops import Cost, gemm_peak
 
-RECENT = 20  # steps that speed is the mean of
-BAR_NUMBERS = ("loss", "tokens_per_second", "mfu")  # on the bar, beside its own ETA
+RECENT = 20  # speed is a mean over so many steps
+BAR_NUMBERS = ("loss", "tokens_per_second", "mfu")  # shown on the bar, beside its own ETA
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A validation clip: what was generated for it and what it sounded like, each [L] at `rate`."""
+    """A validation clip: the generated sound and the reference, each [L] at `rate`."""
 
     name: str
     generated: NDArray[np.float32]
@@ -33,7 +33,7 @@ class Sample:
 
 
 class Lengths(Protocol):
-    """What is wanted of a LoopConfig."""
+    """The part of LoopConfig that reports need."""
 
     @property
     def steps(self) -> int: ...
@@ -46,19 +46,19 @@ class Lengths(Protocol):
 
 
 class Progress(Protocol):
-    """What is wanted of a state.Run."""
+    """The part of run_state.Run that reports need."""
 
     step: int
     seconds: float
 
 
 class Reports:
-    """Use as a context; `step` at every step, `log` now and then, `samples` after a validation that made some."""
+    """A context manager. Call `step` at every step, `log` when due, `log_samples` after generated validation."""
 
     def __init__(
         self, out: Path, config: Lengths, run: Progress, cost: Cost | None, facts: dict[str, float] | None = None
     ) -> None:
-        """`facts` of the run, for example whether it uses bfloat16, are in every line of the log."""
+        """`facts` of the run, for example whether it uses bfloat16, are added to every line of the log."""
         self.out, self.config, self.cost, self.is_first = out, config, cost, rank() == 0
         self.facts = facts or {}
         self.peak = gemm_peak(cost.device, cost.dtype) * world_size() if cost and self.is_first else 0.0
@@ -85,7 +85,7 @@ class Reports:
                 part.close()
 
     def step(self, numbers: dict[str, float], run: Progress, seconds: float) -> dict[str, float]:
-        """The numbers of a step that took so long, with the speed and the seconds that are left. Moves the bar."""
+        """Add speed and remaining seconds to the numbers of a step that took `seconds`; advance the bar."""
         self.durations.append(seconds)
         mean = sum(self.durations) / len(self.durations)
         timed = self.config.minutes is not None
@@ -99,7 +99,7 @@ class Reports:
         return numbers
 
     def log(self, numbers: dict[str, float]) -> None:
-        """A line of log.jsonl, of stderr, and TensorBoard's curves."""
+        """Write a line to log.jsonl and stderr, and points to TensorBoard's curves."""
         if not self.is_first:
             return
         numbers = numbers | self.facts
@@ -120,7 +120,7 @@ class Reports:
             self.board.flush()
 
     def log_samples(self, samples: list[Sample], step: int) -> None:
-        """Sound and pictures in TensorBoard."""
+        """Write sounds and pictures to TensorBoard."""
         if self.board is None:
             return
         for sample in samples:

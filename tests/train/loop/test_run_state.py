@@ -140,7 +140,7 @@ def full_disk(out: Path) -> int:
         run_loop(Line({6: fill}), config(), out)
     except TrainingError as error:
         told = str(error)
-        return 0 if re.search(r"cannot write .*000000008 .*the state of step 4 is whole; make room", told) else 2
+        return 0 if re.search(r"cannot write .*000000008 .*the state of step 4 is complete; free disk space", told) else 2
     return 3
 
 
