@@ -79,7 +79,7 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
     counts = torch.tensor([len(source), -len(source)])
     if (most := max_over_processes(counts)).sum() != 0:
         raise RecipeError(
-            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; all processes must see the same data"
+            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; they must see the same data"
         )
     return source
 
@@ -92,7 +92,9 @@ def checked(clip: Arrays, config: ModelConfig) -> Arrays:
     sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
     wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
     if wrong or len(clip["codes"]) != config.n_codebooks:
-        raise ValueError(f"{', '.join(wrong or ['codes'])}: made by other components; run `python -m train.prepare` again")
+        raise ValueError(
+            f"{', '.join(wrong or ['codes'])}: made by other components; run `python -m train.prepare` again"
+        )
     if clip["codes"].max(initial=0) >= config.codebook_size or not all(np.isfinite(clip[n]).all() for n in sizes):
         raise ValueError("has codes outside of the codebook, or features that are not finite")
     return clip

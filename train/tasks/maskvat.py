@@ -1,14 +1,13 @@
-"""The task that trains MaskVAT on prepared clips (`train.prepare`): masked tokens, and for the encoder designs the
-auxiliary losses.
+"""The task that trains MaskVAT on prepared clips (`train.prepare`).
 
-`batch` is the effective one: torchrun's processes share it, and each works through its share in parts of
-`device_batch`. Neither changes what is learned: see train.data.sample_order and train.loop.gradient_cache.
+The loss is cross-entropy over masked tokens, plus the auxiliary losses for the designs with an encoder. `batch` is the
+effective batch size: torchrun's processes split it, and each computes its rows in parts of `device_batch`. Neither
+changes the result: see train.data.sample_order and train.loop.gradient_cache.
 """
 
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,28 +46,28 @@ class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
         "crop_seconds": POSITIVE,
         "condition_dropout": SHARE,
     }
-    data: str  # prepared clips: a folder, or the place of shards
+    data: str  # prepared clips: a folder, or the folder or URL of shards
     validation: str
-    system: str  # folder with the codec and the encoders; the trained component goes there
-    start: str = ""  # system folder whose maskvat to go on from (fine-tuning); default: fresh weights
+    system: str  # system folder with codec and encoders; the trained component is saved there
+    start: str = ""  # system folder with a maskvat to start from (fine-tuning); default: random weights
     design: str = "hybrid"
     size: str = "mini"
     batch: int = 8  # examples of one update, over all processes
     # seconds of each clip; shorter crops train faster. Crops start at multiples of train.data.dataset.start_interval
     crop_seconds: float = 10.0
-    condition_dropout: float = 0.1  # paper, section 3.2.4
+    condition_dropout: float = 0.1  # share of examples that get [NULL]; paper, section 3.2.3
     mse_weight: float = 1.0
     contrastive_weight: float = 1.0
     target_norm: str = "layernorm"
-    device: str = "auto"  # of PyTorch; "auto" is cuda where there is one, else cpu
-    strategy: str = "ddp"  # of several processes; "fsdp" splits the network where it does not fit
+    device: str = "auto"  # PyTorch device; "auto" uses CUDA if available, otherwise the CPU
+    strategy: str = "ddp"  # for several processes: "ddp", or "fsdp" if the network does not fit on a device
     # matrix products in bfloat16, if the device has instructions for it; parameters, norms and losses stay float32
     bfloat16: bool = False
-    compile: bool = False  # torch.compile of the blocks
+    compile: bool = False  # torch.compile the blocks
     readers: int = 4  # threads that read shards
-    validation_count: int = 24  # clips that are validated
-    round_weights: bool = False  # finished weights to the nearest fp16: a bundle in fp16 then holds them exactly
-    model: dict[str, Any] = field(default_factory=dict)  # further fields of ModelConfig
+    validation_count: int = 24  # number of validation clips
+    round_weights: bool = False  # round final weights to fp16, so that an fp16 bundle holds them exactly
+    model: dict[str, Any] = field(default_factory=dict)  # other fields of ModelConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,15 +82,15 @@ class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
 
 
 def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every weight at its nearest fp16 value, still in float32.
+    """Round every weight to its nearest fp16 value; the type stays float32.
 
-    Rounding at export instead moved a trained model's tokens by 2.5 % at equal uniforms (docs/log.md).
+    Rounding only at export changed 2.5 % of a trained model's tokens at equal random numbers (docs/log.md).
     """
     return {name: value.half().float() for name, value in state.items()}
 
 
 class MaskVATTask:
-    """See train.loop.trainer.PartsTask."""
+    """The task "maskvat" of train.fit. See train.loop.trainer.PartsTask."""
 
     def __init__(self, options: MaskVATOptions, seed: int) -> None:
         self.options, self.seed = options, seed
@@ -117,7 +116,7 @@ class MaskVATTask:
             for layer in layers:
                 layer.compile()
         self.network = distributed.distribute(self.module, self.device, options.strategy, layers)
-        flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward: twice the products of forward
+        flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward needs twice the products of forward
         self.bfloat16 = uses_bfloat16(options.bfloat16, self.device)
         self.facts = {"bfloat16": float(self.bfloat16)}
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
@@ -132,7 +131,7 @@ class MaskVATTask:
         return cls(options_from(MaskVATOptions, options), seed)
 
     def _model(self) -> MaskVAT:
-        """Fresh weights that start from the codec's tables and the codes' frequencies, or those to go on from."""
+        """The model with random weights and the codec's tables and code frequencies, or with the weights of `start`."""
         model = MaskVAT(self.config)
         if not self.options.start:
             model.load_embeddings(self.codec.embedding_table())
@@ -162,24 +161,22 @@ class MaskVATTask:
 
     # ------------------------------------------------------------ a step
     def batches(self, step: int) -> list[Batch]:
-        """This process's share of the batch of a step, in parts."""
+        """The rows of a step's batch that this process computes, in parts."""
         o = self.options
         rows = sample_order.rows(self.seed, step, o.batch, len(self.train_examples), self.own)
         parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
-        draw = partial(
-            self.train_examples.training_batch, seed=self.seed, n_tokens=self.n_tokens, dropout=o.condition_dropout
-        )
-        return [draw(part) for part in parts]
+        how = {"seed": self.seed, "n_tokens": self.n_tokens, "dropout": o.condition_dropout}
+        return [self.train_examples.training_batch(part, **how) for part in parts]
 
     def _read(self, step: int) -> list[Batch]:
-        """The same, on the device; those of the next step are read meanwhile."""
+        """`batches` on the device; a thread reads those of the next step."""
         ready = self.ahead.pop(step, None)
         batches = ready.result() if ready else self.batches(step)
         self.ahead = {step + 1: self.reader.submit(self.batches, step + 1)}
         return [batch.to(self.device) for batch in batches]
 
     def backward(self, step: int) -> dict[str, float]:
-        """Gradients of the loss of a step's batch, averaged over processes; the loss and its terms."""
+        """Compute gradients of a step's batch, averaged over processes; return the loss and its terms."""
         batches = self._read(step)
         counts = torch.stack([torch.stack([b.mask.sum(), (~b.drop).sum()]) for b in batches]).sum(dim=0)
         n_masked, n_kept = distributed.sum_over_processes(counts).tolist()
@@ -190,7 +187,7 @@ class MaskVATTask:
                 with self.precision():
                     terms: Terms = self.network("terms", batch, self.indices)
                 loss, numbers = self._loss(terms, n_masked, max(1, n_kept), negatives, i)
-                (loss * distributed.world_size()).backward()  # of which the processes' mean is taken
+                (loss * distributed.world_size()).backward()  # the wrapper takes the mean over processes
             share = 1 / (len(batches) * distributed.world_size())
             for name, value in numbers.items():
                 value = value.detach() * (share if name in ("contrastive", "target_std") else 1)
@@ -200,7 +197,7 @@ class MaskVATTask:
         return {"loss": self._weighted(values)} | values
 
     def _negatives(self, batches: list[Batch]) -> CachedLoss | None:
-        """The contrastive loss over the whole batch; None where one part holds it all."""
+        """The contrastive loss over the whole batch; None if the batch is a single part."""
         if not self.config.has_memory or (len(batches) == 1 and distributed.world_size() == 1):
             return None
         with torch.no_grad(), self.precision():
@@ -210,7 +207,7 @@ class MaskVATTask:
     def _loss(
         self, terms: Terms, n_masked: int, n_kept: int, negatives: CachedLoss | None, part: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a part adds to the loss of the whole batch, and the values of its terms."""
+        """The contribution of a part to the loss of the whole batch, and the values of its terms."""
         tokens = terms.tokens / n_masked
         if terms.mse is None or terms.target_std is None:
             return tokens, {"tokens": tokens}
@@ -228,7 +225,7 @@ class MaskVATTask:
 
     # ------------------------------------------------------------ validation and result
     def validate(self) -> dict[str, float]:
-        """Cross-entropy and accuracy of masked tokens at fixed ratios, with and without the picture."""
+        """Cross-entropy and accuracy of masked tokens at fixed mask ratios, with the video and with [NULL]."""
         generator = torch.Generator().manual_seed(self.seed)
         count = min(len(self.validation_examples), self.options.validation_count)
         sums: dict[str, list[float]] = {"tokens": [], "accuracy": [], "tokens_null": []}
@@ -248,7 +245,7 @@ class MaskVATTask:
         return {name: float(np.mean(values)) for name, values in sums.items()}
 
     def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
-        """Scores of generated validation clips with the paper's aggregate; nothing where none are asked for."""
+        """Score generated validation clips, including the paper's aggregate; empty if judge_clips is 0."""
         if self.judged is None:
             return {}, []
 

@@ -1,8 +1,7 @@
-"""Training SCAV alone on prepared clips, its two encoders frozen, as the paper's is (arXiv 2407.05782).
+"""Training SCAV alone on prepared clips, with both encoders frozen, as in its paper (arXiv 2407.05782).
 
-`train.tasks.scav_joint` trains the small audio encoder as well, from sound. Here `batch` is the effective one, and
-every other clip in it is a negative, whatever the number of processes and the size of the parts
-(train.loop.gradient_cache).
+`train.tasks.scav_joint` also trains the small audio encoder, from sound. Here `batch` is the effective batch size. All
+other clips in it are negatives, for any number of processes and any size of parts (train.loop.gradient_cache).
 """
 
 from dataclasses import dataclass
@@ -35,15 +34,15 @@ class ScavPreparedOptions(distributed.BatchSplit, ProvenanceOptions):
         **dict.fromkeys(("batch", "dim", "layers", "heads", "readers", "validation_count"), COUNT),
         "dropout": SHARE,
     }
-    data: str  # prepared clips: a folder, or the place of shards
+    data: str  # prepared clips: a folder, or the folder or URL of shards
     validation: str
-    system: str  # folder with the encoders that made them; the trained component goes there
+    system: str  # system folder with the encoders that made them; the trained component is saved there
     batch: int = 256
     dim: int = 512
     layers: int = 2
     heads: int = 8
     dropout: float = 0.1
-    pooling: str = "sequence"  # "mean": the twin that compares means over time; it never goes into `system`
+    pooling: str = "sequence"  # "mean": the baseline that compares means over time; it is not saved in `system`
     device: str = "auto"
     bfloat16: bool = False  # matrix products in bfloat16, if the device has instructions for it
     readers: int = 4
@@ -58,7 +57,7 @@ class ScavPreparedOptions(distributed.BatchSplit, ProvenanceOptions):
 
 
 class Embeddings(nn.Module):
-    """What the loss is made of, for every clip of a batch: video [B, A, H], sound [B, A, 8, H], temperature [B]."""
+    """Embeddings of a batch for the loss: video [B, A, H], sound [B, A, 8, H], temperature [B]."""
 
     def __init__(self, scav: SCAV) -> None:
         super().__init__()
@@ -70,7 +69,7 @@ class Embeddings(nn.Module):
 
 
 class ScavPreparedTask:
-    """See train.loop.trainer.PartsTask."""
+    """The task "scav-prepared" of train.fit. See train.loop.trainer.PartsTask."""
 
     def __init__(self, options: ScavPreparedOptions, seed: int) -> None:
         self.options, self.seed = options, seed
@@ -80,7 +79,9 @@ class ScavPreparedTask:
         self.train_examples = Examples(open_source(options.data, "train", c), c, options.readers)
         self.validation_examples = Examples(open_source(options.validation, "validation", c), c, options.readers)
         if min(len(self.train_examples), options.batch) < 2:
-            raise RecipeError("SCAV learns by telling clips apart: give at least 2 prepared clips, and task.batch >= 2")
+            raise RecipeError(
+                "SCAV learns from the differences of clips; give at least 2 prepared clips and task.batch >= 2"
+            )
         n_audio, n_clip = self.train_examples.n_audio(c.window_tokens), c.n_clip(c.window_tokens)
         self.interpolation = torch.from_numpy(interpolation_matrix(n_audio, n_clip)).to(self.device)
         o = options
@@ -109,12 +110,12 @@ class ScavPreparedTask:
         return contrastive_loss(self.distances(video, audio), temperature.mean())
 
     def backward(self, step: int) -> dict[str, float]:
-        """Gradients of the loss of a step's batch, averaged over processes."""
+        """Compute gradients of a step's batch, averaged over processes; return the loss and the temperature."""
         o, T = self.options, self.config.window_tokens
         rows = sample_order.rows(self.seed, step, o.batch, len(self.train_examples), self.own)
         parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
         batches = [self.train_examples.validation_batch([r.sample for r in part], T).to(self.device) for part in parts]
-        first = self.own.start // self.part  # parts count over all processes, for the seeds of dropout
+        first = self.own.start // self.part  # parts are numbered over all processes, for the seeds of dropout
         if len(batches) == 1 and distributed.world_size() == 1:
             self._seed(step, first)
             loss = self.contrast(*self.embed(batches[0]))
@@ -127,7 +128,7 @@ class ScavPreparedTask:
                 embedded.append(self.embed(batch))
         negatives = cached_loss(embedded, self.contrast)
         for i, batch in enumerate(batches):
-            self._seed(step, first + i)  # the same dropout as before
+            self._seed(step, first + i)  # repeat the dropout of the first pass
             with distributed.gradient_exchange(self.network, last=i == len(batches) - 1):
                 (negatives.surrogate(i, self.embed(batch)) * distributed.world_size()).backward()
         return self._numbers(negatives.value, step)
@@ -151,8 +152,8 @@ class ScavPreparedTask:
         return {"clips": float(count)} | recalls(self.distances(video, audio))
 
     def finish(self, out: Path) -> None:
-        twin = self.options.pooling == "mean"
-        title = "SCAV, mean-pooled twin, for comparison only" if twin else "SCAV"
+        is_baseline = self.options.pooling == "mean"
+        title = "SCAV, mean-pooled baseline, for comparison only" if is_baseline else "SCAV"
         provenance = self.options.provenance(title, clips=len(self.train_examples), steps=self.steps)
         if distributed.rank() == 0:
-            save(out / "system" if twin else Path(self.options.system), "scav", self.scav, "scav", provenance)
+            save(out / "system" if is_baseline else Path(self.options.system), "scav", self.scav, "scav", provenance)

@@ -66,8 +66,8 @@ def test_a_damaged_sample_is_named_once_and_the_next_takes_its_place(
     source = Examples(open_source(str(tmp_path), "train", CONFIG), CONFIG)
     for _ in range(2):
         same(source.validation_batch([0, 1, 2], 300), source.validation_batch([0, 2, 2], 300))
-    told = capsys.readouterr().err
-    assert told.count("skipped prepared clip 1: ") == 1 and "have changed" in told and source.bad == {1}
+    message = capsys.readouterr().err
+    assert message.count("skipped prepared clip 1: ") == 1 and "have changed" in message and source.bad == {1}
 
 
 def test_a_lost_shard_is_named_and_nothing_usable_is_an_error(

@@ -128,7 +128,7 @@ def test_an_unreadable_state_is_named_and_the_one_before_used(tmp_path: Path, ca
 
 
 def full_disk(out: Path) -> int:
-    """Files stop growing at 1,000 bytes after step 6, as on a disk without room; 0 where that was told rightly."""
+    """Files stop growing at 1,000 bytes after step 6, as on a disk without room; 0 where that was message rightly."""
     torch.set_num_threads(1)
 
     def fill() -> float:
@@ -139,8 +139,12 @@ def full_disk(out: Path) -> int:
     try:
         run_loop(Line({6: fill}), config(), out)
     except TrainingError as error:
-        told = str(error)
-        return 0 if re.search(r"cannot write .*000000008 .*the state of step 4 is complete; free disk space", told) else 2
+        message = str(error)
+        return (
+            0
+            if re.search(r"cannot write .*000000008 .*the state of step 4 is complete; free disk space", message)
+            else 2
+        )
     return 3
 
 

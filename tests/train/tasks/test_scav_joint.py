@@ -1,4 +1,4 @@
-"""Training of the audio encoder and SCAV: data that cannot be used, learning, and the mean-pooled twin."""
+"""Training of the audio encoder and SCAV: unusable data, learning, and the mean-pooled baseline."""
 
 from pathlib import Path
 
