@@ -1,4 +1,4 @@
-"""Commands whose extra is not installed say in one line what to install; the packages are hidden, not removed."""
+"""Commands whose extra is missing say in one line what to install. Packages are hidden, not removed."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def error_without(hidden: str, module: str, *arguments: str) -> str:
-    """What a command prints on stderr where a package, or EGL, is hidden; it must fail."""
+    """The stderr of a command, which must fail because a package, or EGL, is hidden."""
     command = [sys.executable, "-c", WITHOUT, hidden, module, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr

@@ -1,8 +1,8 @@
 """Training the small BEATs and SCAV together, from frame features and sound.
 
 Data: prepared windows (ID.npz with `clip_features`, from train.prepare) and the clips they were made from, for the
-sound at the encoder's sample rate. Every clip gives several crops to a batch, so the model must also distinguish moments
-of one clip: at inference it chooses among candidates for the same video.
+sound at the encoder's sample rate. Every clip gives several crops to a batch, so the model also learns to distinguish
+moments of one clip: at inference it chooses among candidates for the same video.
 """
 
 import sys

@@ -143,7 +143,7 @@ def test_s3d_gives_the_contracts_number_of_features(feature: str, frame_dim: int
     ("feature", "frame_dim", "context"), [("bridge", 0, 48), ("mixed_4d", 0, 24), ("mixed_4d", 6, 10)]
 )
 def test_s3d_knows_how_far_it_looks(feature: str, frame_dim: int, context: int) -> None:
-    """In pieces with its context it gives what it gives at once, with a stride less it does not."""
+    """Encoding in pieces with `context` equals encoding at once; with one stride less it does not."""
     module = S3D(S3DConfig(0.125, feature, 32, 32, frame_dim)).double()
     assert module.context == context
     frames = pixels(1, 160, 32, 32, 3)
@@ -249,7 +249,7 @@ def test_imagenet_weights_load_where_their_package_is() -> None:
     with torch.no_grad():
         wall = torch.full((1, 224, 224, 3), 120, dtype=torch.uint8)
         features = module.eval()(torch.cat([pixels(1, 224, 224, 3), wall]))
-    assert features[0] @ features[1] < 0.9  # noise and a grey wall are told apart
+    assert features[0] @ features[1] < 0.9  # noise and a grey wall differ
 
 
 def test_absent_imagenet_weights_say_how_to_get_them(monkeypatch) -> None:
@@ -334,7 +334,7 @@ def test_distances_are_the_plain_formula() -> None:
     torch.testing.assert_close(distances(video, audio), want, rtol=1e-4, atol=1e-5)
 
 
-def test_scav_learns_to_tell_pairs_apart() -> None:
+def test_scav_learns_to_distinguish_pairs() -> None:
     torch.manual_seed(0)
     model = SCAV(TINY_SCAV).train()
     clips, sounds = noise(8, 8, 10), noise(8, 6, 8, 16)
@@ -458,7 +458,7 @@ def test_onset_targets() -> None:
 
 
 def test_places_follow_what_is_shown() -> None:
-    """A contact right of the middle and above it: in the crop about it, and mirrored, and out of sight."""
+    """A contact right of and above the centre: in a crop around it, mirrored, and out of view."""
     clip = Clip(Path(), [{"time": 0.42, "material": "wood"}], [], np.array([[0.2, -0.3]], np.float32))
     whole = clip.targets(View(8), 5, ("wood",), 10)
     assert np.unravel_index(whole.places[2].argmax(), (10, 10)) in ((1, 6), (2, 6), (1, 7), (2, 7))  # row, column
@@ -475,7 +475,7 @@ def test_places_follow_what_is_shown() -> None:
     assert np.flatnonzero(slow.onset).tolist() == [11, 12, 13]
 
 
-def test_takes_show_what_they_say() -> None:
+def test_views_show_what_they_say() -> None:
     frames = np.zeros((100, 20, 20, 3), np.uint8)
     frames[50:, 4, 13] = 255
     clip = Clip(Path(), [{"time": 50.5 / 25}], [], np.array([[3.5 / 20, -5.5 / 20]], np.float32))
@@ -582,7 +582,7 @@ def test_reading_weights(tmp_path) -> None:
 
 
 def test_objects_in_a_weights_file_are_left_asleep(tmp_path: Path) -> None:
-    """Training scripts save their configuration beside the weights; nothing of it may be imported or called."""
+    """Training scripts save their configuration beside the weights; no part of it may be imported or called."""
 
     class Trap:
         def __reduce__(self) -> tuple:

@@ -134,8 +134,8 @@ def test_the_head_starts_from_the_codec_too() -> None:
     torch.testing.assert_close(share, (counts + 1) / (counts + 1).sum(dim=1, keepdim=True))
 
 
-def test_clip_features_of_length_1_are_heard() -> None:
-    """They reach their MLP with variance 1; unscaled, two pictures differ by half of this, and by far less at 1,280."""
+def test_clip_features_of_length_1_have_an_effect() -> None:
+    """They reach their MLP with variance 1. Unscaled, the difference of two pictures would be half or less."""
     model, _, x = make("adaln_a")
     unit = torch.nn.functional.normalize(torch.randn(2, *x["clip"].shape[1:]), dim=-1)
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_auxiliary_losses() -> None:
     assert losses.errors(frames, frames).max() < 1e-6 < losses.errors(torch.randn_like(frames), frames).min()
     perfect = contrastive_loss(cls, cls, temperature, keep)
     assert perfect < contrastive_loss(torch.randn_like(cls), cls, temperature, keep)
-    changed = torch.cat([cls[:3], cls[3:] + 5])  # a dropped row counts nowhere
+    changed = torch.cat([cls[:3], cls[3:] + 5])  # a dropped row has no effect
     torch.testing.assert_close(contrastive_loss(cls, changed, temperature, keep), perfect)
     assert contrastive_loss(cls, cls, temperature, torch.tensor([True, False, False, False])) == 0  # no negatives
     with pytest.raises(ValueError, match="choose from"):
@@ -191,8 +191,10 @@ def test_auxiliary_losses() -> None:
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_overfits_one_batch(design: str) -> None:
-    """Trained on two clips with the paper's masks and the loop's optimiser, each design must fill in what it is not
-    shown. The accuracy is that of eight draws of the hidden half; without warm-up and clipping it hung on the seed."""
+    """Trained on two clips with the paper's masks and the loop's optimiser, each design must predict masked tokens.
+
+    The accuracy is a mean over eight random masks of one half. Without warm-up and clipping it depended on the seed.
+    """
     shaped, indices, x = make(design, length=24)
     torch.manual_seed(0)
     model = MaskVAT(shaped.config)  # as training starts: the modulation at zero

@@ -1,4 +1,4 @@
-"""MaskVAT's task: the same numbers each time, on the device it was given, and the provenance that its recipe states."""
+"""MaskVAT's task: repeatable numbers on the given device, and the provenance that its recipe states."""
 
 import shutil
 from dataclasses import fields
