@@ -28,7 +28,7 @@ with requires_extra("train", __name__):
 
     from benchmarks.latency.subjects import RANDOM, write_random
     from train.checkpoint import read_meta
-    from train.distributed import largest, processes, rank, world
+    from train.distributed import max_over_processes, processes, rank, world_size
     from train.fit import EXPECTED, make_task, read_recipe
     from train.loop.flops import Cost, gemm_peak
     from train.loop.run_state import Run
@@ -56,8 +56,11 @@ def measure(recipe: dict[str, Any], steps: int, warm: int) -> dict[str, Any]:
         if n >= warm:
             seconds.append(time.perf_counter() - begin)
     peak = max(peak, gemm_peak(cost.device, cost.dtype))
-    slowest = largest(torch.tensor(seconds, dtype=torch.float64)).numpy()
-    return facts(cost, slowest, peak * world()) | {"batch": task.options.batch, "parameters": parameters(task.module)}
+    slowest = max_over_processes(torch.tensor(seconds, dtype=torch.float64)).numpy()
+    return facts(cost, slowest, peak * world_size()) | {
+        "batch": task.options.batch,
+        "parameters": parameters(task.module),
+    }
 
 
 def facts(cost: Cost, seconds: Any, peak: float) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def facts(cost: Cost, seconds: Any, peak: float) -> dict[str, Any]:
     median = float(np.median(seconds))
     return {
         "device": torch.cuda.get_device_name() if cost.device.type == "cuda" else "cpu",
-        "processes": world(),
+        "processes": world_size(),
         "dtype": str(cost.dtype).removeprefix("torch."),
         "steps": len(seconds),
         "seconds_per_step": median,

@@ -1,13 +1,13 @@
-"""`python -m train.adopt SYSTEM SOURCE [FILE]`: published weights become a component of a system folder.
+"""`python -m train.adopt SYSTEM SOURCE [FILE]`: convert published weights to a component of a system folder.
 
-    mobilenet_v2            frame encoder of the bundled model; without FILE from the package that carries the weights
-    clip FILE or TAG        frame encoder: CLIP through open_clip, --model names the network; --licence those of its
-                            weights, unless they are OpenAI's (TAG openai: MIT)
-    dac FILE                codec: weights_44khz_8kbps_0.0.1.pth, or the folder or file of its safetensors layout
+    mobilenet_v2            frame encoder of the bundled model; without FILE, the weights come from an installed package
+    clip FILE or TAG        frame encoder: CLIP through open_clip. --model names the network. --licence states the
+                            licence of the weights; it is not needed for OpenAI's (TAG openai: MIT)
+    dac FILE                codec: weights_44khz_8kbps_0.0.1.pth, or the safetensors file or folder of it
     s3d FILE                sync encoder: S3D as tuned in SparseSync, 23-02-26T22-31-22.pt
     beats FILE              audio encoder: BEATs_iter3_plus_AS2M.pt
 
-The provenance that a bundle's manifest states is written with them.
+The provenance is stored with the weights; the manifest of an exported bundle repeats it.
 """
 
 import argparse
@@ -46,12 +46,12 @@ def _mobilenet(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
 
 
 def _clip(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
-    source = _needed(args)
+    source = _required_file(args)
     is_file = Path(source).is_file()
     licence = args.licence or ("MIT (OpenAI CLIP)" if source == "openai" and not is_file else None)
     if licence is None:
         raise WeightsError(
-            f"the licence of the weights {source} is not known here; look it up where they are published and state it: "
+            f"the licence of the weights {source} is not known; look it up where they are published and state it: "
             "--licence TEXT (only the tag openai needs none)"
         )
     what = f"file {Path(source).name}" if is_file else f"tag {source}"
@@ -64,7 +64,7 @@ def _clip(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
 
 
 def _dac(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
-    return DAC.load(_needed(args)), {
+    return DAC.load(_required_file(args)), {
         "name": "DAC 44.1 kHz 8 kbps",
         "code_licence": "MIT (descript-audio-codec)",
         "data_licence": "as published with the weights",
@@ -74,27 +74,27 @@ def _dac(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
 
 def _s3d(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
     module = S3D(S3DConfig())
-    module.load_sparsesync(_needed(args))
+    module.load_sparsesync(_required_file(args))
     return module.eval(), {
         "name": "S3D with bridge, tuned for synchronisation in SparseSync",
         "code_licence": "MIT (SparseSync)",
         "data_licence": "as published with the weights",
-        "origin": f"SparseSync, {Path(_needed(args)).name}",
+        "origin": f"SparseSync, {Path(_required_file(args)).name}",
     }
 
 
 def _beats(args: argparse.Namespace) -> tuple[nn.Module, Provenance]:
-    return BEATs.load(_needed(args)), {
+    return BEATs.load(_required_file(args)), {
         "name": "BEATs",
         "code_licence": "MIT (BEATs)",
         "data_licence": "as published with the weights",
-        "origin": f"BEATs, {Path(_needed(args)).name}",
+        "origin": f"BEATs, {Path(_required_file(args)).name}",
     }
 
 
-def _needed(args: argparse.Namespace) -> str:
+def _required_file(args: argparse.Namespace) -> str:
     if args.file is None:
-        raise WeightsError(f"{args.source} needs the FILE of its weights; nothing is downloaded unless you name it")
+        raise WeightsError(f"{args.source} needs FILE, the path of its weights; nothing is downloaded by itself")
     return str(args.file)
 
 
@@ -112,10 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m train.adopt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("system", type=Path, help="system folder")
-    parser.add_argument("source", choices=sorted(SOURCES), help="what the weights are")
-    parser.add_argument("file", nargs="?", help="their file (clip: or a pretrained tag of open_clip)")
-    parser.add_argument("--model", default="ViT-B-32-quickgelu", help="clip: the network (default: ViT-B-32-quickgelu)")
-    parser.add_argument("--licence", metavar="TEXT", help="clip: of its weights; needed unless the tag is openai")
+    parser.add_argument("source", choices=sorted(SOURCES), help="kind of the weights")
+    parser.add_argument("file", nargs="?", help="path of the weights (clip: or a pretrained tag of open_clip)")
+    parser.add_argument(
+        "--model", default="ViT-B-32-quickgelu", help="clip: name of the network in open_clip (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--licence", metavar="TEXT", help="clip: licence of the weights; needed unless the tag is openai"
+    )
     args = parser.parse_args(argv)
     if args.licence and args.source != "clip":
         parser.error(f"--licence is for clip; the licence of {args.source} is known")

@@ -1,7 +1,7 @@
-"""Training in several processes, as torchrun starts them: who this one is, sums and rows over all, wrapped networks.
+"""Training in several processes, as torchrun starts them: ranks, sums and gathers over processes, wrapped networks.
 
-In one process everything here does nothing. PyTorch's own means are used: DDP (every process holds the network) and
-FSDP2 (`fully_shard`: each holds a part of every layer, for networks that one device has no room for).
+In a single process these functions change nothing. Networks are wrapped with PyTorch's DDP (every process holds the
+whole network) or FSDP2 (`fully_shard`: each process holds a part of every layer, for networks larger than one device).
 """
 
 import os
@@ -28,7 +28,7 @@ STRATEGIES = ("ddp", "fsdp")
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """The process group that torchrun's environment describes; nothing where the command was started by hand."""
+    """Open the process group that torchrun's environment describes; do nothing without torchrun."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -43,14 +43,14 @@ def processes() -> Iterator[None]:
 
 
 def local_rank() -> int:
-    """Which process of this machine this is: the index of its device."""
+    """Index of this process on this machine, and so of its device."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def find_device(name: str, index: int) -> torch.device:
-    """The device of this name; "auto" gives process `index` of this machine a CUDA device of its own, or the CPU.
+    """Find a device by name. "auto" gives process `index` of this machine a CUDA device of its own, or the CPU.
 
-    Raises OptionError when the machine has no such device.
+    Raises OptionError if the machine has no such device.
     """
     cards = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))] if torch.cuda.is_available() else []
     if name not in ("auto", "cpu", *cards):
@@ -64,92 +64,95 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
-    """How many processes train."""
+def world_size() -> int:
+    """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def barrier() -> None:
-    if world() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
-def total(values: Tensor) -> Tensor:
-    """The sum over all processes."""
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Sum over all processes, element by element."""
     return _reduced(values, dist.ReduceOp.SUM)
 
 
-def largest(values: Tensor) -> Tensor:
-    """The maximum over all processes, element by element."""
+def max_over_processes(values: Tensor) -> Tensor:
+    """Maximum over all processes, element by element."""
     return _reduced(values, dist.ReduceOp.MAX)
 
 
 def _reduced(values: Tensor, how: dist.ReduceOp.RedOpType) -> Tensor:
-    if world() == 1:
+    if world_size() == 1:
         return values
     values = values.clone()
     dist.all_reduce(values, how)
     return values
 
 
-def gathered(rows: Tensor) -> Tensor:
-    """Rows (n, ...) of every process in the order of ranks (n * world, ...); no gradient passes."""
-    if world() == 1:
+def gather_rows(rows: Tensor) -> Tensor:
+    """Concatenate the rows (n, ...) of all processes by rank: (n * world_size, ...). No gradient passes."""
+    if world_size() == 1:
         return rows
-    parts = [torch.empty_like(rows) for _ in range(world())]
+    parts = [torch.empty_like(rows) for _ in range(world_size())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
 
 
-def collected(value: T) -> list[T]:
-    """What every process has, in the order of ranks."""
-    if world() == 1:
+def gather_objects(value: T) -> list[T]:
+    """The values of all processes, by rank."""
+    if world_size() == 1:
         return [value]
-    out: list[Any] = [None] * world()
+    out: list[Any] = [None] * world_size()
     dist.all_gather_object(out, value)
     return out
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
-    """How a batch is computed; the result does not depend on it."""
+class BatchSplit:
+    """Options for splitting a batch over processes and parts; the result does not depend on them."""
 
     RANGES: ClassVar[Ranges] = {"device_batch": NATURAL}
-    device_batch: int = 0  # examples computed at once; 0: the process's whole share. The rest is accumulated
+    device_batch: int = 0  # examples computed at once, with accumulated gradients; 0: all of the process
 
-    def share(self, batch: int) -> tuple[slice, int]:
-        """Which rows of a batch are this process's, and how many of them at once. Raises RecipeError."""
-        size, rest = divmod(batch, world())
+    def split_batch(self, batch: int) -> tuple[slice, int]:
+        """The rows of this process, and how many to compute at once. Raises RecipeError if they cannot be split."""
+        size, rest = divmod(batch, world_size())
         part = self.device_batch or size
         if rest or not size or size % part:
             raise RecipeError(
-                f"task.batch {batch} cannot be shared by {world()} processes in parts of {part} (task.device_batch); "
-                "choose a multiple of both"
+                f"task.batch {batch} cannot be split over {world_size()} processes in parts of {part} "
+                "(task.device_batch); choose a multiple of both"
             )
         return slice(rank() * size, (rank() + 1) * size), part
 
 
 # ---------------------------------------------------------------- networks
-def spread(module: nn.Module, device: torch.device, strategy: str, layers: Iterable[nn.Module]) -> nn.Module:
-    """What to call instead of `module`, which goes to the device: gradients are averaged over the processes.
+def distribute(module: nn.Module, device: torch.device, strategy: str, layers: Iterable[nn.Module]) -> nn.Module:
+    """Move a module to the device and wrap it so that gradients are averaged over the processes.
 
-    "fsdp" splits `layers`, each gathered only while it computes, and the rest of the module as one more. All work must
-    pass through the returned module's forward. In one process the module itself is returned.
+    Call the returned module instead; all work must pass through its `forward`. "ddp" replicates the module. "fsdp"
+    shards each of `layers`, and the rest of the module as one more unit; a unit is gathered only while it computes.
+    In a single process the module itself is returned.
     """
-    if world() == 1:
+    if world_size() == 1:
         return module.to(device)
     if strategy == "ddp":
         module.to(device)
         return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
-    mesh = init_device_mesh(device.type, (world(),))  # moves layer by layer: the device never holds the whole
+    mesh = init_device_mesh(
+        device.type, (world_size(),)
+    )  # moves layer by layer: the device never holds the whole network
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     return fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
 @contextmanager
-def averaging(network: nn.Module, last: bool) -> Iterator[None]:
-    """Forward and backward of one part of a batch: gradients are exchanged with those of the `last` part only."""
+def gradient_exchange(network: nn.Module, last: bool) -> Iterator[None]:
+    """Wrap forward and backward of one part of a batch; processes exchange gradients only after the `last` part."""
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(last)
         yield
@@ -161,12 +164,12 @@ def averaging(network: nn.Module, last: bool) -> Iterator[None]:
 
 
 def to_full(value: Tensor) -> Tensor:
-    """A tensor of which every process may hold a part, as one. All processes must call it."""
+    """Gather a tensor that may be sharded over processes. All processes must call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def to_sharded(value: Tensor, like: Tensor) -> Tensor:
-    """The opposite: the whole `value`, of which this process keeps the part that it holds of `like`."""
+    """Shard a full tensor like `like`; this process keeps its own part."""
     if not isinstance(like, DTensor):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

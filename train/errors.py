@@ -1,8 +1,8 @@
-"""The errors of training that a user can mend. Commands print them in one line."""
+"""Errors of training that a user can fix. Commands print them in one line."""
 
 
 class RecipeError(Exception):
-    """A recipe, or an option that changes it, is not understood."""
+    """A recipe, or an option that changes it, is not valid."""
 
 
 class CheckpointError(Exception):
@@ -10,8 +10,8 @@ class CheckpointError(Exception):
 
 
 class TrainingError(Exception):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class ShardError(ValueError):
-    """Shards that are absent, unfinished, damaged or of another format."""
+    """Shards are missing, unfinished, damaged or in another format."""

@@ -1,8 +1,10 @@
 """`python -m train.fit RECIPE.toml [--out DIR] [--set table.key=value]`: train one component as its recipe says.
 
-A recipe is a TOML file with two tables: [task] has `name` and the options of that task, [loop] the fields of LoopConfig
-(train.loop.trainer). The same command goes on with an interrupted run. DIR/recipe.json keeps the resolved recipe.
-Several devices: `torchrun --nproc-per-node 8 -m train.fit RECIPE.toml ...`, for the tasks that share a batch.
+A recipe is a TOML file with two tables. [task] has `name` and the options of that task; [loop] has the fields of
+LoopConfig (train.loop.trainer). To resume an interrupted run, run the same command again. DIR/recipe.json keeps the
+recipe with all defaults filled in.
+
+Several devices: `torchrun --nproc-per-node 8 -m train.fit RECIPE.toml ...`, for tasks that can split a batch.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from train.recipe import defaults_of, options_from
 
 with requires_extra("train", __name__):
     from train.checkpoint import resolve, write_json
-    from train.distributed import barrier, processes, rank, world
+    from train.distributed import barrier, processes, rank, world_size
     from train.errors import CheckpointError, ShardError, TrainingError
     from train.loop.trainer import LoopConfig, PartsTask, Task, describe, fit
     from train.models.loading import WeightsError
@@ -33,18 +35,20 @@ TASKS = {  # name -> factory(options: dict, seed: int) -> Task
     "scav-prepared": "train.tasks.scav:ScavPreparedTask.from_options",
     "maskvat": "train.tasks.maskvat:MaskVATTask.from_options",
 }
-CHANGEABLE = {  # in a run that goes on: length, reports, what tames divergence, where things lie, what is stated
+CHANGEABLE = {  # when a run is resumed: length, reports, remedies for divergence, paths, provenance
     *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every", "judge_every")),
     *(f"loop.{key}" for key in ("keep_states", "result", "tensorboard")),
     *(f"loop.{key}" for key in ("learning_rate", "final_learning_rate", "clip_norm")),
     *(f"task.{key}" for key in ("sounds", "class_sounds", "clips", "data", "frames", "system", "start", "device")),
     *(f"task.{key}" for key in ("validation", "validation_data", "validation_clips", "validation_frames")),
     *(f"task.{key}" for key in ("data_licence", "origin")),
-    *(f"task.{key}" for key in ("device_batch", "strategy", "compile", "readers")),  # how, not what
+    *(
+        f"task.{key}" for key in ("device_batch", "strategy", "compile", "readers")
+    ),  # these change the speed, not the result
     *(f"task.{key}" for key in ("validation_count", "judge_clips", "judge_steps", "judge_guidance", "judge_diversity")),
     *(f"task.{key}" for key in ("metric_weights",)),
 }
-# errors that a user can mend: told in one line
+# errors that a user can fix: printed in one line
 EXPECTED = (
     RecipeError,
     CheckpointError,
@@ -56,11 +60,14 @@ EXPECTED = (
     ImportError,
     OSError,
 )
-STOPPED = 75  # exit status of an interrupted run: the same command goes on with it
+STOPPED = 75  # exit status of an interrupted run; the same command resumes it
 
 
 def read_recipe(path: Path, changes: list[str]) -> dict[str, dict[str, Any]]:
-    """{"task": {...}, "loop": {...}} with every table.key=value of `changes` applied."""
+    """Read {"task": {...}, "loop": {...}} from a TOML file and apply every table.key=value of `changes`.
+
+    Raises RecipeError for a missing or invalid file, an unknown table or task, and a malformed change.
+    """
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -83,7 +90,7 @@ def read_recipe(path: Path, changes: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _value(text: str) -> Any:
-    """A TOML value, or the text itself where it is none (a path, say)."""
+    """Parse a TOML value; text that is not one, such as a path, is returned as it is."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -91,13 +98,13 @@ def _value(text: str) -> Any:
 
 
 def keep_recipe(out: Path, recipe: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
-    """Store the resolved recipe in out/. Raises RecipeError when out/ holds a run of another one.
+    """Store the resolved recipe in out/. Raises RecipeError if out/ holds a run with another recipe.
 
-    What CHANGEABLE names may change; the decay follows a new length. `defaults` of the task are what a kept recipe
-    means that does not state them.
+    Keys in CHANGEABLE may differ; the learning rate then decays over the new length. `defaults` of the task fill in the
+    keys that a stored recipe does not have.
     """
     path = out / "recipe.json"
-    recipe = json.loads(json.dumps(recipe))  # as it will be read again
+    recipe = json.loads(json.dumps(recipe))  # tuples become lists, as in the stored file
     if path.exists():
         kept = _kept_recipe(path)
         kept["task"] = json.loads(json.dumps(defaults or {})) | kept["task"]
@@ -115,48 +122,54 @@ def keep_recipe(out: Path, recipe: dict[str, Any], defaults: dict[str, Any] | No
 
 
 def _kept_recipe(path: Path) -> dict[str, dict[str, Any]]:
-    """What a run was started with. Raises RecipeError where the file was damaged."""
+    """Read the recipe that a run was started with. Raises RecipeError if the file is damaged."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return {"task": dict(kept["task"]), "loop": dict(kept["loop"])}
     except (ValueError, KeyError, TypeError) as error:
-        advice = "delete it to go on with this recipe (it is not compared then), or choose another --out"
+        advice = "delete it to continue with this recipe without a comparison, or choose another --out"
         raise RecipeError(f"{path} is damaged ({error!r}); {advice}") from error
 
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train.fit", description="Train one component of a system.")
     parser.add_argument("recipe", type=Path, help="TOML file, see train/recipes")
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME of the recipe)")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe's value")
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME, with the recipe's file name)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="override a value of the recipe; may be repeated",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def make_task(recipe: dict[str, dict[str, Any]], loop: LoopConfig) -> Task:
-    """The task of a recipe. Raises RecipeError for one that cannot share its batch with torchrun's other processes."""
+    """Build the task of a recipe. Raises RecipeError if it cannot split its batch over torchrun's processes."""
     name = recipe["task"]["name"]
     owner, _, factory = TASKS[name].rpartition(".")
-    if world() > 1 and not issubclass(resolve(owner), PartsTask):
-        raise RecipeError(f"the task {name} trains in one process, not in {world()}; start it without torchrun")
+    if world_size() > 1 and not issubclass(resolve(owner), PartsTask):
+        raise RecipeError(f"the task {name} trains in one process, not in {world_size()}; start it without torchrun")
     options = {key: value for key, value in recipe["task"].items() if key != "name"}
     task: Task = getattr(resolve(owner), factory)(options, loop.seed)
     return task
 
 
 def run(recipe: dict[str, dict[str, Any]], out: Path) -> dict[str, Any]:
-    """Train as a recipe says: train.loop.trainer.fit's results."""
+    """Train as the recipe says; return the results of train.loop.trainer.fit."""
     loop = options_from(LoopConfig, recipe["loop"], "loop")
     task = make_task(recipe, loop)
     if rank() == 0:
-        stated = recipe["task"] | asdict(task.options)  # with what the recipe leaves to defaults
+        stated = recipe["task"] | asdict(task.options)  # with the defaults that the recipe does not state
         keep_recipe(out, {"task": stated, "loop": describe(loop)}, defaults_of(type(task.options)))
     barrier()
     return fit(task, loop, out)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status (0 finished, 75 interrupted, 1 error)."""
+    """Run the command; return the exit status: 0 finished, 75 interrupted, 1 error."""
     options = get_parser().parse_args(arguments)
     out = options.out or Path("runs") / options.recipe.stem
     try:
@@ -171,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     if int(os.environ.get("RANK", "0")) == 0:
         print(json.dumps(results))
         if not results["finished"]:
-            print("stopped; run the same command to go on", file=sys.stderr)
+            print("stopped; run the same command again to continue", file=sys.stderr)
     return 0 if results["finished"] else STOPPED
 
 

@@ -1,4 +1,4 @@
-"""What every task's options share: how they are read from a recipe's table, and what a recipe states about its data."""
+"""Options of tasks: reading them from a recipe's table, checking them, and what a recipe states about its data."""
 
 from dataclasses import MISSING, dataclass, fields
 from math import inf, isfinite
@@ -12,7 +12,7 @@ NOT_STATED = "not stated"
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers that an option may have: from `low` (above it where `above`) to `high`."""
+    """The numbers an option may have: from `low` to `high`; `above` excludes `low` itself."""
 
     low: float = 0
     high: float = inf
@@ -28,14 +28,14 @@ class Range:
 
 
 COUNT, NATURAL, POSITIVE, SHARE = Range(1), Range(0), Range(0, above=True), Range(0, 1)
-Ranges = dict[str, Range]  # RANGES of a class of options, by field; those of its bases hold, too
+Ranges = dict[str, Range]  # RANGES of an options class, by field; the RANGES of its base classes apply too
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProvenanceOptions:
-    """What only the author of a recipe knows about the weights that it trains."""
+    """What only the author of a recipe knows about the trained weights."""
 
-    data_licence: str = NOT_STATED  # terms of what the weights are trained on
+    data_licence: str = NOT_STATED  # licence of the training data
     origin: str = NOT_STATED  # who trained them, by which recipe
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class ProvenanceOptions:
 
 
 def check(options: Any) -> None:
-    """Raises ValueError that names a field whose value is of another type or outside of its class's RANGES."""
+    """Check the types and RANGES of all fields; raises ValueError that names the first wrong field."""
     cls = type(options)
     hints = get_type_hints(cls)
     for f in fields(cls):
@@ -72,7 +72,10 @@ def _is_a(value: Any, kind: type) -> bool:
 
 
 def options_from(cls: type, values: dict[str, Any], table: str = "task") -> Any:
-    """A dataclass from a recipe's table. Raises RecipeError that names unknown keys and those allowed."""
+    """Make an options dataclass from a recipe's table.
+
+    Raises RecipeError for unknown keys, with the allowed ones, and for values that are not allowed.
+    """
     allowed = [f.name for f in fields(cls)]
     unknown = sorted(set(values) - set(allowed))
     if unknown:
@@ -84,6 +87,6 @@ def options_from(cls: type, values: dict[str, Any], table: str = "task") -> Any:
 
 
 def defaults_of(cls: type) -> dict[str, Any]:
-    """The fields of a dataclass that need not be given, with what they are then."""
+    """The default values of a dataclass, by field."""
     plain = {f.name: f.default for f in fields(cls) if f.default is not MISSING}
     return plain | {f.name: f.default_factory() for f in fields(cls) if f.default_factory is not MISSING}

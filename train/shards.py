@@ -1,4 +1,4 @@
-"""`python -m train.shards URL`: read every sample of prepared shards and name what is damaged."""
+"""`python -m train.shards URL`: read every sample of prepared shards and report damaged ones."""
 
 import argparse
 import sys
@@ -14,13 +14,13 @@ with requires_extra("train", __name__):
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.shards", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("url", help="folder or URL of the shards")
-    args = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        names = Store(args.url).sizes()
+        names = Store(options.url).sizes()
         splits = [s for s in SPLITS if f"{s}.index.npz" in names]
         if not splits:
-            raise ShardError(f"{args.url} holds no finished shards; make them with train.prepare")
-        results = {split: check(args.url, split) for split in splits}
+            raise ShardError(f"{options.url} holds no finished shards; make them with `python -m train.prepare`")
+        results = {split: check(options.url, split) for split in splits}
     except (ShardError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

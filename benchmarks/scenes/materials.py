@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.metrics.onsets import HOP, RATE, WINDOW, mel_bank
+from train.metrics.onsets import HOP, RATE, WINDOW
+from train.models.mel import ONSETS, mel_filters
 from train.synthetic.recordings import RATE as SOUND_RATE
 from train.synthetic.recordings import repitch
 from train.synthetic.scenes.sound import SCENE_GROUPS
@@ -59,7 +60,7 @@ def features(window: Floats) -> Floats:
     """[F] of a window: mean log spectra of six time segments and their spread, relative to the loudest band."""
     padded = np.pad(np.asarray(window, np.float64), WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1))) @ mel_bank().T
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(WINDOW), axis=1))) @ mel_filters(ONSETS)
     level = np.log10(np.maximum(power / (power.max() + 1e-20), FLOOR))
     parts = [level[a:b].mean(axis=0) for a, b in pairwise(SEGMENTS)]
     return np.concatenate([*parts, level.std(axis=0), [level[a:].max() for a in SEGMENTS[:-1]]])

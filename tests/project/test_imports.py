@@ -30,7 +30,7 @@ class Rule:
 RULES = {  # folder -> rule; the longest folder that a file lies in decides
     "engines": Rule(("engines",), frozenset({"numpy"})),
     "runtime": Rule(("engines", "runtime"), frozenset({"numpy", "av"})),
-    "train": Rule(("train", *CONTRACT, *MEDIA)),
+    "train": Rule(("train", *CONTRACT, "engines.locks", *MEDIA)),
     "train/models": Rule(("train.models", *CONTRACT, *MEDIA)),
     "train/loop": Rule(("train.loop", *TRAIN, *MEDIA)),
     "train/data": Rule(("train.data", *TRAIN, *CONTRACT, *MEDIA)),

@@ -1,4 +1,4 @@
-"""Adopted weights say what they are and under which licence; what is missing is told. Loaders are replaced."""
+"""Adopted weights state their origin and licence; missing values are reported. Loaders are replaced by fakes."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What the loaders were asked for; each gives a tiny network."""
+    """The calls of the loaders; each returns a tiny network."""
     asked: list[tuple[str, ...]] = []
 
     def load(*arguments: object) -> MobileNetV2:
@@ -51,7 +51,7 @@ def test_other_clip_weights_need_a_licence(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     if source != "laion2b_s34b_b79k":
-        Path(source).write_bytes(b"x")  # a file that is called openai is not OpenAI's tag
+        Path(source).write_bytes(b"x")  # a file named openai is not OpenAI's tag
     assert adopt.main(["system", "clip", source]) == 1
     error = capsys.readouterr().err
     assert source in error and "--licence TEXT" in error and not loaded and not Path("system").exists()
@@ -59,7 +59,7 @@ def test_other_clip_weights_need_a_licence(
     facts = adopted(Path("system"), "frame_encoder", "clip", path, "--licence", "CC-BY-4.0")
     assert facts["code_licence"] == "MIT (open_clip), weights CC-BY-4.0"
     assert source in str(facts["name"]) and source in str(facts["origin"])
-    assert str(tmp_path) not in json.dumps(facts)  # names, no machine's folders
+    assert str(tmp_path) not in json.dumps(facts)  # names only, no path of this machine
 
 
 def test_dac_and_mobilenet(tmp_path: Path, loaded: list[tuple[str, ...]]) -> None:
@@ -81,7 +81,7 @@ def test_what_goes_wrong_is_one_line(
     assert adopt.main([str(tmp_path), "dac", "w.pth"]) == 1
     assert capsys.readouterr().err == "error: it is broken\n"
     assert adopt.main([str(tmp_path), "clip"]) == 1
-    assert "needs the FILE" in capsys.readouterr().err
+    assert "needs FILE" in capsys.readouterr().err
 
 
 def test_s3d_and_beats_from_official_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several processes: what one learns is what many learn, however they hold the network, stop and go on."""
+"""Several processes learn what one process learns, with DDP and FSDP, and after they were stopped and resumed."""
 
 import json
 import os
@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from tests.support.prepared import together, write_prepared
 from train import fit
 from train.checkpoint import load
-from train.distributed import gathered, total
+from train.distributed import gather_rows, sum_over_processes
 from train.tasks.maskvat import MaskVATTask
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
@@ -70,7 +70,7 @@ def arguments(root: Path, design: str, out: str, *changes: str) -> list[str]:
 
 
 def losses(root: Path, out: str) -> dict[int, dict[str, float]]:
-    """Of every step, its last line in the log."""
+    """The last line of the log for every step."""
     rows = [json.loads(line) for line in (root / out / "log.jsonl").read_text().splitlines()]
     keys = ("loss", "gradient", "mse", "contrastive")
     return {row["step"]: {key: row[key] for key in keys if key in row} for row in rows}
@@ -106,11 +106,12 @@ def test_parts_have_the_gradient_of_the_whole_batch(root: Path, part: int) -> No
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-3, atol=1e-6, msg=name)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_that_cannot_be_split_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit.main(arguments(root, "hybrid", "refused", "task.device_batch=3")) == 1
     error = capsys.readouterr().err
     assert (
-        error.startswith("error: task.batch 8 cannot be shared by 1 processes in parts of 3") and "\n" not in error[:-1]
+        error.startswith("error: task.batch 8 cannot be split over 1 processes in parts of 3")
+        and "\n" not in error[:-1]
     )
 
 
@@ -120,7 +121,7 @@ def test_two_processes_equal_one(root: Path, alone: dict[int, dict[str, float]])
     same(losses(root, "two"), alone)
 
 
-def test_fsdp_equals_ddp_and_goes_on_in_one_process(root: Path, alone: dict[int, dict[str, float]]) -> None:
+def test_fsdp_equals_ddp_and_is_resumed_in_one_process(root: Path, alone: dict[int, dict[str, float]]) -> None:
     assert together(2, lambda _: fit.main(arguments(root, "hybrid", "fsdp", "task.strategy=fsdp"))) == [0, 0]
     same(losses(root, "fsdp"), alone)
     assert load(root / "system", "maskvat").config.hidden_size == 32  # saved whole
@@ -132,7 +133,7 @@ def test_fsdp_equals_ddp_and_goes_on_in_one_process(root: Path, alone: dict[int,
     same(losses(root, "fsdp"), alone)
 
 
-def test_sigterm_of_one_process_stops_all_and_they_go_on(
+def test_sigterm_of_one_process_stops_all_and_the_run_is_resumed(
     root: Path, alone: dict[int, dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = MaskVATTask.backward
@@ -166,18 +167,21 @@ def test_a_task_for_one_process_says_so(root: Path, capfd: pytest.CaptureFixture
 
 def test_sums_and_rows_of_processes(tmp_path: Path) -> None:
     def work(rank: int) -> int:
-        from train.distributed import collected, largest, processes
+        from train.distributed import gather_objects, max_over_processes, processes
 
         with processes():
             mine = torch.tensor([[float(rank)], [10.0 + rank]])
-            assert gathered(mine).tolist() == [[0.0], [10.0], [1.0], [11.0]]
-            assert total(mine).tolist() == [[1.0], [21.0]] and largest(mine).tolist() == [[1.0], [11.0]]
-            assert collected(f"process {rank}") == ["process 0", "process 1"]
+            assert gather_rows(mine).tolist() == [[0.0], [10.0], [1.0], [11.0]]
+            assert sum_over_processes(mine).tolist() == [[1.0], [21.0]] and max_over_processes(mine).tolist() == [
+                [1.0],
+                [11.0],
+            ]
+            assert gather_objects(f"process {rank}") == ["process 0", "process 1"]
         return 0
 
     assert together(2, work) == [0, 0]
     alone = torch.ones(2)
-    assert gathered(alone) is alone and total(alone) is alone
+    assert gather_rows(alone) is alone and sum_over_processes(alone) is alone
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Commands whose extra is not installed say in one line what to install; the packages are hidden, not removed."""
+"""Commands whose extra is missing say in one line what to install. Packages are hidden, not removed."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def error_without(hidden: str, module: str, *arguments: str) -> str:
-    """What a command prints on stderr where a package, or EGL, is hidden; it must fail."""
+    """The stderr of a command, which must fail because a package, or EGL, is hidden."""
     command = [sys.executable, "-c", WITHOUT, hidden, module, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
@@ -60,14 +60,14 @@ def error_without(hidden: str, module: str, *arguments: str) -> str:
     ],
 )
 def test_a_missing_extra_is_one_line(hidden: str, module: str, name: str) -> None:
-    expected = f"error: {hidden} is not installed; install it with: pip install 'maskvat[{name}]'\n"
+    expected = f"error: {hidden} is not installed; install it with: pip install '.[{name}]'\n"
     assert error_without(hidden, module, "--help") == expected
 
 
 def test_pictures_without_matplotlib_are_refused_at_once(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
     error = error_without("matplotlib", "benchmarks.sync", str(tmp_path), "--plots", str(tmp_path / "plots"))
-    assert error.startswith("error: --plots") and "maskvat[bench]" in error and error.count("\n") == 1
+    assert error.startswith("error: --plots") and "'.[bench]'" in error and error.count("\n") == 1
 
 
 @pytest.mark.skipif(find_spec("mujoco") is None, reason="needs the extra scenes")

@@ -1,4 +1,4 @@
-"""Values of recipes: what is out of range or of another type is told in one line that says what is allowed."""
+"""Values of recipes: a wrong type or range is reported in one line that says what is allowed."""
 
 import json
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_ranges() -> None:
 
 
 def test_every_range_is_that_of_a_field() -> None:
-    """A misspelt name would check nothing."""
+    """A misspelt name would not be checked."""
     for cls in (*CLASSES.values(), LoopConfig):
         for owner in cls.__mro__:
             assert set(vars(owner).get("RANGES", {})) <= set(cls.__dataclass_fields__)
@@ -103,7 +103,7 @@ def test_the_projects_recipes_are_within_the_ranges(path: Path) -> None:
 def test_a_damaged_recipe_of_a_run(tmp_path: Path, text: str) -> None:
     recipe = {"task": {"name": "codec"}, "loop": {}}
     (tmp_path / "recipe.json").write_text(text)
-    with pytest.raises(RecipeError, match=r"recipe\.json is damaged .*; delete it to go on with this recipe"):
+    with pytest.raises(RecipeError, match=r"recipe\.json is damaged .*; delete it to continue with this recipe"):
         fit.keep_recipe(tmp_path, recipe)
     assert (tmp_path / "recipe.json").read_text() == text
     (tmp_path / "recipe.json").unlink()
@@ -111,7 +111,7 @@ def test_a_damaged_recipe_of_a_run(tmp_path: Path, text: str) -> None:
     assert json.loads((tmp_path / "recipe.json").read_text()) == recipe
 
 
-def test_the_command_tells_a_bad_value_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_a_bad_value_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = next(p for p in RECIPES if p.stem == "codec")
     assert fit.main([str(path), "--out", str(tmp_path / "run"), "--set", "task.threads=0"]) == 1
     assert capsys.readouterr().err == "error: [task] threads must be at least 1, not 0\n"

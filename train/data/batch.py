@@ -1,4 +1,4 @@
-"""What a batch of MaskVAT's training is, and which of its tokens are masked (paper, section 3.2.2)."""
+"""A training batch of MaskVAT, and the choice of its masked tokens (paper, section 3.2.2)."""
 
 from dataclasses import dataclass, fields
 
@@ -16,7 +16,7 @@ class Batch:
     clip: Tensor  # (B, N, Dc)
     sync: Tensor  # (B, S, Ds)
     audio: Tensor  # (B, A, 8, D)
-    mask: Tensor  # (B, K, T) bool: positions that show [MASK]
+    mask: Tensor  # (B, K, T) bool: positions that hold [MASK]
     drop: Tensor  # (B,) bool: rows whose condition is [NULL]
 
     def to(self, device: torch.device) -> "Batch":

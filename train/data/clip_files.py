@@ -1,4 +1,4 @@
-"""A training clip's files: the video, and beside it perhaps its sound (ID.flac, ID.wav) and its events (ID.json)."""
+"""Files of a training clip: the video and, optionally, its sound (ID.flac, ID.wav) and its events (ID.json)."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ from runtime.audio import open_media, read_audio
 from runtime.errors import MediaError
 
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
-BAD = (MediaError, ValueError, KeyError, OSError)  # what a file that cannot be used raises
+BAD = (MediaError, ValueError, KeyError, OSError)  # errors of a file that cannot be used
 
 
 def clip_sound(path: Path, video_start: float, rate: int) -> NDArray[np.float32]:
-    """Sound [L] from the picture's start on: that of ID.flac or ID.wav, else the video's own."""
+    """Sound [L] from the start of the picture: ID.flac or ID.wav if present, otherwise the video's own."""
     for suffix in (".flac", ".wav"):
         if (beside := path.with_suffix(suffix)).exists():
             return read_audio(beside, rate)
@@ -27,7 +27,10 @@ def clip_sound(path: Path, video_start: float, rate: int) -> NDArray[np.float32]
 
 
 def clip_events(path: Path) -> NDArray[np.float32]:
-    """[E, 3]: time, end (0 for a contact), strength; none without ID.json. Raises ValueError for a bad one."""
+    """Events [E, 3]: time, end (0 for a contact), strength; empty without ID.json.
+
+    Raises ValueError if ID.json is damaged.
+    """
     label = path.with_suffix(".json")
     if not label.exists():
         return np.zeros((0, 3), np.float32)
@@ -36,14 +39,14 @@ def clip_events(path: Path) -> NDArray[np.float32]:
         rows = [(e["time"], e.get("end", 0.0), e.get("strength", 1.0)) for e in events]
         table = np.array(rows, np.float32).reshape(-1, 3)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{label.name} is no table of events ({error!r}); make it again") from error
+        raise ValueError(f"{label.name} is not a table of events ({error!r}); make it again") from error
     if not np.isfinite(table).all():
         raise ValueError(f"{label.name} has times or strengths that are not numbers; make it again")
     return table
 
 
 def events_inside(events: NDArray[np.float32], begin: float, size: float) -> NDArray[np.float32]:
-    """The events of a window of `size` seconds, in its own time; an end of 0 stays."""
+    """Events of a window of `size` seconds, with times relative to its start; an end of 0 stays 0."""
     local = events[(events[:, 0] >= begin) & (events[:, 0] < begin + size)]
     local[:, :2] -= np.where(local[:, :2] > 0, np.float32(begin), 0)
     return local

@@ -1,10 +1,12 @@
-"""Prepared clips as training reads them: from a folder of npz files in memory, or one by one from shards.
+"""Prepared clips for training: a folder of npz files kept in memory, or shards read clip by clip.
 
 Each clip is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D].
 """
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from math import lcm
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile
@@ -18,28 +20,28 @@ from engines.contract import ModelConfig
 from train.data.batch import Batch, token_mask
 from train.data.sample_order import Row
 from train.data.shards import ShardSet
-from train.distributed import largest
+from train.distributed import max_over_processes
 from train.errors import RecipeError, ShardError
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = ("codes", "clip_features", "sync_features", "audio_features")
-BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # what a clip that cannot be used raises
-NEIGHBOURS = 100  # clips in a row that cannot be used: then there is no use in going on
+BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of a clip that cannot be used
+MAX_SKIPPED = 100  # unusable clips in a row, after which training stops
 
 
 class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> Arrays:
-        """Raises one of BAD where the clip cannot be used."""
+        """Raises one of BAD if the clip cannot be used."""
         ...
 
 
 class Folder:
-    """The npz files of a folder, read once and kept: 0.2 MB for 10 s."""
+    """The npz files of a folder, read once and kept in memory: 0.2 MB for 10 s."""
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
-        """Bad files are named on stderr, skipped and counted. Raises RecipeError when none is left."""
+        """Unusable files are reported on stderr and skipped. Raises RecipeError if none is left."""
         self.clips: list[Arrays] = []
         paths = sorted(folder.glob("*.npz"))
         for path in paths:
@@ -63,7 +65,10 @@ class Folder:
 
 
 def open_source(place: str, split: str, config: ModelConfig) -> Source:
-    """A folder of npz files, or else the shards of a folder or fsspec URL. Raises RecipeError or ShardError."""
+    """Open a folder of npz files, or shards in a folder or at an fsspec URL.
+
+    Raises RecipeError or ShardError if nothing usable is there, or if processes see different numbers of clips.
+    """
     source: Source
     if "://" in place or Path(place, "manifest.json").exists():
         source = shards = ShardSet(place, split)
@@ -72,29 +77,41 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
     else:
         source = Folder(Path(place), config)
     counts = torch.tensor([len(source), -len(source)])
-    if (most := largest(counts)).sum() != 0:
+    if (most := max_over_processes(counts)).sum() != 0:
         raise RecipeError(
-            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; give all the same"
+            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; they must see the same data"
         )
     return source
 
 
 def checked(clip: Arrays, config: ModelConfig) -> Arrays:
-    """The arrays of one clip. Raises ValueError for those that are missing or do not fit the components."""
+    """Check the arrays of one clip and return them. Raises ValueError if one is missing or does not fit."""
     missing = [n for n in NAMES if n not in clip]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
     sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
     wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
     if wrong or len(clip["codes"]) != config.n_codebooks:
-        raise ValueError(f"{', '.join(wrong or ['codes'])}: made by other components; run train.prepare again")
+        raise ValueError(
+            f"{', '.join(wrong or ['codes'])}: made by other components; run `python -m train.prepare` again"
+        )
     if clip["codes"].max(initial=0) >= config.codebook_size or not all(np.isfinite(clip[n]).all() for n in sizes):
-        raise ValueError("holds codes that there are not, or features that are no numbers")
+        raise ValueError("has codes outside of the codebook, or features that are not finite")
     return clip
 
 
-class Clips:
-    """Crops of a source's clips, as batches. A clip that cannot be read is named, and the next one takes its place."""
+def start_interval(config: ModelConfig) -> Fraction:
+    """Seconds between the places in a clip at which a CLIP feature and a sync feature begin together.
+
+    1 s at 8 and 25 features a second, as in the bundled system; 8 s for S3D's bridge with its 8 frames a feature. A
+    crop that starts there sees pictures at the same times after its start as a window of the runtime.
+    """
+    rate = config.clip_fps * config.sync_fps
+    return Fraction(lcm(config.sync_fps, config.sync_stride * config.clip_fps), rate)
+
+
+class Examples:
+    """Crops of a source's clips, as batches. A clip that cannot be read is reported, and the next one is used."""
 
     def __init__(self, source: Source, config: ModelConfig, readers: int = 4) -> None:
         self.source, self.config = source, config
@@ -104,9 +121,9 @@ class Clips:
     def __len__(self) -> int:
         return len(self.source)
 
-    def clip(self, index: int) -> Arrays:
-        """The clip of this number, or the next one that is good, in every process the same."""
-        tries, reason = min(NEIGHBOURS, len(self.source)), ""
+    def example(self, index: int) -> Arrays:
+        """The clip with this number, or the next usable one; the same in every process."""
+        tries, reason = min(MAX_SKIPPED, len(self.source)), ""
         for i in range(index, index + tries):
             i %= len(self.source)
             try:
@@ -118,11 +135,11 @@ class Clips:
                     self.bad.add(i)
         raise RecipeError(f"{tries} prepared clips in a row cannot be used; the last: {reason}")
 
-    def clips(self, indices: list[int]) -> list[Arrays]:
-        return list((self.readers.map if self.readers else map)(self.clip, indices))
+    def examples(self, indices: list[int]) -> list[Arrays]:
+        return list((self.readers.map if self.readers else map)(self.example, indices))
 
     def frequencies(self) -> Tensor:
-        """How often each code occurs [K, V]."""
+        """How often each code occurs: [K, V]."""
         if isinstance(self.source, ShardSet):
             return torch.from_numpy(self.source.code_counts).float()
         V = self.config.codebook_size
@@ -135,16 +152,20 @@ class Clips:
         return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
 
     def crop(self, clip: Arrays, share: float, n_tokens: int) -> Arrays:
-        """n_tokens of a clip from a whole sync feature on, which `share` in [0, 1) chooses; other streams from the
-        nearest place in time."""
-        c = self.config
-        spare = max(0, clip["codes"].shape[1] - n_tokens) * c.hop_length * c.sync_fps
-        start = int(share * (spare // (c.sample_rate * c.sync_stride) + 1))
-        seconds = start * c.sync_stride / c.sync_fps
+        """Cut n_tokens out of a clip; `share` in [0, 1) chooses among the possible starts.
+
+        A start is a multiple of `start_interval`, so both picture streams begin exactly there. Tokens and audio
+        features begin at the nearest place in time.
+        """
+        c, interval = self.config, start_interval(self.config)
+        spare = max(0, clip["codes"].shape[1] - n_tokens)  # tokens
+        # the last start is less than half a token behind them, so that it is rounded to one of them
+        last = Fraction((2 * spare + 1) * c.hop_length - 1, 2 * c.sample_rate) // interval
+        seconds = int(share * (last + 1)) * interval
         begin = {
             "codes": (round(seconds * c.sample_rate / c.hop_length), n_tokens),
-            "clip_features": (round(seconds * c.clip_fps), c.n_clip(n_tokens)),
-            "sync_features": (start, c.n_sync(n_tokens)),
+            "clip_features": (int(seconds * c.clip_fps), c.n_clip(n_tokens)),
+            "sync_features": (int(seconds * c.sync_fps / c.sync_stride), c.n_sync(n_tokens)),
             "audio_features": (round(seconds * c.audio_rate / c.audio_stride), self.n_audio(n_tokens)),
         }
         out = {}
@@ -154,24 +175,24 @@ class Clips:
             out[name] = clip[name].take(index, axis=axis)
         return out
 
-    def fixed(self, indices: list[int], n_tokens: int) -> Batch:
-        """The middle of clips, nothing masked or dropped."""
-        crops = [self.crop(clip, 0.5, n_tokens) for clip in self.clips(indices)]
+    def validation_batch(self, indices: list[int], n_tokens: int) -> Batch:
+        """Crops from the middle of clips; no token is masked and no condition dropped."""
+        crops = [self.crop(clip, 0.5, n_tokens) for clip in self.examples(indices)]
         masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
-        return batched(crops, masks, [False] * len(crops))
+        return collate(crops, masks, [False] * len(crops))
 
-    def drawn(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
-        """A batch to train on: crop, mask and dropped condition of every row are functions of (seed, row)."""
+    def training_batch(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
+        """A training batch; crop, mask and dropped condition of every row are functions of (seed, row)."""
         crops, masks, drops = [], [], []
-        for row, clip in zip(rows, self.clips([row.sample for row in rows]), strict=True):
+        for row, clip in zip(rows, self.examples([row.sample for row in rows]), strict=True):
             rng = row.rng(seed)
             crops.append(self.crop(clip, rng.random(), n_tokens))
             drops.append(bool(rng.random() < dropout))
             masks.append(token_mask(rng, crops[-1]["codes"].shape))
-        return batched(crops, masks, drops)
+        return collate(crops, masks, drops)
 
 
-def batched(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[bool]) -> Batch:
+def collate(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[bool]) -> Batch:
     codes, *features = (np.stack([crop[name] for crop in crops]) for name in NAMES)
     tensors = (torch.from_numpy(array).float() for array in features)
     return Batch(

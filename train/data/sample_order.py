@@ -1,6 +1,6 @@
-"""Which samples a step trains on, and what is drawn for each: pure functions of the seed and of where a run stands.
+"""The order of training samples and the random numbers of each: pure functions of seed and step.
 
-Nothing depends on how many processes share a batch, on how it is split, or on where a run was interrupted.
+They do not depend on the number of processes, on how a batch is split, or on where a run was interrupted.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class Row:
     """One example of a batch."""
 
     step: int
-    epoch: int  # a sample that comes twice in a step (fewer samples than the batch has rows) is of two epochs
+    epoch: int  # tells repeats of a sample apart if the batch has more rows than there are samples
     sample: int
 
     def rng(self, seed: int) -> np.random.Generator:
-        """What is drawn for this example: a function of (seed, sample, step)."""
+        """The random generator of this example: a function of (seed, step, epoch, sample)."""
         return np.random.default_rng([DRAWS, seed, self.step, self.epoch, self.sample])
 
 
@@ -32,7 +32,7 @@ def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 
 
 def rows(seed: int, step: int, batch: int, n: int, part: slice = slice(None)) -> list[Row]:
-    """The batch of a step, or a part of it: epochs follow each other without a gap, each a permutation of n samples."""
+    """The rows of a step's batch, or a part of them. Epochs follow each other; each is a permutation of n samples."""
     out = []
     for position in range(step * batch, (step + 1) * batch)[part]:
         epoch, place = divmod(position, n)

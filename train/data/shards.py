@@ -1,6 +1,6 @@
-"""Prepared samples in WebDataset shards, on disk or on any fsspec URL: the writer, and a reader by number.
+"""Prepared samples in WebDataset shards, on disk or at any fsspec URL: writer and random-access reader.
 
-    python -m train.shards URL        read every sample, name what is damaged
+    python -m train.shards URL        read every sample and report damaged ones
 
 docs/DATA.md describes the files. A sample is a dict of arrays; its members in the tar are KEY.ARRAY.npy and KEY.json.
 """
@@ -29,18 +29,18 @@ with requires_extra("train", __name__):
 FORMAT = 1  # rises when the files' layout or an array's meaning changes
 SPLITS = ("train", "validation", "test")
 Arrays = dict[str, NDArray[Any]]
-BAD = (OSError, ValueError, KeyError, EOFError, tarfile.TarError)  # what damaged or absent files raise
+BAD = (OSError, ValueError, KeyError, EOFError, tarfile.TarError)  # errors of damaged or missing files
 
 
 def sample_key(name: str) -> str:
-    """A name for the tar: WebDataset cuts names at the first dot, and tar's own limit is for ASCII."""
+    """Encode a name for the tar: WebDataset splits names at the first dot, and tar expects ASCII."""
     return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
 # ---------------------------------------------------------------- writing
 @dataclass
 class ShardInfo:
-    """What NAME.json says of a shard."""
+    """The contents of NAME.json, which describes a shard."""
 
     name: str
     split: str
@@ -59,13 +59,13 @@ def npy(array: NDArray[Any]) -> bytes:
 
 
 class ShardWriter:
-    """Writes NAME.tar, then NAME.json; the same samples give the same bytes.
+    """Write NAME.tar, then NAME.json. Equal samples give equal bytes.
 
         with ShardWriter(store, "train-00000", "train", codebook_size=1024) as shard:
             shard.add("name", arrays, record)
             shard.drop("clip", "silent", "peak -71.0 dBFS")
 
-    Nothing is left behind when the block raises.
+    If the block raises, no file is left.
     """
 
     def __init__(self, store: Store, name: str, split: str, codebook_size: int) -> None:
@@ -91,7 +91,7 @@ class ShardWriter:
             self.store.write_json(f"{self.info.name}.json", asdict(self.info))
 
     def add(self, name: str, arrays: Mapping[str, NDArray[Any]], record: Mapping[str, Any]) -> None:
-        """One sample. Raises ShardError for a second one of that name."""
+        """Add a sample. Raises ShardError if the name is used already."""
         key, offset = sample_key(name), self._tar.offset
         if any(key == sample[0] for sample in self.info.samples):
             raise ShardError(f"{self.info.name} already holds a sample {key}; give every clip a name of its own")
@@ -108,12 +108,12 @@ class ShardWriter:
 
     def _member(self, name: str, content: bytes) -> None:
         entry = tarfile.TarInfo(name)
-        entry.size, entry.mode = len(content), 0o644  # the time stays 0
+        entry.size, entry.mode = len(content), 0o644  # the time stays 0, for equal bytes
         self._tar.addfile(entry, io.BytesIO(content))
 
 
 def write_index(store: Store, split: str, shards: list[ShardInfo]) -> None:
-    """SPLIT.index.npz of all shards of a split, in their order."""
+    """Write SPLIT.index.npz, which indexes the samples of all shards of a split in order."""
     rows = [(number, *sample) for number, shard in enumerate(shards) for sample in shard.samples]
     counts = [np.array(s.code_counts, np.int64) for s in shards if s.code_counts]
     with store.writing(f"{split}.index.npz") as part, open(part, "wb") as file:
@@ -132,7 +132,7 @@ def write_index(store: Store, split: str, shards: list[ShardInfo]) -> None:
 
 # ---------------------------------------------------------------- reading
 def unpack(content: bytes) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays and the provenance of one sample's stretch of a tar."""
+    """Read arrays and provenance of a sample from its section of the tar."""
     arrays, record = {}, {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
         for entry in tar:
@@ -147,12 +147,12 @@ def unpack(content: bytes) -> tuple[Arrays, dict[str, Any]]:
 
 
 class ShardSet:
-    """The samples of one split, by number. See docs/DATA.md."""
+    """The samples of one split, by number. docs/DATA.md describes the files."""
 
     def __init__(self, url: str | os.PathLike[str], split: str = "train") -> None:
-        """Shards that are missing or cut off are left out and listed in `bad`.
+        """Shards that are missing or truncated are skipped and listed in `bad`.
 
-        Raises ShardError where there is no finished set of shards, no such split, or no whole shard in it.
+        Raises ShardError if there is no finished set of shards, no such split, or no complete shard in it.
         """
         self.store, self.split = Store(url), split
         if split not in SPLITS:
@@ -160,7 +160,7 @@ class ShardSet:
         self.manifest: dict[str, Any] = self._read(lambda: self.store.read_json("manifest.json"), "manifest.json")
         if self.manifest.get("format") != FORMAT:
             found = self.manifest.get("format")
-            raise ShardError(f"{url} has format {found}, not {FORMAT}; make it again with train.prepare")
+            raise ShardError(f"{url} has format {found}, not {FORMAT}; make it again with `python -m train.prepare`")
         index = self._read(lambda: np.load(io.BytesIO(self.store.read(f"{split}.index.npz"))), f"{split}.index.npz")
         self._index = {name: index[name] for name in index.files}
         self.bad, self._whole = self._check_shards()
@@ -176,7 +176,7 @@ class ShardSet:
         except BAD as error:
             raise ShardError(
                 f"{self.store.url} has no readable {name} ({error}); give a folder or URL that train.prepare has "
-                "finished, or give its command again"
+                "finished, or run its command again"
             ) from error
 
     def _check_shards(self) -> tuple[list[str], NDArray[np.bool_]]:
@@ -197,12 +197,13 @@ class ShardSet:
         return self._sample(i)[0]
 
     def record(self, i: int) -> dict[str, Any]:
-        """Where sample i comes from."""
+        """The provenance of sample i."""
         return self._sample(i)[1]
 
     @cached_property
     def code_counts(self) -> NDArray[np.int64]:
-        """How often each code occurs in the split [K, V], by its index (shards lost since then included)."""
+        """How often each code occurs in the split: [K, V]. Counted when the index was written, so it includes shards
+        that were lost since."""
         counts: NDArray[np.int64] = self._index["code_counts"]
         return counts
 
@@ -225,7 +226,7 @@ class ShardSet:
 
 
 def check(url: str, split: str) -> tuple[int, list[str]]:
-    """Read every sample of a split: how many are good, and what is wrong with the others."""
+    """Read every sample of a split; return the number of good ones and a message for each damaged one."""
     shards = ShardSet(url, split)
     bad, good = list(shards.bad), 0
     for i in range(len(shards)):

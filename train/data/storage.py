@@ -1,4 +1,4 @@
-"""Files below a folder or any URL that fsspec knows, written whole or not at all."""
+"""Files in a folder or at any fsspec URL, written completely or not at all."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from train.errors import ShardError
 
 
 class Store:
-    """Files below a folder or fsspec URL. May be pickled and forked: each process opens its own connection."""
+    """Files in a folder or at an fsspec URL. Safe to pickle and fork: each process opens its own connection."""
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         self.url = os.fspath(url).rstrip("/")
@@ -31,7 +31,7 @@ class Store:
             try:
                 fs, root = url_to_fs(self.url)
             except (ImportError, ValueError) as error:
-                known = ", ".join(("s3 (pip install 'maskvat[s3]')", "gs", "az", "https"))
+                known = ", ".join(("s3 (pip install '.[s3]')", "gs", "az", "https"))
                 raise ShardError(f"{self.url} cannot be opened ({error}); give a folder or a URL: {known}") from error
             self._opened = (os.getpid(), fs, root.rstrip("/"))
         return self._opened[1:]
@@ -42,7 +42,7 @@ class Store:
         return Path(root) if isinstance(fs, fsspec.get_filesystem_class("file")) else None
 
     def sizes(self) -> dict[str, int]:
-        """Name -> bytes of every file; none where there is no such folder."""
+        """Size in bytes of every file by name; empty if the folder does not exist."""
         fs, root = self._fs
         fs.invalidate_cache()
         try:
@@ -60,7 +60,7 @@ class Store:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """A local file to write to, that becomes `name` when the block ends well: no reader sees half of it."""
+        """Yield a local path to write to; it becomes `name` if the block succeeds. No reader sees half a file."""
         if (folder := self.local) is not None:
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / name) as part:

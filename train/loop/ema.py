@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights: steadier than the last step's, at no cost to its training."""
+"""An exponential moving average (EMA) of a network's weights; it varies less than the weights of the last step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from train.distributed import to_sharded
 
-WARM = 10  # early on the average forgets faster: (1 + step) / (WARM + step) of it stays
+WARM = 10  # early in the run the decay is lower: (1 + step) / (WARM + step)
 
 
 class Average:
@@ -19,19 +19,19 @@ class Average:
         self.weights = {name: value.detach().clone() for name, value in _floats(module).items()}
 
     def update(self, module: nn.Module, step: int) -> None:
-        """Take in the weights after `step` updates."""
-        stays = min(self.decay, (1 + step) / (WARM + step))
+        """Include the module's weights after `step` updates."""
+        decay = min(self.decay, (1 + step) / (WARM + step))
         live = [_floats(module)[name] for name in self.weights]
-        torch._foreach_lerp_(list(self.weights.values()), live, 1 - stays)
+        torch._foreach_lerp_(list(self.weights.values()), live, 1 - decay)
 
     def load(self, weights: dict[str, Tensor], module: nn.Module) -> None:
-        """Go on from a stored average; from the module's own weights where none was stored."""
+        """Continue from a stored average; if it is empty, from the module's own weights."""
         for name, value in (weights or _floats(module)).items():
             self.weights[name].copy_(to_sharded(value, self.weights[name]))
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
-        """The module holds the average inside the block, and its own weights again after it."""
+        """Give the module the averaged weights inside the block, and its own weights back after it."""
         own = _floats(module)
         kept = {name: value.clone() for name, value in own.items()}
         try:
@@ -46,5 +46,5 @@ class Average:
 
 
 def _floats(module: nn.Module) -> dict[str, Tensor]:
-    """Entries of the state dict, as views of the module's own memory."""
+    """Floating-point entries of the state dict, as views of the module's own memory."""
     return {name: value for name, value in module.state_dict().items() if value.is_floating_point()}

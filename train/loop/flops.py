@@ -1,7 +1,8 @@
-"""What a step of training costs, and what the device could do: for tokens per second and MFU.
+"""The cost of a training step and the speed of the device, for tokens per second and MFU.
 
-MFU (model FLOPs utilisation): the matrix products that the mathematics of a step needs, forward and backward, as share
-of what the device computes in the same time in its fastest matrix product, measured here, not taken from a data sheet.
+MFU (model FLOPs utilisation) divides the operations of the matrix products that a step needs, forward and backward, by
+the operations that the device could do in the same time. The speed of the device is that of its fastest matrix product,
+measured here and not taken from a data sheet.
 """
 
 import time
@@ -9,22 +10,22 @@ from dataclasses import dataclass
 
 import torch
 
-SIZES = {"cuda": (2048, 4096, 8192), "cpu": (512, 1024)}  # of square matrices
+SIZES = {"cuda": (2048, 4096, 8192), "cpu": (512, 1024)}  # rows of square matrices
 REPEATS = 5
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step, over all processes."""
+    """The cost of one step, over all processes."""
 
-    tokens: int  # of all codebooks
+    tokens: int  # counted over all codebooks
     flops: float  # additions and multiplications
-    device: torch.device  # of this process
-    dtype: torch.dtype  # of matrix products
+    device: torch.device  # the device of this process
+    dtype: torch.dtype  # data type of matrix products
 
 
 def gemm_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of the fastest square matrix product found, in well under a second."""
+    """Measure operations per second of the fastest square matrix product; takes well under a second."""
     best = 0.0
     for n in SIZES[device.type]:
         a, b = (torch.ones(n, n, device=device, dtype=dtype) for _ in range(2))

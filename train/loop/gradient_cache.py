@@ -1,9 +1,11 @@
-"""A contrastive loss over a whole batch that no device holds at once: over all processes, and all parts of each.
+"""A contrastive loss over a batch that is too large for one device: over all processes and all parts.
 
-The embeddings of all rows are computed without gradients and gathered; the loss's gradient with respect to each is
-taken; every part is then computed again, and its embeddings' products with those gradients are what it propagates. So
-the negatives of a row are all other rows of the effective batch, however it is split: the gradient is that of the
-undivided batch (Gao et al., arXiv 2101.06983).
+The method is gradient caching (Gao et al., arXiv 2101.06983):
+1. Compute the embeddings of all rows without gradients, and gather them.
+2. Compute the loss and its gradient with respect to every embedding.
+3. Compute every part again, with gradients, and propagate its embeddings' products with those gradients.
+
+The negatives of a row are all other rows of the effective batch. The gradient equals that of the undivided batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,29 +14,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.distributed import gathered, rank
+from train.distributed import gather_rows, rank
 
-Rows = tuple[Tensor, ...]  # each (n, ...): embeddings, and what the loss wants to know of every row
+Rows = tuple[Tensor, ...]  # each (n, ...): embeddings, and whatever else the loss needs of every row
 Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Cached:
-    """The loss of the whole batch and its gradients for this process's rows."""
+class CachedLoss:
+    """The loss of the whole batch, and its gradients with respect to this process's rows."""
 
     value: float
-    gradients: list[tuple[Tensor | None, ...]]  # of each part, for each of its tensors
+    gradients: list[tuple[Tensor | None, ...]]  # by part, then by tensor
 
-    def stand_in(self, part: int, rows: Rows) -> Tensor:
-        """A number whose gradient is this part's share of the loss's gradient."""
+    def surrogate(self, part: int, rows: Rows) -> Tensor:
+        """A number whose gradient is the gradient of the loss for this part."""
         pairs = zip(rows, self.gradients[part], strict=True)
         return torch.stack([(row * gradient).sum() for row, gradient in pairs if gradient is not None]).sum()
 
 
-def cached(parts: Sequence[Rows], loss: Loss) -> Cached:
-    """`loss` of the rows of all parts of all processes. Every process must have equally many rows."""
+def cached_loss(parts: Sequence[Rows], loss: Loss) -> CachedLoss:
+    """Compute `loss` over the rows of all parts of all processes. Processes must have equally many rows."""
     own = [torch.cat(column) for column in zip(*parts, strict=True)]
-    columns = [gathered(column.detach()) for column in own]
+    columns = [gather_rows(column.detach()) for column in own]
     free = [column.requires_grad_() for column in columns if column.is_floating_point()]
     with torch.enable_grad():
         value = loss(*columns)
@@ -44,4 +46,4 @@ def cached(parts: Sequence[Rows], loss: Loss) -> Cached:
         next(found)[begin : begin + len(own[0])].split(sizes) if column.is_floating_point() else [None] * len(sizes)
         for column in columns
     ]
-    return Cached(value.item(), [tuple(column[i] for column in split) for i in range(len(sizes))])
+    return CachedLoss(value.item(), [tuple(column[i] for column in split) for i in range(len(sizes))])

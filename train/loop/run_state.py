@@ -1,9 +1,8 @@
-"""Where a run stands, on disk: DIR/state/STEP/, written as a whole or not at all, by the first process for all.
+"""The state of a run on disk: DIR/state/STEP/, written by the first process, completely or not at all.
 
-DIR/best/STEP/ are the weights alone that were judged best so far, and their score.
+DIR/best/STEP/ holds the weights with the best score so far, without the optimiser.
 
-A state holds whole tensors, however many processes the network was split among, so a run may go on with another number
-of them.
+A state holds full tensors, even if the network is sharded, so a run may be resumed with another number of processes.
 """
 
 import json
@@ -26,10 +25,10 @@ from train.loop.ema import Average
 
 @dataclass
 class Run:
-    """What a state holds beside tensors."""
+    """The part of a state that is not tensors."""
 
     step: int = 0  # steps done
-    seconds: float = 0.0  # spent training, over all sittings
+    seconds: float = 0.0  # spent training, over all sessions
 
 
 def save_state(
@@ -40,9 +39,9 @@ def save_state(
     average: Average | None = None,
     keep: int = 2,
 ) -> None:
-    """Write out/state/STEP/, then drop all but the `keep` newest ones. All processes must call it.
+    """Write out/state/STEP/, then delete all but the `keep` newest states. All processes must call it.
 
-    Raises TrainingError where it cannot be written (a full disk): older states are then as they were.
+    Raises TrainingError if it cannot be written, for example on a full disk. Older states are then unchanged.
     """
     tensors = {f"module.{name}": to_full(value) for name, value in module.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
@@ -57,13 +56,13 @@ def save_state(
 
 
 def save_best(out: Path, run: Run, module: nn.Module, score: float) -> None:
-    """Keep the module's weights in out/best/STEP/, if those that are there have a lower score. All processes call it.
+    """Store the module's weights in out/best/STEP/ if their score is the highest so far. All processes must call it.
 
-    Raises TrainingError where they cannot be written; older ones are then as they were.
+    Raises TrainingError if they cannot be written. The older ones are then unchanged.
     """
     kept = _states(out, "best")
     better = not kept or score > _score(kept[-1])
-    barrier()  # before the first process changes what the others look at
+    barrier()  # the first process must not change the folder before the others have read it
     if not better:
         return
     tensors = {f"module.{name}": to_full(value) for name, value in module.state_dict().items()}
@@ -76,7 +75,7 @@ def save_best(out: Path, run: Run, module: nn.Module, score: float) -> None:
 
 
 def _score(folder: Path) -> float:
-    """Of the weights in out/best/STEP/; those that cannot be read are worse than any."""
+    """The score of the weights in out/best/STEP/; minus infinity if it cannot be read."""
     try:
         return float(json.loads((folder / "state.json").read_text(encoding="utf-8"))["score"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -84,7 +83,7 @@ def _score(folder: Path) -> float:
 
 
 def load_best(out: Path, module: nn.Module) -> int | None:
-    """Load the best weights of out/ into the module. Returns their step; None, and nothing is loaded, without any."""
+    """Load the best weights of out/ into the module and return their step; without any, return None."""
     for folder in reversed(_states(out, "best")):
         own = module.state_dict()
         stored = _part(load_file(str(folder / "tensors.safetensors")), "module")
@@ -95,7 +94,7 @@ def load_best(out: Path, module: nn.Module) -> int | None:
 
 def _write(root: Path, run: Run, tensors: dict[str, Tensor], **numbers: float) -> None:
     temporary, final = root / f".{run.step:09d}", root / f"{run.step:09d}"
-    for folder in (final, *root.glob(".[0-9]*")):  # half-written ones of runs that were killed, too
+    for folder in (final, *root.glob(".[0-9]*")):  # includes what killed runs left half-written
         shutil.rmtree(folder, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -104,9 +103,9 @@ def _write(root: Path, run: Run, tensors: dict[str, Tensor], **numbers: float) -
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = _states(root.parent, root.name)
-        rest = f"the {root.name} of step {int(kept[-1].name)} is whole" if kept else "there is none before it"
+        rest = f"the {root.name} of step {int(kept[-1].name)} is complete" if kept else "there is none before it"
         size = sum(value.nbytes for value in tensors.values()) / 1e9
-        advice = f"make room ({size:.2g} GB a state) and run the same command again"
+        advice = f"free disk space ({size:.2g} GB a state) and run the same command again"
         raise TrainingError(f"cannot write {final} ({error}); {rest}; {advice}") from error
     temporary.rename(final)
 
@@ -116,7 +115,10 @@ def _states(out: Path, name: str = "state") -> list[Path]:
 
 
 def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None) -> Run:
-    """The newest readable state of out/, loaded into module, optimizer and average; a fresh run where there is none."""
+    """Load the newest readable state of out/ into module, optimizer and average; without one, return a fresh Run.
+
+    Raises TrainingError if the state belongs to another network.
+    """
     for folder in reversed(_states(out)):
         try:
             tensors = load_file(str(folder / "tensors.safetensors"))
@@ -129,7 +131,9 @@ def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer, a
             stored = {n: to_sharded(v, own[n]) if n in own else v for n, v in _part(tensors, "module").items()}
             module.load_state_dict(stored, strict=True)
         except RuntimeError as error:
-            raise TrainingError(f"{folder} is of another network; choose another output folder ({error})") from error
+            raise TrainingError(
+                f"{folder} belongs to another network; choose another output folder ({error})"
+            ) from error
         _load_optimizer(optimizer, _part(tensors, "optimizer"))
         if average is not None:
             average.load(_part(tensors, "average"), module)
@@ -138,7 +142,7 @@ def load_state(out: Path, module: nn.Module, optimizer: torch.optim.Optimizer, a
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Tensors by INDEX.SLOT, the index of the parameter that they belong to."""
+    """Load optimizer tensors, named INDEX.SLOT after the index of their parameter."""
     parameters = optimizer.param_groups[0]["params"]
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

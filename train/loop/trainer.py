@@ -1,8 +1,8 @@
-"""The training loop of every network here: AdamW, warm-up, polynomial decay, clipping, logs, resumable state.
+"""The training loop of every network: AdamW, warm-up, polynomial decay, clipping, logs, resumable state.
 
-A task brings the module and the loss of one step; batches must be a pure function of (seed, step), so a run that was
-interrupted goes on exactly where its last state left it. The paper's optimiser settings (section 4; components 9.9)
-are the defaults.
+A task provides the module and the loss of one step. Its batches must be a pure function of (seed, step), so that an
+interrupted run continues exactly from its last state. Learning rates, warm-up, shape of the decay and weight decay
+default to the paper's (section 4.0.3); the paper does not state the other settings.
 """
 
 import math
@@ -21,28 +21,28 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from train.distributed import largest, rank, to_full, world
+from train.distributed import max_over_processes, rank, to_full, world_size
 from train.errors import TrainingError
 from train.loop.ema import Average
 from train.loop.reporting import Reports, Sample
 from train.loop.run_state import Run, load_best, load_state, save_best, save_state
 from train.recipe import COUNT, NATURAL, POSITIVE, Ranges, check
 
-EXPLODED, PATIENCE = 100, 50  # a loss above so many medians, for so many steps, is divergence
+EXPLODED, PATIENCE = 100, 50  # a loss above EXPLODED medians for PATIENCE steps in a row is divergence
 RESULTS = ("last", "best")
-RECENT, ENOUGH = 1000, 100  # losses that the median is of, at most and at least
-ADVICE = "lower learning_rate or clip_norm (--set loop.learning_rate=...); the run then goes on from its last state"
+RECENT, ENOUGH = 1000, 100  # the median is taken over at most RECENT and at least ENOUGH losses
+ADVICE = "lower learning_rate or clip_norm (--set loop.learning_rate=...); the run then continues from its last state"
 
 
 class Task(Protocol):
-    """What is trained. `loss` and `validate` may draw from torch's generator: the loop seeds it for every step."""
+    """A trainable task. `loss` and `validate` may use torch's global generator: the loop seeds it for every step."""
 
     module: nn.Module
     options: Any  # a dataclass: the [task] table of its recipe
-    steps: int  # done, for what `finish` states; the loop sets it
+    steps: int  # steps done, for the provenance in `finish`; the loop sets it
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Loss of the batch of this step, a pure function of (the task's seed, step), and numbers for the log."""
+        """Loss of this step's batch, a pure function of (the task's seed, step), and numbers for the log."""
         ...
 
     def validate(self) -> dict[str, float]: ...
@@ -54,21 +54,21 @@ class Task(Protocol):
 
 @runtime_checkable
 class PartsTask(Protocol):
-    """A task that computes its batch in parts, and shares it with other processes: it has `backward` for `loss`."""
+    """A task that splits its batch into parts and over processes; it has `backward` in place of `loss`."""
 
     def backward(self, step: int) -> dict[str, float]:
-        """Gradients of the batch of this step, averaged over processes; "loss" and further numbers, of all of it."""
+        """Compute gradients averaged over processes; return "loss" and other numbers of the whole batch."""
         ...
 
 
 @runtime_checkable
 class JudgedTask(Protocol):
-    """A task that can also be validated by what it makes."""
+    """A task that can also be validated by generated samples."""
 
     def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
-        """Scores of generated samples, given validate's numbers, and some of the samples.
+        """Score generated samples, given the numbers of `validate`; return scores and some of the samples.
 
-        By "aggregate", higher is better, the loop tells which weights are the best so far.
+        The loop keeps the weights with the highest "aggregate".
         """
         ...
 
@@ -77,29 +77,29 @@ class JudgedTask(Protocol):
 class LoopConfig:
     """How long and how to train.
 
-    A run that was killed at any moment and started again gives the same weights, bit for bit, as an unbroken one on the
-    same machine with the same number of threads; at most `save_every` steps are done twice. With `minutes` the rate
-    follows the clock, so two such runs differ, broken or not: give `steps` alone where a run must be repeatable.
+    A run that is killed at any moment and started again gives the same weights, bit for bit, as an uninterrupted run on
+    the same machine with the same number of threads. At most `save_every` steps are repeated. With `minutes` the
+    learning rate follows the clock, so no two runs are equal: use `steps` alone if a run must be repeatable.
     """
 
     steps: int = 400_000
     learning_rate: float = 2e-4
     final_learning_rate: float = 1e-6
     warmup_steps: int = 3000
-    power: float = 1.0  # of the decay
+    power: float = 1.0  # exponent of the polynomial decay
     weight_decay: float = 1e-5
     betas: tuple[float, float] = (0.9, 0.96)
     clip_norm: float = 1.0
     seed: int = 0
     save_every: int = 1000  # steps
-    keep_states: int = 2  # the newest ones
-    result: str = "last"  # which weights become the component: the last, or the best by what the task judges
+    keep_states: int = 2  # number of newest states to keep
+    result: str = "last"  # weights to save as the component: "last", or "best" by generated validation
     log_every: int = 50
     validate_every: int = 1000
-    judge_every: int = 10_000  # validation by generated samples as well, where a task has it
-    tensorboard: bool = False  # write DIR/tensorboard, too
-    minutes: float | None = None  # time budget; the decay then follows the share of it that is used
-    ema: float | None = None  # share of the averaged weights that stays at a step, say 0.999; they are then the result
+    judge_every: int = 10_000  # steps between validations by generated samples, if the task has them
+    tensorboard: bool = False  # also write DIR/tensorboard
+    minutes: float | None = None  # time budget; the decay then follows the used share of it
+    ema: float | None = None  # decay of averaged weights, such as 0.999; the averaged weights are then the result
 
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("steps", "save_every", "keep_states", "log_every", "validate_every", "judge_every"), COUNT),
@@ -109,13 +109,15 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        object.__setattr__(self, "betas", tuple(self.betas))  # TOML and JSON have lists
+        object.__setattr__(self, "betas", tuple(self.betas))  # TOML and JSON give lists
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers from 0 to below 1, not {list(self.betas)}")
         if self.result not in RESULTS:
             raise ValueError(f"unknown result {self.result!r}; choose from {', '.join(RESULTS)}")
         if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema must lie between 0 and 1, not {self.ema}; leave it out for the last step's weights")
+            raise ValueError(
+                f"ema must lie between 0 and 1, not {self.ema}; leave it out to use the weights of the last step"
+            )
 
     def rate(self, step: int, progress: float) -> float:
         """Learning rate at a step: linear warm-up times polynomial decay over progress in [0, 1]."""
@@ -124,7 +126,7 @@ class LoopConfig:
         return warmup * (self.final_learning_rate + span * max(0.0, 1 - progress) ** self.power)
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of the run that is done: of the time budget if there is one, otherwise of the steps after warm-up."""
+        """Completed share of the run: of the time budget if there is one, otherwise of the steps after warm-up."""
         if self.minutes is not None:
             return min(1.0, seconds / (60 * self.minutes))
         return min(1.0, max(0, step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
@@ -134,13 +136,13 @@ class LoopConfig:
 
 
 @dataclass
-class _Watch:
-    """Tells a loss that has exploded, though it is still a number."""
+class _DivergenceWatch:
+    """Detects a loss that has exploded but is still finite."""
 
     usual: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-    exploded: int = 0  # steps in a row
+    exploded: int = 0  # so many steps in a row
 
-    def see(self, loss: float, step: int) -> None:
+    def check(self, loss: float, step: int) -> None:
         """Raises TrainingError at the PATIENCE-th exploded loss in a row."""
         middle = median(self.usual) if len(self.usual) >= ENOUGH else 0.0
         if middle <= 0 or loss <= EXPLODED * middle:
@@ -155,30 +157,30 @@ class _Watch:
 
 # ---------------------------------------------------------------- the loop
 def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
-    """Train until the steps or the minutes are used up, or SIGTERM or Ctrl-C asks to stop.
+    """Train until the steps or the minutes are used up, or until SIGTERM or Ctrl-C.
 
-    Goes on from out/state/ if it exists. Returns {"finished": bool, "step", "seconds", and the last validation's
-    numbers}. `task.finish` runs only at the end, with the averaged weights if `ema` is set, as validation does. Raises
-    TrainingError when the loss or the gradient is no longer a number, the loss has exploded, or a state cannot be
-    written; the last state stays as it was. Every process of torchrun calls it; the first one writes.
+    Continues from out/state/ if it exists. Returns {"finished": bool, "step", "seconds"} and the numbers of the last
+    validation. `task.finish` runs only at the end; it and validation use the averaged weights if `ema` is set. Raises
+    TrainingError if the loss or the gradient is not finite, the loss has exploded, or a state cannot be written; the
+    last state is then unchanged. Every process of torchrun must call it; the first one writes.
     """
     out.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in task.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay)
     average = Average(task.module, config.ema) if config.ema is not None else None
-    run, watch = load_state(out, task.module, optimizer, average), _Watch()
+    run, watch = load_state(out, task.module, optimizer, average), _DivergenceWatch()
     done, stopped, results = config.is_done(run.step, run.seconds), False, dict[str, float]()
     devices = [p.device for p in parameters[:1] if p.device.type == "cuda"]
-    reports = Reports(out, config, run, getattr(task, "cost", None))
+    reports = Reports(out, config, run, getattr(task, "cost", None), getattr(task, "facts", None))
     with torch.random.fork_rng(devices=devices), _stop_signal() as stop, reports:
         while not (done or stopped):
             begin = run.seconds
             numbers = one_step(task, config, run, optimizer)
             numbers = reports.step(numbers, run, run.seconds - begin)
-            watch.see(numbers["loss"], run.step)
+            watch.check(numbers["loss"], run.step)
             if average is not None:
                 average.update(task.module, run.step)
-            stopped, run.seconds = _agreed(stop.is_set(), run.seconds)
+            stopped, run.seconds = _agree(stop.is_set(), run.seconds)
             done = config.is_done(run.step, run.seconds)
             judged = done or run.step % config.judge_every == 0
             validated = judged or run.step % config.validate_every == 0
@@ -197,18 +199,18 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
 
 
 def _finish(task: Task, config: LoopConfig, run: Run, out: Path) -> None:
-    """Save the component: what the module holds, or the best weights in its place."""
+    """Save the component with the module's weights, or with the best weights."""
     task.steps = run.step
     if config.result == "best":
         best = load_best(out, task.module)
         if best is None and rank() == 0:
-            print("nothing was judged, so no weights are known to be the best: the last are saved", file=sys.stderr)
+            print("no weights were judged; the last weights are saved instead of the best", file=sys.stderr)
         task.steps = run.step if best is None else best
     task.finish(out)
 
 
 def one_step(task: Task, config: LoopConfig, run: Run, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """One update; returns the numbers of the log. Advances `run`."""
+    """Do one update, advance `run`, and return the numbers for the log."""
     begin = time.monotonic()
     rate = config.rate(run.step, config.progress(run.step, run.seconds))
     for group in optimizer.param_groups:
@@ -218,10 +220,10 @@ def one_step(task: Task, config: LoopConfig, run: Run, optimizer: torch.optim.Op
     optimizer.zero_grad(set_to_none=True)
     numbers = task.backward(run.step) if isinstance(task, PartsTask) else _backward(task, run.step)
     if not math.isfinite(numbers["loss"]):
-        raise TrainingError(_diverged("loss", numbers["loss"], run.step))
+        raise TrainingError(_divergence_message("loss", numbers["loss"], run.step))
     norm = to_full(nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], config.clip_norm)).item()
     if not math.isfinite(norm):
-        raise TrainingError(_diverged("gradient", norm, run.step))
+        raise TrainingError(_divergence_message("gradient", norm, run.step))
     optimizer.step()
     run.step += 1
     run.seconds += time.monotonic() - begin
@@ -229,27 +231,27 @@ def one_step(task: Task, config: LoopConfig, run: Run, optimizer: torch.optim.Op
 
 
 def _backward(task: Task, step: int) -> dict[str, float]:
-    """Gradients of a task whose batch is one part."""
+    """Compute the gradients of a task whose batch is not split."""
     loss, numbers = task.loss(step)
     if math.isfinite(loss.item()):
         loss.backward()
     return {"loss": loss.item()} | numbers
 
 
-def _agreed(stop: bool, seconds: float) -> tuple[bool, float]:
-    """Whether any process was asked to stop, and the longest time: what all processes must decide alike by."""
-    if world() == 1:
+def _agree(stop: bool, seconds: float) -> tuple[bool, float]:
+    """Share decisions: whether any process was asked to stop, and the longest time of all processes."""
+    if world_size() == 1:
         return stop, seconds
-    values = largest(torch.tensor([float(stop), seconds], dtype=torch.float64))
+    values = max_over_processes(torch.tensor([float(stop), seconds], dtype=torch.float64))
     return bool(values[0]), values[1].item()
 
 
-def _diverged(what: str, value: float, step: int) -> str:
+def _divergence_message(what: str, value: float, step: int) -> str:
     return f"the {what} of step {step} is {value}; {ADVICE}"
 
 
 def _validate(task: Task, config: LoopConfig, run: Run, reports: Reports | None) -> dict[str, float]:
-    """Numbers of `task.validate`; with `reports` also of `task.judge`, whose samples go there. The best are kept."""
+    """Return the numbers of `task.validate`; with `reports`, also judge generated samples and keep the best weights."""
     begin = time.monotonic()
     task.module.eval()
     torch.manual_seed(config.seed)
@@ -258,16 +260,16 @@ def _validate(task: Task, config: LoopConfig, run: Run, reports: Reports | None)
         if reports is not None and isinstance(task, JudgedTask):
             scores, samples = task.judge(results)
             results |= scores
-            reports.samples(samples, run.step)
+            reports.log_samples(samples, run.step)
             if "aggregate" in scores:
                 save_best(reports.out, run, task.module, scores["aggregate"])
-    _, run.seconds = _agreed(False, run.seconds + time.monotonic() - begin)
+    _, run.seconds = _agree(False, run.seconds + time.monotonic() - begin)
     return {f"validation_{name}": value for name, value in results.items()}
 
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set, where this thread may listen to signals."""
+    """An event that SIGTERM and Ctrl-C set; only the main thread can receive signals."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.metrics.sequences import pearson
+from train.models.mel import ONSETS, mel_filters
 
 Floats = NDArray[np.float64]
 
-RATE, HOP, WINDOW, BANDS = 16000, 160, 1024, 40
+RATE, HOP, WINDOW = ONSETS.rate, 160, ONSETS.fft
 FRAME_RATE = 100  # envelope values per second: RATE / HOP
 FLOOR = 1e-4  # least power of a band, for a sound with peak 1
 LAG = 3  # frames between the spectra that are compared
@@ -22,16 +23,6 @@ NEIGHBOURHOOD, APART = 10, 7  # frames: half width of a local maximum; two onset
 ABOVE_MEAN, ABOVE_ZERO = 0.12, 0.15  # shares of the envelope's maximum that a peak must exceed
 SHIFTS, SHIFT_MARGIN = 24, 0.7  # number of circular shifts for the chance level, and their least distance from 0 (s)
 MAX_LAG = 50  # frames: the largest shift between two envelopes
-
-
-def mel_bank() -> Floats:
-    """Triangular filters [BANDS, WINDOW / 2 + 1] from 50 to 7600 Hz, equally spaced in mel (HTK), not normalised."""
-    low, high = (2595 * np.log10(1 + f / 700) for f in (50, 7600))
-    edges = 700 * (10 ** (np.linspace(low, high, BANDS + 2) / 2595) - 1)
-    frequencies = np.fft.rfftfreq(WINDOW, 1 / RATE)
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising, falling = (frequencies - left) / (centre - left), (right - frequencies) / (right - centre)
-    return np.maximum(np.minimum(rising, falling), 0)
 
 
 def windows(audio: NDArray[np.floating]) -> Floats:
@@ -44,7 +35,7 @@ def windows(audio: NDArray[np.floating]) -> Floats:
 def onset_strength(audio: NDArray[np.floating]) -> Floats:
     """Spectral flux [1 + L / 160] of audio [L] at 16 kHz: the rise of log10 power, averaged over the bands."""
     power = np.abs(np.fft.rfft(windows(audio) * np.hanning(WINDOW), axis=1)) ** 2
-    level = np.log10(np.maximum(power @ mel_bank().T, FLOOR) / FLOOR)
+    level = np.log10(np.maximum(power @ mel_filters(ONSETS), FLOOR) / FLOOR)
     flux = np.maximum(level[LAG:] - level[:-LAG], 0).mean(axis=1)
     return np.pad(flux, (LAG - 1, 1))
 

@@ -3,30 +3,19 @@
 Like common FAD tools, it uses no PCA, no ReLU after the last layer, and no loudness normalisation.
 """
 
-from math import log
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from train.models.loading import WeightsError, load_strict, read_state
+from train.models.mel import VGGISH, mel_filters
 
-RATE = 16000  # Hz
-FRAME, HOP, FFT = 400, 160, 512  # samples
-BANDS, LOW, HIGH = 64, 125.0, 7500.0  # mel filters; Hz
+RATE, FFT, BANDS = VGGISH.rate, VGGISH.fft, VGGISH.bands
+FRAME, HOP = 400, 160  # samples
 FLOOR = 0.01  # added to the mel magnitudes
 EXAMPLE = 96  # frames
 CONVOLUTIONS = ((1,), (2,), (4, 4), (8, 8))  # output channels in units of the width; a 2x2 pool after each group
-
-
-def mel_filters(device: torch.device) -> Tensor:
-    """Triangular filters [257, 64] of height 1, linear in mel = 1127 ln(1 + f / 700). None includes 0 Hz."""
-    lowest, highest = (1127 * log(1 + f / 700) for f in (LOW, HIGH))
-    step = (highest - lowest) / (BANDS + 1)
-    bins = torch.arange(FFT // 2 + 1, device=device, dtype=torch.float64)[:, None] * (RATE / FFT)  # Hz
-    position = (1127 * torch.log(1 + bins / 700) - lowest) / step  # in units of one triangle's flank
-    distance = (position - torch.arange(1, BANDS + 1, device=device)).abs()
-    return torch.relu(1 - distance).float()
 
 
 def examples(audio: Tensor) -> Tensor:
@@ -34,7 +23,8 @@ def examples(audio: Tensor) -> Tensor:
     if len(audio) < FRAME:
         return audio.new_zeros(0, EXAMPLE, BANDS)
     frames = audio.unfold(0, FRAME, HOP) * torch.hann_window(FRAME, device=audio.device)
-    level = torch.log(torch.fft.rfft(frames, FFT).abs() @ mel_filters(audio.device) + FLOOR)  # (frames, 64)
+    filters = torch.from_numpy(mel_filters(VGGISH)).float().to(audio.device)
+    level = torch.log(torch.fft.rfft(frames, FFT).abs() @ filters + FLOOR)  # (frames, 64)
     n = len(level) // EXAMPLE
     return level[: n * EXAMPLE].reshape(n, EXAMPLE, BANDS)
 

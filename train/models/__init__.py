@@ -1,1 +1,1 @@
-"""Networks, and nothing else: what each learns is in train.tasks."""
+"""The networks. Their training is in train.tasks."""

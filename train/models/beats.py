@@ -1,7 +1,8 @@
-"""BEATs, the audio encoder (arXiv 2212.09058), used by SCAV and by the auxiliary losses; waveform in, sequence out.
+"""BEATs, the audio encoder (arXiv 2212.09058): waveform in, sequence of features out. SCAV and MaskVAT's auxiliary
+losses use it.
 
-The Kaldi filter bank is part of the module. Names are those of the official state dict; sizes are parameters, so that
-one class serves the official weights and the narrow network of the bundled model.
+The Kaldi filter bank is part of the module. Names are those of the official state dict. Sizes are parameters: one class
+serves the official weights and the narrow network of the bundled model.
 
 Axes: B batch, L samples at 16 kHz, A steps of 0.16 s, 8 frequency patches, D width.
 """
@@ -16,20 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.models.loading import WeightsError, fold_weight_norm, load_strict, read_config, read_file, read_state
+from train.models.mel import BEATS, mel_filters
 
-RATE = 16000  # Hz
-FRAME, HOP, FFT = 400, 160, 512  # samples
+RATE, FFT = BEATS.rate, BEATS.fft
+FRAME, HOP = 400, 160  # samples
 PREEMPHASIS = 0.97
-N_MELS, LOW, HIGH = 128, 20.0, 8000.0  # filters; Hz
 FLOOR = 1.1920929e-07  # float32 epsilon, as Kaldi floors energies
-MEAN, STD = 15.41663, 6.55582  # of the log energies of AudioSet; the official code divides by twice STD
+MEAN, STD = 15.41663, 6.55582  # log energies of AudioSet; the official code divides by twice STD
 PATCH, BANDS = 16, 8  # 128 mel bins / 16
 
 
 def fourier_kernel(device: torch.device) -> Tensor:
     """Povey's window times a DFT of one frame [512, 400]: cosines of bins 0 to 255, then their sines.
 
-    Computed from integers, so that an exported file need not store it.
+    It is computed from integers, so an exported file need not store it.
     """
     n = torch.arange(FRAME, device=device)
     window = (0.5 - 0.5 * torch.cos(n * (2 * pi / (FRAME - 1)))) ** 0.85
@@ -37,22 +38,12 @@ def fourier_kernel(device: torch.device) -> Tensor:
     return torch.cat([torch.cos(phase), torch.sin(phase)]) * window
 
 
-def mel_filters(device: torch.device) -> Tensor:
-    """Triangles [256, 128], equally spaced and linear in Kaldi's mel = 1127 ln(1 + f / 700), of height 1."""
-    lowest, highest = (1127 * log(1 + f / 700) for f in (LOW, HIGH))
-    step = (highest - lowest) / (N_MELS + 1)
-    bins = torch.arange(FFT // 2, device=device, dtype=torch.float32)[:, None] * (RATE / FFT)  # Hz
-    position = (1127 * torch.log(1 + bins / 700) - lowest) / step  # (256, 1), in units of one triangle's flank
-    distance = (position - torch.arange(1, N_MELS + 1, device=device)).abs()
-    return torch.relu(1 - distance)
-
-
 def fbank(audio: Tensor) -> Tensor:
-    """Log mel energies as Kaldi has them: audio [B, L] in [-1, 1] at 16 kHz -> [B, 1 + (L - 400) // 160, 128].
+    """Log mel energies as in Kaldi: audio [B, L] in [-1, 1] at 16 kHz -> [B, 1 + (L - 400) // 160, 128].
 
-    Kaldi subtracts each frame's mean m, then y[n] = x[n] - 0.97 x[n-1]. That is the pre-emphasis of the whole signal,
-    less 0.03 m; the frame's first sample has no predecessor, but the window is 0 there. The signal's own mean goes
-    first: it changes nothing but the rounding.
+    Kaldi subtracts each frame's mean m and then applies y[n] = x[n] - 0.97 x[n-1]. This equals pre-emphasis of the
+    whole signal minus 0.03 m. The first sample of a frame has no predecessor, but the window is 0 there. The mean of
+    the whole signal is subtracted first, which only reduces rounding errors.
     """
     audio = (audio - audio.mean(dim=1, keepdim=True)) * 2.0**15
     emphasised = audio - PREEMPHASIS * F.pad(audio[:, :-1], (1, 0))
@@ -61,20 +52,22 @@ def fbank(audio: Tensor) -> Tensor:
     spectrum = F.conv1d(emphasised[:, None], kernel[:, None], stride=HOP)  # (B, 512, frames)
     spectrum = spectrum - (1 - PREEMPHASIS) * kernel.sum(dim=1)[:, None] * means
     real, imaginary = spectrum.chunk(2, dim=1)
-    energies = (real * real + imaginary * imaginary).transpose(1, 2) @ mel_filters(audio.device)
-    return torch.log(energies.clamp(min=FLOOR))
+    energies = (real * real + imaginary * imaginary).transpose(1, 2)
+    # made with torch, so that an exported file need not store the bank
+    mel = energies @ mel_filters(BEATS, torch, "float32", device=audio.device)
+    return torch.log(mel.clamp(min=FLOOR))
 
 
 @dataclass(frozen=True)
 class BEATsConfig:
-    embed_dim: int = 512  # of a patch
+    embed_dim: int = 512  # width of a patch embedding
     dim: int = 768
     layers: int = 12
     heads: int = 12
     ffn_dim: int = 3072
     conv_pos: int = 128  # taps of the positional convolution
     conv_pos_groups: int = 16
-    num_buckets: int = 320  # of the relative position bias
+    num_buckets: int = 320  # buckets of the relative position bias
     max_distance: int = 800
 
 
@@ -89,7 +82,7 @@ OFFICIAL = {  # name in an official file's cfg -> ours
     "num_buckets": "num_buckets",
     "max_distance": "max_distance",
 }
-BUILT = {  # what of an official cfg is not a size, but how this network is built
+BUILT = {  # fields of an official cfg that this class supports with one value only
     "layer_norm_first": False,
     "deep_norm": True,
     "gru_rel_pos": True,
@@ -100,13 +93,13 @@ BUNDLED = BEATsConfig(embed_dim=64, dim=96, layers=2, heads=4, ffn_dim=384, conv
 
 
 def position_buckets(n: int, config: BEATsConfig, device: torch.device) -> Tensor:
-    """Bucket ids [n, n] of key - query: exact when near, then logarithmic; positive ones in the upper half."""
+    """Bucket ids [n, n] of key - query: exact for near positions, then logarithmic; positive ones in the upper half."""
     position = torch.arange(n, device=device)
     distance = position[None, :] - position[:, None]
     half = config.num_buckets // 2
     exact = half // 2
     size = distance.abs()
-    # clamp before the log: the branch of the near ones is computed too
+    # clamp before the log, because this branch is computed for near positions too
     ratio = torch.log(size.clamp(min=exact).float() / exact) / log(config.max_distance / exact)
     far = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
     return torch.where(size < exact, size, far) + half * (distance > 0).long()
@@ -122,7 +115,7 @@ class SelfAttention(nn.Module):
             setattr(self, name, nn.Linear(config.dim, config.dim))
         self.grep_linear = nn.Linear(config.dim // config.heads, 8)
         self.grep_a = nn.Parameter(torch.ones(1, config.heads, 1, 1))
-        if owns_bias:  # layer 0 only; shared by all
+        if owns_bias:  # in layer 0 only; all layers share it
             self.relative_attention_bias = nn.Embedding(config.num_buckets, config.heads)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -161,7 +154,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config, taps = config, config.conv_pos
         conv = nn.Conv1d(config.dim, config.dim, taps, padding=taps // 2, groups=config.conv_pos_groups)
-        self.pos_conv = nn.Sequential(conv)  # its even kernel gives one step too many: dropped in forward
+        self.pos_conv = nn.Sequential(conv)  # the even kernel gives one step too many, which forward drops
         self.layer_norm = nn.LayerNorm(config.dim)
         self.layers = nn.ModuleList(Layer(config, owns_bias=i == 0) for i in range(config.layers))
 
@@ -207,16 +200,19 @@ class BEATs(nn.Module):
         return x.unflatten(1, (-1, BANDS))  # (B, A, 8, D)
 
     def load_official(self, path: str | Path, sha256: str | None = None) -> None:
-        """Weights of an official BEATs file ({"cfg", "model"}, MIT) with this module's sizes."""
+        """Load the weights of an official BEATs file ({"cfg", "model"}, MIT) that has this module's sizes."""
         load_strict(self, convert_official(read_state(path, sha256)), path)
 
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None) -> "BEATs":
-        """An official BEATs file with the sizes that its own `cfg` states, in eval mode."""
+        """Build a network, in eval mode, with the sizes and weights of an official BEATs file.
+
+        Raises WeightsError for a file of another kind.
+        """
         cfg = read_file(path).get("cfg", {})
         if other := [f"{name} {cfg[name]}" for name, value in BUILT.items() if cfg.get(name, value) != value]:
             raise WeightsError(
-                f"{path} is of another kind of BEATs ({', '.join(other)}); give a published file, such as "
+                f"{path} holds another kind of BEATs ({', '.join(other)}); give a published file, such as "
                 "BEATs_iter3_plus_AS2M.pt"
             )
         network = cls(BEATsConfig(**{ours: cfg[theirs] for theirs, ours in OFFICIAL.items() if theirs in cfg}))
@@ -225,7 +221,7 @@ class BEATs(nn.Module):
 
 
 def convert_official(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The official state dict in our names: weight norm folded, the classifier and the shared bias's copies dropped."""
+    """Convert an official state dict: fold weight norm, drop the classifier and the copies of the shared bias."""
     shared = "self_attn.relative_attention_bias.weight"
     own = f"encoder.layers.0.{shared}"
     out = fold_weight_norm(state, axis=2)

@@ -1,6 +1,6 @@
-"""CLIP's image encoder, the frame encoder of the paper (section 3.2.1), through open_clip: any of its models.
+"""CLIP's image encoder, the frame encoder of the paper, through open_clip; any of its models can be used.
 
-Nothing is downloaded unless a pretrained tag of open_clip is named in `CLIP.load`; a path is read as it is.
+Only `CLIP.load` with a pretrained tag of open_clip downloads; a path is read as it is.
 """
 
 import warnings
@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from train.models.loading import WeightsError, file_sha256, import_library, read_config
 
-# the text tower is dropped: it is built as small as it can be
+# the text tower is not used, so it is built as small as possible
 NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
 
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Which of open_clip's models, and the preprocessing that its weights were trained with (default: OpenAI's)."""
+    """The open_clip model and the preprocessing that its weights were trained with (default: OpenAI's)."""
 
     model: str = "ViT-B-32-quickgelu"  # OpenAI's weights need a -quickgelu model
     resize: int = 224  # short side, pixels
@@ -33,7 +33,7 @@ class CLIP(nn.Module):
     """frames uint8 [N, size, size, 3] -> L2-normalised features [N, dim]."""
 
     def __init__(self, config: ClipConfig | None = None, visual: nn.Module | None = None) -> None:
-        """`visual`: a vision tower of open_clip with weights; without it one with random weights is built."""
+        """`visual` is a vision tower of open_clip with weights; without it, weights are random."""
         super().__init__()
         self.config = c = config or ClipConfig()
         open_clip = import_library("open_clip")
@@ -56,31 +56,33 @@ class CLIP(nn.Module):
         return cls(read_config(ClipConfig, values))
 
     def train(self, mode: bool = True) -> "CLIP":
-        """Stays in eval mode: frozen."""
+        """Stay in eval mode, because the network is frozen."""
         return super().train(False)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """uint8 [N, size, size, 3] -> [N, dim], as open_clip's encode_image."""
+        """uint8 [N, size, size, 3] -> [N, dim], equal to open_clip's encode_image."""
         x = (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
         y = self.visual(x)
-        return y[0] if isinstance(y, tuple) else y  # some towers return their tokens, too
+        return y[0] if isinstance(y, tuple) else y  # some towers also return their tokens
 
     def forward(self, frames: Tensor) -> Tensor:
         return F.normalize(self.encode(frames), dim=-1)
 
     @classmethod
     def load(cls, model: str, pretrained: str | Path, sha256: str | None = None) -> "CLIP":
-        """A model of open_clip with weights: `pretrained` is the path of a checkpoint, or a tag, which downloads.
+        """Load a model of open_clip. `pretrained` is the path of a checkpoint, or a tag, which is downloaded.
 
-        Checkpoints: open_clip's own and OpenAI's archives. Raises WeightsError when open_clip cannot load it.
+        Checkpoints may be open_clip's own or OpenAI's archives. Raises WeightsError if open_clip cannot load it.
         """
         open_clip = import_library("open_clip")
         path, tags = Path(pretrained), open_clip.list_pretrained_tags_by_model(model)
         preprocessing = None
         if path.is_file():
             if sha256 is not None and not (digest := file_sha256(path)).startswith(sha256):
-                raise WeightsError(f"{path} has sha256 {digest}, expected {sha256}...; another or a broken file")
-            if tags:  # a file does not say how pictures were normalised; the model's published weights do
+                raise WeightsError(
+                    f"{path} has sha256 {digest}, expected {sha256}...; it is another file or incomplete"
+                )
+            if tags:  # a file does not state the normalisation of pictures; the model's published weights do
                 preprocessing = open_clip.get_pretrained_cfg(model, tags[0])
         elif str(pretrained) not in tags:
             known = ", ".join(tags) or "none"
@@ -94,8 +96,8 @@ class CLIP(nn.Module):
         wanted = open_clip.get_model_preprocess_cfg(full)
         if wanted.get("resize_mode", "shortest") != "shortest":
             warnings.warn(
-                f"{model} was trained on pictures with resize_mode {wanted['resize_mode']}; here the short side is "
-                "resized and the centre cropped, so features differ a little",
+                f"{model} was trained on pictures with resize_mode {wanted['resize_mode']}; this project resizes the "
+                "short side and crops the centre, so features differ a little",
                 stacklevel=2,
             )
         size = wanted.get("size", ClipConfig.size)

@@ -1,9 +1,10 @@
 """A small neural codec whose layers all run at the frame rate (86.13 Hz): cheap enough to train on two cores.
 
-It has the contract of DAC 44.1 kHz (hop 512, nine factorised cosine codebooks of 1,024 rows, 8-d) but replaces the
-strided convolutions by fixed spectral bases: the encoder reads a log-magnitude spectrum and the raw samples of every
-frame, the decoder writes magnitude and phase, and an inverse STFT with overlap-add gives the waveform (the idea of
-Vocos, arXiv 2306.00814). Blocks are ConvNeXt (arXiv 2201.03545); quantisers as in DAC (arXiv 2306.06546, section 3.2).
+Its codes have the format of DAC 44.1 kHz: hop 512, nine factorised cosine codebooks of 1,024 rows with 8 dimensions.
+Fixed spectral bases take the place of DAC's strided convolutions, as in Vocos (arXiv 2306.00814). The encoder reads a
+log-magnitude spectrum and the raw samples of every frame. The decoder writes magnitude and phase, and an inverse STFT
+with overlap-add gives the waveform. Blocks are ConvNeXt (arXiv 2201.03545); quantisers are as in DAC (arXiv 2306.06546,
+section 3.2).
 
 Axes: B batch, T token frames, C channels, F = fft // 2 + 1 bins, N = fft samples, K codebooks. Frame t is centred on
 sample t * hop + hop / 2, the contract's token grid.
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 
 from engines.contract import exact_div
 
-MAGNITUDE_FLOOR = 2e-4  # of the encoder's log spectrum: the rounding noise of 16 bits, so that quiet tails are seen
-LEVEL_FLOOR = 1e-3  # of the encoder's normalised samples: -60 dBFS
+MAGNITUDE_FLOOR = 2e-4  # floor of the encoder's log spectrum: the rounding noise of 16 bits, so that quiet tails count
+LEVEL_FLOOR = 1e-3  # floor in the normalisation of the encoder's samples: -60 dBFS
 MAX_LOG_MAGNITUDE = 7.0  # a full-scale sine has log(1024) = 6.93
 OVERLAP_GAIN = 1.5  # sum of squared Hann windows at three quarters of overlap
 
@@ -37,7 +38,7 @@ class FrameCodecConfig:
     encoder_mlp: int = 512
     decoder_blocks: int = 6
     decoder_mlp: int = 704
-    decoder_groups: int = 8  # of the decoder's first convolution
+    decoder_groups: int = 8  # groups of the decoder's first convolution
     kernel: int = 7  # frames
 
     @property
@@ -58,7 +59,7 @@ def hann(size: int, device: torch.device | None = None) -> Tensor:
 def fourier_basis(size: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """cos and sin [size, F] of 2 pi k (n - size / 2) / size: phase is measured at the frame's centre.
 
-    The integer product is reduced modulo `size` first, so float32 angles stay exact; nothing is stored in a file.
+    The integer product is reduced modulo `size` first, so float32 angles stay exact. Exported files do not store it.
     """
     n = torch.arange(size, dtype=torch.int32, device=device) + size // 2  # - size / 2 modulo size
     k = torch.arange(size // 2 + 1, dtype=torch.int32, device=device)
@@ -67,7 +68,7 @@ def fourier_basis(size: int, device: torch.device | None = None) -> tuple[Tensor
 
 
 def power_spectrum(frames: Tensor) -> Tensor:
-    """|STFT|^2 [B, T, F] of frames [B, T, N], Hann window; as a matrix product when exporting."""
+    """|STFT|^2 [B, T, F] of frames [B, T, N], Hann window; a matrix product during export."""
     size, device = frames.shape[-1], frames.device
     frames = frames * hann(size, device)
     if torch.compiler.is_exporting():
@@ -86,7 +87,7 @@ def inverse_spectrum(real: Tensor, imag: Tensor) -> Tensor:
         weight = 2.0 - (k % (size // 2) == 0).float()  # bins 0 and N / 2 have no mirror image
         frames = (real * weight) @ cos.T - (imag * weight) @ sin.T
         return frames * (hann(size, device) / size)
-    sign = 1.0 - 2.0 * (k % 2).float()  # moves the origin of time to the frame's centre
+    sign = 1.0 - 2.0 * (k % 2).float()  # moves the time origin to the centre of the frame
     return torch.fft.irfft(torch.complex(real * sign, imag * sign), n=size) * hann(size, device)
 
 
@@ -114,7 +115,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Quantized(NamedTuple):
-    """What the residual quantiser returns while training."""
+    """The output of the residual quantiser in training."""
 
     latent: Tensor  # [B, T, C], with the straight-through gradient
     codes: Tensor  # int64 [B, K, T]
@@ -124,7 +125,7 @@ class Quantized(NamedTuple):
 
 
 class ResidualQuantizer(nn.Module):
-    """K factorised quantisers: project to 8-d, take the row of largest cosine, project back, go on with the rest."""
+    """K factorised quantisers: project to 8-d, take the row of largest cosine, project back, continue with the rest."""
 
     usage: Tensor
 
@@ -136,14 +137,16 @@ class ResidualQuantizer(nn.Module):
         self.codebook = nn.Parameter(torch.randn(K, c.codebook_size, D))
         self.out_weight = nn.Parameter(torch.randn(K, D, C) * D**-0.5)
         self.out_bias = nn.Parameter(torch.zeros(K, C))
-        self.register_buffer("usage", torch.zeros(K, c.codebook_size))  # moving mean of each row's share, for revival
+        self.register_buffer(
+            "usage", torch.zeros(K, c.codebook_size)
+        )  # moving average of each row's share of use, for `revive`
 
     def table(self) -> Tensor:
-        """[K, V, C]: what every code adds to the latent."""
+        """The contribution of every code to the latent: [K, V, C]."""
         return self.codebook @ self.out_weight + self.out_bias[:, None]
 
     def nearest(self, k: int, e: Tensor) -> Tensor:
-        """Row of largest cosine [B, T] for e [B, T, 8]; the length of e does not matter."""
+        """Index [B, T] of the row with the largest cosine to e [B, T, 8]; the length of e does not matter."""
         return (e @ F.normalize(self.codebook[k], dim=-1).T).argmax(-1)
 
     def project_out(self, k: int, p: Tensor) -> Tensor:
@@ -187,9 +190,9 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def revive(self, batch: Quantized, generator: torch.Generator, threshold: float, decay: float = 0.99) -> int:
-        """Count how often each row is used and move rows below `threshold` of a fair share onto encodings of the batch.
+        """Count the use of each row; move rows used less than `threshold` of a fair share to encodings of the batch.
 
-        The first call (no counts yet) places every row on an encoding. Returns the number of rows moved.
+        The first call moves every row. Returns the number of rows moved.
         """
         K, V, D = self.codebook.shape
         first, moved = not bool(self.usage.any()), 0
@@ -209,7 +212,7 @@ class ResidualQuantizer(nn.Module):
 
 
 class FrameCodec(nn.Module):
-    """Waveform <-> codes. `encode` and `decode` are what is exported; `forward` is the training path."""
+    """Waveform <-> codes. `encode` and `decode` are exported; `forward` is for training."""
 
     def __init__(self, config: FrameCodecConfig | None = None) -> None:
         super().__init__()
@@ -240,12 +243,12 @@ class FrameCodec(nn.Module):
 
     @property
     def context(self) -> int:
-        """Token frames on each side that a chunk needs so that its middle equals decoding the whole."""
+        """Token frames that a chunk needs on each side so that its middle equals decoding the whole."""
         c = self.config
         return (c.decoder_blocks + 1) * (c.kernel // 2) + 2  # 2: frames that overlap a token's samples
 
     def embedding_table(self) -> Tensor:
-        """[K, V, C]: summing a frame's rows gives the decoder's input."""
+        """Rows of all codebooks: [K, V, C]. The sum of a frame's rows is the decoder's input."""
         return self.quantizer.table()
 
     def latent(self, audio: Tensor) -> Tensor:
@@ -262,7 +265,7 @@ class FrameCodec(nn.Module):
         return self.encoder(self.input(torch.cat([spectrum, samples], dim=-1)))
 
     def waveform(self, latent: Tensor) -> Tensor:
-        """[B, T, C] -> [B, T * hop]. Two more frames are synthesised past each end so that windows add up there."""
+        """[B, T, C] -> [B, T * hop]. Two extra frames past each end make the windows add up there."""
         c = self.config
         side = exact_div(3 * c.hop_length, 2) + 2 * c.hop_length
         x = self.start(F.pad(latent, (0, 0, 2, 2)).transpose(1, 2)).transpose(1, 2)  # [B, T + 4, C]
@@ -282,6 +285,6 @@ class FrameCodec(nn.Module):
     def forward(self, audio: Tensor, levels: Tensor) -> tuple[Tensor, Quantized]:
         """Audio [B, L] through the first levels[b] codebooks; L is a multiple of the hop."""
         latent = self.latent(audio)
-        with torch.autocast(latent.device.type, enabled=False):  # look-ups and their losses need full precision
+        with torch.autocast(latent.device.type, enabled=False):  # look-ups and their losses need float32
             quantized = self.quantizer(latent.float(), levels)
         return self.waveform(quantized.latent), quantized

@@ -1,7 +1,8 @@
 """DAC 44.1 kHz, the codec of the paper (arXiv 2306.06546), through transformers' DacModel; frozen.
 
-It has the interface of train.models.codec. Sizes are a config, so that tests build narrow ones. Loads the file that the
-official tool downloads (`weights_44khz_8kbps_0.0.1.pth`, MIT) and the safetensors of `descript/dac_44khz`.
+It has the interface of train.models.codec. Sizes are configurable, so that tests can build narrow networks. It loads
+the file that the official tool downloads (`weights_44khz_8kbps_0.0.1.pth`, MIT) and the safetensors of
+`descript/dac_44khz`.
 """
 
 import json
@@ -25,7 +26,7 @@ from train.models.loading import (
     read_state,
 )
 
-CONTEXT = 12  # token frames; what the official rates need, rounded up
+CONTEXT = 12  # token frames; the need of the official rates, rounded up
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class DACConfig:
 
     def __post_init__(self) -> None:
         if any(rate % 2 for rate in self.encoder_rates + self.decoder_rates):
-            raise ValueError(f"rates {self.encoder_rates}, {self.decoder_rates} must be even: lengths are exact then")
+            raise ValueError(
+                f"rates {self.encoder_rates}, {self.decoder_rates} must be even, so that lengths are exact"
+            )
         if prod(self.encoder_rates) != prod(self.decoder_rates):
             raise ValueError(f"encoder_rates {self.encoder_rates} and decoder_rates {self.decoder_rates} differ in hop")
 
@@ -54,7 +57,7 @@ class DACConfig:
 
 
 def reach(config: DACConfig) -> int:
-    """Token frames on either side on which the samples of one token frame depend."""
+    """Number of token frames on either side that the samples of one token frame depend on."""
     low, high = 0, config.hop_length - 1
     low, high = low - 3, high + 3  # last convolution, 7 taps
     for rate in reversed(config.decoder_rates):
@@ -90,26 +93,26 @@ class DAC(nn.Module):
         return cls(read_config(DACConfig, values))
 
     def train(self, mode: bool = True) -> "DAC":
-        """Stays in eval mode: in training mode the quantiser drops codebooks at random."""
+        """Stay in eval mode: in training mode the quantiser drops codebooks at random."""
         return super().train(False)
 
     @property
     def context(self) -> int:
-        """Token frames on each side that a chunk needs so that its middle equals decoding the whole."""
+        """Token frames that a chunk needs on each side so that its middle equals decoding the whole."""
         return max(CONTEXT, reach(self.config))
 
     def embedding_table(self) -> Tensor:
-        """[K, V, latent]: E_k[j] = W_out_k codebook_k[j] + b_out_k; a frame's summed rows are the decoder's input."""
+        """[K, V, latent]: E_k[j] = W_out_k codebook_k[j] + b_out_k; the sum of a frame's rows enters the decoder."""
         rows = [q.out_proj(q.codebook.weight.T[None])[0].T for q in self.model.quantizer.quantizers]
         return torch.stack(rows)
 
     def encode(self, audio: Tensor) -> Tensor:
         """Audio float32 [B, L] in [-1, 1] -> codes int32 [B, K, ceil(L / hop)]; the end is padded with silence.
 
-        862 frames for 10 s, as the official `preprocess` gives; transformers alone would drop the rest and give 861.
+        Gives 862 frames for 10 s, as the official `preprocess` does; transformers alone drops the rest and gives 861.
         """
         hop = self.config.hop_length
-        padded = F.pad(audio, (0, hop - 1))  # then cut: torch.export cannot follow a length that is -L modulo hop
+        padded = F.pad(audio, (0, hop - 1))  # pad, then cut: torch.export does not support a length of -L modulo hop
         padded = padded[:, : padded.shape[1] // hop * hop]
         codes: Tensor = self.model.quantizer(self.model.encoder(padded[:, None]))[1]
         return codes.to(torch.int32)
@@ -120,13 +123,13 @@ class DAC(nn.Module):
         return self.model.decoder(latent)[:, 0]
 
     def vectors(self, codes: Tensor) -> Tensor:
-        """Codes int32 [B, K, T] -> the codebooks' vectors side by side [B, T, K * codebook_dim]: FDD's space."""
+        """Codes int32 [B, K, T] -> concatenated codebook vectors [B, T, K * codebook_dim], the embedding of FDD."""
         vectors: Tensor = self.model.quantizer.from_codes(codes.long())[1]
         return vectors.transpose(1, 2)
 
     @classmethod
     def load(cls, path: str | Path, sha256: str | None = None) -> "DAC":
-        """From the official .pth, or from Hugging Face's .safetensors (config.json beside it, if there)."""
+        """Load the official .pth, or Hugging Face's .safetensors (with config.json beside it, if present)."""
         path = Path(path)
         if path.suffix == ".safetensors":
             codec = cls(_huggingface_config(path.with_name("config.json")))
@@ -172,13 +175,13 @@ def _huggingface_config(path: Path) -> DACConfig:
     )
 
 
-UNITS = ("snake1", "conv1", "snake2", "conv2")  # of a residual unit
+UNITS = ("snake1", "conv1", "snake2", "conv2")  # layers of a residual unit
 ENDS = {"encoder": {3: "snake1", 4: "conv1"}, "decoder": {0: "snake1", 1: "conv_t1"}}  # a block's other layers
 OFFICIAL = re.compile(r"(encoder|decoder)\.(?:block|model)\.(\d+)\.(?:block\.(\d+)\.)?(?:block\.(\d+)\.)?(\w+)")
 
 
 def convert_name(name: str, n_blocks: int) -> str:
-    """A tensor's name in the official file -> in transformers; names of the quantiser are the same."""
+    """Convert a tensor's official name to that of transformers; names of the quantiser stay the same."""
     found = OFFICIAL.fullmatch(name)
     if found is None:
         return name
@@ -192,10 +195,10 @@ def convert_name(name: str, n_blocks: int) -> str:
         return f"{side}.block.{i - 1}.res_unit{j + 1 if side == 'encoder' else j - 1}.{UNITS[k]}.{leaf}"
     except (KeyError, IndexError) as error:
         raise WeightsError(
-            f"{name} has no place in a DAC of {n_blocks} blocks: another version of the file?"
+            f"{name} does not fit a DAC of {n_blocks} blocks; use the official file of release 0.0.1"
         ) from error
 
 
 def convert_official(state: dict[str, Tensor], n_blocks: int) -> dict[str, Tensor]:
-    """The official state dict in transformers' names, weight norm folded (axis 0, also of transposed convolutions)."""
+    """Convert an official state dict to transformers' names; weight norm is folded over axis 0 for all convolutions."""
     return {convert_name(name, n_blocks): value for name, value in fold_weight_norm(state).items()}

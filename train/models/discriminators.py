@@ -1,7 +1,7 @@
 """Discriminators of the codec's adversarial stage: small versions of DAC's (arXiv 2306.06546, section 3.3).
 
-Periods: the waveform folded to [L / p, p] (HiFi-GAN). Scales: complex spectra of several window lengths. Losses are
-least squares with feature matching, as there.
+Period discriminators see the waveform folded to [L / p, p] (HiFi-GAN). Scale discriminators see complex spectra of
+several window lengths. Losses are least squares with feature matching, as in DAC.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ FFT_SIZES = (512, 1024, 2048)
 
 
 def _stack(channels: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int]) -> nn.ModuleList:
-    """Strided convolutions through `channels`, then one that judges; LeakyReLU is applied between them."""
+    """Strided convolutions through `channels`, then one to a single channel; LeakyReLU is applied between them."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     pairs = pairwise(channels)
     layers: list[nn.Module] = [nn.Conv2d(a, b, kernel, stride, padding) for a, b in pairs]
@@ -34,7 +34,7 @@ class Adversary:
 
 
 class Discriminators(nn.Module):
-    """Audio [B, L] -> for each discriminator its layers' outputs, the last one being the verdict."""
+    """Audio [B, L] -> outputs of all layers of each discriminator; the last one is its verdict."""
 
     def __init__(self, width: int = 12) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class Discriminators(nn.Module):
         self.scales = nn.ModuleList(_stack((2, width, 2 * width, 2 * width), (3, 9), (1, 2)) for _ in FFT_SIZES)
 
     def views(self, audio: Tensor) -> list[Tensor]:
-        """What every discriminator looks at [B, C, H, W]."""
+        """Input of every discriminator: [B, C, H, W]."""
         out = [F.pad(audio, (0, -audio.shape[-1] % p)).unflatten(-1, (-1, p))[:, None] for p in PERIODS]
         for size in FFT_SIZES:
             window = torch.hann_window(size, device=audio.device)
             spectrum = torch.stft(audio, size, size // 4, window=window, return_complex=True)  # (B, F, frames)
             power = spectrum.real.square() + spectrum.imag.square()
-            spectrum = spectrum * (power + 1e-6) ** -0.25  # square-rooted magnitudes: quiet partials are seen
+            spectrum = spectrum * (power + 1e-6) ** -0.25  # square root of magnitudes, so that quiet partials count
             out.append(torch.view_as_real(spectrum).permute(0, 3, 2, 1))  # (B, 2, frames, F)
         return out
 
@@ -65,8 +65,10 @@ class Discriminators(nn.Module):
         return out
 
     def losses(self, decoded: Tensor, target: Tensor) -> Adversary:
-        """Both sides at once, for one optimiser: the codec's terms do not reach the discriminators' weights, and the
-        discriminators' term does not reach the codec."""
+        """Losses of both sides, for one optimiser.
+
+        The codec's terms give no gradient to the discriminators, and the discriminators' term none to the codec.
+        """
         fixed = {name: value.detach() for name, value in self.named_parameters()}
         judged = functional_call(self, fixed, (decoded,))
         real, fake = self(target), self(decoded.detach())

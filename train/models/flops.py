@@ -1,4 +1,4 @@
-"""How many operations a forward pass of MaskVAT takes."""
+"""The number of operations in a forward pass of MaskVAT."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,7 +9,7 @@ from train.models.maskvat import MaskVAT
 
 
 def forward_flops(config: ModelConfig, n_tokens: int) -> float:
-    """Operations of one example's forward pass, counted by PyTorch on a network without memory (device "meta")."""
+    """Count the operations of one example's forward pass with PyTorch on the device "meta", which needs no memory."""
     n_clip, n_sync = config.n_clip(n_tokens), config.n_sync(n_tokens)
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         indices = condition_indices(config, n_tokens, n_clip, n_sync)

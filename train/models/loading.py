@@ -1,7 +1,7 @@
-"""Rules that every weights loader shares: read, rename, fold, load strictly, and say what went wrong.
+"""Functions that all weights loaders share: read, rename, fold, load strictly, and report errors.
 
-Nothing here downloads. A loader gets a path, reads it without running code from the file, maps its names to ours and
-then loads with nothing missing and nothing left over.
+Nothing here downloads. A loader reads a path without running code from the file, maps its names to ours, and loads
+strictly: no tensor may be missing or left over.
 """
 
 import copy
@@ -30,22 +30,23 @@ class WeightsError(ValueError):
 
 
 def import_library(name: str) -> Any:
-    """A library that only some components need. Raises ImportError that says how to get it, or what breaks it."""
+    """Import a library that only some components need.
+
+    Raises ImportError that says how to install it, or why it does not import.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"this component needs {name.partition('.')[0]} ({error}); pip install 'maskvat[train]'"
-        ) from error
+        raise ImportError(f"this component needs {name.partition('.')[0]} ({error}); pip install '.[train]'") from error
     except (ImportError, OSError, RuntimeError) as error:
         raise ImportError(
-            f"{name} is installed but does not import ({error}). Usually torchvision was built for another torch: "
+            f"{name} is installed but cannot be imported ({error}). Usually torchvision was built for another torch: "
             "install torch and torchvision from the same index (both for CPU, or both for the same CUDA)"
         ) from error
 
 
 def read_config(config_class: type[T], values: Mapping[str, Any]) -> T:
-    """A config dataclass from plain JSON values: unknown keys are refused, lists become tuples."""
+    """Make a config dataclass from JSON values; lists become tuples. Raises ValueError for unknown keys."""
     if not is_dataclass(config_class):
         raise TypeError(f"{config_class} is not a dataclass")
     known = [f.name for f in fields(config_class)]
@@ -56,13 +57,13 @@ def read_config(config_class: type[T], values: Mapping[str, Any]) -> T:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
+    """Hex digest of a file, read in chunks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Inert:
-    """Stands for any object of a file that is no tensor: takes whatever unpickling does to it, and does nothing."""
+    """Placeholder for an object in a file that is not a tensor: accepts every call of the unpickler, does nothing."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -77,7 +78,7 @@ class Inert:
 
 
 class InertUnpickler(pickle.Unpickler):
-    """Knows plain containers and what tensors are rebuilt with; no other name of the file is ever imported."""
+    """Imports only plain containers and the functions that rebuild tensors; every other name becomes Inert."""
 
     KNOWN = {("collections", "OrderedDict")} | {
         ("torch._utils", name) for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
@@ -90,7 +91,7 @@ class InertUnpickler(pickle.Unpickler):
 
 
 def load_tensors(path: Path) -> Any:
-    """A PyTorch file without running code from it; its own objects (a training's configuration) become Inert."""
+    """Load a PyTorch file without running code from it; other objects, such as a configuration, become Inert."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -99,16 +100,16 @@ def load_tensors(path: Path) -> Any:
 
 
 def read_file(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
-    """What a `.safetensors` or PyTorch file holds, read without running code from it.
+    """Read a `.safetensors` or PyTorch file without running code from it.
 
-    `sha256`: a digest, or the beginning of one, that the file must have. Raises WeightsError.
+    `sha256` is the digest that the file must have, or the beginning of it. Raises WeightsError.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"weights file {path} does not exist; give the path of a file that you have downloaded")
     if sha256 is not None and not (digest := file_sha256(path)).startswith(sha256):
         raise WeightsError(
-            f"{path} has sha256 {digest}, expected {sha256}...; the download is incomplete or another file"
+            f"{path} has sha256 {digest}, expected {sha256}...; the download is incomplete, or it is another file"
         )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
@@ -131,7 +132,7 @@ def read_file(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
 
 
 def read_state(path: str | Path, sha256: str | None = None) -> State:
-    """The state dict in a file; wrappers ("state_dict", "model") and the prefix "module." are removed."""
+    """Read the state dict of a file; remove wrappers ("state_dict", "model") and the prefix "module."."""
     content = read_file(path, sha256)
     for wrapper in ("state_dict", "model"):
         if isinstance(content.get(wrapper), dict):
@@ -139,12 +140,12 @@ def read_state(path: str | Path, sha256: str | None = None) -> State:
             break
     wrong = [k for k, v in content.items() if not isinstance(v, Tensor)]
     if wrong or not content:
-        raise WeightsError(f"{path} holds no plain state dict; entries that are not tensors: {wrong[:5]}")
+        raise WeightsError(f"{path} is not a plain state dict; entries that are not tensors: {wrong[:5]}")
     return strip_prefix(content, "module.")
 
 
 def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> State:
-    """Names without `prefix`, where every name has it; otherwise the names as they are."""
+    """Remove `prefix` from all names if every name has it."""
     if state and all(k.startswith(prefix) for k in state):
         return {k.removeprefix(prefix): v for k, v in state.items()}
     return dict(state)
@@ -158,7 +159,7 @@ def select_prefix(state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> S
 
 
 def rename(state: Mapping[str, Tensor], rules: Iterable[tuple[str, str]]) -> State:
-    """Names changed by (regular expression, replacement) rules, in order. Two names must not become one."""
+    """Rename tensors by (regular expression, replacement) rules, in order. Raises WeightsError if two names collide."""
     compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
     out: State = {}
     for name, value in state.items():
@@ -173,7 +174,7 @@ def rename(state: Mapping[str, Tensor], rules: Iterable[tuple[str, str]]) -> Sta
 def fold_weight_norm(state: Mapping[str, Tensor], axis: int = 0) -> State:
     """weight = g * v / ||v||, the norm over all axes but `axis` (DAC: 0, also transposed convolutions; BEATs: 2).
 
-    Understands the old names (weight_g, weight_v) and the new ones (parametrizations.weight.original0, original1).
+    Supports the old names (weight_g, weight_v) and the new ones (parametrizations.weight.original0, original1).
     """
     pairs = {".weight_g": ".weight_v", ".parametrizations.weight.original0": ".parametrizations.weight.original1"}
     out = dict(state)
@@ -192,7 +193,7 @@ def fold_weight_norm(state: Mapping[str, Tensor], axis: int = 0) -> State:
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Load with every name and every shape matching; otherwise say which do not."""
+    """Load a state whose names and shapes all match. Otherwise raise WeightsError that lists the differences."""
     want = module.state_dict()
     missing, extra = sorted(set(want) - set(state)), sorted(set(state) - set(want))
     shapes = [
@@ -208,13 +209,13 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], source: str | Pa
     if problems:
         raise WeightsError(
             f"{source} does not fit {type(module).__name__}: {'; '.join(problems)}. "
-            "Check that the file and the configuration belong to each other"
+            "Check that the file and the configuration belong together"
         )
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, strict=True)
 
 
 def fold_batch_norm(module: M) -> M:
-    """A copy in eval mode whose BatchNorms are folded into the convolution declared just before each."""
+    """Return a copy in eval mode; each BatchNorm is folded into the convolution declared just before it."""
     module = copy.deepcopy(module).eval()
     for parent in module.modules():
         children = list(parent.named_children())

@@ -12,7 +12,7 @@ TARGET_NORMS = ("layernorm", "none")
 def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:
     """Cross-entropy of logits (B, K, T, V) against codes (B, K, T) over the masked positions of the batch.
 
-    The paper writes a sum inside an expectation; the mean over masked positions keeps its scale free of T and batch.
+    The paper writes a sum inside an expectation. The mean over masked positions does not depend on T or the batch size.
     """
     return F.cross_entropy(logits[mask].float(), codes[mask].long(), reduction=reduction)
 
@@ -20,9 +20,9 @@ def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: Tensor, reduction:
 class AuxiliaryLosses(nn.Module):
     """MSE and contrastive terms on the encoder's output (Seq2Seq and Hybrid; paper, section 3.2.2).
 
-    The target is Linear(BEATs(audio)), the bands averaged, brought to the encoder's length by the length adapter.
-    `target_norm`: "layernorm" (default) compares both sides after a LayerNorm without affine, because the target's
-    Linear is trained and would otherwise shrink to a constant; "none" is the paper's text taken literally.
+    The target is Linear(BEATs(audio)), averaged over bands and brought to the encoder's length by the length adapter.
+    `target_norm` "layernorm" (default) compares both sides after a LayerNorm without affine: the target's Linear is
+    trained and could otherwise shrink to a constant. "none" follows the paper's text literally.
     """
 
     def __init__(self, audio_dim: int, width: int, target_norm: str = "layernorm") -> None:
@@ -48,7 +48,7 @@ class AuxiliaryLosses(nn.Module):
 def contrastive_loss(a: Tensor, b: Tensor, log_temperature: Tensor, keep: Tensor) -> Tensor:
     """Symmetric InfoNCE (CLIP) between the kept rows of a and b (B, H): [CLS] and the target's mean over time.
 
-    `log_temperature` (B,) holds one number in every row, so that its gradient comes with the rows' gradients. `keep`
+    `log_temperature` (B,) repeats one number in every row, so that its gradient comes with the rows' gradients. `keep`
     (B,) is False for rows whose condition was dropped.
     """
     a, b, scale = a[keep], b[keep], log_temperature.mean().exp().clamp(max=100)
@@ -60,7 +60,7 @@ def contrastive_loss(a: Tensor, b: Tensor, log_temperature: Tensor, keep: Tensor
 
 
 def _one_temperature(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """States of before had a number without an axis there, which FSDP cannot split."""
+    """Load older states, whose temperature has no axis; FSDP cannot shard such a tensor."""
     name = f"{prefix}log_temperature"
     if name in state and state[name].ndim == 0:
         state[name] = state[name][None]

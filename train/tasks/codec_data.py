@@ -1,4 +1,4 @@
-"""Crops of a pool of recordings, augmented: what the codec is trained on.
+"""Training data of the codec: augmented crops from pools of recordings.
 
 A pool is a folder with sounds.csv (columns file, label, licence, ...). Every batch is a pure function of (seed, step).
 """
@@ -21,7 +21,13 @@ from train.synthetic.splits import split_files, split_sessions
 
 FloatArray = NDArray[np.float32]
 
-LICENCES = ("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "MIT", "PD")  # weights trained on these may be passed on, with credits
+LICENCES = (
+    "CC0-1.0",
+    "CC-BY-3.0",
+    "CC-BY-4.0",
+    "MIT",
+    "PD",
+)  # weights trained on these may be distributed, with credits
 COLUMNS = ("file", "label", "licence")
 EDGE = 64  # samples over which a cut sound is faded
 
@@ -36,17 +42,17 @@ class Pool:
 
 
 def held_out(rows: list[dict[str, str]]) -> set[str]:
-    """The files of sounds.csv's rows that are kept for validation: those of the test split of the clips and scenes."""
+    """Files of a pool that are held out for validation: the test split of the synthetic clips and scenes."""
     return split_files(rows, "test", SCENE_GROUPS)
 
 
 def held_out_sessions(rows: list[dict[str, str]]) -> set[str]:
-    """The same of a pool of classes, whose sessions stay together: its test split and what validates."""
+    """Files of a pool of sound classes that are held out: its test and validation splits, which keep sessions whole."""
     return split_sessions(rows, "test") | split_sessions(rows, "val")
 
 
 def read_pools(folder: Path, classes: Path | None, rate: int) -> tuple[Pool, Pool]:
-    """read_pool of a folder of materials and, where given, of one of classes (split by sessions), joined."""
+    """Read a pool of materials and, optionally, one of sound classes; return joined (training, validation) pools."""
     pools = [read_pool(folder, rate)]
     if classes:
         pools.append(read_pool(classes, rate, held_out_sessions))
@@ -62,18 +68,18 @@ def read_pools(folder: Path, classes: Path | None, rate: int) -> tuple[Pool, Poo
 def read_pool(
     folder: Path, rate: int, held_out: Callable[[list[dict[str, str]]], set[str]] = held_out
 ) -> tuple[Pool, Pool]:
-    """(training, validation) recordings of a folder; bad files are named on stderr, skipped and counted.
+    """Read (training, validation) recordings of a folder; unusable files are reported on stderr and skipped.
 
-    Raises PoolError for a missing list, a licence that is not allowed, or nothing left to train on.
+    Raises PoolError for a missing list, a licence that is not allowed, or no usable recordings.
     """
     table = folder / "sounds.csv"
     if not table.exists():
-        raise PoolError(f"{table} is missing; a pool is a folder of recordings with that list: --set task.sounds=DIR")
+        raise PoolError(f"{table} is missing; give a folder of recordings that has this list: --set task.sounds=DIR")
     with open(table, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     missing = [name for name in COLUMNS if rows and name not in rows[0]]
     if missing:
-        raise PoolError(f"{table} has no columns {', '.join(missing)}")
+        raise PoolError(f"{table} lacks the columns {', '.join(missing)}")
     refused = sorted({row["licence"] for row in rows} - set(LICENCES))
     if refused:
         raise PoolError(f"{table} lists licences {', '.join(refused)}; allowed are {', '.join(LICENCES)}")
@@ -100,7 +106,7 @@ def _read(path: Path, rate: int) -> FloatArray | None:
         sound = np.asarray(read_audio(path, rate), np.float32)
         if len(sound) and np.isfinite(sound).all():
             return sound
-        reason = "holds no sound"
+        reason = "contains no sound"
     except (MediaError, OSError, ValueError) as error:
         reason = str(error)
     print(f"skipped {path.name}: {reason}", file=sys.stderr)
@@ -109,7 +115,7 @@ def _read(path: Path, rate: int) -> FloatArray | None:
 
 # ---------------------------------------------------------------- augmentation
 def stretch(sound: FloatArray, factor: float) -> FloatArray:
-    """Play at `factor` times the speed (pitch and length change), Catmull-Rom interpolation."""
+    """Play at `factor` times the speed, which changes pitch and length, with Catmull-Rom interpolation."""
     position = np.arange(0, len(sound) - 1, factor)
     i = position.astype(np.int64)
     t = (position - i).astype(np.float32)
@@ -120,7 +126,7 @@ def stretch(sound: FloatArray, factor: float) -> FloatArray:
 
 
 def place(sound: FloatArray, length: int, rng: np.random.Generator) -> FloatArray:
-    """A crop [length]: any part of a long sound; a short one begins anywhere, now and then before the crop."""
+    """A crop [length]: any part of a long sound, or a short sound that starts anywhere, sometimes before the crop."""
     low, high = -max(0, len(sound) - 2048), max(1, length - 2048)
     if len(sound) < length and rng.random() < 0.85:
         low, high = 0, length - len(sound) + 1
@@ -151,13 +157,13 @@ def reverberate(sound: FloatArray, seconds: float, wet: float, rate: int, rng: n
 
 
 def level(sound: FloatArray, peak_db: float) -> FloatArray:
-    """Scale to a peak in dBFS; silence stays silence."""
+    """Scale to a peak in dBFS; silence is not changed."""
     peak = float(np.abs(sound).max())
     return sound * np.float32(10 ** (peak_db / 20) / peak) if peak > 1e-6 else sound
 
 
 class Crops:
-    """Batches of augmented crops from a pool; longer recordings are drawn more often, by the root of their length."""
+    """Batches of augmented crops. The probability of a recording grows with the square root of its length."""
 
     def __init__(self, pool: Pool, rate: int, length: int, seed: int) -> None:
         self.pool, self.rate, self.length, self.seed = pool, rate, length, seed
@@ -182,7 +188,7 @@ class Crops:
         kind = rng.random()
         if kind < 0.02:
             return np.zeros(self.length, np.float32)  # true silence must stay silent
-        if kind < 0.3:  # as recorded: decays into the noise of 16 bits are part of every recording
+        if kind < 0.3:  # not augmented: recordings decay into the noise of 16 bits
             return np.clip(place(self._pick(rng) * np.float32(10 ** rng.uniform(-0.6, 0)), self.length, rng), -1, 1)
         x = self._one(rng)
         while rng.random() < 0.35:
@@ -200,5 +206,5 @@ class Crops:
 
 
 def describe(pool: Pool) -> dict[str, Any]:
-    """Numbers for the provenance: how many recordings, and under which licences."""
+    """Numbers for the provenance: the count of recordings, and their licences."""
     return {"recordings": len(pool.names), "licences": sorted(set(pool.licences))}

@@ -1,6 +1,7 @@
-"""Validation by what a model makes: the paper trains until masked-token accuracy, mean FD and WaveCLIP get no better.
+"""Validation by generated samples.
 
-Prepared clips hold codes and no sound, so the truth is here what the codec makes of the true codes.
+The paper trains until an aggregate of masked-token accuracy, mean FD and WaveCLIP stops improving. Prepared clips
+contain codes and no sound, so the reference here is the codec's output for the true codes.
 """
 
 import sys
@@ -18,21 +19,21 @@ from engines.contract import FloatArray, Int32Array
 from runtime.audio import resample
 from runtime.decode import decode
 from train.data.batch import Batch
-from train.distributed import collected, rank, world
+from train.distributed import gather_objects, rank, world_size
 from train.loop.reporting import Sample
 from train.loop.tensorboard_images import onset_strip, spectrogram, stacked
 from train.metrics import METRICS, MissingWeights, Moments, Pair, Sound, frechet_distance_of
 from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
 from train.recipe import COUNT, NATURAL, Ranges
 
-NOISE = 3  # stream of random numbers, beside those of train.data.sample_order
-LISTENED = 4  # clips whose sound and pictures are logged
+NOISE = 3  # number of a random stream; train.data.sample_order uses the others
+LOGGED = 4  # clips whose sound and pictures are logged
 Logits = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """Fields of a recipe's [task] table."""
+    """Options of generated validation in a recipe's [task] table."""
 
     RANGES: ClassVar[Ranges] = {
         "judge_clips": NATURAL,
@@ -41,12 +42,12 @@ class JudgeOptions:
         "judge_guidance": NATURAL,
         "judge_diversity": NATURAL,
     }
-    judge_clips: int = 0  # validation clips that are generated every loop.judge_every steps; 0: none
+    judge_clips: int = 0  # validation clips to generate every loop.judge_every steps; 0: none
     judge_batch: int = 8
     judge_steps: int = 32
     judge_guidance: float = 3.0  # paper: 2 to 4
     judge_diversity: float = 8.0
-    metric_weights: str = ""  # folder of official weights; a measure whose file is not there is left out
+    metric_weights: str = ""  # folder of official weights; a metric whose file is missing is skipped
 
 
 class Codec(Protocol):
@@ -57,11 +58,11 @@ class Codec(Protocol):
 def guided_step(
     logits: Logits, batch: Batch, guidance: float, mask_token: int
 ) -> Callable[[Int32Array, FloatArray], tuple[Int32Array, FloatArray]]:
-    """runtime.decode's step function for the conditions of a batch, sampling on the device.
+    """Make a step function for runtime.decode from the conditions of a batch; it samples on the device.
 
-    Equal to runtime.decode.step_from_logits, its slow reference, but for rounding.
+    Equal to the slow reference runtime.decode.step_from_logits, except for rounding.
     """
-    rows = 2 if guidance else 1  # with the picture, and without
+    rows = 2 if guidance else 1  # with the video, and with [NULL]
     many = Batch(*(torch.cat([value] * rows) for value in vars(batch).values()))
     many.drop[:] = torch.arange(len(many.drop), device=many.drop.device) >= len(batch.drop)
 
@@ -82,7 +83,7 @@ def guided_step(
 def generate(
     logits: Logits, batch: Batch, chosen: list[int], options: JudgeOptions, mask_token: int, seed: int
 ) -> Int32Array:
-    """Codes [B, K, T] for the pictures of a batch, whose clips have the numbers `chosen`: these seed the noise."""
+    """Generate codes [B, K, T] for the videos of a batch. The numbers of its clips, `chosen`, seed the noise."""
     shape = tuple(batch.codes.shape[1:])
 
     def noise(n: int) -> tuple[FloatArray, FloatArray]:
@@ -98,14 +99,14 @@ def generate(
 
 # ---------------------------------------------------------------- scoring
 def pictures(sounds: list[NDArray[np.float32]], rate: int) -> dict[str, NDArray[np.uint8]]:
-    """Spectrograms and onset strips of sounds [L], one above the other."""
+    """Spectrograms and onset strips of sounds [L], each above each other."""
     strengths = [onset_strength(resample(sound, rate, RATE)) for sound in sounds]
     strips = [onset_strip(s, np.round(pick_onsets(s) * FRAME_RATE).astype(int)) for s in strengths]
     return {"spectrograms": stacked([spectrogram(sound) for sound in sounds]), "onsets": stacked(strips)}
 
 
 class Scores:
-    """The measures whose weights are here, added up over clips."""
+    """All metrics whose weights are available, and their combination over clips."""
 
     def __init__(self, weights: str, device: str) -> None:
         self.measures = {}
@@ -118,8 +119,8 @@ class Scores:
                 if rank() == 0:
                     print(error, file=sys.stderr)
 
-    def of(self, pair: Pair) -> dict[str, Any]:
-        """By column: (moments of the generated sound, of the true one) of a set measure, else a number."""
+    def score(self, pair: Pair) -> dict[str, Any]:
+        """Scores of a clip by column: a number, or for a set metric the moments of generated and reference sound."""
         found: dict[str, Any] = {}
         for name, (metric, measure) in self.measures.items():
             if metric.per == "set":
@@ -128,8 +129,8 @@ class Scores:
                 found |= measure(pair)
         return found
 
-    def summed(self, clips: list[dict[str, Any]]) -> dict[str, float]:
-        """One number for each column, of all clips; set measures are Frechet distances."""
+    def combine(self, clips: list[dict[str, Any]]) -> dict[str, float]:
+        """One number per column over all clips; set metrics become Frechet distances."""
         out: dict[str, float] = {}
         for name in clips[0]:
             values = [clip[name] for clip in clips]
@@ -143,15 +144,15 @@ class Scores:
     def aggregate(self, accuracy: float, scores: dict[str, float]) -> float:
         """Masked-token accuracy + 1 / (1 + mean Frechet distance) + WaveCLIP: higher is better.
 
-        Each lies in [0, 1], so that none drowns the others; how the paper weighs them is not said. WaveCLIP is left out
-        where its weights are absent.
+        Each term lies in [0, 1], so that none dominates; the paper does not state its weights. WaveCLIP is left out if
+        its weights are missing.
         """
         distances = [scores[name] for name, (metric, _) in self.measures.items() if metric.per == "set"]
         return accuracy + 1 / (1 + max(0.0, float(np.mean(distances)))) + scores.get("WC", 0.0)
 
 
 class Judge:
-    """Generates validation clips and scores them; the processes share the clips."""
+    """Generates validation clips and scores them; clips are split over the processes."""
 
     def __init__(self, options: JudgeOptions, codec: Codec, rate: int, device: torch.device) -> None:
         self.options, self.codec, self.rate = options, codec, rate
@@ -163,10 +164,10 @@ class Judge:
     def __call__(
         self, logits: Logits, batches: Callable[[list[int]], Batch], mask_token: int, seed: int
     ) -> tuple[dict[str, float], list[Sample]]:
-        """Scores by name, and the first clips. `batches` gives the conditions and true codes of clips by number."""
+        """Return scores by name and the first clips. `batches` gives conditions and true codes of clips by number."""
         o = self.options
-        each = -(-o.judge_clips // world())  # as many in every process, because FSDP's work in step
-        own = [min(rank() + k * world(), o.judge_clips - 1) for k in range(each)]
+        each = -(-o.judge_clips // world_size())  # equal in all processes, because FSDP needs them in step
+        own = [min(rank() + k * world_size(), o.judge_clips - 1) for k in range(each)]
         found: dict[int, dict[str, Any]] = {}
         samples = []
         for first in range(0, len(own), o.judge_batch):
@@ -175,8 +176,8 @@ class Judge:
             codes = generate(logits, batch, chosen, o, mask_token, seed)
             generated, truth = self.sounds(torch.from_numpy(codes).to(batch.codes)), self.sounds(batch.codes)
             for i, ours, true in zip(chosen, generated, truth, strict=True):
-                found[i] = self.scores.of(Pair(Sound(ours, self.rate), Sound(true, self.rate)))
-                if i < LISTENED * world():
+                found[i] = self.scores.score(Pair(Sound(ours, self.rate), Sound(true, self.rate)))
+                if i < LOGGED * world_size():
                     samples.append(Sample(f"clip{i}", ours, true, self.rate, pictures([ours, true], self.rate)))
-        clips = dict(pair for part in collected(found) for pair in part.items())
-        return self.scores.summed([clips[i] for i in sorted(clips)]), samples
+        clips = dict(pair for part in gather_objects(found) for pair in part.items())
+        return self.scores.combine([clips[i] for i in sorted(clips)]), samples

@@ -1,14 +1,13 @@
-"""The task that trains MaskVAT on prepared clips (`train.prepare`): masked tokens, and for the encoder designs the
-auxiliary losses.
+"""The task that trains MaskVAT on prepared clips (`train.prepare`).
 
-`batch` is the effective one: torchrun's processes share it, and each works through its share in parts of
-`device_batch`. Neither changes what is learned: see train.data.sample_order and train.loop.gradient_cache.
+The loss is cross-entropy over masked tokens, plus the auxiliary losses for the designs with an encoder. `batch` is the
+effective batch size: torchrun's processes split it, and each computes its rows in parts of `device_batch`. Neither
+changes the result: see train.data.sample_order and train.loop.gradient_cache.
 """
 
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,10 +21,10 @@ from train import distributed
 from train.checkpoint import COMPONENTS, load, save, system_config
 from train.data import sample_order
 from train.data.batch import Batch
-from train.data.dataset import Clips, open_source
+from train.data.dataset import Examples, open_source
 from train.errors import RecipeError
 from train.loop.flops import Cost
-from train.loop.gradient_cache import Cached, cached
+from train.loop.gradient_cache import CachedLoss, cached_loss
 from train.loop.reporting import Sample
 from train.models.flops import forward_flops
 from train.models.losses import TARGET_NORMS, AuxiliaryLosses, contrastive_loss, masked_cross_entropy
@@ -33,12 +32,13 @@ from train.models.maskvat import MaskVAT
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.generated_validation import Judge, JudgeOptions
 from train.tasks.maskvat_objective import Objective, Terms
+from train.tasks.precision import uses_bfloat16
 
 VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 
 
 @dataclass(frozen=True)
-class MaskVATOptions(JudgeOptions, distributed.Share, ProvenanceOptions):
+class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
     """The [task] table of a recipe."""
 
     RANGES: ClassVar[Ranges] = {
@@ -47,26 +47,28 @@ class MaskVATOptions(JudgeOptions, distributed.Share, ProvenanceOptions):
         "crop_seconds": POSITIVE,
         "condition_dropout": SHARE,
     }
-    data: str  # prepared clips: a folder, or the place of shards
+    data: str  # prepared clips: a folder, or the folder or URL of shards
     validation: str
-    system: str  # folder with the codec and the encoders; the trained component goes there
-    start: str = ""  # system folder whose maskvat to go on from (fine-tuning); default: fresh weights
+    system: str  # system folder with codec and encoders; the trained component is saved there
+    start: str = ""  # system folder with a maskvat to start from (fine-tuning); default: random weights
     design: str = "hybrid"
     size: str = "mini"
     batch: int = 8  # examples of one update, over all processes
-    crop_seconds: float = 10.0  # of each clip; shorter crops train faster
-    condition_dropout: float = 0.1  # paper, section 3.2.4
+    # seconds of each clip; shorter crops train faster. Crops start at multiples of train.data.dataset.start_interval
+    crop_seconds: float = 10.0
+    condition_dropout: float = 0.1  # share of examples that get [NULL]; paper, section 3.2.3
     mse_weight: float = 1.0
     contrastive_weight: float = 1.0
     target_norm: str = "layernorm"
-    device: str = "auto"  # of PyTorch; "auto" is cuda where there is one, else cpu
-    strategy: str = "ddp"  # of several processes; "fsdp" splits the network where it does not fit
-    bfloat16: bool = False  # matrix products in bfloat16; parameters, norms and losses stay float32
-    compile: bool = False  # torch.compile of the blocks
+    device: str = "auto"  # PyTorch device; "auto" uses CUDA if available, otherwise the CPU
+    strategy: str = "ddp"  # for several processes: "ddp", or "fsdp" if the network does not fit on a device
+    # matrix products in bfloat16, if the device has instructions for it; parameters, norms and losses stay float32
+    bfloat16: bool = False
+    compile: bool = False  # torch.compile the blocks
     readers: int = 4  # threads that read shards
-    validation_count: int = 24  # clips that are validated
-    round_weights: bool = False  # finished weights to the nearest fp16: a bundle in fp16 then holds them exactly
-    model: dict[str, Any] = field(default_factory=dict)  # further fields of ModelConfig
+    validation_count: int = 24  # number of validation clips
+    round_weights: bool = False  # round final weights to fp16, so that an fp16 bundle holds them exactly
+    model: dict[str, Any] = field(default_factory=dict)  # other fields of ModelConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,20 +83,20 @@ class MaskVATOptions(JudgeOptions, distributed.Share, ProvenanceOptions):
 
 
 def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every weight at its nearest fp16 value, still in float32.
+    """Round every weight to its nearest fp16 value; the type stays float32.
 
-    Rounding at export instead moved a trained model's tokens by 2.5 % at equal uniforms (docs/log.md).
+    Rounding only at export changed 2.5 % of a trained model's tokens at equal random numbers (docs/log.md).
     """
     return {name: value.half().float() for name, value in state.items()}
 
 
 class MaskVATTask:
-    """See train.loop.trainer.PartsTask."""
+    """The task "maskvat" of train.fit. See train.loop.trainer.PartsTask."""
 
     def __init__(self, options: MaskVATOptions, seed: int) -> None:
         self.options, self.seed = options, seed
         self.device = distributed.find_device(options.device, distributed.local_rank())
-        self.own, self.part = options.share(options.batch)
+        self.own, self.part = options.split_batch(options.batch)
         parts = {n: load(options.system, n) for n in COMPONENTS if n != "maskvat"}
         self.codec = parts["codec"]
         sizes = SIZES[options.size] | options.model
@@ -102,8 +104,8 @@ class MaskVATTask:
             self.config = c = system_config(parts, design=options.design, **sizes)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise RecipeError(f"[task] model and the components of {options.system} do not fit: {error}") from error
-        self.train_clips = Clips(open_source(options.data, "train", c), c, options.readers)
-        self.validation_clips = Clips(open_source(options.validation, "validation", c), c, options.readers)
+        self.train_examples = Examples(open_source(options.data, "train", c), c, options.readers)
+        self.validation_examples = Examples(open_source(options.validation, "validation", c), c, options.readers)
         self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
         self.indices = self._indices(self.n_tokens)
         torch.manual_seed(seed)
@@ -114,9 +116,11 @@ class MaskVATTask:
         if options.compile:
             for layer in layers:
                 layer.compile()
-        self.network = distributed.spread(self.module, self.device, options.strategy, layers)
-        flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward: twice the products of forward
-        dtype = torch.bfloat16 if options.bfloat16 else torch.float32
+        self.network = distributed.distribute(self.module, self.device, options.strategy, layers)
+        flops = 3 * options.batch * forward_flops(c, self.n_tokens)  # backward needs twice the products of forward
+        self.bfloat16 = uses_bfloat16(options.bfloat16, self.device)
+        self.facts = {"bfloat16": float(self.bfloat16)}
+        dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         self.cost = Cost(options.batch * self.n_tokens * c.n_codebooks, flops, self.device, dtype)
         self.judged = self._judge()
         self.steps = 0
@@ -128,11 +132,11 @@ class MaskVATTask:
         return cls(options_from(MaskVATOptions, options), seed)
 
     def _model(self) -> MaskVAT:
-        """Fresh weights that start from the codec's tables and the codes' frequencies, or those to go on from."""
+        """The model with random weights and the codec's tables and code frequencies, or with the weights of `start`."""
         model = MaskVAT(self.config)
         if not self.options.start:
             model.load_embeddings(self.codec.embedding_table())
-            model.load_frequencies(self.train_clips.frequencies())
+            model.load_frequencies(self.train_examples.frequencies())
             return model
         start, folder = load(self.options.start, "maskvat"), self.options.start
         if start.config != self.config:
@@ -141,75 +145,75 @@ class MaskVATTask:
         return model
 
     def _judge(self) -> Judge | None:
-        count = min(self.options.judge_clips, len(self.validation_clips))
+        count = min(self.options.judge_clips, len(self.validation_examples))
         options = replace(self.options, judge_clips=count)
         return Judge(options, self.codec.to(self.device), self.config.sample_rate, self.device) if count else None
 
     def _indices(self, n_tokens: int) -> dict[str, Tensor]:
         c = self.config
-        n_clip, n_sync, n_audio = c.n_clip(n_tokens), c.n_sync(n_tokens), self.train_clips.n_audio(n_tokens)
+        n_clip, n_sync, n_audio = c.n_clip(n_tokens), c.n_sync(n_tokens), self.train_examples.n_audio(n_tokens)
         indices = condition_indices(c, n_tokens, n_clip, n_sync)
         beats = Grid(c.audio_rate, c.audio_stride, c.audio_stride // 2)
         indices["audio_index"] = adapter_index(beats, c.clip_grid, n_audio, n_clip, c.length_adapter)
         return {name: torch.from_numpy(index).long().to(self.device) for name, index in indices.items()}
 
     def precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     # ------------------------------------------------------------ a step
     def batches(self, step: int) -> list[Batch]:
-        """This process's share of the batch of a step, in parts."""
+        """The rows of a step's batch that this process computes, in parts."""
         o = self.options
-        rows = sample_order.rows(self.seed, step, o.batch, len(self.train_clips), self.own)
+        rows = sample_order.rows(self.seed, step, o.batch, len(self.train_examples), self.own)
         parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
-        draw = partial(self.train_clips.drawn, seed=self.seed, n_tokens=self.n_tokens, dropout=o.condition_dropout)
-        return [draw(part) for part in parts]
+        how = {"seed": self.seed, "n_tokens": self.n_tokens, "dropout": o.condition_dropout}
+        return [self.train_examples.training_batch(part, **how) for part in parts]
 
     def _read(self, step: int) -> list[Batch]:
-        """The same, on the device; those of the next step are read meanwhile."""
+        """`batches` on the device; a thread reads those of the next step."""
         ready = self.ahead.pop(step, None)
         batches = ready.result() if ready else self.batches(step)
         self.ahead = {step + 1: self.reader.submit(self.batches, step + 1)}
         return [batch.to(self.device) for batch in batches]
 
     def backward(self, step: int) -> dict[str, float]:
-        """Gradients of the loss of a step's batch, averaged over processes; the loss and its terms."""
+        """Compute gradients of a step's batch, averaged over processes; return the loss and its terms."""
         batches = self._read(step)
         counts = torch.stack([torch.stack([b.mask.sum(), (~b.drop).sum()]) for b in batches]).sum(dim=0)
-        n_masked, n_kept = distributed.total(counts).tolist()
+        n_masked, n_kept = distributed.sum_over_processes(counts).tolist()
         negatives = self._negatives(batches)
         sums: dict[str, Tensor] = {}
         for i, batch in enumerate(batches):
-            with distributed.averaging(self.network, last=i == len(batches) - 1):
+            with distributed.gradient_exchange(self.network, last=i == len(batches) - 1):
                 with self.precision():
                     terms: Terms = self.network("terms", batch, self.indices)
                 loss, numbers = self._loss(terms, n_masked, max(1, n_kept), negatives, i)
-                (loss * distributed.world()).backward()  # of which the processes' mean is taken
-            share = 1 / (len(batches) * distributed.world())
+                (loss * distributed.world_size()).backward()  # the wrapper takes the mean over processes
+            share = 1 / (len(batches) * distributed.world_size())
             for name, value in numbers.items():
                 value = value.detach() * (share if name in ("contrastive", "target_std") else 1)
                 sums[name] = sums.get(name, 0) + value
         self.steps = step + 1
-        values = dict(zip(sums, distributed.total(torch.stack(list(sums.values()))).tolist(), strict=True))
+        values = dict(zip(sums, distributed.sum_over_processes(torch.stack(list(sums.values()))).tolist(), strict=True))
         return {"loss": self._weighted(values)} | values
 
-    def _negatives(self, batches: list[Batch]) -> Cached | None:
-        """The contrastive loss over the whole batch; None where one part holds it all."""
-        if not self.config.has_memory or (len(batches) == 1 and distributed.world() == 1):
+    def _negatives(self, batches: list[Batch]) -> CachedLoss | None:
+        """The contrastive loss over the whole batch; None if the batch is a single part."""
+        if not self.config.has_memory or (len(batches) == 1 and distributed.world_size() == 1):
             return None
         with torch.no_grad(), self.precision():
             rows = [self.network("embeddings", batch, self.indices) for batch in batches]
-        return cached(rows, contrastive_loss)
+        return cached_loss(rows, contrastive_loss)
 
     def _loss(
-        self, terms: Terms, n_masked: int, n_kept: int, negatives: Cached | None, part: int
+        self, terms: Terms, n_masked: int, n_kept: int, negatives: CachedLoss | None, part: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a part adds to the loss of the whole batch, and the values of its terms."""
+        """The contribution of a part to the loss of the whole batch, and the values of its terms."""
         tokens = terms.tokens / n_masked
         if terms.mse is None or terms.target_std is None:
             return tokens, {"tokens": tokens}
         mse = terms.mse / n_kept
-        contrastive = negatives.stand_in(part, terms.rows) if negatives else contrastive_loss(*terms.rows)
+        contrastive = negatives.surrogate(part, terms.rows) if negatives else contrastive_loss(*terms.rows)
         loss = self._weighted({"tokens": tokens, "mse": mse, "contrastive": contrastive})
         value = torch.full_like(mse, negatives.value) if negatives else contrastive
         return loss, {"tokens": tokens, "mse": mse, "contrastive": value, "target_std": terms.target_std}
@@ -222,13 +226,13 @@ class MaskVATTask:
 
     # ------------------------------------------------------------ validation and result
     def validate(self) -> dict[str, float]:
-        """Cross-entropy and accuracy of masked tokens at fixed ratios, with and without the picture."""
+        """Cross-entropy and accuracy of masked tokens at fixed mask ratios, with the video and with [NULL]."""
         generator = torch.Generator().manual_seed(self.seed)
-        count = min(len(self.validation_clips), self.options.validation_count)
+        count = min(len(self.validation_examples), self.options.validation_count)
         sums: dict[str, list[float]] = {"tokens": [], "accuracy": [], "tokens_null": []}
         for first in range(0, count, self.part):
             chosen = list(range(first, min(first + self.part, count)))
-            batch = self.validation_clips.fixed(chosen, self.n_tokens).to(self.device)
+            batch = self.validation_examples.validation_batch(chosen, self.n_tokens).to(self.device)
             for ratio in VALIDATION_RATIOS:
                 batch.mask.copy_(torch.rand(batch.codes.shape, generator=generator) < ratio)
                 for name, dropped in (("tokens", False), ("tokens_null", True)):
@@ -242,7 +246,7 @@ class MaskVATTask:
         return {name: float(np.mean(values)) for name, values in sums.items()}
 
     def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
-        """Scores of generated validation clips with the paper's aggregate; nothing where none are asked for."""
+        """Score generated validation clips, including the paper's aggregate; empty if judge_clips is 0."""
         if self.judged is None:
             return {}, []
 
@@ -252,18 +256,18 @@ class MaskVATTask:
             return found
 
         def batches(chosen: list[int]) -> Batch:
-            return self.validation_clips.fixed(chosen, self.n_tokens).to(self.device)
+            return self.validation_examples.validation_batch(chosen, self.n_tokens).to(self.device)
 
         scores, samples = self.judged(logits, batches, self.config.mask_token, self.seed)
         return scores | {"aggregate": self.judged.scores.aggregate(validated["accuracy"], scores)}, samples
 
     def finish(self, out: Path) -> None:
         name = f"MaskVAT {self.config.design}, {self.options.size}"
-        provenance = self.options.provenance(name, clips=len(self.train_clips), steps=self.steps)
+        provenance = self.options.provenance(name, clips=len(self.train_examples), steps=self.steps)
         state = {key: distributed.to_full(value) for key, value in self.model.state_dict().items()}
         if self.options.round_weights:
             state = rounded(state)
         if distributed.rank() == 0:
             save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance, state)
-        if self.train_clips.bad:
-            print(f"{len(self.train_clips.bad)} prepared clips could not be used", file=sys.stderr)
+        if self.train_examples.bad:
+            print(f"{len(self.train_examples.bad)} prepared clips could not be used", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""MaskVAT with the losses that it is trained by (paper, section 3.2.4), as one module.
+"""MaskVAT with its training losses (paper, section 3.2.2), as one module.
 
-All work passes through `forward`, so that DDP and FSDP see it: network("logits", ...) calls the method `logits`.
+DDP and FSDP need all work to pass through `forward`, so network("logits", ...) calls the method `logits`.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from train.models.maskvat import Condition, MaskVAT
 
 @dataclass(frozen=True)
 class Terms:
-    """Of one part of a batch, so that parts can be added up."""
+    """Sums over one part of a batch; sums of parts can be added."""
 
-    tokens: Tensor  # sum of the cross-entropy over masked positions
-    mse: Tensor | None = None  # sum over rows that were not dropped
-    target_std: Tensor | None = None  # a collapse of the target shows here
-    rows: tuple[Tensor, ...] = ()  # what the contrastive loss is made of
+    tokens: Tensor  # cross-entropy, summed over masked positions
+    mse: Tensor | None = None  # summed over rows that were not dropped
+    target_std: Tensor | None = None  # near 0 if the target collapses
+    rows: tuple[Tensor, ...] = ()  # arguments of contrastive_loss
 
 
 class Objective(nn.Module):
@@ -35,12 +35,12 @@ class Objective(nn.Module):
         return getattr(self, method)(*args)
 
     def logits(self, batch: Batch, indices: dict[str, Tensor]) -> tuple[Tensor, Condition]:
-        """Logits (B, K, T, V) of a batch, its masked positions hidden."""
+        """Logits (B, K, T, V) of a batch whose masked positions hold [MASK]."""
         codes = torch.where(batch.mask, self.maskvat.config.mask_token, batch.codes)
         return self.maskvat(codes, batch.clip, batch.sync, indices, batch.drop)
 
     def embeddings(self, batch: Batch, indices: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """[CLS] (B, H), the target's mean (B, H), temperature (B,), keep (B,): what the contrastive loss is made of."""
+        """[CLS] (B, H), the target's mean (B, H), temperature (B,), keep (B,): the arguments of contrastive_loss."""
         condition = self.maskvat.condition(batch.clip, batch.sync, indices, batch.drop)
         return self._rows(condition, self.auxiliary.target(batch.audio).float(), batch)
 
@@ -57,6 +57,6 @@ class Objective(nn.Module):
         return Terms(tokens, (errors * ~batch.drop).sum(), std, self._rows(condition, target, batch))
 
     def _rows(self, condition: Condition, target: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        # a copy, for under FSDP what a view looks at is freed after forward
+        # a copy, because FSDP frees the memory of a view after forward
         temperature = self.auxiliary.log_temperature.expand(len(batch.drop)).clone()
         return condition.cls.float(), target.mean(dim=1), temperature, ~batch.drop

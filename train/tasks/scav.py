@@ -1,8 +1,7 @@
-"""Training SCAV alone on prepared clips, its two encoders frozen, as the paper's is (arXiv 2407.05782).
+"""Training SCAV alone on prepared clips, with both encoders frozen, as in its paper (arXiv 2407.05782).
 
-`train.tasks.scav_joint` trains the small audio encoder as well, from sound. Here `batch` is the effective one, and
-every other clip in it is a negative, whatever the number of processes and the size of the parts
-(train.loop.gradient_cache).
+`train.tasks.scav_joint` also trains the small audio encoder, from sound. Here `batch` is the effective batch size. All
+other clips in it are negatives, for any number of processes and any size of parts (train.loop.gradient_cache).
 """
 
 from dataclasses import dataclass
@@ -17,34 +16,35 @@ from train import distributed
 from train.checkpoint import USED, load, save, system_config
 from train.data import sample_order
 from train.data.batch import Batch
-from train.data.dataset import Clips, open_source
+from train.data.dataset import Examples, open_source
 from train.errors import RecipeError
-from train.loop.gradient_cache import cached
+from train.loop.gradient_cache import cached_loss
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
 from train.recipe import COUNT, SHARE, ProvenanceOptions, Ranges, options_from
+from train.tasks.precision import uses_bfloat16
 
 POOLINGS = ("sequence", "mean")
 
 
 @dataclass(frozen=True)
-class ScavPreparedOptions(distributed.Share, ProvenanceOptions):
+class ScavPreparedOptions(distributed.BatchSplit, ProvenanceOptions):
     """The [task] table of a recipe."""
 
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("batch", "dim", "layers", "heads", "readers", "validation_count"), COUNT),
         "dropout": SHARE,
     }
-    data: str  # prepared clips: a folder, or the place of shards
+    data: str  # prepared clips: a folder, or the folder or URL of shards
     validation: str
-    system: str  # folder with the encoders that made them; the trained component goes there
+    system: str  # system folder with the encoders that made them; the trained component is saved there
     batch: int = 256
     dim: int = 512
     layers: int = 2
     heads: int = 8
     dropout: float = 0.1
-    pooling: str = "sequence"  # "mean": the twin that compares means over time; it never goes into `system`
+    pooling: str = "sequence"  # "mean": the baseline that compares means over time; it is not saved in `system`
     device: str = "auto"
-    bfloat16: bool = False
+    bfloat16: bool = False  # matrix products in bfloat16, if the device has instructions for it
     readers: int = 4
     validation_count: int = 535
 
@@ -57,7 +57,7 @@ class ScavPreparedOptions(distributed.Share, ProvenanceOptions):
 
 
 class Embeddings(nn.Module):
-    """What the loss is made of, for every clip of a batch: video [B, A, H], sound [B, A, 8, H], temperature [B]."""
+    """Embeddings of a batch for the loss: video [B, A, H], sound [B, A, 8, H], temperature [B]."""
 
     def __init__(self, scav: SCAV) -> None:
         super().__init__()
@@ -69,25 +69,29 @@ class Embeddings(nn.Module):
 
 
 class ScavPreparedTask:
-    """See train.loop.trainer.PartsTask."""
+    """The task "scav-prepared" of train.fit. See train.loop.trainer.PartsTask."""
 
     def __init__(self, options: ScavPreparedOptions, seed: int) -> None:
         self.options, self.seed = options, seed
         self.device = distributed.find_device(options.device, distributed.local_rank())
-        self.own, self.part = options.share(options.batch)
+        self.own, self.part = options.split_batch(options.batch)
         self.config = c = system_config({name: load(options.system, name) for name in USED})
-        self.train_clips = Clips(open_source(options.data, "train", c), c, options.readers)
-        self.validation_clips = Clips(open_source(options.validation, "validation", c), c, options.readers)
-        if min(len(self.train_clips), options.batch) < 2:
-            raise RecipeError("SCAV learns by telling clips apart: give at least 2 prepared clips, and task.batch >= 2")
-        n_audio, n_clip = self.train_clips.n_audio(c.window_tokens), c.n_clip(c.window_tokens)
+        self.train_examples = Examples(open_source(options.data, "train", c), c, options.readers)
+        self.validation_examples = Examples(open_source(options.validation, "validation", c), c, options.readers)
+        if min(len(self.train_examples), options.batch) < 2:
+            raise RecipeError(
+                "SCAV learns from the differences of clips; give at least 2 prepared clips and task.batch >= 2"
+            )
+        n_audio, n_clip = self.train_examples.n_audio(c.window_tokens), c.n_clip(c.window_tokens)
         self.interpolation = torch.from_numpy(interpolation_matrix(n_audio, n_clip)).to(self.device)
         o = options
         sizes = {"dim": o.dim, "layers": o.layers, "heads": o.heads, "dropout": o.dropout}
         torch.manual_seed(seed)
         self.scav = SCAV(SCAVConfig(clip_dim=c.clip_dim, audio_dim=c.audio_dim, bands=c.audio_bands, **sizes))
         self.module = Embeddings(self.scav)
-        self.network = distributed.spread(self.module, self.device, "ddp", ())
+        self.network = distributed.distribute(self.module, self.device, "ddp", ())
+        self.bfloat16 = uses_bfloat16(options.bfloat16, self.device)
+        self.facts = {"bfloat16": float(self.bfloat16)}
         self.steps = 0
 
     @classmethod
@@ -95,7 +99,7 @@ class ScavPreparedTask:
         return cls(options_from(ScavPreparedOptions, options), seed)
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             rows: tuple[Tensor, Tensor, Tensor] = self.network(batch, self.interpolation)
         return rows
 
@@ -106,13 +110,13 @@ class ScavPreparedTask:
         return contrastive_loss(self.distances(video, audio), temperature.mean())
 
     def backward(self, step: int) -> dict[str, float]:
-        """Gradients of the loss of a step's batch, averaged over processes."""
+        """Compute gradients of a step's batch, averaged over processes; return the loss and the temperature."""
         o, T = self.options, self.config.window_tokens
-        rows = sample_order.rows(self.seed, step, o.batch, len(self.train_clips), self.own)
+        rows = sample_order.rows(self.seed, step, o.batch, len(self.train_examples), self.own)
         parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
-        batches = [self.train_clips.fixed([r.sample for r in part], T).to(self.device) for part in parts]
-        first = self.own.start // self.part  # parts count over all processes, for the seeds of dropout
-        if len(batches) == 1 and distributed.world() == 1:
+        batches = [self.train_examples.validation_batch([r.sample for r in part], T).to(self.device) for part in parts]
+        first = self.own.start // self.part  # parts are numbered over all processes, for the seeds of dropout
+        if len(batches) == 1 and distributed.world_size() == 1:
             self._seed(step, first)
             loss = self.contrast(*self.embed(batches[0]))
             loss.backward()
@@ -122,11 +126,11 @@ class ScavPreparedTask:
             self._seed(step, first + i)
             with torch.no_grad():
                 embedded.append(self.embed(batch))
-        negatives = cached(embedded, self.contrast)
+        negatives = cached_loss(embedded, self.contrast)
         for i, batch in enumerate(batches):
-            self._seed(step, first + i)  # the same dropout as before
-            with distributed.averaging(self.network, last=i == len(batches) - 1):
-                (negatives.stand_in(i, self.embed(batch)) * distributed.world()).backward()
+            self._seed(step, first + i)  # repeat the dropout of the first pass
+            with distributed.gradient_exchange(self.network, last=i == len(batches) - 1):
+                (negatives.surrogate(i, self.embed(batch)) * distributed.world_size()).backward()
         return self._numbers(negatives.value, step)
 
     def _seed(self, step: int, part: int) -> None:
@@ -138,18 +142,18 @@ class ScavPreparedTask:
 
     def validate(self) -> dict[str, float]:
         """Recall of the right sound among all validation clips, and of the right video."""
-        count = min(len(self.validation_clips), self.options.validation_count)
+        count = min(len(self.validation_examples), self.options.validation_count)
         found = []
         for first in range(0, count, self.part):
             chosen = list(range(first, min(first + self.part, count)))
-            batch = self.validation_clips.fixed(chosen, self.config.window_tokens).to(self.device)
+            batch = self.validation_examples.validation_batch(chosen, self.config.window_tokens).to(self.device)
             found.append(self.embed(batch)[:2])
         video, audio = (torch.cat(column) for column in zip(*found, strict=True))
         return {"clips": float(count)} | recalls(self.distances(video, audio))
 
     def finish(self, out: Path) -> None:
-        twin = self.options.pooling == "mean"
-        title = "SCAV, mean-pooled twin, for comparison only" if twin else "SCAV"
-        provenance = self.options.provenance(title, clips=len(self.train_clips), steps=self.steps)
+        is_baseline = self.options.pooling == "mean"
+        title = "SCAV, mean-pooled baseline, for comparison only" if is_baseline else "SCAV"
+        provenance = self.options.provenance(title, clips=len(self.train_examples), steps=self.steps)
         if distributed.rank() == 0:
-            save(out / "system" if twin else Path(self.options.system), "scav", self.scav, "scav", provenance)
+            save(out / "system" if is_baseline else Path(self.options.system), "scav", self.scav, "scav", provenance)

@@ -1,8 +1,8 @@
-"""Training the small BEATs and SCAV together, from pictures' features and sound (components' definition of SCAV).
+"""Training the small BEATs and SCAV together, from frame features and sound.
 
-Data: prepared windows (ID.npz with `clip_features`, from train.prepare) and the clips they come from, for the sound at
-the encoder's own rate. Every clip gives several crops to a batch, so that the model must tell moments apart, too: it
-will choose among candidates for one and the same video.
+Data: prepared windows (ID.npz with `clip_features`, from train.prepare) and the clips they were made from, for the
+sound at the encoder's sample rate. Every clip gives several crops to a batch, so the model also learns to distinguish
+moments of one clip: at inference it chooses among candidates for the same video.
 """
 
 import sys
@@ -32,32 +32,35 @@ from train.models.loading import read_config
 from train.models.scav import BUNDLED as SCAV_BUNDLED
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
 from train.recipe import COUNT, NATURAL, POSITIVE, ProvenanceOptions, Ranges, options_from
+from train.tasks.precision import uses_bfloat16
 
-WINDOW = ModelConfig.window_seconds * RATE  # samples of a prepared window
-FRAMES_PER_SECOND = 100  # of the filter bank
-SHIFTS = 4  # crops of one clip in the validation of moments
+WINDOW = ModelConfig.window_seconds * RATE  # samples in a prepared window
+FRAMES_PER_SECOND = 100  # frames of the filter bank
+SHIFTS = 4  # crops per clip in the validation of moments
 POOLINGS = ("sequence", "mean")
 
 
 @dataclass(frozen=True)
 class ScavOptions(ProvenanceOptions):
+    """The [task] table of a recipe."""
+
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("clip_fps", "batch", "crops_per_clip", "threads"), COUNT),
         "seconds": POSITIVE,
         "gain_db": NATURAL,
     }
     data: str = "prepared/train"  # folder with ID.npz
-    clips: str = "clips/train"  # folder with ID.mp4, and ID.flac or ID.wav where the sound is apart
+    clips: str = "clips/train"  # folder with ID.mp4, and ID.flac or ID.wav if the sound is in a separate file
     validation_data: str = "prepared/val"
     validation_clips: str = "clips/val"
-    system: str = ""  # folder the two components are saved in; default: the run's own
+    system: str = ""  # system folder to save both components in; default: the run's own
     clip_fps: int = 8
     batch: int = 32  # crops
     crops_per_clip: int = 2
-    seconds: float = 5.0  # of a crop
-    gain_db: float = 6.0  # of the sound, at random up or down
-    pooling: str = "sequence"  # "mean": the twin that compares means over time; it never goes into `system`
-    bfloat16: bool = True
+    seconds: float = 5.0  # length of a crop
+    gain_db: float = 6.0  # largest random gain of the sound, up or down
+    pooling: str = "sequence"  # "mean": the baseline that compares means over time; it is not saved in `system`
+    bfloat16: bool = True  # matrix products in bfloat16, if the CPU has instructions for it
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -77,7 +80,7 @@ class Clip:
 
 @lru_cache(maxsize=1)
 def clip_audio(clips: Path, stem: str) -> NDArray[np.float32]:
-    """The whole sound [L] of a clip at 16 kHz; the last one is kept: a long clip's windows follow each other."""
+    """The whole sound [L] of a clip at 16 kHz. The last one is cached, because windows of a clip follow each other."""
     for end in (".flac", ".wav"):
         if (path := clips / f"{stem}{end}").exists():
             return read_audio(path, RATE)
@@ -85,11 +88,11 @@ def clip_audio(clips: Path, stem: str) -> NDArray[np.float32]:
         if (path := clips / f"{stem}{end}").exists():
             with Video(path) as video:
                 return clip_sound(path, float(video.start), RATE)
-    raise RecipeError(f"{clips} has no sound or video named {stem}; give the folder that train.prepare read")
+    raise RecipeError(f"{clips} has no sound or video named {stem}; give the folder of clips that train.prepare read")
 
 
 def window_sound(clips: Path, name: str) -> NDArray[np.float32]:
-    """Sound [L] at 16 kHz of the prepared window `name`: ID, or ID-wK for the window K of a longer clip."""
+    """Sound [L] at 16 kHz of the prepared window `name`: ID, or ID-wK for window K of a longer clip."""
     whole = any((clips / f"{name}{end}").exists() for end in (".flac", ".wav", *VIDEOS))
     stem, _, index = (name, "", "0") if whole else name.rpartition("-w")
     if not index.isdecimal():
@@ -98,24 +101,26 @@ def window_sound(clips: Path, name: str) -> NDArray[np.float32]:
 
 
 def read_clip(path: Path, clips: Path, shortest: float) -> Clip | None:
-    """A prepared window with its sound; None where it is silent or short. Raises what says that it cannot be used."""
+    """Read a prepared window with its sound; None if it is silent or short. Raises an error if it cannot be used."""
     with np.load(path) as arrays:
         if "clip_features" not in arrays:
-            raise RecipeError("it has no clip_features; run train.prepare with a frame_encoder")
+            raise RecipeError(
+                "it has no clip_features; run `python -m train.prepare` with a system that has a frame_encoder"
+            )
         frames = torch.from_numpy(arrays["clip_features"].astype(np.float32))
     if frames.ndim != 2 or not frames.isfinite().all():
         raise RecipeError(f"its clip_features {list(frames.shape)} must be finite numbers [frames, width]")
     audio = window_sound(clips, path.stem)
     if np.abs(audio).max(initial=0) < 1e-4 or len(audio) < shortest * RATE:
-        return None  # silence goes with everything; short ones give no crop
+        return None  # silence matches every video; short ones give no crop
     with torch.no_grad():
         return Clip(frames, fbank(torch.from_numpy(audio)[None])[0].half())
 
 
 def read_clips(data: Path, clips: Path, shortest: float) -> list[Clip]:
-    """Prepared windows with sound, by name; those that cannot be used are named on stderr, and counted.
+    """Read prepared windows with sound, by name; unusable ones are reported on stderr and counted.
 
-    Some 75 ms each on one core. Raises RecipeError when fewer than two are left.
+    Takes about 75 ms per window on one core. Raises RecipeError if fewer than two are left.
     """
     found, bad, silent = dict[str, Clip](), list[str](), 0
     for path in sorted(data.glob("*.npz")):
@@ -130,7 +135,7 @@ def read_clips(data: Path, clips: Path, shortest: float) -> list[Clip]:
     widths = Counter(clip.frames.shape[1] for clip in found.values())
     for name, clip in list(found.items()):
         if (width := clip.frames.shape[1]) != (usual := widths.most_common(1)[0][0]):
-            bad.append(f"{name}: its features are {width} wide, most are {usual}; run train.prepare again")
+            bad.append(f"{name}: its features are {width} wide, most are {usual}; run `python -m train.prepare` again")
             del found[name]
     for line in bad:
         print(f"skipped {line}", file=sys.stderr)
@@ -144,7 +149,7 @@ def read_clips(data: Path, clips: Path, shortest: float) -> list[Clip]:
 
 
 class ScavTask:
-    """BEATs and SCAV as one task of train.loop."""
+    """The task "scav" of train.fit: BEATs and SCAV together. See train.loop.trainer.Task."""
 
     def __init__(
         self, options: ScavOptions, seed: int, beats: BEATsConfig = BEATS_BUNDLED, scav: SCAVConfig = SCAV_BUNDLED
@@ -154,8 +159,10 @@ class ScavTask:
         step = FRAMES_PER_SECOND / options.clip_fps
         self.stride = 1 if step.is_integer() else 2  # crops begin where both rates have a whole frame
         if not (step * self.stride).is_integer():
-            raise RecipeError(f"task.clip_fps {options.clip_fps} does not fit 100 frames a second; try 4, 5, 8, 10, 25")
-        # kernels reach a little over the last step, so half a second more is asked of a clip than a crop has
+            raise RecipeError(
+                f"task.clip_fps {options.clip_fps} does not fit 100 frames a second; use 4, 5, 8, 10 or 25"
+            )
+        # kernels reach beyond the last step, so a clip must be half a second longer than a crop
         shortest = options.seconds + 0.5
         self.clips = read_clips(Path(options.data), Path(options.clips), shortest)
         self.validation = read_clips(Path(options.validation_data), Path(options.validation_clips), shortest)
@@ -166,6 +173,8 @@ class ScavTask:
         self.n_frames = round(options.seconds * options.clip_fps)
         self.n_mel = round(options.seconds * FRAMES_PER_SECOND) - 2  # full windows of 25 ms in a crop
         self.interpolation = torch.from_numpy(interpolation_matrix(self.n_mel // 16, self.n_frames))
+        self.bfloat16 = uses_bfloat16(options.bfloat16, torch.device("cpu"))
+        self.facts = {"bfloat16": float(self.bfloat16)}
         self.steps = 0  # the loop sets it
 
     @classmethod
@@ -173,20 +182,20 @@ class ScavTask:
         return cls(options_from(ScavOptions, options), seed)
 
     def last_start(self, clip: Clip) -> int:
-        """The last place, in units of `stride` frames, at which a crop of this clip may begin."""
+        """The last possible start of a crop of this clip, in units of `stride` frames."""
         mel = (len(clip.log_mel) - self.n_mel) * self.options.clip_fps // FRAMES_PER_SECOND
         return max(0, min(len(clip.frames) - self.n_frames, mel)) // self.stride
 
     def crop(self, clip: Clip, start: int) -> tuple[Tensor, Tensor]:
-        """Frames [n, Dc] and log mel [m, 128] from `start` (in units of `stride` frames) on."""
+        """Frames [n, Dc] and log mel [m, 128] of the crop at `start`, in units of `stride` frames."""
         first = start * self.stride
         mel = first * FRAMES_PER_SECOND // self.options.clip_fps
         return clip.frames[first : first + self.n_frames], clip.log_mel[mel : mel + self.n_mel].float()
 
     def embed(self, crops: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Embeddings of pictures [B, A, H] and of sound [B, A, 8, H]."""
+        """Embeddings of video [B, A, H] and of sound [B, A, 8, H]."""
         frames, log_mel = (torch.stack(part) for part in zip(*crops, strict=True))
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             features = self.module["audio_encoder"].encode(log_mel)
             video, audio = self.module["scav"](frames, features, self.interpolation)
         video, audio = video.float(), audio.float()
@@ -210,7 +219,7 @@ class ScavTask:
         return loss, {"right": right.item(), "temperature": temperature.item()}
 
     def validate(self) -> dict[str, float]:
-        """Recall of the right sound among all clips (and of the right clip), and of the right moment of one clip."""
+        """Recall of the right sound and the right video among all clips, and of the right moment within a clip."""
         pairs = [self.crop(clip, self.last_start(clip) // 2) for clip in self.validation]
         distance = distances(*self.embed(pairs))
         numbers = {"clips": float(len(pairs))} | recalls(distance)
@@ -222,9 +231,9 @@ class ScavTask:
         return numbers | {f"moment_of_{SHIFTS}": float(np.mean(right))}
 
     def finish(self, out: Path) -> None:
-        twin = self.options.pooling == "mean"
-        folder = Path(self.options.system) if self.options.system and not twin else out / "system"
+        is_baseline = self.options.pooling == "mean"
+        folder = Path(self.options.system) if self.options.system and not is_baseline else out / "system"
         for name, kind, title in (("audio_encoder", "beats", "BEATs tiny"), ("scav", "scav", "SCAV tiny")):
-            title += ", mean-pooled twin, for comparison only" if twin else ""
+            title += ", mean-pooled baseline, for comparison only" if is_baseline else ""
             provenance = self.options.provenance(title, clips=len(self.clips), steps=self.steps)
             checkpoint.save(folder, name, self.module[name], kind, provenance)

@@ -1,12 +1,11 @@
-"""Training the sync encoder: S3D learns when things touch and what is heard then, from made-up clips whose events are
-exact.
+"""Training the sync encoder: S3D learns when objects touch and how that sounds, from synthetic clips with exact events.
 
 Data: a folder with ID.frames.npy (uint8 [frames, size, size, 3] at 25 fps, from train.prepare) and the folder of the
-clips, with ID.json (its events). A linear head reads, for every frame, an onset logit, the log-strength, the material,
-and the level of sustained sounds; with features at every place a second one reads an onset logit there, where a scene
-knows the place: of a whole clip, far fewer pictures say which of all that moves is the contact. The heads are left out
-of the saved component. SparseSync learns from offsets between sound and picture instead; the exact events of our clips
-make the plainer task possible.
+clips, with ID.json (the events). For every frame, a linear head predicts an onset logit, the log-strength, the material
+and the level of sustained sounds. With features at every place, a second head predicts an onset logit at every place of
+scenes that state where contacts are. The network then needs fewer clips to learn which moving object makes the contact.
+The heads are not saved with the component. SparseSync learns from offsets between sound and picture instead; exact
+events allow this simpler task.
 """
 
 from dataclasses import dataclass
@@ -22,18 +21,21 @@ from torch import Tensor, nn
 from train import checkpoint
 from train.models.s3d import BUNDLED, S3D, S3DConfig
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Range, Ranges, options_from
-from train.tasks.sync_data import Floats, Take, Targets, distort, read_clips, recolour
+from train.tasks.precision import uses_bfloat16
+from train.tasks.sync_data import Floats, Targets, View, distort, read_clips, recolour
 
-TOLERANCE = 1.0  # frames by which a detection may miss its contact
-MOMENTUM = 0.03  # of BatchNorm while training: the official 1e-3 needs more steps than a short run has
+TOLERANCE = 1.0  # largest distance in frames between a detection and its contact
+MOMENTUM = 0.03  # BatchNorm in training; the official 1e-3 needs more steps than a short run has
 
 
 @dataclass(frozen=True)
 class SyncOptions(ProvenanceOptions):
+    """The [task] table of a recipe."""
+
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("batch", "validation_count", "threads"), COUNT),
         **dict.fromkeys(("strength_weight", "material_weight", "level_weight", "place_weight", "distractors"), NATURAL),
-        "crop": Range(4),  # a cut leaves a quarter of it
+        "crop": Range(4),  # a cut needs a quarter of it on each side
         "cuts": SHARE,
         "positive_weight": POSITIVE,
     }
@@ -41,32 +43,33 @@ class SyncOptions(ProvenanceOptions):
     clips: str = "clips/train"  # folder with ID.json
     validation_frames: str = "frames/val"
     validation_clips: str = "clips/val"
-    system: str = ""  # folder the encoder is saved in; default: the run's own
+    system: str = ""  # system folder to save the encoder in; default: the run's own
     batch: int = 6
     crop: int = 64  # frames
-    cuts: float = 0.15  # of the crops go over to another clip
-    distractors: int = 3  # pieces of other clips' pictures that may move over a crop
-    positive_weight: float = 3.0  # of bins with a contact in the cross-entropy
+    cuts: float = 0.15  # share of crops with a cut to another clip
+    distractors: int = 3  # largest number of pieces of other clips that move over a crop
+    positive_weight: float = 3.0  # weight of frames with a contact in the cross-entropy
     strength_weight: float = 0.2
     material_weight: float = 0.2
     level_weight: float = 1.0
     place_weight: float = 0.3
     validation_count: int = 24  # clips
-    bfloat16: bool = True  # autocast of the convolutions
+    bfloat16: bool = True  # convolutions in bfloat16, if the CPU has instructions for it
     threads: int = 2
 
 
 # ---------------------------------------------------------------- detections
 def peaks(scores: Floats) -> NDArray[np.intp]:
-    """Frames whose score is above both neighbours (of equal ones the first)."""
+    """Frames whose score is above both neighbours; the first one of equal scores."""
     padded = np.pad(scores, 1, constant_values=-np.inf)
     return np.flatnonzero((padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:]))
 
 
 def match(scores: Floats, times: Floats) -> tuple[Floats, NDArray[np.bool_], int]:
-    """Peaks of one clip, best first: scores, whether each hits a contact no better peak has hit; number of contacts.
+    """Match the peaks of a clip, best first, with its contacts.
 
-    `times` in seconds; contacts nearer than one frame to the one before are one.
+    Returns the scores of the peaks, whether each hits a contact that no better peak hit, and the number of contacts.
+    `times` are in seconds; a contact less than one frame after the previous one is not counted.
     """
     contacts = times * S3D.fps - 0.5
     contacts = contacts[np.diff(contacts, prepend=-np.inf) >= 1] if len(contacts) else contacts
@@ -82,7 +85,7 @@ def match(scores: Floats, times: Floats) -> tuple[Floats, NDArray[np.bool_], int
 
 
 def score(detections: list[tuple[Floats, NDArray[np.bool_], int]]) -> dict[str, float]:
-    """Average precision over all clips, and the best F1 over thresholds with the precision and recall there."""
+    """Average precision over all clips; best F1 over thresholds, with its precision and recall."""
     order = np.argsort(-np.concatenate([d[0] for d in detections]), kind="stable")
     hits = np.concatenate([d[1] for d in detections])[order]
     total = sum(d[2] for d in detections)
@@ -98,9 +101,11 @@ def score(detections: list[tuple[Floats, NDArray[np.bool_], int]]) -> dict[str, 
 
 # ---------------------------------------------------------------- the task
 class OnsetNetwork(nn.Module):
-    """S3D and two linear heads: normalised frames [B, 3, Y, s, s] -> [B, Y, 3 + materials] for every frame: onset
-    logit, log-strength, level of sustained sound, logits of materials; and with features at every place the onset
-    logits there [B, Y, grid, grid]."""
+    """S3D and two linear heads: normalised frames [B, 3, Y, s, s] -> [B, Y, 3 + materials].
+
+    The columns are onset logit, log-strength, level of sustained sound, and logits of materials. With features at every
+    place, the second output has onset logits there [B, Y, grid, grid].
+    """
 
     def __init__(self, config: S3DConfig, n_materials: int) -> None:
         super().__init__()
@@ -109,7 +114,7 @@ class OnsetNetwork(nn.Module):
         self.place = nn.Linear(self.encoder.dim, 1) if config.frame_dim else None
         nn.init.constant_(self.head.bias, 0.0)
         with torch.no_grad():
-            self.head.bias.view(self.encoder.stride, -1)[:, :2] = -2.0  # contacts are rare, and middling in strength
+            self.head.bias.view(self.encoder.stride, -1)[:, :2] = -2.0  # contacts are rare and of medium strength
         if self.place is not None:
             nn.init.constant_(self.place.bias, -5.0)
         for module in self.modules():
@@ -128,7 +133,7 @@ class OnsetNetwork(nn.Module):
 
 
 class SyncTask:
-    """The sync encoder as a task of train.loop."""
+    """The task "sync" of train.fit. See train.loop.trainer.Task."""
 
     def __init__(self, options: SyncOptions, seed: int, config: S3DConfig = BUNDLED) -> None:
         torch.set_num_threads(options.threads)
@@ -140,7 +145,11 @@ class SyncTask:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = OnsetNetwork(config, len(self.materials))
-        self.module = network.to(memory_format=torch.channels_last_3d)  # with bfloat16 1.8 times as fast on a CPU
+        self.module = network.to(
+            memory_format=torch.channels_last_3d
+        )  # 1.8 times as fast with bfloat16 on a CPU that supports it
+        self.bfloat16 = uses_bfloat16(options.bfloat16, torch.device("cpu"))
+        self.facts = {"bfloat16": float(self.bfloat16)}
         self.steps = 0
 
     @classmethod
@@ -148,7 +157,7 @@ class SyncTask:
         return cls(options_from(SyncOptions, options), seed)
 
     def batch(self, step: int) -> tuple[Tensor, Targets]:
-        """Normalised crops [B, 3, n, s, s] and what their frames show, with a leading B: a function of (seed, step)."""
+        """Normalised crops [B, 3, n, s, s] and their targets with a leading B: a function of (seed, step)."""
         o, rng = self.options, np.random.default_rng([self.seed, step])
         crops, labels = [], []
         for _ in range(o.batch):
@@ -166,11 +175,11 @@ class SyncTask:
         return x, Targets(*(torch.from_numpy(np.stack(part)) for part in zip(*labels, strict=True)))
 
     def piece(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Targets]:
-        """A random take of a random clip."""
+        """A random view of a random clip."""
         clip = self.clips[rng.integers(len(self.clips))]
         frames = np.load(clip.path, mmap_mode="r")
-        take = clip.draw(n, len(frames), rng)
-        return take.cut(frames, n), clip.targets(take, n, self.materials, self.module.encoder.grid)
+        view = clip.draw(n, len(frames), rng)
+        return view.cut(frames, n), clip.targets(view, n, self.materials, self.module.encoder.grid)
 
     def picture(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A random frame [s, s, 3] of a random clip."""
@@ -178,14 +187,14 @@ class SyncTask:
         return frames[rng.integers(len(frames))]
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             out, places = self.module(x.contiguous(memory_format=torch.channels_last_3d))
             return out.float(), places
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         x, target = self.batch(step)
         (out, places), o = self.predict(x), self.options
-        share = target.onset / target.onset.sum().clamp(min=1)  # of every frame in what is learned of contacts
+        share = target.onset / target.onset.sum().clamp(min=1)  # weight of every frame in the losses of contacts
         weight = torch.tensor(o.positive_weight)
         onset = F.binary_cross_entropy_with_logits(out[..., 0], target.onset, pos_weight=weight, reduction="none")
         strength = F.smooth_l1_loss(out[..., 1], target.log_strength, reduction="none")
@@ -205,13 +214,13 @@ class SyncTask:
         return total, {name: part.item() for name, (_, part) in parts.items()}
 
     def validate(self) -> dict[str, float]:
-        """Detections of contacts on whole validation clips, within one frame; materials right at the true contacts."""
+        """Score detected contacts (within one frame) on whole validation clips, and materials at true contacts."""
         detections, right = [], []
         for clip in self.validation:
             frames = np.load(clip.path)
             out = self.predict(self.module.encoder.normalise(torch.from_numpy(frames)[None]))[0][0].numpy()
             detections.append(match(out[:, 0], clip.times))
-            truth = clip.targets(Take(), len(frames), self.materials, self.module.encoder.grid)
+            truth = clip.targets(View(), len(frames), self.materials, self.module.encoder.grid)
             sure = (truth.material >= 0) & (truth.onset == 1)
             right += (out[sure, 3:].argmax(axis=1) == truth.material[sure]).tolist() if sure.any() else []
         return score(detections) | {"material": float(np.mean(right or [0.0]))}

@@ -1,7 +1,7 @@
-"""The clips that the sync encoder is trained on: what is seen of them, and what every frame shows.
+"""Training data of the sync encoder: random views of clips, and the targets of every frame.
 
-Frame k is the picture at (k + 1/2) / 25 s (runtime.video), so it stands for contacts from k / 25 to (k + 1) / 25 s.
-Places are columns and rows in sides of the encoder's square, from its middle.
+Frame k is the picture at (k + 1/2) / 25 s (runtime.video), so it covers contacts from k / 25 to (k + 1) / 25 s.
+Places are (column, row) relative to the centre of the encoder's square, in units of its side.
 """
 
 import json
@@ -26,7 +26,7 @@ Frames = NDArray[np.uint8]
 
 
 class Targets(NamedTuple):
-    """What a frame of a clip shows, each [n] but `places`: see `Clip.targets`."""
+    """Targets of n frames, each [n] except `places`. `Clip.targets` describes them."""
 
     onset: Floats
     log_strength: Floats
@@ -38,8 +38,8 @@ class Targets(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Take:
-    """What of a clip is shown: the frames nearest to first + speed * k, and a square of `zoom` sides about `middle`."""
+class View:
+    """A view of a clip: the frames nearest to first + speed * k, and a square of `zoom` sides around `middle`."""
 
     first: int = 0
     speed: float = 1.0
@@ -47,18 +47,18 @@ class Take:
     middle: tuple[float, float] = (0.0, 0.0)  # column and row
     mirrored: bool = False
 
-    def numbers(self, n: int) -> NDArray[np.intp]:
-        """Of n frames, in the clip; the last ones may lie behind its end."""
+    def frame_numbers(self, n: int) -> NDArray[np.intp]:
+        """Numbers in the clip of n frames of the view; the last ones may lie beyond its end."""
         return np.rint(self.first + self.speed * np.arange(n)).astype(np.intp)
 
-    def shown(self, place: Floats) -> Floats:
-        """Where a place of the clip [..., 2] is in what is shown."""
+    def project(self, place: Floats) -> Floats:
+        """Convert places in the clip [..., 2] to places in the view."""
         moved = (place - np.array(self.middle, np.float32)) / np.float32(self.zoom)
         return moved * np.array([-1 if self.mirrored else 1, 1], np.float32)
 
     def cut(self, frames: Frames, n: int) -> Frames:
-        """[all, s, s, 3] -> [n, s, s, 3]; what is outside of the picture repeats its edge."""
-        held, size = np.minimum(self.numbers(n), len(frames) - 1), frames.shape[1]  # the last frame stays
+        """Frames of a clip [all, s, s, 3] -> frames of the view [n, s, s, 3]; the edge of the picture is repeated."""
+        held, size = np.minimum(self.frame_numbers(n), len(frames) - 1), frames.shape[1]  # the last frame stays
         sides = (np.arange(size) - (size - 1) / 2) * self.zoom + (size - 1) / 2
         columns, rows = (np.clip(np.rint(sides + m * size), 0, size - 1).astype(np.intp) for m in self.middle)
         if self.mirrored:
@@ -68,7 +68,7 @@ class Take:
 
 @dataclass(frozen=True)
 class Clip:
-    path: Path  # of the frames
+    path: Path  # file with the frames
     contacts: list[dict[str, Any]]  # events of ID.json, sorted by time
     sustained: list[dict[str, Any]]
     places: Floats = field(default_factory=lambda: np.zeros((0, 2), np.float32))  # of contacts [E, 2], perhaps NaN
@@ -77,25 +77,25 @@ class Clip:
     def times(self) -> Floats:
         return np.array([event["time"] for event in self.contacts], np.float32)
 
-    def targets(self, take: Take, n: int, materials: tuple[str, ...], grid: int) -> Targets:
+    def targets(self, view: View, n: int, materials: tuple[str, ...], grid: int) -> Targets:
         """Targets of n frames.
 
-        The onset is 1 within half a frame of a contact and falls to 0 at one frame and a half; strength and material
-        are those of the strongest contact there (0 and -1 where there is none); the level is that of the loudest
-        sustained sound. `seen` is 0 where a contact lies outside of what is shown. `places` is the onset spread over
-        the cells about the contacts; `placed` is 0 where one's place is not known or not shown.
+        `onset` is 1 within half a frame of a contact and falls to 0 at one and a half frames. `log_strength` and
+        `material` are those of the strongest contact there, or 0 and -1 without one. `level` is that of the loudest
+        sustained sound. `seen` is 0 if a contact lies outside of the view. `places` is the onset at the cells around
+        the contacts. `placed` is 0 if the place of a contact is not known or not in the view.
         """
         zero = np.zeros(n, np.float32)
         onset, strength, level, seen, placed = zero.copy(), zero.copy(), zero.copy(), zero + 1, zero + 1
         material, places = np.full(n, -1, np.int64), np.zeros((n, grid, grid), np.float32)
-        centres, cells = take.numbers(n) + 0.5, np.arange(grid) - (grid - 1) / 2
+        centres, cells = view.frame_numbers(n) + 0.5, np.arange(grid) - (grid - 1) / 2
         known = self.places if len(self.places) else np.full((len(self.contacts), 2), np.nan, np.float32)
         pairs = zip(self.contacts, known, strict=True)
         for event, place in sorted(pairs, key=lambda p: float(p[0].get("strength", 1.0))):  # the strongest last
-            near = np.clip(1.5 - np.abs(event["time"] * S3D.fps - centres) / take.speed, 0, 1).astype(np.float32)
+            near = np.clip(1.5 - np.abs(event["time"] * S3D.fps - centres) / view.speed, 0, 1).astype(np.float32)
             if not near.any():
                 continue
-            column, row = take.shown(place) * grid
+            column, row = view.project(place) * grid
             if max(abs(column), abs(row)) > grid / 2:
                 seen[near > 0] = placed[near > 0] = 0
                 continue
@@ -115,8 +115,8 @@ class Clip:
             level = np.maximum(level, heard * event.get("strength", 1.0)).astype(np.float32)
         return Targets(onset, strength, material, level, seen, places.astype(np.float32), placed)
 
-    def draw(self, n: int, total: int, rng: np.random.Generator) -> Take:
-        """A random take of n frames out of `total`; where places are known it may come close to a contact."""
+    def draw(self, n: int, total: int, rng: np.random.Generator) -> View:
+        """A random view of n frames out of `total`; if places are known, it may zoom in on a contact."""
         speed = exp(rng.uniform(log(0.75), log(1.35))) if rng.random() < 0.5 else 1.0
         first = int(rng.integers(0, max(1, total - round(n * speed) + 1)))
         middle, zoom = rng.uniform(-0.08, 0.08, 2), rng.uniform(0.8, 1.1)
@@ -126,21 +126,21 @@ class Clip:
             zoom = rng.uniform(0.55, 0.9)
             middle = self.places[rng.choice(near)] + rng.uniform(-0.4, 0.4, 2) * zoom
             middle = np.clip(middle, -(1 - zoom) / 2, (1 - zoom) / 2)
-        return Take(first, speed, zoom, (float(middle[0]), float(middle[1])), bool(rng.random() < 0.5))
+        return View(first, speed, zoom, (float(middle[0]), float(middle[1])), bool(rng.random() < 0.5))
 
 
 def read_clip(path: Path, label: Path, config: S3DConfig) -> Clip:
-    """Raises one of prepare.BAD that says what is wrong with the frames or with ID.json."""
+    """Read a clip. Raises one of clip_files.BAD if the frames or ID.json cannot be used."""
     shape, size = np.load(path, mmap_mode="r").shape, config.size
     if len(shape) != 4 or shape[1:] != (size, size, 3) or not shape[0]:
         raise ValueError(f"holds {list(shape)}, expected [frames, {size}, {size}, 3]")
-    clip_events(label)  # raises for what is not a time, a strength or a level
+    clip_events(label)  # raises if a time, strength or level is not a number
     facts = json.loads(label.read_text(encoding="utf-8"))
     try:
         places = event_places(facts) * np.float32(config.resize / size)  # of the short side -> of the square
     except TypeError as error:
         raise ValueError(
-            f"{label.name}: film or camera are not as train.synthetic.scenes writes them: {error}"
+            f"{label.name}: film or camera do not have the format of train.synthetic.scenes: {error}"
         ) from error
     order = sorted(range(len(places)), key=lambda k: facts["events"][k]["time"])
     contacts = [k for k in order if not facts["events"][k].get("end")]
@@ -149,7 +149,10 @@ def read_clip(path: Path, label: Path, config: S3DConfig) -> Clip:
 
 
 def read_clips(frames: Path, clips: Path, config: S3DConfig, limit: int | None = None) -> list[Clip]:
-    """The clips of a folder, by name; bad ones are named on stderr and left out. RecipeError when none is left."""
+    """Read the clips of a folder, by name; unusable ones are reported on stderr and skipped.
+
+    Raises RecipeError if none is left.
+    """
     found, bad = [], 0
     for path in sorted(frames.glob("*.frames.npy"))[:limit]:
         try:
@@ -167,21 +170,21 @@ def read_clips(frames: Path, clips: Path, config: S3DConfig, limit: int | None =
     return found
 
 
-# ---------------------------------------------------------------- what cameras and editors do
+# ---------------------------------------------------------------- effects of cameras and editing
 def distort(frames: Frames, others: list[Frames], rng: np.random.Generator) -> Frames:
-    """Hold frames, move the camera, and what moves without a sound: [n, s, s, 3] -> the same shape, contacts stay.
+    """Repeat frames, move the camera, add silent moving objects: [n, s, s, 3] -> the same shape.
 
-    `others` are pictures [s, s, 3]: out of each a piece may drift or swing over the frames.
+    Contacts keep their times. `others` are pictures [s, s, 3]; a piece of each may move over the frames.
     """
     n, size = frames.shape[:2]
-    if rng.random() < 0.3:  # dropped frames: the one before is shown
+    if rng.random() < 0.3:  # dropped frames: the previous one is repeated
         held = np.maximum.accumulate(np.where(rng.random(n) < rng.uniform(0, 0.4), 0, np.arange(n)))
         frames = frames[held]
     frames = frames.copy()
     for picture in others:
         if rng.random() < 0.5:
             swing(frames, picture, rng)
-    if rng.random() < 0.25:  # of a hand, or of someone who follows what happens
+    if rng.random() < 0.25:  # a handheld camera; below, one that follows the action
         frames = move_camera(frames, size // 16, (0.2, 5.0), rng)
     elif rng.random() < 0.25:
         frames = move_camera(frames, size // 4, (0.05, 0.5), rng)
@@ -189,7 +192,7 @@ def distort(frames: Frames, others: list[Frames], rng: np.random.Generator) -> F
 
 
 def path(n: int, rates: tuple[float, float], rng: np.random.Generator) -> NDArray[np.float64]:
-    """A smooth motion of n frames down and right [n, 2] within -1 to 1, of three waves with these rates in Hz."""
+    """A smooth path of n frames [n, 2] (down, right) within -1 to 1: three waves with random rates in Hz."""
     waves, phases = np.exp(rng.uniform(*np.log(rates), (2, 3))), rng.uniform(0, 2 * np.pi, (2, 3))
     parts = np.sin(2 * np.pi * waves[..., None] * np.arange(n) / S3D.fps + phases[..., None]) / waves[..., None]
     total = parts.sum(1).T
@@ -197,7 +200,7 @@ def path(n: int, rates: tuple[float, float], rng: np.random.Generator) -> NDArra
 
 
 def swing(frames: Frames, picture: Frames, rng: np.random.Generator) -> None:
-    """An oval or a rectangle cut out of a picture, moving over frames [n, s, s, 3], in place."""
+    """Move an oval or rectangular piece of a picture over frames [n, s, s, 3], in place."""
     n, size = frames.shape[:2]
     height, width = rng.integers(size // 12, size // 2, 2)
     top, left = rng.integers(0, size - height), rng.integers(0, size - width)
@@ -213,7 +216,7 @@ def swing(frames: Frames, picture: Frames, rng: np.random.Generator) -> None:
 
 
 def move_camera(frames: Frames, reach: int, rates: tuple[float, float], rng: np.random.Generator) -> Frames:
-    """Shift frames [n, s, s, 3] along a path, by at most `reach` pixels; the edges repeat."""
+    """Shift frames [n, s, s, 3] along a path, by at most `reach` pixels; edges are repeated."""
     n, size = frames.shape[:2]
     reach = max(1, reach)
     padded = np.pad(frames, ((0, 0), (reach, reach), (reach, reach), (0, 0)), "edge")
@@ -222,7 +225,7 @@ def move_camera(frames: Frames, reach: int, rates: tuple[float, float], rng: np.
 
 
 def recolour(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Contrast, brightness, colour balance and grain of one normalised crop [3, n, s, s], in place."""
+    """Change contrast, brightness, colour balance and grain of a normalised crop [3, n, s, s], in place."""
     gain = rng.uniform(0.6, 1.4) * rng.uniform(0.85, 1.15, 3)
     shift = rng.uniform(-0.5, 0.5) + rng.uniform(-0.2, 0.2, 3)
     x.mul_(_per_channel(gain)).add_(_per_channel(shift))

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from engines.contract import ModelConfig
 from tests.support.prepared import arrays, write_shards
-from train.data.dataset import Clips, Folder, open_source
+from train.data.dataset import Examples, Folder, open_source
 from train.data.sample_order import rows
 from train.data.shards import ShardSet
 from train.errors import RecipeError
@@ -35,9 +35,9 @@ def test_shards_give_the_batches_of_a_folder(tmp_path: Path, clips: list[dict[st
     write_shards(tmp_path / "shards", clips)
     sources = [open_source(str(tmp_path / kind), "train", CONFIG) for kind in ("folder", "shards")]
     assert isinstance(sources[0], Folder) and isinstance(sources[1], ShardSet)
-    folder, shards = (Clips(source, CONFIG) for source in sources)
+    folder, shards = (Examples(source, CONFIG) for source in sources)
     chosen = rows(seed=1, step=3, batch=4, n=5)
-    same(folder.drawn(chosen, 1, 300, 0.5), shards.drawn(chosen, 1, 300, 0.5))
+    same(folder.training_batch(chosen, 1, 300, 0.5), shards.training_batch(chosen, 1, 300, 0.5))
     assert torch.equal(folder.frequencies(), shards.frequencies()) and shards.frequencies().sum() == 5 * 9 * 862
 
 
@@ -45,12 +45,12 @@ def test_what_is_drawn_for_a_row_does_not_depend_on_its_batch(
     tmp_path: Path, clips: list[dict[str, np.ndarray]]
 ) -> None:
     write_shards(tmp_path, clips)
-    source = Clips(open_source(str(tmp_path), "train", CONFIG), CONFIG)
+    source = Examples(open_source(str(tmp_path), "train", CONFIG), CONFIG)
     chosen = rows(seed=1, step=3, batch=6, n=5)
-    whole, part = source.drawn(chosen, 1, 300, 0.5), source.drawn(chosen[2:4], 1, 300, 0.5)
+    whole, part = source.training_batch(chosen, 1, 300, 0.5), source.training_batch(chosen[2:4], 1, 300, 0.5)
     assert torch.equal(whole.mask[2:4], part.mask) and torch.equal(whole.codes[2:4], part.codes)
     assert torch.equal(whole.drop[2:4], part.drop)
-    other = source.drawn(chosen[2:4], 2, 300, 0.5)
+    other = source.training_batch(chosen[2:4], 2, 300, 0.5)
     assert not torch.equal(other.mask, part.mask)
 
 
@@ -63,11 +63,11 @@ def test_a_damaged_sample_is_named_once_and_the_next_takes_its_place(
     content = bytearray(shard.read_bytes())
     content[index["offset"][1] + 3000] ^= 255
     shard.write_bytes(content)
-    source = Clips(open_source(str(tmp_path), "train", CONFIG), CONFIG)
+    source = Examples(open_source(str(tmp_path), "train", CONFIG), CONFIG)
     for _ in range(2):
-        same(source.fixed([0, 1, 2], 300), source.fixed([0, 2, 2], 300))
-    told = capsys.readouterr().err
-    assert told.count("skipped prepared clip 1: ") == 1 and "have changed" in told and source.bad == {1}
+        same(source.validation_batch([0, 1, 2], 300), source.validation_batch([0, 2, 2], 300))
+    message = capsys.readouterr().err
+    assert message.count("skipped prepared clip 1: ") == 1 and "have changed" in message and source.bad == {1}
 
 
 def test_a_lost_shard_is_named_and_nothing_usable_is_an_error(
@@ -77,6 +77,6 @@ def test_a_lost_shard_is_named_and_nothing_usable_is_an_error(
     (tmp_path / "train-00000.tar").unlink()
     assert len(open_source(str(tmp_path), "train", CONFIG)) == 3
     assert "skipped shard train-00000: it is missing" in capsys.readouterr().err
-    other = Clips(open_source(str(tmp_path), "train", CONFIG), ModelConfig(clip_dim=7, sync_dim=5, audio_dim=4))
+    other = Examples(open_source(str(tmp_path), "train", CONFIG), ModelConfig(clip_dim=7, sync_dim=5, audio_dim=4))
     with pytest.raises(RecipeError, match=r"3 prepared clips in a row cannot be used.*made by other components"):
-        other.fixed([0], 300)
+        other.validation_batch([0], 300)

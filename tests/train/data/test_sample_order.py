@@ -1,4 +1,4 @@
-"""The order of samples and what is drawn for them: functions of seed, epoch, step and sample, of nothing else."""
+"""The order of samples and their random numbers depend on seed, epoch, step and sample only."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_every_epoch_takes_every_sample_once() -> None:
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_processes_share_one_order(processes: int) -> None:
-    whole = rows(seed=0, step=7, batch=8, n=5)  # more rows than samples: one comes again in the next epoch
+    whole = rows(seed=0, step=7, batch=8, n=5)  # more rows than samples: they repeat in the next epoch
     size = 8 // processes
     parts = [rows(0, 7, 8, 5, slice(r * size, (r + 1) * size)) for r in range(processes)]
     assert [row for part in parts for row in part] == whole

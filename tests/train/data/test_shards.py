@@ -1,4 +1,4 @@
-"""Shards: what is written is read, by us and by WebDataset; what is damaged is named and the rest stays readable."""
+"""Shards can be read by us and by WebDataset; damaged samples are reported and the rest stays readable."""
 
 import json
 import os
@@ -92,8 +92,8 @@ def test_damage_in_the_middle_costs_one_sample(tmp_path: Path, capsys: pytest.Ca
         clips[3]
     assert np.array_equal(clips[2]["codes"], arrays(2)["codes"]) and len(clips[4]) == 2
     assert check_shards.main([url]) == 1
-    told = capsys.readouterr()
-    assert "train: 5 samples good, 1 samples or shards damaged" in told.out and "damaged" in told.err
+    output = capsys.readouterr()
+    assert "train: 5 samples good, 1 samples or shards damaged" in output.out and "damaged" in output.err
 
 
 def test_lost_and_cut_shards_are_left_out_and_listed(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_lost_and_cut_shards_are_left_out_and_listed(tmp_path: Path) -> None:
         ShardSet(url)
 
 
-def test_what_is_no_finished_set_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_set_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ShardError, match=r"no readable manifest\.json"):
         ShardSet(tmp_path / "none")
     url = write_set(tmp_path)

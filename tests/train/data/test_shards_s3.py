@@ -1,4 +1,4 @@
-"""Shards on an S3-compatible server, a process of its own that the test starts."""
+"""Shards on an S3-compatible server, which the test starts as a process."""
 
 import os
 import socket
@@ -86,7 +86,7 @@ def test_shards_on_s3(bucket: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-def test_prepare_writes_to_s3_and_goes_on_there(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_prepare_writes_to_s3_and_resumes_there(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     system = write_system(tmp_path / "system", tiny_components())
     for n in range(3):
         video(tmp_path / "videos" / f"{n}.mkv")
@@ -111,5 +111,5 @@ def test_a_bucket_that_is_not_there(bucket: str, tmp_path: Path, capsys: pytest.
     video(tmp_path / "videos" / "a.mkv")
     command = [str(tmp_path / "videos"), str(system), "s3://absent/x", "--source", "folder", "--validation", "0"]
     assert prepare.main([*command, "--processes", "0"]) == 1
-    told = capsys.readouterr().err
-    assert "error: " in told and "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "error: " in output and "Traceback" not in output

@@ -1,4 +1,4 @@
-"""What may go wrong in hours of training: kill -9 at any moment, unreadable states, a loss that explodes; averages."""
+"""Failures in hours of training: kill -9 at any moment, unreadable states, an exploding loss; averaged weights."""
 
 import multiprocessing
 import os
@@ -41,7 +41,7 @@ Factor = Callable[[], float]
 
 
 class Line:
-    """A network with dropout that learns a line; `factors` are multiplied into the losses of their steps."""
+    """A network with dropout that learns a line; `factors` scale the losses of their steps."""
 
     def __init__(self, factors: dict[int, Factor] | None = None) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -105,7 +105,7 @@ def test_a_loss_that_explodes_stops_and_keeps_the_last_good_state(tmp_path: Path
     assert run_loop(again, long, tmp_path)["finished"] and len(again.before) == 150
 
 
-def test_a_loss_that_grows_less_or_not_for_long_goes_on(tmp_path: Path) -> None:
+def test_a_loss_that_grows_less_or_not_for_long_is_accepted(tmp_path: Path) -> None:
     assert run_loop(Line(times(20.0)), config(steps=300, save_every=100), tmp_path / "a")["finished"]
     short = {step: factor for step, factor in times(1e5).items() if step < 199}
     assert run_loop(Line(short), config(steps=300, save_every=100), tmp_path / "b")["finished"]
@@ -128,7 +128,7 @@ def test_an_unreadable_state_is_named_and_the_one_before_used(tmp_path: Path, ca
 
 
 def full_disk(out: Path) -> int:
-    """Files stop growing at 1,000 bytes after step 6, as on a disk without room; 0 where that was told rightly."""
+    """Files stop growing at 1,000 bytes after step 6, as on a disk without room; returns 0 if the message was right."""
     torch.set_num_threads(1)
 
     def fill() -> float:
@@ -139,12 +139,16 @@ def full_disk(out: Path) -> int:
     try:
         run_loop(Line({6: fill}), config(), out)
     except TrainingError as error:
-        told = str(error)
-        return 0 if re.search(r"cannot write .*000000008 .*the state of step 4 is whole; make room", told) else 2
+        message = str(error)
+        return (
+            0
+            if re.search(r"cannot write .*000000008 .*the state of step 4 is complete; free disk space", message)
+            else 2
+        )
     return 3
 
 
-def test_a_full_disk_is_told_and_the_last_state_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_last_state_stays(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(full_disk(tmp_path / "a")))
     process.start()
     process.join(timeout=120)
@@ -176,7 +180,7 @@ def test_the_average_is_validated_and_the_result(tmp_path: Path) -> None:
     assert same(plain.result, plain.weights())
 
 
-def test_the_average_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_the_average_continues_where_it_stopped(tmp_path: Path) -> None:
     def stop() -> float:
         os.kill(os.getpid(), signal.SIGTERM)
         return 1.0
@@ -189,7 +193,7 @@ def test_the_average_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_a_decay_outside_of_its_range_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         config(ema=share)
 
@@ -209,7 +213,7 @@ def half_written(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def a_life(out: Path, moment: str) -> None:
-    """What the process runs: train until the end, or until it kills itself at `moment` of its own choice."""
+    """Run in a child process: train until the end, or kill itself at `moment`."""
     torch.set_num_threads(1)
     kind, _, number = moment.partition("@")
     task = Line({int(number): die} if kind == "step" else {})
@@ -228,17 +232,17 @@ def a_life(out: Path, moment: str) -> None:
         at("write_tensors", run_state, lambda _, path, tensors: half_written(path, tensors))
     elif kind == "json":
         at("write_json", run_state, lambda *_: die())
-    elif kind == "unnamed":  # all is written, but the folder has not its name yet
+    elif kind == "unnamed":  # everything is written, but the folder does not have its name yet
         at("write_json", run_state, lambda original, *args: (original(*args), die()))
     elif kind == "named":  # before older states are dropped
         at("_states", run_state, lambda *_: die())
-    elif kind == "meta":  # the component is written, what describes it is not
+    elif kind == "meta":  # the weights of the component are written, its description is not
         at("write_json", checkpoint, lambda *_: die())
     run_loop(task, config(ema=0.9), out)
 
 
 def live(out: Path, moment: str = "never@0") -> int | None:
-    """One life as a process of its own, forked: PyTorch is loaded once."""
+    """Run `a_life` in a forked process, so that PyTorch is loaded once."""
     process = multiprocessing.get_context("fork").Process(target=a_life, args=(out, moment))
     process.start()
     process.join(timeout=120)
@@ -246,8 +250,8 @@ def live(out: Path, moment: str = "never@0") -> int | None:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    """Everything that a finished run leaves, without clocks."""
-    paths = [*out.glob("system/*"), *out.glob("state/*/*.safetensors")]
+    """All files of a finished run that do not depend on the clock."""
+    paths = [*out.glob("system/[!.]*"), *out.glob("state/*/*.safetensors")]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 

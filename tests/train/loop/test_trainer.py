@@ -29,7 +29,7 @@ from train.loop.trainer import fit as run_loop
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.loading import WeightsError
 from train.recipe import options_from
-from train.tasks.codec import CodecOptions, CodecTask, log_mel, mel_distance, mel_filters, stft
+from train.tasks.codec import CodecOptions, CodecTask, log_mel, mel_bank, mel_distance, stft
 from train.tasks.codec_data import Crops, Pool
 from train.tasks.maskvat import MaskVATOptions
 
@@ -69,7 +69,7 @@ def config(**changes):
 
 
 class Judged(Regression):
-    """Its scores are given, one for each judgement."""
+    """A line task whose scores are given, one for each judgement."""
 
     def __init__(self, scores, at=None):
         super().__init__(at)
@@ -98,9 +98,9 @@ def test_schedule():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])  # SIGINT is Ctrl-C
-def test_resuming_equals_an_unbroken_run(tmp_path, number):
+def test_resuming_equals_an_uninterrupted_run(tmp_path, number):
     whole, first, second = Regression(), Regression(), Regression()
-    before = signal.getsignal(signal.SIGINT)  # ignored, where the tests run in the background of a shell
+    before = signal.getsignal(signal.SIGINT)  # ignored if the tests run in the background of a shell
     result = run_loop(whole, config(), tmp_path / "a")
     assert result["finished"] and result["step"] == 12 and result["validation_error"] == 1.0 and whole.finished
 
@@ -131,7 +131,7 @@ def test_a_kill_between_states_repeats_the_lost_steps(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path, bad):
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(tmp_path, bad):
     task = Regression({7: lambda: bad})
     with pytest.raises(TrainingError, match="loss of step 7"):
         run_loop(task, config(), tmp_path)
@@ -146,14 +146,14 @@ def test_the_best_weights_are_kept_and_may_be_the_result(tmp_path, result, ema):
     task = Judged([0.3, 0.9, 0.9, 0.1])
     run_loop(task, config(judge_every=3, result=result, ema=ema), tmp_path)
     (best,) = (tmp_path / "best").iterdir()
-    assert best.name == "000000006"  # of equal scores the first
+    assert best.name == "000000006"  # the first of equal scores
     assert json.loads((best / "state.json").read_text())["score"] == 0.9
     assert not equal(task.judged[1], task.judged[3])
     assert equal(task.saved, task.judged[1] if result == "best" else task.judged[3])
     assert task.steps == (6 if result == "best" else 12)
 
 
-def test_a_run_that_goes_on_keeps_its_best(tmp_path):
+def test_a_resumed_run_keeps_its_best_weights(tmp_path):
     first = Judged([0.8], {4: lambda: float("nan")})
     with pytest.raises(TrainingError):
         run_loop(first, config(judge_every=3, save_every=2), tmp_path)
@@ -224,7 +224,8 @@ def test_components_round_trip_beside_each_other(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(codec.parameters(), loaded.parameters(), strict=True))
     components = checkpoint.read_meta(tmp_path)["components"]
     assert set(components) == {"codec", "frame_encoder"} and components["frame_encoder"]["provenance"]["trained"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["codec.safetensors", "frame_encoder.safetensors", "meta.json"]
+    names = [".lock", "codec.safetensors", "frame_encoder.safetensors", "meta.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
@@ -317,8 +318,8 @@ def test_what_a_task_raises_is_one_line(tmp_path, capsys, monkeypatch, error):
         fit.main([str(path), "--out", str(tmp_path / "run"), "--debug"])
 
 
-def test_the_command_tells_a_tasks_error_in_one_line(tmp_path):
-    """As a process: the command is another module there than the one that tasks could import."""
+def test_the_command_reports_a_tasks_error_in_one_line(tmp_path):
+    """Run as a process: there the command is not the module that tasks could import."""
     path = recipe_file(tmp_path, '[task]\nname = "maskvat"\ncolour = 1')
     command = [sys.executable, "-m", "train.fit", str(path), "--out", str(tmp_path / "run")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -326,7 +327,7 @@ def test_the_command_tells_a_tasks_error_in_one_line(tmp_path):
     assert result.stderr.startswith("error: unknown keys in [task]: colour")
 
 
-def test_folders_and_statements_may_change_in_a_run(tmp_path):
+def test_folders_and_provenance_may_change_in_a_run(tmp_path):
     kept = {"task": {"name": "maskvat", "data": "a", "design": "hybrid"}, "loop": {}}
     fit.keep_recipe(tmp_path, kept)
     moved = {"data": "b", "validation": "c", "start": "d", "device": "cpu", "data_licence": "e", "origin": "f"}
@@ -416,6 +417,6 @@ def test_mel_distance_counts_decades():
     audio = 0.1 * torch.randn(44100, generator=torch.Generator().manual_seed(0))
     assert mel_distance(audio, audio, 44100) == 0
     assert mel_distance(audio, audio / 10, 44100) == pytest.approx(1.0, abs=1e-3)
-    assert mel_filters(44100, 2048, 80).shape == (1025, 80) and (mel_filters(44100, 2048, 80).sum(0) > 0).all()
-    silence = log_mel(stft(torch.zeros(1, 4096), 2048, 512).abs(), mel_filters(44100, 2048, 80))
+    assert mel_bank(44100, 2048, 80).shape == (1025, 80) and (mel_bank(44100, 2048, 80).sum(0) > 0).all()
+    silence = log_mel(stft(torch.zeros(1, 4096), 2048, 512).abs(), mel_bank(44100, 2048, 80))
     assert torch.allclose(silence, torch.tensor(-5.0))

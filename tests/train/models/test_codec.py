@@ -91,7 +91,7 @@ def test_matrix_bases_equal_the_fft(monkeypatch):
 
 @pytest.mark.parametrize("exporting", [False, True])
 def test_bases_are_made_where_the_input_is(codec, monkeypatch, exporting):
-    """A meta tensor does not mix with one on the CPU, so this stands for any other device."""
+    """A meta tensor cannot be combined with a CPU tensor, so it represents any other device."""
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
     codec.to("meta")
     codes = codec.encode(torch.zeros(1, 4096, device="meta"))

@@ -41,7 +41,7 @@ from train.models.mobilenet import MobileNetV2, MobileNetV2Config
 from train.models.s3d import S3D, S3DConfig, SepConv, Stem
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances
 from train.tasks.sync import SyncOptions, SyncTask, match, score
-from train.tasks.sync_data import Clip, Take, distort, read_clips
+from train.tasks.sync_data import Clip, View, distort, read_clips
 
 pytestmark = pytest.mark.torch
 TINY_S3D = S3DConfig(width=0.125, feature="mixed_4d", resize=32, size=32)
@@ -144,7 +144,7 @@ def test_s3d_gives_the_contracts_number_of_features(feature: str, frame_dim: int
     ("feature", "frame_dim", "context"), [("bridge", 0, 48), ("mixed_4d", 0, 24), ("mixed_4d", 6, 10)]
 )
 def test_s3d_knows_how_far_it_looks(feature: str, frame_dim: int, context: int) -> None:
-    """In pieces with its context it gives what it gives at once, with a stride less it does not."""
+    """Encoding in pieces with `context` equals encoding at once; with one stride less it does not."""
     module = S3D(S3DConfig(0.125, feature, 32, 32, frame_dim)).double()
     assert module.context == context
     frames = pixels(1, 160, 32, 32, 3)
@@ -250,7 +250,7 @@ def test_imagenet_weights_load_where_their_package_is() -> None:
     with torch.no_grad():
         wall = torch.full((1, 224, 224, 3), 120, dtype=torch.uint8)
         features = module.eval()(torch.cat([pixels(1, 224, 224, 3), wall]))
-    assert features[0] @ features[1] < 0.9  # noise and a grey wall are told apart
+    assert features[0] @ features[1] < 0.9  # noise and a grey wall differ
 
 
 def test_absent_imagenet_weights_say_how_to_get_them(monkeypatch) -> None:
@@ -335,7 +335,7 @@ def test_distances_are_the_plain_formula() -> None:
     torch.testing.assert_close(distances(video, audio), want, rtol=1e-4, atol=1e-5)
 
 
-def test_scav_learns_to_tell_pairs_apart() -> None:
+def test_scav_learns_to_distinguish_pairs() -> None:
     torch.manual_seed(0)
     model = SCAV(TINY_SCAV).train()
     clips, sounds = noise(8, 8, 10), noise(8, 6, 8, 16)
@@ -449,42 +449,42 @@ def test_onset_targets() -> None:
     contacts = [{"time": 0.42, "strength": 0.5, "material": "wood"}, {"time": 0.44, "material": "metal"}]
     rain = {"time": 0.36, "end": 0.52, "strength": 0.5, "envelope": [0, 1, 0]}
     clip = Clip(Path(), contacts, [rain])
-    shown = clip.targets(Take(8), 5, ("metal", "wood"), 7)  # contacts in the frames 10, 10.5
+    shown = clip.targets(View(8), 5, ("metal", "wood"), 7)  # contacts in the frames 10, 10.5
     onset, strength, material, level = shown[:4]
     assert onset == pytest.approx([0, 0.5, 1, 1, 0], abs=1e-5)
     assert strength == pytest.approx([0, np.log(0.5), 0, 0, 0], abs=1e-5)
     assert material.tolist() == [-1, 1, 0, 0, -1]
     assert level == pytest.approx([0, 0.125, 0.375, 0.375, 0.125], abs=1e-5)
-    assert not Clip(Path(), [], []).targets(Take(), 4, (), 7).onset.any()
+    assert not Clip(Path(), [], []).targets(View(), 4, (), 7).onset.any()
 
 
 def test_places_follow_what_is_shown() -> None:
-    """A contact right of the middle and above it: in the crop about it, and mirrored, and out of sight."""
+    """A contact right of and above the centre: in a crop around it, mirrored, and out of view."""
     clip = Clip(Path(), [{"time": 0.42, "material": "wood"}], [], np.array([[0.2, -0.3]], np.float32))
-    whole = clip.targets(Take(8), 5, ("wood",), 10)
+    whole = clip.targets(View(8), 5, ("wood",), 10)
     assert np.unravel_index(whole.places[2].argmax(), (10, 10)) in ((1, 6), (2, 6), (1, 7), (2, 7))  # row, column
     assert whole.seen.all() and whole.placed.all() and whole.places[0].max() == 0
-    near = clip.targets(Take(8, zoom=0.5, middle=(0.2, -0.3), mirrored=True), 5, (), 9)
+    near = clip.targets(View(8, zoom=0.5, middle=(0.2, -0.3), mirrored=True), 5, (), 9)
     assert np.unravel_index(near.places[2].argmax(), (9, 9)) == (4, 4)
-    mirrored = clip.targets(Take(8, mirrored=True), 5, (), 10)
+    mirrored = clip.targets(View(8, mirrored=True), 5, (), 10)
     assert mirrored.places[2] == pytest.approx(whole.places[2][:, ::-1])
-    out = clip.targets(Take(8, zoom=0.5, middle=(-0.2, 0.2)), 5, (), 10)
+    out = clip.targets(View(8, zoom=0.5, middle=(-0.2, 0.2)), 5, (), 10)
     assert out.seen.tolist() == out.placed.tolist() == [1, 0, 0, 0, 1] and not out.onset.any()
-    unknown = replace(clip, places=np.full((1, 2), np.nan, np.float32)).targets(Take(8), 5, (), 10)
+    unknown = replace(clip, places=np.full((1, 2), np.nan, np.float32)).targets(View(8), 5, (), 10)
     assert unknown.seen.all() and unknown.placed.tolist() == [1, 0, 0, 0, 1] and unknown.onset.any()
-    slow = clip.targets(Take(4, speed=0.5), 20, (), 10)  # frame 10 is shown three times
+    slow = clip.targets(View(4, speed=0.5), 20, (), 10)  # frame 10 is shown three times
     assert np.flatnonzero(slow.onset).tolist() == [11, 12, 13]
 
 
-def test_takes_show_what_they_say() -> None:
+def test_views_show_what_they_say() -> None:
     frames = np.zeros((100, 20, 20, 3), np.uint8)
     frames[50:, 4, 13] = 255
     clip = Clip(Path(), [{"time": 50.5 / 25}], [], np.array([[3.5 / 20, -5.5 / 20]], np.float32))
     for k in range(30):
-        take = clip.draw(40, 100, np.random.default_rng(k))
-        shown, numbers = take.cut(frames, 40), take.numbers(40)
+        view = clip.draw(40, 100, np.random.default_rng(k))
+        shown, numbers = view.cut(frames, 40), view.frame_numbers(40)
         assert numbers[0] >= 0 and numbers[-1] <= 101
-        column, row = take.shown(clip.places[0]) * 20 + 9.5
+        column, row = view.project(clip.places[0]) * 20 + 9.5
         if shown.any() and max(abs(column - 9.5), abs(row - 9.5)) < 9:
             lit = np.argwhere(shown[-1, :, :, 0])
             assert np.abs(lit.mean(axis=0) - [row, column]).max() <= 1
@@ -583,7 +583,7 @@ def test_reading_weights(tmp_path) -> None:
 
 
 def test_objects_in_a_weights_file_are_left_asleep(tmp_path: Path) -> None:
-    """Training scripts save their configuration beside the weights; nothing of it may be imported or called."""
+    """Training scripts save their configuration beside the weights; no part of it may be imported or called."""
 
     class Trap:
         def __reduce__(self) -> tuple:

@@ -1,4 +1,4 @@
-"""Our codec and CLIP paths against fixed answers of the official implementations, on weights made by a rule."""
+"""Our codec and CLIP against stored results of the official implementations, for weights made by a formula."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_fixtures_are_small_and_name_no_machine() -> None:
 # ---------------------------------------------------------------- DAC
 @pytest.fixture(scope="module")
 def official_dac(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file as the official tool downloads it, with the fixture's weights."""
+    """A file in the format of the official download, with the weights of the fixture."""
     facts, _ = fixture("dac")
     state = rule_state(facts["shapes"])
     assert digest(state) == facts["weights_sha256"], "the rule makes other weights than when the fixture was made"

@@ -161,13 +161,13 @@ def test_bad_options_are_one_line(
 def test_a_missing_extra_is_one_line(corpus: Path, system: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert prepare.main(command(corpus, system, tmp_path / "out", "--ray", "auto")) == 1
-    assert capsys.readouterr().err == "error: ray is not installed; install it with: pip install 'maskvat[ray]'\n"
+    assert capsys.readouterr().err == "error: ray is not installed; install it with: pip install '.[ray]'\n"
     monkeypatch.setitem(sys.modules, "s3fs", None)
     assert prepare.main(command(corpus, system, "s3://bucket/x")) == 1
     printed = capsys.readouterr().err
     assert (
         printed.startswith("error: s3://bucket/x cannot be opened")
-        and "maskvat[s3]" in printed
+        and "'.[s3]'" in printed
         and printed.count("\n") == 1
     )
 

@@ -1,6 +1,7 @@
 """Pools of recordings and the codec's training on them: bad files, both stages, and the real pool's licences."""
 
 import csv
+import json
 import math
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ from train.loop.trainer import LoopConfig, fit
 from train.models.codec import FrameCodecConfig
 from train.models.discriminators import Discriminators
 from train.synthetic.credits import credits
+from train.tasks import precision
 from train.tasks.codec import CodecOptions, CodecTask
 from train.tasks.codec_data import PoolError, held_out, read_pool
 
@@ -108,3 +110,17 @@ def test_the_real_pool_is_licensed_credited_and_trains(tmp_path: Path) -> None:
     assert len(task.pool.names) + len(task.validation.names) == len(rows)
     results = fit(task, LoopConfig(steps=2, warmup_steps=1, validate_every=2), tmp_path)
     assert results["step"] == 2 and math.isfinite(results["validation_mel"])
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_the_log_of_a_run_says_whether_bfloat16_was_used(tmp_path: Path, monkeypatch, has: bool) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: has)
+    write_pool(tmp_path / "pool")
+    task = tiny_task(tmp_path / "pool", bfloat16=True)
+    dtypes = set()
+    task.codec.head.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
+    task.loss(0)
+    assert dtypes == {torch.bfloat16 if has else torch.float32}
+    fit(task, LoopConfig(steps=1), tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert rows and all(row["bfloat16"] == float(has) for row in rows)

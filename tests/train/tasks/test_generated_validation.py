@@ -36,7 +36,7 @@ def make(root: Path, **changes: object) -> MaskVATTask:
 def test_the_step_on_the_device_is_the_reference(root: Path, guidance: float) -> None:
     task = make(root)
     torch.nn.init.normal_(task.model.head.weight, std=0.2)  # picture and codes must matter
-    batch = task.validation_clips.fixed([0, 1], task.n_tokens)
+    batch = task.validation_examples.validation_batch([0, 1], task.n_tokens)
 
     @torch.no_grad()
     def logits(some: Batch) -> torch.Tensor:
@@ -68,7 +68,9 @@ def test_generated_clips_do_not_depend_on_their_batch(root: Path) -> None:
         return task.network("logits", some, task.indices)[0]
 
     def codes(chosen: list[int]) -> np.ndarray:
-        return generate(logits, task.validation_clips.fixed(chosen, task.n_tokens), chosen, task.options, 1024, seed=0)
+        return generate(
+            logits, task.validation_examples.validation_batch(chosen, task.n_tokens), chosen, task.options, 1024, seed=0
+        )
 
     two = codes([0, 2])
     assert two.max() < 1024 and (two[1] == codes([2])[0]).mean() > 0.99 and not np.array_equal(two[0], two[1])
@@ -80,10 +82,10 @@ def test_known_scores(capsys: pytest.CaptureFixture[str]) -> None:
     sounds = [Sound((0.1 * rng.standard_normal(44100)).astype(np.float32), 44100) for _ in range(3)]
     for sound in sounds:
         sound.samples[10_000:10_200] = 0.9
-    equal = scores.summed([scores.of(Pair(s, s)) for s in sounds])
+    equal = scores.combine([scores.score(Pair(s, s)) for s in sounds])
     assert abs(equal["FDM"]) < 1e-6 and equal["onset_f1"] == pytest.approx(1)
     dull = [Sound(np.convolve(s.samples, np.ones(40) / 40, "same").astype(np.float32), 44100) for s in sounds]
-    worse = scores.summed([scores.of(Pair(d, s)) for d, s in zip(dull, sounds, strict=True)])
+    worse = scores.combine([scores.score(Pair(d, s)) for d, s in zip(dull, sounds, strict=True)])
     assert worse["FDM"] > 1
     assert scores.aggregate(0.5, equal) == pytest.approx(1.5) and scores.aggregate(0.5, worse) < 1.0
     assert scores.aggregate(0.5, equal | {"WC": 0.25}) == pytest.approx(1.75)

@@ -1,4 +1,4 @@
-"""MaskVAT's task: the same numbers each time, on the device it was given, and the provenance that its recipe states."""
+"""MaskVAT's task: repeatable numbers on the given device, and the provenance that its recipe states."""
 
 import shutil
 from dataclasses import fields
@@ -60,7 +60,7 @@ def test_an_absent_device_is_refused() -> None:
 
 def test_batches_move_whole(root: Path) -> None:
     task = make(root)
-    batch = task.train_clips.fixed([0], task.n_tokens).to(torch.device("meta"))
+    batch = task.train_examples.validation_batch([0], task.n_tokens).to(torch.device("meta"))
     assert all(getattr(batch, f.name).device.type == "meta" for f in fields(batch))
 
 
@@ -85,7 +85,7 @@ def test_bad_prepared_clips_are_named_and_left_out(root: Path, tmp_path: Path, c
         endless = {"clip_features": np.full((80, arrays["clip_features"].shape[1]), np.inf, np.float16)}
         np.savez(folder / "endless.npz", codes=arrays["codes"], **(rest | endless))
         np.savez(folder / "wide.npz", codes=arrays["codes"], **(rest | {"sync_features": np.zeros((60, 5))}))
-    assert len(make(root, data=str(folder)).train_clips) == 2
+    assert len(make(root, data=str(folder)).train_examples) == 2
     words = capsys.readouterr().err
     assert all(f"skipped {name}.npz" in words for name in ("cut", "endless", "foreign", "part", "wide"))
     assert "lacks codes" in words and "5 of 7 prepared clips" in words

@@ -1,4 +1,4 @@
-"""Each design learns eight clips by heart, then generates their codes again from the pictures alone; torch.compile."""
+"""Each design overfits eight clips, then generates their codes from the video alone; torch.compile."""
 
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from train.tasks.maskvat import MaskVATTask
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 CLIPS, TOKENS = 8, 12
-CLIP_FPS = 100  # more than tokens per second, a picture for every token: at 86 two of them share one, and only tokens
-# already known tell those apart, so the twelfth token frame is luck
+# More frames than tokens per second, so that every token has a picture of its own. At 86 two tokens share a picture and
+# only known tokens distinguish them, so the network could only guess the twelfth token frame.
+CLIP_FPS = 100
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_eight_clips_are_learnt_and_generated_again(root: Path, tmp_path: Path, 
     results = fit(task, config, tmp_path)
     assert results["validation_accuracy"] > 0.9
     chosen = list(range(CLIPS))
-    true = task.validation_clips.fixed(chosen, TOKENS)
+    true = task.validation_examples.validation_batch(chosen, TOKENS)
 
     @torch.no_grad()
     def logits(batch: Batch) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Training of the audio encoder and SCAV: data that cannot be used, learning, and the mean-pooled twin."""
+"""Training of the audio encoder and SCAV: unusable data, learning, and the mean-pooled baseline."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def write_tones(folder: Path, n: int) -> None:
-    """Clips with a tone of their own, sounding where their feature is on."""
+    """Clips with one tone each, which sounds while their feature is on."""
     from runtime.audio import write_wav
 
     for i in range(n):
@@ -65,7 +65,7 @@ def test_pooled_forgets_the_order_in_time() -> None:
     torch.testing.assert_close(pooled(video, audio)[0].square().mean(dim=2), torch.ones(3, 1), rtol=1e-3, atol=0)
 
 
-def test_the_mean_pooled_twin_trains_alike_and_stays_out_of_the_system(tmp_path) -> None:
+def test_the_mean_pooled_baseline_trains_alike_and_is_not_saved_in_the_system(tmp_path) -> None:
     write_tones(tmp_path, 6)
     twin, other = (scav_task(tmp_path, pooling=p, system=str(tmp_path / "system")) for p in ("mean", "sequence"))
     for a, b in zip(twin.module.parameters(), other.module.parameters(), strict=True):
@@ -89,10 +89,10 @@ def test_bad_windows_are_named_skipped_and_counted(tmp_path, capsys) -> None:
     (tmp_path / "text.npz").write_text("foreign")
     (tmp_path / "3.wav").write_bytes(b"RIFF")
     assert len(read_clips(tmp_path, tmp_path, 1.5)) == 2
-    told = capsys.readouterr().err
-    skipped = {line.split()[1].rstrip(":") for line in told.splitlines() if line.startswith("skipped")}
+    output = capsys.readouterr().err
+    skipped = {line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("skipped")}
     assert skipped == {"0.npz", "1.npz", "2.npz", "3.npz", "nan.npz", "a-weird-walk.npz", "text.npz"}
-    assert "2 windows with 1.5 s of sound or more (0 silent or shorter, 7 bad)" in told
+    assert "2 windows with 1.5 s of sound or more (0 silent or shorter, 7 bad)" in output
     for path in tmp_path.glob("*.npz"):
         path.write_text("foreign")
     with pytest.raises(RecipeError, match=r"0 windows .* 9 bad; 0.npz: "):
