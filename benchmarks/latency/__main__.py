@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common.report import command, finish, keep, result
+from benchmarks.common.report import run_command, finish, save_result, make_result
 from benchmarks.latency.compare import compare, comparison_document, read_result
 from benchmarks.latency.options import check, get_parser, loads_of, settings
 from benchmarks.latency.points import Load
@@ -123,9 +123,9 @@ def run(args: argparse.Namespace) -> None:
 def report(session: Session) -> None:
     """The JSON first, then tables and pictures, which may fail."""
     args = session.args
-    values = result("latency", {"settings": settings(args, session.threads)} | session.values)
+    values = make_result("latency", {"settings": settings(args, session.threads)} | session.values)
     try:
-        keep(values, args.out)
+        save_result(values, args.out)
         text = document(values)
         print(text)
         if args.tables is not None:
@@ -140,7 +140,7 @@ def report(session: Session) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
-        return command(run, get_parser((__doc__ or "").split("\n")[0]).parse_args(argv))
+        return run_command(run, get_parser((__doc__ or "").split("\n")[0]).parse_args(argv))
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

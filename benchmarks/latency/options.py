@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.report import find_clips, plots_folder, writable
+from benchmarks.common.report import find_clips, make_plots_folder, check_writable
 from benchmarks.latency.clip import BOUNCE
 from benchmarks.latency.points import GRIDS, Load, grid
 from benchmarks.latency.subjects import RANDOM, named
@@ -88,8 +88,8 @@ def check(args: argparse.Namespace) -> None:
     named(args.system, "--system")
     for folder in named(args.engines, "--engines").values():
         Manifest.load(folder)
-    writable(args.tables, "--tables")
-    plots_folder(args.plots)
+    check_writable(args.tables, "--tables")
+    make_plots_folder(args.plots)
 
 
 def settings(args: argparse.Namespace, threads: int) -> dict[str, Any]:

@@ -113,13 +113,13 @@ def onset_scores(
     bundle: Path, backend: str, clips: Path, limit: int, options: list[dict[str, Any]]
 ) -> list[dict[str, Any] | None]:
     """Onset F1 within 50 ms, mean over clips with its interval, for every set of sampling options."""
-    from benchmarks.common.caching_pipeline import RememberingPipeline
-    from benchmarks.scan import measure, read_truths
+    from benchmarks.common.caching_pipeline import CachingPipeline
+    from benchmarks.scan import measure, read_true_tracks
     from train.evaluate.bootstrap import summarise
 
-    truths = [t for t in read_truths(clips, limit) if not t.silent and len(t.onsets)]
-    if not truths:
+    tracks = [t for t in read_true_tracks(clips, limit) if not t.silent and len(t.onsets)]
+    if not tracks:
         raise runtime.OptionError(f"no clip in {clips} has onsets in its true sound; onset F1 needs some")
-    pipeline = RememberingPipeline(bundle, backend)
-    rows = [[measure(t, pipeline, chosen, seeds=2)[0]["f1"] for t in truths] for chosen in options]
+    pipeline = CachingPipeline(bundle, backend)
+    rows = [[measure(t, pipeline, chosen, seeds=2)[0]["f1"] for t in tracks] for chosen in options]
     return [summarise(row) for row in rows]

@@ -8,8 +8,8 @@ from typing import Any
 
 import runtime
 from benchmarks.common.pairing import add_options, check_options, compared, sampling_options
-from benchmarks.common.report import command, find_clips, finish, plots_folder, result
-from benchmarks.common.truth import TOLERANCE
+from benchmarks.common.report import run_command, find_clips, finish, make_plots_folder, make_result
+from benchmarks.common.true_track import TOLERANCE
 from benchmarks.scenes import materials
 from benchmarks.scenes.measure import Bundled, run_clips
 from benchmarks.scenes.tables import print_tables, summary
@@ -17,7 +17,7 @@ from benchmarks.scenes.tables import print_tables, summary
 
 def run(args: argparse.Namespace) -> None:
     check_options(args)
-    plots_folder(args.plots)
+    make_plots_folder(args.plots)
     clips = find_clips(args.clips, args.limit)
     bundles = [Bundled(name, folder, args.backend, precision) for name, (folder, precision) in compared(args).items()]
     judge, facts = materials.train(args.sounds) if args.sounds else (None, None)
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     values |= {"seed": args.seed, "classifier": facts, "tolerance": TOLERANCE, "skipped": len(clips) - measured}
     values["summary"] = summary(rows)
     print_tables(values["summary"], facts)
-    finish(result("scenes", values | {"clips": rows}), args.out)
+    finish(make_result("scenes", values | {"clips": rows}), args.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--limit", type=int, default=200, help="at most so many clips (default: 200)")
     add("--out", type=Path, help="also write the JSON to this file")
     add("--plots", type=Path, help="folder for a picture per clip and contact-sheet.png")
-    return command(run, parser.parse_args(argv))
+    return run_command(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

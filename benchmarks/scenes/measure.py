@@ -16,7 +16,7 @@ import numpy as np
 
 import runtime
 from benchmarks.common.pairing import sampling_options
-from benchmarks.common.truth import TOLERANCE, detect, peak_rms
+from benchmarks.common.true_track import TOLERANCE, detect, peak_rms
 from benchmarks.scenes import materials
 from engines.contract import FloatArray
 from runtime.audio import resample

@@ -14,8 +14,8 @@ pytest.importorskip("torch")
 
 import runtime
 from benchmarks import scan
-from benchmarks.common.caching_pipeline import ENCODERS, RememberingPipeline
-from benchmarks.common.stopwatch import Spent
+from benchmarks.common.caching_pipeline import ENCODERS, CachingPipeline
+from benchmarks.common.stopwatch import Elapsed
 from benchmarks.latency import quality
 from engines.ort import OrtEngine
 from runtime.audio import write_wav
@@ -97,15 +97,15 @@ def test_the_option_reaches_the_sampler(
 class Perfect:
     """A pipeline that gives the truth at half its level."""
 
-    def timed(self, path: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Spent]:
+    def timed(self, path: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Elapsed]:
         audio = clicks(3 * RATE, RATE) / 2 if path.stem == "a" else np.zeros(3 * RATE, np.float32)
         codes = np.full((2, 4), sampling.seed * (path.stem == "b"), np.int32)
-        return [runtime.Take(audio, RATE, 0, None, codes, 3, {})], Spent(1.0, 2.0)
+        return [runtime.Take(audio, RATE, 0, None, codes, 3, {})], Elapsed(1.0, 2.0)
 
 
 def test_figures_of_known_sounds(clips: Path) -> None:
     """F1 1, 6 dB down, nothing differs between seeds."""
-    (loud, codes), (silent, _) = (scan.measure(truth, Perfect(), {}, 2) for truth in scan.read_truths(clips, 9))
+    (loud, codes), (silent, _) = (scan.measure(truth, Perfect(), {}, 2) for truth in scan.read_true_tracks(clips, 9))
     assert codes.shape == (2, 2, 4) and (loud["seconds"], loud["cpu_seconds"]) == (1.0, 2.0)
     assert loud["f1"] == pytest.approx(1) and loud["lift"] > 0.3 and loud["diversity"] == 0
     assert loud["loudness"] == pytest.approx(-6.02, abs=0.01) and "stays_silent" not in loud
@@ -124,7 +124,7 @@ def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundle
         return execute(engine, *arguments)
 
     monkeypatch.setattr(OrtEngine, "execute", slow)
-    plain, pipeline = runtime.load(bundles(), "cpu"), RememberingPipeline(bundles(), "cpu")
+    plain, pipeline = runtime.load(bundles(), "cpu"), CachingPipeline(bundles(), "cpu")
     sampling, clip = runtime.SamplingConfig(steps=2, seed=3), clips / "a.mp4"
     expected = plain.generate(clip, sampling)[0]
     takes, encoded = [], []
@@ -141,7 +141,7 @@ def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundle
 
 def test_onset_scores_beside_a_latency(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`benchmarks.latency --clips`: only the clip that clicks has onsets, and all of them are hit."""
-    monkeypatch.setattr("benchmarks.common.caching_pipeline.RememberingPipeline", lambda *_: Perfect())
+    monkeypatch.setattr("benchmarks.common.caching_pipeline.CachingPipeline", lambda *_: Perfect())
     one, other = quality.onset_scores(clips, "cpu", clips, 9, [{"steps": 2}, {"steps": 4}])
     assert one["mean"] == other["mean"] == pytest.approx(1) and one["n"] == 1
 

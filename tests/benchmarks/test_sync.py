@@ -1,4 +1,4 @@
-"""benchmarks.sync and benchmarks.scenes: their measures on plain truths, and the commands on fake bundles."""
+"""benchmarks.sync and benchmarks.scenes: their measures on plain tracks, and the commands on fake bundles."""
 
 import json
 from pathlib import Path
