@@ -52,7 +52,9 @@ def measure(recipe: dict[str, Any], steps: int, warm: int) -> dict[str, Any]:
     task = make_task(recipe, config)
     cost = getattr(task, "cost", None)
     if cost is None or not isinstance(task, PartsTask):
-        raise OptionError(f"the task {recipe['task']['name']} does not report its operations; give a recipe of the task maskvat")
+        raise OptionError(
+            f"the task {recipe['task']['name']} does not report its operations; give a recipe of the task maskvat"
+        )
     optimizer = torch.optim.AdamW(task.module.parameters(), config.learning_rate, config.betas)
     run, seconds = Run(), []
     peak = gemm_peak(cost.device, cost.dtype)
@@ -63,7 +65,10 @@ def measure(recipe: dict[str, Any], steps: int, warm: int) -> dict[str, Any]:
             seconds.append(time.perf_counter() - begin)
     peak = max(peak, gemm_peak(cost.device, cost.dtype))
     slowest = largest(torch.tensor(seconds, dtype=torch.float64)).numpy()
-    return step_figures(cost, slowest, peak * world()) | {"batch": task.options.batch, "parameters": parameters(task.module)}
+    return step_figures(cost, slowest, peak * world()) | {
+        "batch": task.options.batch,
+        "parameters": parameters(task.module),
+    }
 
 
 def step_figures(cost: Cost, seconds: Any, peak: float) -> dict[str, Any]:
@@ -159,11 +164,15 @@ def run(args: Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser("benchmarks.fit", __doc__)
     parser.add_argument("recipe", type=Path, help="recipe file, see train/recipes")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change a value of the recipe")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change a value of the recipe"
+    )
     parser.add_argument("--steps", type=int, default=20, help="timed steps (default: 20)")
     parser.add_argument("--warm", type=int, default=3, help="untimed steps before them (default: 3)")
     parser.add_argument("--random", action="store_true", help="use random data and random weights")
-    parser.add_argument("--tflops", type=float, help="peak of another device in TFLOP/s: also estimate the hours on it, at the same MFU")
+    parser.add_argument(
+        "--tflops", type=float, help="peak of another device in TFLOP/s: also estimate the hours on it, at the same MFU"
+    )
     add_output_options(parser)
     return run_command(run, parser.parse_args(arguments), *EXPECTED)
 

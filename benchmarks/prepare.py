@@ -179,12 +179,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.prepare", __doc__)
     parser.add_argument("clips", type=Path, help="folder of videos")
     parser.add_argument("system", type=Path, nargs="?", help="folder of trained or imported components")
-    parser.add_argument("--official", action="store_true", help="use random weights in the sizes of the official networks")
+    parser.add_argument(
+        "--official", action="store_true", help="use random weights in the sizes of the official networks"
+    )
     parser.add_argument("--limit", type=int, default=8, help="number of clips (default: 8)")
     parser.add_argument("--batch", type=int, default=1, help="windows per batch (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch (default: 1)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    parser.add_argument("--price", type=float, help="price of one hour of one process; the estimate then includes the cost")
+    parser.add_argument(
+        "--price", type=float, help="price of one hour of one process; the estimate then includes the cost"
+    )
     add_output_options(parser)
     return run_command(run, parser.parse_args(argv), CheckpointError, ImportError)
 

@@ -50,7 +50,9 @@ FIGURES = {  # name -> number format in the table
 Row = dict[str, float]
 
 
-def sampling_configs(options: dict[str, Any], candidates: int, budgets: Sequence[str]) -> dict[str, runtime.SamplingConfig]:
+def sampling_configs(
+    options: dict[str, Any], candidates: int, budgets: Sequence[str]
+) -> dict[str, runtime.SamplingConfig]:
     """System name -> its SamplingConfig. Raises OptionError for values that the runtime refuses."""
     many = options | {"candidates": candidates}
     configs = {"single": runtime.SamplingConfig(**options), "plain": runtime.SamplingConfig(**many)}
@@ -59,9 +61,7 @@ def sampling_configs(options: dict[str, Any], candidates: int, budgets: Sequence
     return configs
 
 
-def measure(
-    track: TrueTrack, pipeline: CachingPipeline, configs: dict[str, runtime.SamplingConfig]
-) -> dict[str, Row]:
+def measure(track: TrueTrack, pipeline: CachingPipeline, configs: dict[str, runtime.SamplingConfig]) -> dict[str, Row]:
     """Figures of every system for one clip and seed. A silent track has no `f1`, `lift` and `loudness`."""
     takes, rows = {}, {}
     for name, sampling in configs.items():
@@ -128,7 +128,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
     add("--candidates", type=int, default=10, help="number of candidates (default: 10)")
-    add("--budget", nargs="+", default=["4,1"], metavar="N,N", help="numbers of candidates to keep, in falling order (default: 4,1)")
+    add(
+        "--budget",
+        nargs="+",
+        default=["4,1"],
+        metavar="N,N",
+        help="numbers of candidates to keep, in falling order (default: 4,1)",
+    )
     add("--steps", type=int, default=32, help="unmasking steps (default: 32)")
     add("--seeds", type=int, default=1, help="seeds per clip (default: 1)")
     add("--limit", type=int, default=16, help="largest number of clips (default: 16)")

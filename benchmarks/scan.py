@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Value = float | str
-VALUES: dict[str, tuple[Value, ...]] = {  # the ranges of the paper; our own ranges for options that the paper does not have
+VALUES: dict[
+    str, tuple[Value, ...]
+] = {  # the ranges of the paper; our own ranges for options that the paper does not have
     "guidance": (0, 1, 2, 3, 4, 8, 16),
     "diversity": (0, 1, 2, 4, 8, 16),
     "steps": (4, 8, 16, 32, 64, 128),
@@ -59,7 +61,11 @@ VALUES: dict[str, tuple[Value, ...]] = {  # the ranges of the paper; our own ran
     "guidance_until": (0.25, 0.5, 0.75, 1),
     "schedule": tuple(SCHEDULES),
 }
-KINDS: dict[str, Callable[[str], Value]] = {"steps": int, "candidates": int, "schedule": str}  # type of the values; others are float
+KINDS: dict[str, Callable[[str], Value]] = {
+    "steps": int,
+    "candidates": int,
+    "schedule": str,
+}  # type of the values; others are float
 FIGURES = {  # name -> number format in the table
     "f1": ".3f",
     "lift": "+.3f",
@@ -183,12 +189,16 @@ def read_values(what: str, text: str | None) -> list[Value]:
         return sorted({kind(part) for part in text.split(",")})
     except ValueError as error:
         name = "whole numbers" if kind is int else "numbers"
-        raise runtime.OptionError(f"--values {text!r}: give {name} with commas between them, for example 1,2,4") from error
+        raise runtime.OptionError(
+            f"--values {text!r}: give {name} with commas between them, for example 1,2,4"
+        ) from error
 
 
 def run(args: argparse.Namespace) -> None:
     if args.seeds < 2:
-        raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 2 or more, because diversity compares two seeds")
+        raise runtime.OptionError(
+            f"--seeds is {args.seeds}; it must be 2 or more, because diversity compares two seeds"
+        )
     values, base = read_values(args.what, args.values), runtime.SamplingConfig()
     options = {name: getattr(base, name) if (value := getattr(args, name)) is None else value for name in VALUES}
     settings = [options | {args.what: value} for value in values]
@@ -223,7 +233,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--values", help="values with commas between them (default: the range of the paper)")
     add_bundle_options(parser)
     for name in VALUES:
-        add(f"--{name.replace('_', '-')}", type=KINDS.get(name, float), help=f"value of {name} while another option is scanned")
+        add(
+            f"--{name.replace('_', '-')}",
+            type=KINDS.get(name, float),
+            help=f"value of {name} while another option is scanned",
+        )
     add("--seeds", type=int, default=2, help="sounds per clip and value (default: 2)")
     add("--limit", type=int, default=16, help="largest number of clips (default: 16)")
     add_output_options(parser, plots="folder for scan-WHAT.png")

@@ -162,7 +162,9 @@ def run(args: argparse.Namespace) -> None:
         bundles["against"] = Bundle(args.against, args.backend)
     for bundle in bundles.values():
         if bundle.untrained("scav"):
-            print(f"SCAV of the bundle {bundle.manifest.name} is untrained; expect results near chance", file=sys.stderr)
+            print(
+                f"SCAV of the bundle {bundle.manifest.name} is untrained; expect results near chance", file=sys.stderr
+            )
     names, rows = collect(args, bundles)
     summary = {name: {m: summarise(row[m]) for m in MEASURES} for name, row in rows.items()}
     print(f"{len(names)} clips, crops of {args.seconds:g} s; chance {1 / len(names):.3f} and {1 / MOMENTS:.3f}\n")
@@ -181,11 +183,17 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.scav", __doc__)
-    parser.add_argument("clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
-    parser.add_argument("--engines", type=Path, help="folder of the bundle (default: the bundle that ships with MaskVAT)")
+    parser.add_argument(
+        "clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them"
+    )
+    parser.add_argument(
+        "--engines", type=Path, help="folder of the bundle (default: the bundle that ships with MaskVAT)"
+    )
     parser.add_argument("--against", type=Path, help="second bundle, measured on the same clips")
     parser.add_argument("--backend", default="auto", help="backend (default: auto)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of a crop (default: 5, as in the recipe of SCAV)")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="length of a crop (default: 5, as in the recipe of SCAV)"
+    )
     parser.add_argument("--limit", type=int, help="largest number of clips (default: all)")
     add_output_options(parser, plots="folder for retrieval.png")
     return run_command(run, parser.parse_args(argv))

@@ -24,11 +24,11 @@ from benchmarks.common.pairing import (
     Rows,
     add_comparison_options,
     candidate_lines,
-    compare_candidates,
     check_comparison_options,
-    systems_to_compare,
+    compare_candidates,
     paired_differences,
     sampling_options,
+    systems_to_compare,
 )
 from benchmarks.common.report import (
     add_output_options,
@@ -184,7 +184,9 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.sync", __doc__)
-    parser.add_argument("clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
+    parser.add_argument(
+        "clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them"
+    )
     add_comparison_options(parser)
     parser.add_argument("--seeds", type=int, default=4, help="sounds per clip (default: 4)")
     parser.add_argument("--steps", type=int, default=32, help="unmasking steps (default: 32)")

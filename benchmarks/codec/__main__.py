@@ -22,7 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.codec.measure import BITRATES, RATE, SECONDS, BundleCodec, Roundtrip, codes_used, measure, opus, speed
-from benchmarks.common.report import add_output_options, command_parser, finish, make_plots_folder, make_result, run_command, table
+from benchmarks.common.report import (
+    add_output_options,
+    command_parser,
+    finish,
+    make_plots_folder,
+    make_result,
+    run_command,
+    table,
+)
 from engines.contract import FloatArray
 from runtime.bundle import Bundle
 from train.errors import CheckpointError
@@ -40,7 +48,9 @@ def recordings(folder: Path) -> tuple[tuple[str, ...], list[FloatArray]]:
     if not held_out.names:
         raise PoolError(f"{folder / 'sounds.csv'} has no recording in the validation split; give a larger pool")
     if len(held_out.names) < RECORDINGS:
-        print(f"note: the pool has only {len(held_out.names)} held-out recordings, fewer than {RECORDINGS}; all are used")
+        print(
+            f"note: the pool has only {len(held_out.names)} held-out recordings, fewer than {RECORDINGS}; all are used"
+        )
     return held_out.names[:RECORDINGS], [sound[: SECONDS * RATE] for sound in held_out.sounds[:RECORDINGS]]
 
 
@@ -67,7 +77,9 @@ def run(args: argparse.Namespace) -> None:
         print(f"measured {name}", file=sys.stderr)
     used, speeds = codes_used(codec, sounds), speed(codec, sounds)
     header = ["", "mel", "SI-SDR dB", "aligned", "rise time ratio", "pre-echo dB", "silence dBFS", "-60 dBFS noise"]
-    print(f"{codec.name}: {len(sounds)} held-out recordings, first {SECONDS} s; mel is a mean, the others are medians\n")
+    print(
+        f"{codec.name}: {len(sounds)} held-out recordings, first {SECONDS} s; mel is a mean, the others are medians\n"
+    )
     print(table(header, [table_row(name, r) for name, r in results.items()]))
     print(f"\ndifferent codes used, by codebook: {', '.join(map(str, used))}")
     print(f"speed, times real time: encode {speeds['encode_x_realtime']:.1f}, decode {speeds['decode_x_realtime']:.1f}")
@@ -83,7 +95,9 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.codec", __doc__)
-    parser.add_argument("bundle", type=Path, nargs="?", help="folder of the bundle (default: the bundle that ships with MaskVAT)")
+    parser.add_argument(
+        "bundle", type=Path, nargs="?", help="folder of the bundle (default: the bundle that ships with MaskVAT)"
+    )
     parser.add_argument("--system", type=Path, help="folder of a training checkpoint, instead of a bundle")
     parser.add_argument("--sounds", type=Path, required=True, help="folder with sounds.csv and its recordings")
     parser.add_argument("--backend", default="auto", help="backend of the bundle (default: auto)")

@@ -41,7 +41,9 @@ class BundleCodec:
 
     def __init__(self, bundle: Bundle) -> None:
         if bundle.config.sample_rate != RATE:
-            raise PoolError(f"the bundle's codec runs at {bundle.config.sample_rate} Hz; this benchmark needs a codec at {RATE} Hz")
+            raise PoolError(
+                f"the bundle's codec runs at {bundle.config.sample_rate} Hz; this benchmark needs a codec at {RATE} Hz"
+            )
         self.bundle, self.name, self.rate = bundle, bundle.manifest.name, RATE
 
     def encode(self, audio: FloatArray) -> Int32Array:

@@ -22,7 +22,12 @@ Rows = list[dict[str, Any]]
 def add_comparison_options(parser: ArgumentParser) -> None:
     """Add --engines, --backend, --precision, and the sampling options except steps and seed."""
     add, default = parser.add_argument, runtime.SamplingConfig()
-    add("--engines", type=Path, action="append", help="folder of a bundle (default: the bundle that ships with MaskVAT); repeat to compare several")
+    add(
+        "--engines",
+        type=Path,
+        action="append",
+        help="folder of a bundle (default: the bundle that ships with MaskVAT); repeat to compare several",
+    )
     add("--backend", default="auto", help="backend (default: auto)")
     add("--precision", choices=(AUTO, *PRECISIONS), action="append",
         help="precision of the step graph (default: what the backend prefers); repeat to compare several")  # fmt: skip
@@ -30,7 +35,11 @@ def add_comparison_options(parser: ArgumentParser) -> None:
         value = getattr(default, name)
         add(f"--{name}", type=float, default=value, help=f"{name} (default: {value:g})")
     add("--candidates", type=int, default=1, help="number of sounds that SCAV chooses from (default: 1)")
-    add("--compare-candidates", action="store_true", help="score all candidates, and compare SCAV's choice with their mean and their best")
+    add(
+        "--compare-candidates",
+        action="store_true",
+        help="score all candidates, and compare SCAV's choice with their mean and their best",
+    )
 
 
 def check_comparison_options(args: Namespace) -> None:

@@ -67,7 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("clips", type=Path, help="folder of ID.mp4, ID.flac and ID.json")
     add_comparison_options(parser)
-    add("--sounds", type=Path, help="pool of recordings that trains the classifier of materials (default: materials are not measured)")
+    add(
+        "--sounds",
+        type=Path,
+        help="pool of recordings that trains the classifier of materials (default: materials are not measured)",
+    )
     add("--steps", type=int, default=16, help="unmasking steps (default: 16)")
     add("--seed", type=int, default=0, help="seed (default: 0)")
     add("--limit", type=int, default=200, help="largest number of clips (default: 200)")

@@ -151,7 +151,9 @@ def train(folder: Path, seed: int = 0) -> tuple[Classifier, dict[str, Any]]:
     for sound, name in seen:
         for k in range(VARIANTS):
             variant = vary(sound, rng) if k else np.pad(sound, (round(EARLY * RATE), 0))
-            cut = EARLY + rng.uniform(0.1, SECONDS) if k % 2 else None  # half of the variants are cut, as by the next onset in a clip
+            cut = (
+                EARLY + rng.uniform(0.1, SECONDS) if k % 2 else None
+            )  # half of the variants are cut, as by the next onset in a clip
             x.append(features(window_after(variant, EARLY, cut)))
             labels.append(name)
     classifier = fit(np.stack(x), labels)

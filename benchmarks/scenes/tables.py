@@ -52,7 +52,11 @@ def summarise_materials(rows: Rows, key: str) -> dict[str, Any] | None:
     guesses, truth = [h["guess"] for h in pairs], [h["truth"] for h in pairs]
     share = ratio_of_sums([(sum(h["guess"] == h["truth"] for h in clip), len(clip)) for clip in per_clip])
     assert share is not None
-    return accuracy(guesses, truth) | {"interval": share["interval"], "n": len(pairs)} | {"per_class": per_class(guesses, truth)}
+    return (
+        accuracy(guesses, truth)
+        | {"interval": share["interval"], "n": len(pairs)}
+        | {"per_class": per_class(guesses, truth)}
+    )
 
 
 def summarise_bundle(rows: Rows) -> dict[str, Any]:
@@ -63,7 +67,10 @@ def summarise_bundle(rows: Rows) -> dict[str, Any]:
     out["f1_over_codec"] = ratio_of_sums([(r["f1"], r["codec_f1"]) for r in scored])
     for key, name in (("peak_rms", "silent"), ("codec_peak_rms", "silent_codec")):
         out[name] = summarise([float(r[key] < SILENT_SOUND) for r in silent])
-    out |= {"material": summarise_materials(rows, "heard"), "material_true_track": summarise_materials(rows, "heard_true")}
+    out |= {
+        "material": summarise_materials(rows, "heard"),
+        "material_true_track": summarise_materials(rows, "heard_true"),
+    }
     takes = [r["takes"] for r in rows if "takes" in r]
     return out | {"kinds": summarise_kinds(rows), "candidates": compare_candidates(takes)}
 
@@ -99,7 +106,12 @@ def print_bundle(name: str, s: dict[str, Any]) -> None:
         for label, value in candidate_lines(c):
             print(f"  {label:22} {value}")
     rows = [
-        [k, str(v["clips"]), *(format_number(v[x]) for x in ("f1", "codec_f1", "material")), format_number(v["peak_rms"], ".0f")]
+        [
+            k,
+            str(v["clips"]),
+            *(format_number(v[x]) for x in ("f1", "codec_f1", "material")),
+            format_number(v["peak_rms"], ".0f"),
+        ]
         for k, v in s["kinds"].items()
     ]
     print("\n" + table(["kind", "clips", "F1", "codec", "material", "peak dBFS"], rows))

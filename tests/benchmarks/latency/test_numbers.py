@@ -182,7 +182,7 @@ def test_compare_warns_of_other_work() -> None:
     other = compare(side(None, 1, "x"), side("b", 2, "y"))
     assert other["settings"] == {"threads": [1, 2]} and list(other["bundles"]) == ["mini"]  # no point of the other
     told = comparison_document(other)
-    assert told.count("WARNING") == 2 and "not told, then b" in told and "threads: 1, then 2" in told
+    assert told.count("WARNING") == 2 and "not recorded, then b" in told and "threads: 1, then 2" in told
     assert "clip" in compare(side("a", 2, "x"), side("a", 2, "x") | {"settings": {"clip": "c"}})["settings"]
 
 
