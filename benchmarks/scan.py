@@ -82,7 +82,7 @@ FIGURES = {  # name -> number format in the table
 
 
 def token_statistics(codes: Int32Array) -> dict[str, float]:
-    """Entropy and distinct codewords of codes [seeds, K, T], as means over seeds and codebooks; diversity of the seeds."""
+    """Diversity, entropy and distinct codewords of codes [seeds, K, T], as means over seeds and codebooks."""
     counts = [np.unique(row, return_counts=True)[1] for take in codes for row in take]
     shares = [n / codes.shape[-1] for n in counts]
     return {

@@ -23,7 +23,7 @@ from benchmarks.latency.compare import compare, comparison_document, read_result
 from benchmarks.latency.options import check, get_parser, settings, workloads
 from benchmarks.latency.points import Workload
 from benchmarks.latency.session import Session, card_in_torch
-from benchmarks.latency.subjects import Subject, named_folders, random_weights_subject
+from benchmarks.latency.subjects import Subject, cached_export, named_folders, random_weights_subject
 from benchmarks.latency.tables import document
 from benchmarks.latency.utilisation import add_shares
 from engines.backends import availability, choose

@@ -115,7 +115,7 @@ def on_card(p: Product, precision: str) -> Call:
 
 
 def fastest(p: Product, precision: str, threads: int, card: bool) -> tuple[float, str]:
-    """Seconds of one of the `count` products, and the fastest library. Raises OptionError if no library can compute it."""
+    """Seconds of one of the `count` products, and the fastest library. Raises OptionError if no library can do it."""
     if card:
         return best_seconds(on_card(p, precision)), "torch cuda"
     calls = {name: make(p, precision, threads) for name, make in LIBRARIES.items()}

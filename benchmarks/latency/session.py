@@ -151,7 +151,7 @@ class Session:
             cold = worker.ask(request)
             (warm,) = alternate([worker], [request], self.args.repeat, self.args.limit)
             measured = figures(worker.loaded, cold, warm)
-        whpoint = {"size": subject.name, "backend": backend, "precision": precision, "steps": load.steps}
+        what = {"size": subject.name, "backend": backend, "precision": precision, "steps": load.steps}
         what |= {"candidates": load.candidates, "clip_seconds": load.clip_seconds, "trained": subject.trained}
         if self.args.clip is not None:
             what["clip_seconds"] = round(measured["sound_seconds"], 1)
@@ -286,7 +286,7 @@ class Session:
         from benchmarks.latency.op_profile import step_profile
 
         for backend, precision in self.backend_precisions(subject):
-            whpoint = {"size": subject.name, "precision": precision}
+            what = {"size": subject.name, "precision": precision}
             if backend != "cpu" or any(what.items() <= known.items() for known in self.values["profiles"]):
                 continue
             bundle = select_precision(subject, backend, precision, self.folder)
@@ -295,4 +295,4 @@ class Session:
             except MaskVATError as error:
                 self.note(f"no profile for {subject.name} in {precision}: {error}")
                 continue
-            self.values["profiles"].append(point | {"operators": rows})
+            self.values["profiles"].append(what | {"operators": rows})

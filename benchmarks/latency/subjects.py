@@ -140,7 +140,7 @@ def component_config(parts: dict[str, "tuple[nn.Module, str]"]) -> dict[str, Any
 
 
 def write_random(size: str, folder: Path) -> None:
-    """Write a system with random weights (seed 0). `mini` has the design of the shipped bundle, larger sizes are hybrid.
+    """Write a system with random weights (seed 0). `mini` has the design of the shipped bundle, others are hybrid.
 
     `mini` and `small` have the components of the shipped bundle, `base` those of the paper (DAC, CLIP, S3D, BEATs).
     """

@@ -9,7 +9,10 @@ Values = dict[str, Any]
 
 
 def add_shares(values: Values, size: str, config: ModelConfig, gflop: Values) -> None:
-    """Add `shares` to the points of a size with full windows and one candidate. `gflop`: stage -> GFLOP of one window."""
+    """Add `shares` to the points of a size with full windows and one candidate.
+
+    `gflop` maps each stage to the GFLOP of one window.
+    """
     floors = {(f["size"], f["device"], f["precision"]): f["products"] for f in values["floors"]}
     for p in [*values["results"], *values["baselines"]]:
         if p["size"] != size or p["candidates"] != 1 or p["sound_seconds"] < config.window_seconds - 0.1:

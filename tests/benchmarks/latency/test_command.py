@@ -117,8 +117,8 @@ def test_the_command(bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytes
     files = ["--out", str(tmp_path / "a.json"), "--tables", str(tmp_path / "a.md"), "--plots", str(tmp_path / "plots")]
     command = ["--engines", f"fake={bundles()}", "--backend", "cpu", "--steps", "2", "3", "--clip", str(clip())]
     assert latency.main([*command, "--repeat", "1", "--cache", str(tmp_path / "cache"), *files]) == 0
-    told = capsys.readouterr()
-    values = json.loads(told.out.splitlines()[-1])
+    printed = capsys.readouterr()
+    values = json.loads(printed.out.splitlines()[-1])
     assert values == json.loads((tmp_path / "a.json").read_text())
     assert [(p["size"], p["backend"], p["precision"], p["steps"]) for p in values["results"]] == [
         ("fake", "cpu", "fp32", 2),

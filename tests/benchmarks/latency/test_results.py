@@ -33,9 +33,9 @@ def test_bad_options(bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "file").touch()
     given = bad.format(folder=tmp_path, file=tmp_path / "file")
     assert latency.main([*given.split(), "--cache", str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ") and told.err.count("\n") == 1 and told.out == ""
-    assert given.split()[1] in told.err
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and printed.out == ""
+    assert given.split()[1] in printed.err
 
 
 def test_an_unknown_precision(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,12 +84,12 @@ def test_what_was_measured_is_kept(error, status, bundles, clip, tmp_path, capsy
     command = ["--engines", f"fake={bundles()}", "--backend", "cpu", "--steps", "2", "3", "--clip", str(clip(25))]
     files = ["--out", str(tmp_path / "a.json"), "--cache", str(tmp_path / "cache")]
     assert latency.main([*command, "--repeat", "1", *files]) == status
-    told = capsys.readouterr()
-    values = json.loads(told.out.splitlines()[-1])
+    printed = capsys.readouterr()
+    values = json.loads(printed.out.splitlines()[-1])
     assert values == json.loads((tmp_path / "a.json").read_text())
     assert [p["steps"] for p in values["results"]] == [2] and values["floors"]
     assert any(f"ended early by {error.__name__}" in note for note in values["notes"])
-    assert told.err.splitlines()[-1].startswith("error: ")
+    assert printed.err.splitlines()[-1].startswith("error: ")
 
 
 def test_tables_that_fail_lose_no_json(tmp_path: Path, capsys, monkeypatch) -> None:
@@ -131,8 +131,8 @@ def test_bars_are_of_what_was_asked_for(two_steps: Path, tmp_path: Path, monkeyp
     for w in found["whole_process"]:
         assert w["seconds"] > 0 and (w["command_peak_mb"] is None) == (process_peak_mb("self") is None)
         assert w["command_peak_mb"] is None or w["command_peak_mb"] > 20
-    told = bars_lines(found)
-    assert "cpu, step in fp32, 1 threads" in told and told.count("whole process") == 2
+    printed = bars_lines(found)
+    assert "cpu, step in fp32, 1 threads" in printed and printed.count("whole process") == 2
     assert bars_lines({"import_and_load": {"seconds": 1.0}}) == "- import and load: 1.00 s"
     with pytest.raises(WorkerError, match=r"runtime\.infer .* failed: .*int8"):
         Path(two_steps / "step.int8.onnx").unlink()

@@ -98,8 +98,8 @@ def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path)
 
 def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert latency.main(["--system", f"x={tmp_path}", "--cache", str(tmp_path / "cache"), "--backend", "cpu"]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1 and told[0].startswith("error: the system") and "meta.json" in told[0]
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1 and printed[0].startswith("error: the system") and "meta.json" in printed[0]
 
 
 @NEEDS_ORT
