@@ -1,1 +1,1 @@
-"""Benchmarks. Each result names the machine and the versions it was measured with. No other package imports this one."""
+"""Benchmarks. Each result names the machine and the versions it was measured with. Nothing imports this package."""

@@ -46,7 +46,7 @@ def get_parser(doc: str | None) -> argparse.ArgumentParser:
     add("--clips", type=Path, help="folder of clips with true sound: also measure onset F1 (slow)")
     add("--clips-limit", type=int, default=8, help="largest number of these clips (default: 8)")
     add("--bars", action="store_true",
-        help="for the first bundle, also measure the whole process, loading, a 10-minute clip and the installed size")  # fmt: skip
+        help="for the first bundle, also measure whole process, loading, a 10-minute clip, installed size")  # fmt: skip
     add(
         "--cache",
         type=Path,
