@@ -21,8 +21,8 @@ from export import ExportError
 # sizes of the example inputs; not 0 or 1, which torch.export would treat as constants
 EXAMPLE = {"B": 3, "T": 11, "P": 9, "N": 5, "M": 6, "S": 7, "C": 13, "F": 14, "G": 2, "L": 32000, "Y": 24, "A": 4}
 HALF_LIMIT = 256  # elements: smaller weights stay float32
-# elements: larger constants (Fourier bases, filter banks) are not folded but computed at run time. They need no bytes in
-# the file, and every stored tensor of at least HALF_LIMIT elements is a parameter of the network
+# elements: larger constants (Fourier bases, filter banks) are not folded but computed at run time. They need no bytes
+# in the file, and every stored tensor of at least HALF_LIMIT elements is a parameter of the network
 FOLD_LIMIT = HALF_LIMIT - 1
 HALF_MAX = float(np.finfo(np.float16).max)
 EXTERNAL_LIMIT = 1_900_000_000  # bytes; protobuf files are limited to 2 GB

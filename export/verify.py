@@ -281,7 +281,7 @@ def verify(
     modules: dict[str, nn.Module],
     trials: Trials | None = None,
 ) -> dict[str, Parity]:
-    """File name -> Parity, for every graph. `modules`: the graphs in PyTorch, weights unrounded, BatchNorms unfolded."""
+    """File name -> Parity, for every graph. `modules`: the graphs in PyTorch, not rounded, BatchNorms not folded."""
     trials = trials or default_trials(config)
     all_graphs, runs = graphs(config), list[Run]()
     out: dict[str, Parity] = {}
