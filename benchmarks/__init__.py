@@ -1,1 +1,1 @@
-"""Measurements that print the machine and the versions they were made with. Nothing imports this package."""
+"""Benchmarks. Each result names the machine and the versions it was measured with. Nothing imports this package."""

@@ -1,113 +1,111 @@
-"""`python -m benchmarks.sync CLIPS`: are the sounds in time? Onset F1 within 100 ms, minus what chance scores.
+"""Measure how well generated sounds are synchronised with the video.
 
-For every video with a sound track in CLIPS the bundle makes a sound per seed; its onsets are compared with the track's.
-The baseline takes the peaks of plain frame difference for onsets. Means over clips with a bootstrap 95 % interval
-(clips resampled); paired: generated minus baseline on the same clips. Several --engines are compared in pairs: the
-second may fall behind the first by 0.01 of lift. --compare-candidates scores all candidates of a clip, not only the
-one that SCAV chose. The last line is one JSON object.
+    python -m benchmarks.sync CLIPS
+
+For every video that has sound, the bundle generates one sound per seed. The score is `lift`: onset F1 within 100 ms of
+the true track, minus chance. The baseline takes the peaks of the difference between frames as onsets; `paired` is
+generated minus baseline. Values are means over clips with a bootstrap 95 % interval.
+
+Several --engines are compared clip by clip; the second may lose at most 0.01 of lift. --compare-candidates scores all
+candidates of a clip, not only SCAV's choice. The last line is one JSON object.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import runtime
-from benchmarks.common.caching_pipeline import RememberingPipeline
+from benchmarks.common.caching_pipeline import CachingPipeline
 from benchmarks.common.pairing import (
     Rows,
-    add_options,
+    add_comparison_options,
     candidate_lines,
-    candidates,
-    check_options,
-    compared,
-    differences,
+    check_comparison_options,
+    compare_candidates,
+    paired_differences,
     sampling_options,
+    systems_to_compare,
 )
-from benchmarks.common.report import command, find_clips, finish, plots_folder, result
+from benchmarks.common.report import (
+    add_output_options,
+    command_parser,
+    find_clips,
+    finish,
+    make_plots_folder,
+    make_result,
+    run_command,
+)
+from engines.contract import FloatArray
 from runtime.audio import resample
-from runtime.video import Video
 from train.evaluate.bootstrap import summarise, words
 from train.evaluate.frame_difference import frame_difference
 from train.extras import requires_extra
 from train.metrics.onsets import FRAME_RATE, RATE, lift_of_onsets, onset_scores, onset_strength, pick_onsets
 
 with requires_extra("bench", __name__):
-    from train.data.clip_files import clip_events, clip_sound
+    from benchmarks.common.true_track import TrueTrack, read_true_track
+    from train.data.clip_files import clip_events
 
 if TYPE_CHECKING:
     from train.evaluate.plots import Strip
 
-LARGEST_DROP = 0.01  # of lift: what a smaller or faster bundle may lose and still be kept
+LARGEST_DROP = 0.01  # lift that a smaller or faster bundle may lose
 
 
-@dataclass(frozen=True)
-class Truth:
-    """A clip, its true sound [L] at 16 kHz, and what the baseline scores on it."""
-
-    path: Path
-    audio: NDArray[np.float32]
-    baseline_lift: float
-
-    @classmethod
-    def read(cls, path: Path) -> "Truth":
-        """Raises MediaError where there is no sound to compare with."""
-        with Video(path) as video:
-            audio = clip_sound(path, float(video.start), RATE)
-        strength = onset_strength(audio)
-        seconds = len(strength) / FRAME_RATE
-        moved = pick_onsets(frame_difference(path, seconds))
-        return cls(path, audio, lift_of_onsets(pick_onsets(strength), moved, seconds)["lift"])
+def baseline_lift(track: TrueTrack) -> float:
+    """Lift of the baseline, which takes the peaks of the frame difference as onsets."""
+    seconds = len(onset_strength(track.audio)) / FRAME_RATE
+    peaks = pick_onsets(frame_difference(track.path, seconds))
+    return lift_of_onsets(track.onsets, peaks, seconds)["lift"]
 
 
 def measure(
-    truth: Truth, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int
-) -> tuple[dict[str, Any], NDArray[np.float32]]:
-    """One clip through one bundle: the mean over seeds of SCAV's choice; and the first seed's sound at 16 kHz.
+    track: TrueTrack, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int
+) -> tuple[dict[str, Any], FloatArray]:
+    """Run one clip through one bundle: means over seeds of SCAV's choice; and the sound of the first seed at 16 kHz.
 
-    `takes`, where all candidates came back: their lifts by seed, SCAV's choice first.
+    If all candidates are returned, `takes` has their lifts by seed, SCAV's choice first.
     """
     sounds = []
     for seed in range(seeds):
-        takes = pipeline.generate(truth.path, runtime.SamplingConfig(seed=seed, **options))
+        takes = pipeline.generate(track.path, runtime.SamplingConfig(seed=seed, **options))
         sounds.append([resample(take.audio, take.sample_rate, RATE) for take in takes])
-    results = [[onset_scores(truth.audio, sound) for sound in of_seed] for of_seed in sounds]
-    row: dict[str, Any] = {"clip": truth.path.name, "onsets": len(pick_onsets(onset_strength(truth.audio)))}
-    row["baseline_lift"] = truth.baseline_lift
+    results = [[onset_scores(track.audio, sound) for sound in takes] for takes in sounds]
+    row: dict[str, Any] = {"clip": track.path.name, "onsets": len(track.onsets)}
     row |= {key: float(np.mean([r[0][key] for r in results])) for key in ("f1", "chance", "lift", "n")}
     if options["takes"] > 1:
-        row["takes"] = [[score["lift"] for score in of_seed] for of_seed in results]
+        row["takes"] = [[score["lift"] for score in takes] for takes in results]
     return row, sounds[0][0]
 
 
-def plot(truth: Truth, title: str, made: NDArray[np.float32], file: Path) -> "Strip":
-    """Write the clip's onset strip; returned for the contact sheet."""
+def plot(track: TrueTrack, title: str, sound: FloatArray, file: Path) -> "Strip":
+    """Write the onset strip of one clip, and return it for the contact sheet."""
     from train.evaluate.plots import Strip, onset_strip
 
-    movement = frame_difference(truth.path, len(truth.audio) / RATE)
-    events = clip_events(truth.path)[:, 0]
-    strip = Strip(f"{truth.path.stem}: {title}", movement, events, truth.audio, made)
+    movement = frame_difference(track.path, track.seconds)
+    events = clip_events(track.path)[:, 0]
+    strip = Strip(f"{track.path.stem}: {title}", movement, events, track.audio, sound)
     onset_strip(file, strip)
     return strip
 
 
-def of_bundle(rows: Rows) -> dict[str, Any]:
+def summarise_bundle(rows: Rows) -> dict[str, Any]:
+    """Figures of one bundle: summaries over clips."""
     generated = np.array([r["lift"] for r in rows])
     baseline = np.array([r["baseline_lift"] for r in rows])
-    named = {"lift": generated, "baseline_lift": baseline, "paired": generated - baseline}
-    found: dict[str, Any] = {name: summarise(v) for name, v in named.items()}
-    return found | {"candidates": candidates([r["takes"] for r in rows if "takes" in r])}
+    columns = {"lift": generated, "baseline_lift": baseline, "paired": generated - baseline}
+    figures: dict[str, Any] = {name: summarise(v) for name, v in columns.items()}
+    return figures | {"candidates": compare_candidates([r["takes"] for r in rows if "takes" in r])}
 
 
-def judged(difference: dict[str, Any] | None) -> dict[str, Any] | None:
-    """How much lift the second bundle loses against the first, and whether that is at most LARGEST_DROP.
+def drop_verdict(difference: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The lift that the second bundle loses against the first; `kept` if that is at most LARGEST_DROP.
 
-    `certain`: the whole interval is on the side of the mean.
+    `certain` is true if the whole interval is on the same side of LARGEST_DROP as the mean.
     """
     if difference is None:
         return None
@@ -118,45 +116,47 @@ def judged(difference: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def summary(rows: dict[str, Rows]) -> dict[str, Any]:
     """{"bundles": {name: figures}, "pairs": {"a - b": difference of lift by clip, and the verdict on b}}."""
-    pairs = {name: judged(difference) for name, difference in differences(rows, "lift").items()}
-    return {"bundles": {name: of_bundle(r) for name, r in rows.items()}, "pairs": pairs}
+    pairs = {name: drop_verdict(difference) for name, difference in paired_differences(rows, "lift").items()}
+    return {"bundles": {name: summarise_bundle(r) for name, r in rows.items()}, "pairs": pairs}
 
 
-def print_summary(found: dict[str, Any]) -> None:
-    for name, figures in found["bundles"].items():
+def print_summary(values: dict[str, Any]) -> None:
+    for name, figures in values["bundles"].items():
         print(f"\n{name}")
         for key in ("lift", "baseline_lift", "paired"):
             print(f"  {key:22} {words(figures[key])}")
-        for label, told in candidate_lines(figures["candidates"]) if figures["candidates"] else ():
-            print(f"  {label:22} {told}")
-    for name, pair in found["pairs"].items():
-        verdict = f"the second {'loses at most' if pair['kept'] else 'loses more than'} {pair['largest_drop']:g}"
+        for label, value in candidate_lines(figures["candidates"]) if figures["candidates"] else ():
+            print(f"  {label:22} {value}")
+    for name, pair in values["pairs"].items():
+        verdict = f"the second loses {'at most' if pair['kept'] else 'more than'} {pair['largest_drop']:g}"
         print(f"paired lift, {name}: {words(pair['lift'])}, {verdict}" + ("" if pair["certain"] else ", not certain"))
 
 
-def line(row: dict[str, Any]) -> str:
+def row_line(row: dict[str, Any]) -> str:
     scores = "  ".join(f"{k} {row[k]:+.3f}" for k in ("f1", "chance", "lift", "baseline_lift"))
-    return f"{row['clip']:44} onsets {row['onsets']:3d}  made {row['n']:5.1f}  {scores}"
+    return f"{row['clip']:44} onsets {row['onsets']:3d}  generated {row['n']:5.1f}  {scores}"
 
 
 def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, runtime.Pipeline]) -> dict[str, Rows]:
-    """Rows of every bundle, clip by clip; pictures where they are wanted."""
+    """Rows of every bundle, clip by clip. Draws plots with --plots, and reports clips that cannot be used."""
     rows: dict[str, Rows] = {name: [] for name in pipelines}
     strips: list[Strip] = []
     for clip in clips:
         try:
-            truth = Truth.read(clip)
-            found = {name: measure(truth, p, sampling_options(args), args.seeds) for name, p in pipelines.items()}
+            track = read_true_track(clip)
+            baseline = {"baseline_lift": baseline_lift(track)}
+            found = {name: measure(track, p, sampling_options(args), args.seeds) for name, p in pipelines.items()}
         except runtime.MediaError as error:
             print(f"skipped {clip.name}: {error}", file=sys.stderr)
             continue
-        for name, (row, made) in found.items():
+        for name, (scores, sound) in found.items():
+            row = scores | baseline
             rows[name].append(row)
-            told = [name] if len(pipelines) > 1 else []
-            print("  ".join([line(row), *told]), flush=True)
+            labels = [name] if len(pipelines) > 1 else []
+            print("  ".join([row_line(row), *labels]), flush=True)
             if args.plots:
-                title = ", ".join([f"F1 {row['f1']:.2f}", f"chance {row['chance']:.2f}", *told])
-                strips.append(plot(truth, title, made, args.plots / f"{'-'.join([clip.stem, *told])}.png"))
+                title = ", ".join([f"F1 {row['f1']:.2f}", f"chance {row['chance']:.2f}", *labels])
+                strips.append(plot(track, title, sound, args.plots / f"{'-'.join([clip.stem, *labels])}.png"))
     if strips:
         from train.evaluate.plots import contact_sheet
 
@@ -167,10 +167,10 @@ def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, 
 def run(args: argparse.Namespace) -> None:
     if args.seeds < 1:
         raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
-    check_options(args)
-    plots_folder(args.plots)
+    check_comparison_options(args)
+    make_plots_folder(args.plots)
     clips = find_clips(args.clips)
-    pipelines = {n: RememberingPipeline(folder, args.backend, 0, p) for n, (folder, p) in compared(args).items()}
+    pipelines = {n: CachingPipeline(folder, args.backend, 0, p) for n, (folder, p) in systems_to_compare(args).items()}
     rows = run_clips(args, clips, pipelines)
     measured = len(next(iter(rows.values())))
     if not measured:
@@ -179,18 +179,19 @@ def run(args: argparse.Namespace) -> None:
     values["steps_in"] = {name: p.bundle.file_for("step") for name, p in pipelines.items()}
     values["summary"] = summary(rows)
     print_summary(values["summary"])
-    finish(result("sync", values | {"clips": rows}), args.out)
+    finish(make_result("sync", values | {"clips": rows}), args.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sync", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("clips", type=Path, help="folder of videos with their own sound")
-    add_options(parser)
+    parser = command_parser("benchmarks.sync", __doc__)
+    parser.add_argument(
+        "clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them"
+    )
+    add_comparison_options(parser)
     parser.add_argument("--seeds", type=int, default=4, help="sounds per clip (default: 4)")
     parser.add_argument("--steps", type=int, default=32, help="unmasking steps (default: 32)")
-    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
-    parser.add_argument("--plots", type=Path, help="folder for a picture per clip and contact-sheet.png")
-    return command(run, parser.parse_args(argv))
+    add_output_options(parser, plots="folder for one plot per clip and contact-sheet.png")
+    return run_command(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

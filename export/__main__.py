@@ -1,6 +1,9 @@
-"""`python -m export CHECKPOINT OUT/`: a system's weights become a bundle of ONNX graphs, verified before it is written.
+"""Export a system to a bundle of ONNX graphs, and verify every graph against PyTorch.
 
-The exit code is a verdict: 0 when every graph agrees with torch within its limits.
+    python -m export CHECKPOINT OUT
+
+Prints a table with the parity of every file: how far its outputs differ from PyTorch in float32. OUT is written if all
+files are within their limits. The exit status is then 0, otherwise 1.
 """
 
 import argparse
@@ -17,20 +20,21 @@ with requires_extra("export", __name__):
 
 
 def parse(argv: list[str] | None) -> Options:
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__.split("\n\n")[0])
-    parser.add_argument("checkpoint", type=Path, help="system folder with meta.json and one .safetensors per component")
-    parser.add_argument("out", type=Path, help="folder of the bundle, made by this command")
-    parser.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="how weights are stored")
-    parser.add_argument(
-        "--int8", action="store_true", help="also write step.int8.onnx for CPUs: faster, and less exact"
+    parser = argparse.ArgumentParser(
+        prog="python -m export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--name", default="", help="the bundle's name; default: the name of OUT")
+    parser.add_argument("checkpoint", type=Path, help="system folder with meta.json and one .safetensors per component")
+    parser.add_argument("out", type=Path, help="folder of the new bundle")
+    parser.add_argument(
+        "--precision", choices=("fp16", "fp32"), default="fp16", help="precision of the stored weights (default: fp16)"
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="also write step.int8.onnx for CPUs; it is faster and less exact"
+    )
+    parser.add_argument("--name", default="", help="name of the bundle (default: the name of OUT)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--keep", action="store_true", help="write the bundle even if a parity limit is exceeded")
     return Options(**vars(parser.parse_args(argv)))
-
-
-# ---------------------------------------------------------------- what goes in
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,14 +42,14 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
     try:
-        good = run(options)
+        within_limits = run(options)
     except (MaskVATError, CheckpointError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if not good:
-        kept = f"written to {options.out} all the same" if options.keep else "no bundle written (--keep writes it)"
-        advice = "--precision fp32, or round_weights in the recipe, keeps the weights as they are"
-        print(f"error: parity limits exceeded; {kept}. {advice}", file=sys.stderr)
+    if not within_limits:
+        outcome = f"the bundle was written to {options.out} anyway" if options.keep else "no bundle written"
+        advice = "Use --precision fp32, train with round_weights in the recipe, or write the bundle anyway with --keep"
+        print(f"error: parity limits exceeded; {outcome}. {advice}", file=sys.stderr)
         return 1
     print(f"bundle written to {options.out}")
     return 0

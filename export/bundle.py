@@ -1,6 +1,6 @@
-"""A system's weights become a bundle of ONNX graphs, verified before it is written.
+"""Export a system to a bundle of ONNX graphs, and verify it.
 
-The bundle is built in a temporary folder beside OUT and moved there at the end: OUT is either whole or not there.
+The bundle is built in a temporary folder beside OUT and moved to OUT at the end, so OUT never holds half a bundle.
 """
 
 import logging
@@ -35,7 +35,7 @@ log = logging.getLogger("export")
 
 @dataclass(frozen=True)
 class Options:
-    """One export."""
+    """Options of one export."""
 
     checkpoint: Path
     out: Path
@@ -47,9 +47,9 @@ class Options:
 
 
 def load_components(folder: Path) -> dict[str, nn.Module]:
-    """Every component of a system. Raises ExportError where one is missing."""
+    """Load every component of a system. Raises ExportError if one is missing."""
     if not (folder / "meta.json").is_file():
-        raise ExportError(f"{folder} is no checkpoint: it has no meta.json; give the folder that training wrote")
+        raise ExportError(f"{folder} is not a checkpoint: it has no meta.json; give the folder that training wrote")
     missing = [name for name in COMPONENTS if name not in read_meta(folder)["components"]]
     if missing:
         raise ExportError(f"{folder} lacks the components {', '.join(missing)}; train or import them into it first")
@@ -57,7 +57,7 @@ def load_components(folder: Path) -> dict[str, nn.Module]:
 
 
 def provenance(folder: Path) -> tuple[Weights, ...]:
-    """meta.json's statements about the weights, in the manifest's words."""
+    """The provenance of the weights in meta.json, as entries for the manifest."""
     entries = {name: meta["provenance"] for name, meta in read_meta(folder)["components"].items() if name in COMPONENTS}
     return tuple(
         Weights(
@@ -73,19 +73,19 @@ def provenance(folder: Path) -> tuple[Weights, ...]:
 
 
 def check_out(options: Options) -> None:
-    """OUT must be free, or a bundle that may be replaced: never any other folder."""
+    """Raise ExportError unless OUT does not exist, or is a bundle that may be replaced."""
     out = options.out
     if not out.exists():
         return
     if not options.overwrite:
         raise ExportError(f"{out} exists; choose another folder, or replace it with --overwrite")
     if not out.is_dir() or (any(out.iterdir()) and not (out / "manifest.json").is_file()):
-        raise ExportError(f"{out} is not a bundle, so --overwrite leaves it alone; choose another folder")
+        raise ExportError(f"{out} is not a bundle, so --overwrite does not replace it; choose another folder")
 
 
 # ---------------------------------------------------------------- the bundle
 def write_graphs(options: Options, modules: dict[str, nn.Module], graph_table: dict[str, Graph], folder: Path) -> Files:
-    """Export every graph into `folder`; returns the manifest's entries, int8 after the others of its graph."""
+    """Export every graph into `folder`; return the entries of the manifest. An int8 step comes after the other step."""
     files: Files = {}
     for name, graph in graph_table.items():
         log.info("exporting %s", name)
@@ -101,8 +101,8 @@ def write_graphs(options: Options, modules: dict[str, nn.Module], graph_table: d
     return files
 
 
-def parity_table(files: Files, parities: dict[str, Parity]) -> dict[str, dict[str, object]]:
-    """The manifest's `parity`: graph -> precision -> numbers; JSON knows no infinity, so that is null."""
+def parity_for_manifest(files: Files, parities: dict[str, Parity]) -> dict[str, dict[str, object]]:
+    """`parity` of the manifest: graph -> precision -> numbers. Infinity becomes null, because JSON has no infinity."""
     table: dict[str, dict[str, object]] = {}
     for file, parity in parities.items():
         numbers = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in parity.numbers.items()}
@@ -111,7 +111,7 @@ def parity_table(files: Files, parities: dict[str, Parity]) -> dict[str, dict[st
 
 
 def report(files: Files, parities: dict[str, Parity]) -> str:
-    """graph / file / MB / parity / verdict, one line per file."""
+    """The parity table: graph, file, MB, parity and verdict, one line per file."""
     lines = [f"{'graph':14} {'file':22} {'MB':>8}  {'parity':56} verdict"]
     for file, entry in files.items():
         parity = parities.get(file)
@@ -122,8 +122,8 @@ def report(files: Files, parities: dict[str, Parity]) -> str:
     return "\n".join(lines)
 
 
-def place(folder: Path, options: Options) -> None:
-    """Move the finished folder to OUT, and an old bundle out of its way first."""
+def move_to_out(folder: Path, options: Options) -> None:
+    """Move the finished folder to OUT. An old bundle is removed, or restored if the move fails."""
     out = options.out
     if not out.exists():
         os.replace(folder, out)
@@ -140,12 +140,12 @@ def place(folder: Path, options: Options) -> None:
 
 
 def bundle_config(components: dict[str, nn.Module]) -> ModelConfig:
-    """The transformer's, with how far the sync encoder looks: no matter of training, so no checkpoint knows it."""
+    """The transformer's configuration with `sync_context` of the sync encoder, which checkpoints do not store."""
     return replace(components["maskvat"].config, sync_context=components["sync_encoder"].context)
 
 
 def build(options: Options, components: dict[str, nn.Module], folder: Path) -> dict[str, Parity]:
-    """Write graphs and manifest into `folder`, verify them, and print the table."""
+    """Write graphs and manifest into `folder`, verify them, and print the parity table."""
     config = bundle_config(components)
     table = graphs(config)
     files = write_graphs(options, graph_modules(components, fold=True), table, folder)
@@ -157,27 +157,27 @@ def build(options: Options, components: dict[str, nn.Module], folder: Path) -> d
         config=config,
         files=files,
         built_with={p: version(p) for p in PACKAGES} | {"opset": OPSET, "ir_version": IR_VERSION},
-        parity=parity_table(files, parities),
+        parity=parity_for_manifest(files, parities),
         self_test=summarise(engines, config),
         weights=provenance(options.checkpoint),
     ).save(folder)
-    Manifest.load(folder)  # what was written is what will be read
+    Manifest.load(folder)  # check that the manifest can be read again
     print(report(files, parities))
     return parities
 
 
 def run(options: Options) -> bool:
-    """Export, verify, report; True when every limit holds. The bundle is put at OUT then, or with `keep`."""
+    """Export and verify; return whether all files are within their limits. Writes OUT in that case, or with `keep`."""
     check_out(options)
     components = load_components(options.checkpoint)
     check_agreement(components)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{options.out.name}.part-", dir=options.out.parent))
     try:
-        folder.chmod(0o755)  # mkdtemp makes it private
-        good = not any(p.failures for p in build(options, components, folder).values())
-        if good or options.keep:
-            place(folder, options)
+        folder.chmod(0o755)  # mkdtemp makes a private folder
+        within_limits = not any(p.failures for p in build(options, components, folder).values())
+        if within_limits or options.keep:
+            move_to_out(folder, options)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return good
+    return within_limits

@@ -1,8 +1,8 @@
-"""One module per graph of the contract: what each graph computes, written as a `forward` with the contract's signature.
+"""One module per graph of the contract. Each `forward` has the signature of its graph.
 
-The names and the order of forward's arguments are those of `engines.contract.graphs`, and its return values are the
-graph's outputs in order; a test compares them. The designs differ in what they are given, hence the three forms of
-`condition` and `step`.
+The arguments of `forward` have the names and the order of the graph's inputs in `engines.contract.graphs`; it returns
+the graph's outputs in order. A test compares them. `condition` and `step` have three forms each, because the designs of
+the transformer have different inputs.
 """
 
 import torch
@@ -17,59 +17,59 @@ from train.models.maskvat import Condition, MaskVAT
 
 # ---------------------------------------------------------------- condition
 class ConditionGraph(nn.Module):
-    """All of `step` that does not depend on codes, once per clip, for the clip and for [NULL]."""
+    """The part of the transformer that does not depend on codes, once per clip, for the clip and for [NULL]."""
 
     def __init__(self, model: MaskVAT) -> None:
         super().__init__()
         self.model = model
 
-    def both(self, clip: Tensor, sync: Tensor | None, **indices: Tensor) -> tuple[Tensor, ...]:
+    def conditions(self, clip: Tensor, sync: Tensor | None, **indices: Tensor) -> tuple[Tensor, ...]:
         condition = self.model.condition(clip, sync, indices)
         null = self.model.null_condition(clip.shape[1], 0 if sync is None else sync.shape[1], indices)
         out: tuple[Tensor, ...] = ()
         if condition.memory is not None:
-            out += self.memories(torch.cat([condition.memory, null.memory]), condition.memory_positions)
+            out += self.keys_values(torch.cat([condition.memory, null.memory]), condition.memory_positions)
         if condition.adaln is not None:
             out += (self.modulation(condition, null),)
         return out
 
-    def memories(self, memory: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """[2, N, H] -> rotated keys and values of every block, each [2, blocks, heads, N, D]."""
-        found = [block.cross_attention.keys_values(memory, positions) for block in self.model.blocks]
-        keys, values = (torch.stack(x, dim=1) for x in zip(*found, strict=True))
+    def keys_values(self, memory: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory [2, N, H] -> rotated keys and values of every block, each [2, blocks, heads, N, D]."""
+        pairs = [block.cross_attention.keys_values(memory, positions) for block in self.model.blocks]
+        keys, values = (torch.stack(x, dim=1) for x in zip(*pairs, strict=True))
         return keys, values
 
     def modulation(self, condition: Condition, null: Condition) -> Tensor:
-        """[1, F, H] twice -> [parts, F + 1, H]; all frames of [NULL] are the same, and it takes one row."""
+        """AdaLN conditions [1, F, H] -> modulation [parts, F + 1, H]. [NULL] needs one row: its frames are equal."""
         rows = F.silu(torch.cat([condition.adaln[0], null.adaln[0, :1]]))
         layers = [block.modulation for block in self.model.blocks] + [self.model.norm_modulation]
         width = self.model.config.hidden_size
         parts = torch.cat([layer(rows).unflatten(-1, (-1, width)) for layer in layers], dim=1)  # (F + 1, parts, H)
         one = torch.zeros(parts.shape[1], 1)
-        one[1::3] = 1  # shift, scale, gate, shift, scale, gate, ...: the scale's 1 is added here
+        one[1::3] = 1  # parts are shift, scale, gate, ...; a scale is applied as 1 + scale, so 1 is added here
         return (parts + one).transpose(0, 1)
 
 
 class ClipCondition(ConditionGraph):
     def forward(self, clip_features: Tensor) -> tuple[Tensor, ...]:
-        return self.both(clip_features, None)
+        return self.conditions(clip_features, None)
 
 
 class PairCondition(ConditionGraph):
     def forward(
         self, clip_features: Tensor, sync_features: Tensor, clip_index: Tensor, sync_index: Tensor
     ) -> tuple[Tensor, ...]:
-        return self.both(clip_features, sync_features, clip_index=clip_index, sync_index=sync_index)
+        return self.conditions(clip_features, sync_features, clip_index=clip_index, sync_index=sync_index)
 
 
 class MemoryCondition(ConditionGraph):
     def forward(self, clip_features: Tensor, sync_features: Tensor, memory_index: Tensor) -> tuple[Tensor, ...]:
-        return self.both(clip_features, sync_features, memory_index=memory_index)
+        return self.conditions(clip_features, sync_features, memory_index=memory_index)
 
 
 # ---------------------------------------------------------------- the other networks
 class Component(nn.Module):
-    """A frozen network behind its graph's signature."""
+    """A frozen network with the signature of its graph."""
 
     def __init__(self, component: nn.Module) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ AGREEMENT: tuple[tuple[str, str, str], ...] = (
 
 
 def check_agreement(components: dict[str, nn.Module]) -> None:
-    """Compare the model's configuration with what its components are. Raises ExportError that names both."""
+    """Compare the configuration of the transformer with its components. Raises ExportError if they differ."""
     config: ModelConfig = components["maskvat"].config
     problems = []
     for field, component, path in AGREEMENT:
@@ -159,17 +159,21 @@ def check_agreement(components: dict[str, nn.Module]) -> None:
         if value != getattr(config, field):
             problems.append(f"{field} is {getattr(config, field)} in maskvat and {value} in {component} ({path})")
     table = list(components["codec"].embedding_table().shape)
-    wanted = [config.n_codebooks, config.codebook_size, config.codec_latent]
-    if table != wanted:
-        problems.append(f"maskvat wants codec embeddings {wanted} (codec_latent), codec has {table}")
+    expected = [config.n_codebooks, config.codebook_size, config.codec_latent]
+    if table != expected:
+        problems.append(f"maskvat needs codec embeddings {expected} (codec_latent), but codec has {table}")
     if problems:
-        raise ExportError("; ".join(problems) + "; train maskvat with these components, or put its own into the folder")
+        raise ExportError(
+            "; ".join(problems)
+            + "; train maskvat with these components, or put the components of its training into the folder"
+        )
 
 
 def graph_modules(components: dict[str, nn.Module], fold: bool = False) -> dict[str, nn.Module]:
-    """Component name -> network becomes graph name -> module in eval mode; `fold` folds BatchNorms where there are any.
+    """Make the modules of all graphs, in eval mode: graph name -> module.
 
-    `components` holds `maskvat` and any of the others; graphs of components that are absent are left out.
+    `components` maps component names to networks; `maskvat` is required. Graphs of missing components are skipped.
+    With `fold`, BatchNorms are folded into the layers before them.
     """
     maskvat = components["maskvat"]
     design = maskvat.config.design

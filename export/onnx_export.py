@@ -1,7 +1,7 @@
-"""Graphs of the contract as ONNX files: names, dtypes and axes come from the contract, and are checked in the result.
+"""Export graphs of the contract to ONNX. Names, dtypes and axes come from the contract and are checked in the result.
 
-Weights may be stored as float16 with a Cast in front of their use: half the bytes, while every backend still computes
-in float32 (ONNX Runtime casts once, when it loads the file).
+Weights can be stored as float16 with a Cast to float32. The file has half the size, and every backend still computes in
+float32. (ONNX Runtime casts once, when it loads the file.)
 """
 
 import warnings
@@ -18,29 +18,31 @@ from torch import nn
 from engines.contract import IR_VERSION, OPSET, Graph, TensorSpec
 from export import ExportError
 
-# sizes of the example inputs: none is 0 or 1, which torch.export would take for constants
+# sizes of the example inputs; not 0 or 1, which torch.export would treat as constants
 EXAMPLE = {"B": 3, "T": 11, "P": 9, "N": 5, "M": 6, "S": 7, "C": 13, "F": 14, "G": 2, "L": 32000, "Y": 24, "A": 4}
 HALF_LIMIT = 256  # elements: smaller weights stay float32
-# elements: larger constants (Fourier bases, filter banks) stay computed. They cost no bytes then, and are not taken for
-# weights: what is left with HALF_LIMIT elements are the network's own parameters, transposed or not
+# elements: larger constants (Fourier bases, filter banks) are not folded but computed at run time. They need no bytes
+# in the file, and every stored tensor of at least HALF_LIMIT elements is a parameter of the network
 FOLD_LIMIT = HALF_LIMIT - 1
 HALF_MAX = float(np.finfo(np.float16).max)
-EXTERNAL_LIMIT = 1_900_000_000  # bytes: protobuf files end at 2 GB
+EXTERNAL_LIMIT = 1_900_000_000  # bytes; protobuf files are limited to 2 GB
 
 
 # ---------------------------------------------------------------- torch -> ONNX
 def example(spec: TensorSpec) -> torch.Tensor:
-    """Zeros of the spec's dtype; only the shape matters."""
+    """An example input of zeros; only its shape and dtype matter."""
     shape = [axis if isinstance(axis, int) else EXAMPLE[axis] for axis in spec.axes]
     return torch.zeros(shape, dtype=getattr(torch, spec.dtype))
 
 
 def export_graph(module: nn.Module, graph: Graph) -> ModelProto:
-    """The float32 graph. Raises ExportError where the module's outputs are not the contract's."""
+    """Export one graph in float32. Raises ExportError if its inputs or outputs differ from the contract."""
     letters = sorted({a for spec in graph.inputs for a in spec.axes if isinstance(a, str)})
     dims = {letter: torch.export.Dim(letter, min=1) for letter in letters}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter talks of axes that share a name, which is the point of letters
+        warnings.simplefilter(
+            "ignore"
+        )  # the exporter warns about axes that share a name, but the contract uses this on purpose
         program = torch.onnx.export(
             module,
             tuple(example(spec) for spec in graph.inputs),
@@ -52,7 +54,7 @@ def export_graph(module: nn.Module, graph: Graph) -> ModelProto:
                 spec.name: {i: dims[axis] for i, axis in enumerate(spec.axes) if isinstance(axis, str)}
                 for spec in graph.inputs
             },
-            optimize=False,  # below, with limits of our own
+            optimize=False,  # optimised below with our limits
             verbose=False,
         )
         if program is None:
@@ -66,7 +68,7 @@ def export_graph(module: nn.Module, graph: Graph) -> ModelProto:
 
 
 def strip(model: ModelProto) -> None:
-    """Drop what only a debugger reads: doc strings, metadata (source paths among them), inferred inner shapes."""
+    """Remove doc strings, metadata (which includes source paths) and inferred shapes of inner tensors."""
     model.doc_string = ""
     del model.metadata_props[:]
     model.graph.doc_string = ""
@@ -79,11 +81,11 @@ def strip(model: ModelProto) -> None:
 
 
 def check_signature(model: ModelProto, graph: Graph) -> None:
-    """Names, dtypes and axes of the file are the contract's: every letter symbolic, every number fixed."""
+    """Raise ExportError unless names, dtypes and axes equal the contract: letters symbolic, numbers fixed."""
     for specs, values in ((graph.inputs, model.graph.input), (graph.outputs, model.graph.output)):
-        names, have = [s.name for s in specs], [v.name for v in values]
-        if names != have:
-            raise ExportError(f"graph {graph.name}: the module has {have}, the contract {names}")
+        expected, exported = [s.name for s in specs], [v.name for v in values]
+        if expected != exported:
+            raise ExportError(f"graph {graph.name}: the module has {exported}, the contract {expected}")
         for spec, value in zip(specs, values, strict=True):
             dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
             dims = value.type.tensor_type.shape.dim
@@ -99,9 +101,9 @@ def check_signature(model: ModelProto, graph: Graph) -> None:
 
 # ---------------------------------------------------------------- weights as float16
 def store_half(model: ModelProto, graph: str, names: Iterable[str] | None = None) -> None:
-    """Store float32 weights of at least HALF_LIMIT elements as float16 with a Cast; `names` restricts which.
+    """Store float32 weights of at least HALF_LIMIT elements as float16 with a Cast to float32.
 
-    Raises ExportError for a weight that float16 cannot hold.
+    `names` restricts this to some weights. Raises ExportError if a weight is outside of the range of float16.
     """
     chosen = None if names is None else set(names)
     casts = []
@@ -114,7 +116,7 @@ def store_half(model: ModelProto, graph: str, names: Iterable[str] | None = None
         largest = float(np.abs(values).max())
         if not largest <= HALF_MAX:
             raise ExportError(
-                f"graph {graph}: the weight {name} holds {largest:.3g}, float16 ends at {HALF_MAX:.0f}; "
+                f"graph {graph}: the weight {name} holds {largest:.3g}, but the largest float16 is {HALF_MAX:.0f}; "
                 "export with --precision fp32"
             )
         weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
@@ -126,7 +128,7 @@ def store_half(model: ModelProto, graph: str, names: Iterable[str] | None = None
 
 # ---------------------------------------------------------------- files
 def save(model: ModelProto, path: Path) -> list[Path]:
-    """Write one file, and one beside it for the weights where protobuf's limit demands it. Returns what was written."""
+    """Write the model, with a second file for the weights if it exceeds protobuf's limit. Returns the written paths."""
     if model.ByteSize() <= EXTERNAL_LIMIT:
         onnx.save_model(model, str(path))
         return [path]

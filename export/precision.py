@@ -1,10 +1,13 @@
-"""Strongly typed graphs: a bundle's float32 network as a float16 or bfloat16 one, with casts where types meet.
+"""Strongly typed graphs: convert a float32 graph to float16 or bfloat16, with casts between the types.
 
-TensorRT takes precision from the graph alone, so the graph says it. Products with weights and attention's products run
-in half precision. Softmax, norms, sums, sines (Snake, rotary tables), exponentials and logarithms (sampling) and all
-that is not listed below stay float32, as do products with bases that the graph computes (Fourier, mel). What lies
-between follows its inputs, and stays float32 where it meets a float32 value or only feeds float32. Kinds of nodes and
-where their values come from decide, never names. Inputs and outputs keep the contract's types.
+TensorRT takes the precision of every operation from the graph. The rules are:
+
+- Products with weights, and the products of attention, run in half precision.
+- Softmax, norms, sums, sines (Snake, rotary tables), exponentials and logarithms (sampling) stay float32. So does every
+  operator that is not listed below, and every product with a basis that the graph computes (Fourier, mel).
+- Other operators ("free") run in half precision, unless they read a float32 value or only float32 operators read them.
+
+The rules use operator types and the origin of values, never names. Inputs and outputs keep the types of the contract.
 """
 
 from collections import defaultdict
@@ -24,7 +27,7 @@ TYPES = {
     "bf16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
 }
 FLOAT = TensorProto.FLOAT
-TABLE = 256  # elements: larger constants are weights; the type inference below does without their values
+TABLE = 256  # elements: larger constants are weights, and type inference gets only their shapes
 
 PRODUCTS = {"MatMul", "Gemm", "Conv", "ConvTranspose"}
 FREE = set(
@@ -32,42 +35,44 @@ FREE = set(
     " Max MaxPool Min Mul Neg Pad PRelu ReduceMax ReduceMin Relu Reshape Sigmoid Slice Split Squeeze Sub Tanh Tile"
     " Transpose Unsqueeze Where".split()
 )
-SHAPES = {"Shape", "Size"}  # they read no values
+SHAPES = {"Shape", "Size"}  # they read shapes, not values
 
 
-def left_out(graph: str, precision: str) -> str:
-    """Why a graph has no form in a precision; "" where it has one."""
+def unsupported_reason(graph: str, precision: str) -> str:
+    """Why a graph is not made in a precision; "" if it is."""
     if precision == "bf16" and graph.startswith("codec"):
-        return "codecs have no bfloat16 form: transposed convolutions are not built in it, and sound needs the digits"
+        return "codecs are not made in bfloat16: it has no transposed convolutions, and too few digits for sound"
     if precision == "fp16" and graph == "codec_encoder":
-        return "its codes are decisions about nearest neighbours, made in float32"
+        return "its nearest-neighbour search needs float32"
     return ""
 
 
-def typed(model: ModelProto, precision: str) -> ModelProto:
-    """The strongly typed form of a graph whose arithmetic is float32, of the same inputs and outputs.
+def convert_precision(model: ModelProto, precision: str) -> ModelProto:
+    """Convert a float32 graph to a strongly typed graph with the same inputs and outputs.
 
-    Weights that are stored as float16 with a Cast become what they are used as. Raises ExportError where the precision
-    is unknown, or where most products of the graph cannot run in it.
+    Weights stored as float16 with a Cast are stored in the type of their use. Raises ExportError if the precision is
+    undependent, or if most products of the graph cannot run in it.
     """
     if precision not in ("fp32", *TYPES):
-        raise ExportError(f"unknown precision {precision!r}; choose from fp32, {', '.join(TYPES)}")
+        raise ExportError(f"undependent precision {precision!r}; choose from fp32, {', '.join(TYPES)}")
     network = _Network.read(model)
     if precision != "fp32":
         element, dtype = TYPES[precision]
         wide = _float32_nodes(network, element, dtype)
         products = [node for node in network.nodes if node.op_type in PRODUCTS]
-        possible = sum(_allowed(node, element) for node in products)
+        possible = sum(_supported(node, element) for node in products)
         if 2 * possible < len(products):
             share = f"{possible} of {len(products)} products"
-            raise ExportError(f"only {share} can run in {precision}: at opset {OPSET} ONNX has no others of that type")
+            raise ExportError(
+                f"only {share} can run in {precision}: ONNX opset {OPSET} does not define the others for it"
+            )
         if len(wide) == len(network.nodes):
-            raise ExportError(f"nothing in it can run in {precision}")
+            raise ExportError(f"no operator of the graph can run in {precision}")
         _Writer(network, element, dtype, wide).rewrite()
     return network.model(model)
 
 
-# ---------------------------------------------------------------- the graph as it is worked on
+# ---------------------------------------------------------------- working copy of the graph
 @dataclass
 class _Network:
     nodes: list[NodeProto]
@@ -77,16 +82,14 @@ class _Network:
 
     @classmethod
     def read(cls, model: ModelProto) -> "_Network":
-        """Nodes and constants; float16 weights behind a Cast, and constants written as nodes, are constants then."""
+        """Read nodes and constants. Constant nodes, and float16 weights with a Cast, become constants."""
         constants = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
         nodes, renamed = _float_inputs(model)
         stored = set()
         for original in model.graph.node:
             node = NodeProto.FromString(original.SerializeToString())
             if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.attribute):
-                raise ExportError(
-                    f"{model.graph.name}: {node.op_type} holds a graph of its own, which is not supported"
-                )
+                raise ExportError(f"{model.graph.name}: {node.op_type} contains a subgraph, which is not supported")
             if node.op_type == "Constant" and node.attribute[0].name == "value":
                 constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
             elif node.op_type == "Cast" and node.input[0] in constants and node.attribute[0].i == FLOAT:
@@ -103,7 +106,7 @@ class _Network:
         return network
 
     def _infer(self, model: ModelProto) -> dict[str, int]:
-        """Element types by ONNX's own inference; large constants are inputs there, so that nothing large is copied."""
+        """Element types, by ONNX's inference. Large constants become inputs for this, so that they are not copied."""
         types = {n: helper.np_dtype_to_tensor_dtype(v.dtype) for n, v in self.constants.items()}
         large = [n for n, v in self.constants.items() if v.size >= TABLE]
         stand_ins = [helper.make_tensor_value_info(n, types[n], self.constants[n].shape) for n in large]
@@ -114,16 +117,16 @@ class _Network:
         inferred = onnx.shape_inference.infer_shapes(slim).graph
         for value in (*inferred.input, *inferred.value_info, *inferred.output):
             types[value.name] = value.type.tensor_type.elem_type
-        unknown = [name for node in self.nodes for name in node.output if name and not types.get(name)]
-        if unknown:
-            raise ExportError(f"{model.graph.name}: ONNX cannot tell the types of {', '.join(unknown[:5])}")
+        undependent = [name for node in self.nodes for name in node.output if name and not types.get(name)]
+        if undependent:
+            raise ExportError(f"{model.graph.name}: ONNX cannot infer the types of {', '.join(undependent[:5])}")
         return types
 
     def floats(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name and self.types[name] == FLOAT]
 
     def model(self, like: ModelProto) -> ModelProto:
-        """A checked model with the inputs and outputs of another; constants that nothing reads are left out."""
+        """A model with the inputs and outputs of `like`, without unused constants."""
         used = {name for node in self.nodes for name in node.input} | self.outputs
         constants = [numpy_helper.from_array(v, n) for n, v in self.constants.items() if n in used]
         graph = helper.make_graph(self.nodes, like.graph.name, like.graph.input, like.graph.output, constants)
@@ -131,7 +134,7 @@ class _Network:
 
 
 def _float_inputs(model: ModelProto) -> tuple[list[NodeProto], dict[str, str]]:
-    """Casts of uint8 inputs, and their new names: TensorRT casts uint8, and does nothing else with it."""
+    """Cast nodes for uint8 inputs, and the new names: TensorRT supports no other operator on uint8."""
     names = [v.name for v in model.graph.input if v.type.tensor_type.elem_type == TensorProto.UINT8]
     renamed = {name: f"{name}.float" for name in names}
     casts = [helper.make_node("Cast", [old], [new], name=f"{new}.cast", to=FLOAT) for old, new in renamed.items()]
@@ -140,29 +143,31 @@ def _float_inputs(model: ModelProto) -> tuple[list[NodeProto], dict[str, str]]:
 
 # ---------------------------------------------------------------- which nodes stay float32
 def _float32_nodes(network: _Network, element: int, dtype: np.dtype) -> set[int]:
-    """Numbers of the nodes that stay float32; nodes without a float are among them, they are not changed."""
-    computed, wide, free = _computed(network), set[int](), set[int]()
+    """Indices of the nodes that stay float32, including nodes without floats, which are not changed."""
+    computed, wide, free = _basis_tensors(network), set[int](), set[int]()
     for i, node in enumerate(network.nodes):
         floats = network.floats((*node.input, *node.output))
-        if not floats or node.op_type in SHAPES or not _allowed(node, element):
+        if not floats or node.op_type in SHAPES or not _supported(node, element):
             wide.add(i)
         elif node.op_type in PRODUCTS:
             if not _half_product(network, node, computed, dtype):
                 wide.add(i)
         elif node.op_type == "Gather" and node.input[0] in network.constants and floats[0] == node.input[0]:
-            if not _holds(network.constants[node.input[0]], dtype):  # a table of embeddings moves in half the bytes
+            if not _fits(
+                network.constants[node.input[0]], dtype
+            ):  # an embedding table in half precision moves half the bytes
                 wide.add(i)
         elif node.op_type in FREE and network.floats(node.output):
             constants = [network.constants[n] for n in network.floats(node.input) if n in network.constants]
-            (free if all(_holds(c, dtype, small=True) for c in constants) else wide).add(i)
+            (free if all(_fits(c, dtype, small=True) for c in constants) else wide).add(i)
         else:
             wide.add(i)
-    _settle(network, wide, free)
+    _spread_float32(network, wide, free)
     return wide
 
 
-def _settle(network: _Network, wide: set[int], free: set[int]) -> None:
-    """Free nodes that read a float32 value, or that only feed float32, join `wide`, until nothing changes."""
+def _spread_float32(network: _Network, wide: set[int], free: set[int]) -> None:
+    """Add free nodes to `wide` if they read a float32 value or only `wide` nodes read them; repeat until stable."""
     producer = {name: i for i, node in enumerate(network.nodes) for name in node.output}
     readers = defaultdict[str, set[int]](set)
     for i, node in enumerate(network.nodes):
@@ -185,43 +190,45 @@ def _settle(network: _Network, wide: set[int], free: set[int]) -> None:
         wide |= {i for i in sorted(free - wide, reverse=True) if unneeded(network.nodes[i])}
 
 
-def _allowed(node: NodeProto, element: int) -> bool:
-    """Whether ONNX defines this kind of node for the element type (at opset 20 bfloat16 has no convolutions)."""
+def _supported(node: NodeProto, element: int) -> bool:
+    """Whether ONNX defines the operator for the element type (opset 20 has no bfloat16 convolutions)."""
     schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
     name = "tensor(float16)" if element == TensorProto.FLOAT16 else "tensor(bfloat16)"
     made = schema.outputs[0].type_str
     return any(c.type_param_str == made and name in c.allowed_type_strs for c in schema.type_constraints)
 
 
-def _computed(network: _Network) -> set[str]:
-    """Float tensors that come neither from an input nor from a weight: bases, windows, tables of positions."""
-    known: set[str] = set()  # depends on an input or on a weight
+def _basis_tensors(network: _Network) -> set[str]:
+    """Float tensors that depend on no input and no weight: bases, windows, position tables."""
+    dependent: set[str] = set()  # tensors that depend on an input or on a weight
     made = {name for node in network.nodes for name in node.output}
-    known |= {n for node in network.nodes for n in node.input if n and n not in made and n not in network.constants}
-    known |= {n for n, v in network.constants.items() if _is_weight(v)}
+    dependent |= {n for node in network.nodes for n in node.input if n and n not in made and n not in network.constants}
+    dependent |= {n for n, v in network.constants.items() if _is_weight(v)}
     for node in network.nodes:
-        if node.op_type not in SHAPES and known & set(node.input):
-            known |= set(node.output)
-    return made - known
+        if node.op_type not in SHAPES and dependent & set(node.input):
+            dependent |= set(node.output)
+    return made - dependent
 
 
 def _is_weight(values: np.ndarray) -> bool:
-    """Numbers that were learned, and not a scalar or a short list from which a basis is computed."""
+    """Whether a constant is a learned parameter, not a scalar or a short list that a basis is computed from."""
     return values.dtype == np.float32 and (values.ndim > 1 or values.size >= TABLE)
 
 
 def _half_product(network: _Network, node: NodeProto, computed: set[str], dtype: np.dtype) -> bool:
-    """Weights and attention: yes. Bases that the graph computes, and matrices of 0 and 1, which sum what they are given
-    (the sampler's cumulative sums): no."""
+    """Whether a product runs in half precision: products with weights and of attention do.
+
+    Products with computed bases do not, nor products with matrices of 0 and 1 (cumulative sums of the sampler).
+    """
     if computed & set(node.input):
         return False
     constants = [network.constants[n] for n in network.floats(node.input) if n in network.constants]
     sums = node.op_type == "MatMul" and any(((c == 0) | (c == 1)).all() for c in constants)
-    return not sums and all(_holds(c, dtype) for c in constants)
+    return not sums and all(_fits(c, dtype) for c in constants)
 
 
-def _holds(values: np.ndarray, dtype: np.dtype, small: bool = False) -> bool:
-    """Whether the type's range suffices; `small`: also for the smallest magnitudes (an epsilon must not become 0)."""
+def _fits(values: np.ndarray, dtype: np.dtype, small: bool = False) -> bool:
+    """Whether the values are within the range of the type. With `small`, no value may become 0, such as an epsilon."""
     with np.errstate(over="ignore"):
         narrow = values.astype(dtype).astype(np.float32)
     fits = bool(np.isfinite(narrow[np.isfinite(values)]).all())
@@ -230,18 +237,18 @@ def _holds(values: np.ndarray, dtype: np.dtype, small: bool = False) -> bool:
 
 # ---------------------------------------------------------------- casts
 class _Writer:
-    """Rewrites the nodes in place: constants in the type of their readers, casts where types meet, each made once."""
+    """Rewrites the nodes in place: constants get the type of their readers, and casts are added once per tensor."""
 
     def __init__(self, network: _Network, element: int, dtype: np.dtype, wide: set[int]) -> None:
         self.network, self.element, self.dtype, self.wide = network, element, dtype, wide
-        self.now: dict[str, int] = {}  # the element type of a tensor that is no longer float32
+        self.now: dict[str, int] = {}  # element types of tensors that are not float32 any more
         self.casts: dict[tuple[str, int], str] = {}
         self.nodes: list[NodeProto] = []
 
     def rewrite(self) -> None:
         for i, node in enumerate(self.network.nodes):
             wanted = FLOAT if i in self.wide else self.element
-            if node.op_type not in SHAPES:  # these read any type
+            if node.op_type not in SHAPES:  # SHAPES accept any type
                 floats = set(self.network.floats(node.input))
                 for k, name in enumerate(node.input):
                     if name in floats:
@@ -252,7 +259,7 @@ class _Writer:
         self.network.nodes = self.nodes
 
     def _as(self, name: str, wanted: int) -> str:
-        """The name of a float tensor in the wanted type."""
+        """The name of a float tensor in the wanted type; adds a cast if needed."""
         if name in self.network.constants:
             if wanted == FLOAT:
                 return name
@@ -271,7 +278,7 @@ class _Writer:
         return self.casts[name, wanted]
 
     def _outputs(self, node: NodeProto) -> None:
-        """Note the new type; an output of the graph keeps its name and its type."""
+        """Record the new type of the outputs. An output of the graph keeps its name and type."""
         for k, name in enumerate(node.output):
             if not name or self.network.types[name] != FLOAT:
                 continue

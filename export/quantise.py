@@ -1,8 +1,12 @@
-"""`python -m export.quantise BUNDLE`: adds step.int8.onnx, made of its own step; CPUs with fast int8 then prefer it.
+"""Add an int8 step to a bundle. CPUs with fast int8 use it from then on.
 
-What is written is judged before: the tokens that the int8 step draws, given the codes of every step, beside those of
-the step that it was made of. The exit code is a verdict: 0 when it is written. What it does to the sound is for
-`python -m benchmarks.scenes --precision fp16 --precision int8` to say.
+    python -m export.quantise BUNDLE
+
+The int8 step is made from the step of the bundle and compared with it first: both get the same codes in every step, and
+the share of equal tokens is counted. It is not written if that share is so low that the graph must be broken. The exit
+status is 0 if it was written. Measure the effect on the sound with:
+
+    python -m benchmarks.scenes CLIPS --precision fp16 --precision int8
 """
 
 import argparse
@@ -40,17 +44,17 @@ FILE, PRECISION = "step.int8.onnx", "int8"
 
 @dataclass(frozen=True)
 class Result:
-    """An int8 step in a folder, and what was measured."""
+    """The files of an int8 step, and its measurements."""
 
     files: dict[str, BundleFile]
     parity: verify.Parity
-    source: str  # the file that it was made of
-    seconds: tuple[float, float]  # of CPU for one step, the source's and its own
+    source: str  # the file that it was made from
+    seconds: tuple[float, float]  # CPU seconds of one step: of the source, and of the int8 step
 
 
-# ---------------------------------------------------------------- made and judged
+# ---------------------------------------------------------------- make and compare
 def make(bundle: Path, manifest: Manifest, folder: Path, trials: verify.Trials | None = None) -> Result:
-    """Write the int8 step into `folder` and judge it by the bundle's own step, by what the bundle makes of noise."""
+    """Write the int8 step into `folder`, and compare it with the step of the bundle on random features."""
     config, table, reader = manifest.config, graphs(manifest.config), "this command"
     source = manifest.file_for("step", SOURCES, reader)
     written = save(quantise(onnx.load(str(bundle / source))), folder / FILE)
@@ -70,23 +74,23 @@ def make(bundle: Path, manifest: Manifest, folder: Path, trials: verify.Trials |
     return Result(files, parity, source, cpu_seconds((exact, step), runs[0], config.mask_token))
 
 
-def engine_run(engine: Engine, feeds: Feeds, config: ModelConfig, trial: verify.Trial) -> list[verify.Moment]:
-    """`recorded` with an exported step, whose conditions are `feeds`."""
+def engine_run(engine: Engine, feeds: Feeds, config: ModelConfig, trial: verify.Trial) -> list[verify.StepRecord]:
+    """`record_run` with an exported step and the conditions `feeds`."""
     bound = engine.bind(feeds | {"guidance": np.array(verify.GUIDANCE, np.float32)})
 
     def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
         got = bound.run({"codes": codes, "index": all_positions(codes.shape), "u": u})
         return got["tokens"], got["logp"]
 
-    return verify.recorded(step, config, trial)
+    return verify.record_run(step, config, trial)
 
 
 def cpu_seconds(
     engines: tuple[Engine, Engine], run: verify.Run, mask_token: int, repeat: int = 3
 ) -> tuple[float, float]:
-    """Least CPU time of a step in the middle of a run; the two take turns."""
-    feeds, moments = run
-    given = feeds | verify.moment_feeds(moments[len(moments) // 2], mask_token)
+    """Least CPU seconds of a step in the middle of a run, for two engines that take turns."""
+    feeds, records = run
+    given = feeds | verify.record_feeds(records[len(records) // 2], mask_token)
 
     def once(engine: Engine) -> float:
         begin = time.process_time()
@@ -103,9 +107,9 @@ def without_int8(manifest: Manifest) -> Manifest:
 
 
 def add(bundle: Path, manifest: Manifest, part: Path, result: Result) -> None:
-    """Move the files from `part` into the bundle, and list them.
+    """Move the files from `part` into the bundle, and add them to the manifest.
 
-    Whenever this is cut off, the manifest lists what is there: an int8 step that was there is taken off the list first.
+    The manifest is correct even if this is interrupted, because an old int8 step is first removed from it.
     """
     before = without_int8(manifest)
     step = OrtEngine(part / FILE, graphs(manifest.config)["step"], "cpu", threads=1)
@@ -118,52 +122,58 @@ def add(bundle: Path, manifest: Manifest, part: Path, result: Result) -> None:
     )
     if before.files != manifest.files:
         before.save(bundle)
-    for name in reversed(result.files):  # the weights beside it first
+    for name in reversed(result.files):  # external weights first
         os.replace(part / name, bundle / name)
     after.save(bundle)
 
 
 def run(bundle: Path, out: Path | None) -> None:
-    """Make, judge, print, and write where it is good enough. Raises MaskVATError."""
+    """Make the int8 step, compare it, print the result, and write it. Raises MaskVATError if the graph is broken."""
     manifest = Manifest.load(bundle)
     if out is not None and (out.exists() or not out.parent.is_dir()):
-        reason = "exists" if out.exists() else "is in a folder that does not"
-        raise ExportError(f"{out} {reason}; --out takes a new folder in one that exists")
+        reason = "already exists" if out.exists() else "is in a folder that does not exist"
+        raise ExportError(f"{out} {reason}; give --out a new folder inside an existing one")
     target = bundle if out is None else out
     part = (bundle if out is None else out.parent) / f".{FILE}.part"
     try:
-        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(part, ignore_errors=True)  # left by a killed process
         part.mkdir()
         result = make(bundle, manifest, part)
         print(report(result, manifest))
         if result.parity.failures:
-            raise ExportError(f"{FILE} is not written: {'; '.join(result.parity.failures)}; this graph is broken")
+            raise ExportError(f"{FILE} is not written: {'; '.join(result.parity.failures)}; the int8 graph is broken")
         if out is not None:
             copy_bundle(bundle, without_int8(manifest), out)
         add(target, manifest, part, result)
     except PermissionError as error:
-        raise ExportError(f"{target} cannot be written to ({error}); give --out DIR for a copy of it") from error
+        raise ExportError(f"{target} cannot be written to ({error}); use --out DIR to write a copy of it") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    print(f"{FILE} is in {target}: CPUs that are fast at int8 use it from now on (--precision has the choice)")
+    print(f"{FILE} was added to {target}; CPUs with fast int8 now use it (--precision selects another step)")
 
 
 def report(result: Result, manifest: Manifest) -> str:
-    """What it costs and what it buys."""
+    """A table of agreement, CPU time and size."""
     (before, after), numbers = result.seconds, result.parity.numbers
     old, new = manifest.files[result.source].bytes, sum(f.bytes for f in result.files.values())
     rows = {
-        "equal tokens, codes given": f"{numbers['tokens_equal']:.2%} of {numbers['tokens_compared']}",
+        "equal tokens, teacher-forced": f"{numbers['tokens_equal']:.2%} of {numbers['tokens_compared']}",
         "CPU time of a step, one thread": f"{after:.3f} s; {before:.3f} s before ({after / before:.2f})",
         "size": f"{new / 1e6:.2f} MB; {old / 1e6:.2f} MB before",
     }
-    return "\n".join([f"{FILE} beside {result.source}", *(f"  {name:32} {text}" for name, text in rows.items())])
+    return "\n".join([f"{FILE} compared with {result.source}", *(f"  {name:32} {text}" for name, text in rows.items())])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export.quantise", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m export.quantise",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("bundle", type=Path, help="folder of a bundle")
-    parser.add_argument("--out", type=Path, help="copy the bundle to this new folder and leave BUNDLE as it is")
+    parser.add_argument(
+        "--out", type=Path, help="write to a copy of the bundle in this new folder, and leave BUNDLE unchanged"
+    )
     args = parser.parse_args(argv)
     try:
         run(args.bundle, args.out)

@@ -1,13 +1,13 @@
-"""One unmasking step as it is exported: network, guidance and sampling, arranged so that nothing is done twice.
+"""One unmasking step for export: network, guidance and sampling.
 
-It computes what `MaskVAT.hidden` of `train.models.maskvat` computes, from the same weights. It differs for speed:
+It computes the same as `train.models.maskvat`, from the same weights. For speed it differs in these points:
 
-- Modulations, and the keys and values of cross-attention, come ready from `condition`.
+- Modulations, and the keys and values of cross-attention, are inputs that `condition` computed.
 - q, k and v are separate products, so that no result is split.
-- Rotary positions swap halves by one gather; q's positions include the scale of the scores.
-- The head works only for the positions that are asked for.
-- Both groups of guidance, the clip's condition and [NULL], run together. Their axis G, the first one, appears where the
-  condition is first used.
+- Rotary positions swap halves with one gather; the positions of q include the scale of the scores.
+- The head runs only at the positions in `index`.
+- The clip's condition and [NULL] run together as the two groups of guidance, on the first axis G. This axis appears
+  where the condition is first used.
 """
 
 from math import gcd
@@ -22,11 +22,11 @@ GROUP = 32  # tokens per group of the two-level search: 32 x 32 = 1024
 
 
 class Sampler(nn.Module):
-    """Draws one token per row of logits from one uniform, by inverting the cumulative distribution.
+    """Draw one token per row of logits from one uniform number, by inverting the cumulative distribution.
 
-    In two levels, first among groups of tokens, then inside the chosen group. Cumulative sums are products with a
-    triangular matrix: every backend runs them fast, and the uniforms come from outside, so a seed means the same
-    everywhere. Float32 throughout.
+    The search has two levels: first among groups of tokens, then inside the chosen group. Cumulative sums are products
+    with a triangular matrix, which are fast on every backend. The uniform numbers are an input, so a seed means the
+    same everywhere. All values are float32.
     """
 
     def __init__(self, codebook_size: int) -> None:
@@ -39,8 +39,8 @@ class Sampler(nn.Module):
     def forward(self, logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """logits [..., V], u [...] in [0, 1) -> tokens int32 [...] and their log-probabilities [...].
 
-        Token v is drawn where cdf[v - 1] <= u < cdf[v], so one of probability 0 never is: the bounds on `rest` and
-        on `inner` keep that true when the sums of the two levels round differently.
+        Token v is drawn if cdf[v - 1] <= u < cdf[v], so a token of probability 0 is never drawn. The bounds on `rest`
+        and `inner` ensure this although the sums of the two levels round differently.
         """
         p = logits.float().softmax(dim=-1).unflatten(-1, (self.groups, self.width))  # (..., groups, width)
         sums = p.sum(dim=-1)  # (..., groups)
@@ -58,14 +58,14 @@ class Sampler(nn.Module):
 
 # ---------------------------------------------------------------- network
 def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A layer of weights that belong to a larger one."""
+    """A linear layer from a part of the weights of a larger layer."""
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight.data, layer.bias.data = weight.detach().clone(), bias.detach().clone()
     return layer
 
 
 class Rotary:
-    """The model's `rotate` at the positions of T tokens, times `scale`: x cos + swapped x sin, halves side by side."""
+    """`rotate` of the model for T tokens, times `scale`: x cos + (x with swapped halves) sin."""
 
     def __init__(self, n_tokens: int, width: int, scale: float = 1.0) -> None:
         angle = rotary_angles(torch.arange(n_tokens, dtype=torch.float32), width // 2)  # (T, D / 2)
@@ -80,7 +80,7 @@ class Rotary:
 
 
 class StepAttention(nn.Module):
-    """Attention to x's own keys, or to keys and values that are ready."""
+    """Self-attention (`own`), or attention to given keys and values."""
 
     def __init__(self, attention: Attention, own: bool) -> None:
         super().__init__()
@@ -97,12 +97,12 @@ class StepAttention(nn.Module):
     ) -> Tensor:
         q = rotate_q(self.heads(self.q(x)))
         k, v = (rotate_k(self.heads(self.k(x))), self.heads(self.v(x))) if memory is None else memory
-        y = (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v  # spelled out: every backend has these three operators
+        y = (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v  # written as three operators that every backend has
         return self.out(y.transpose(-2, -3).flatten(-2))
 
 
 class StepBlock(nn.Module):
-    """`Block` of the model on what is ready: x [G or 1, B, T, H], rows of the modulation by part [G, 1, T, H]."""
+    """`Block` of the model with precomputed modulation and memory: x [G or 1, B, T, H], parts [G, 1, T, H]."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -127,10 +127,11 @@ class StepBlock(nn.Module):
 
 
 class Step(nn.Module):
-    """Network, guidance and sampling. Subclasses say what a design's `condition` gives.
+    """Network, guidance and sampling. Each design has a subclass with the inputs that its `condition` gives.
 
-    Guidance acts on the hidden state before the head, which equals guidance on the logits because the head is linear
-    ((1 + g) - g = 1 for its bias), at half the cost. Where there is one group only, it has no effect.
+    Guidance is applied to the hidden state before the head. This equals guidance on the logits, because the head is
+    linear and its bias keeps the factor (1 + g) - g = 1, and it halves the cost of the head. With one group only,
+    guidance has no effect.
     """
 
     def __init__(self, model: MaskVAT) -> None:
@@ -149,7 +150,7 @@ class Step(nn.Module):
         modulation: tuple[Tensor, Tensor] | None = None,
         memories: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """codes [B, K, T]; modulation and frame_index; keys and values -> the last hidden state [G, B, T, H]."""
+        """codes [B, K, T], (modulation, frame_index), (keys, values) -> last hidden state [G, B, T, H]."""
         c = self.config
         offset = torch.arange(c.n_codebooks, dtype=codes.dtype) * (c.codebook_size + 1)
         x = self.tokens_in(self.tokens(codes + offset[:, None]).sum(dim=-3))[None]  # (1, B, T, H)
@@ -168,11 +169,11 @@ class Step(nn.Module):
         return x * part(6 * c.n_blocks + 1) + part(6 * c.n_blocks) if modulation else x
 
     def draw(self, hidden: Tensor, index: Tensor, u: Tensor, guidance: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and log-probabilities [B, K, P] at token frames `index`, by hidden [G, B, T, H]."""
+        """Hidden state [G, B, T, H] -> tokens and log-probabilities [B, K, P] at the token frames `index` [B, K, P]."""
         conditional, null = hidden[0], hidden[-1]
         guided = conditional + guidance * (conditional - null)  # (B, T, H)
         batch, n_tokens = guided.shape[:2]
-        # B * T without a product of lengths: as a number on the card it would be copied there, which no CUDA graph may
+        # row numbers up to B * T without multiplying lengths: a CUDA graph cannot copy such a number to the GPU
         first = torch.arange(batch * n_tokens, dtype=index.dtype).unflatten(0, (batch, n_tokens))[:, :1]  # (B, 1)
         row = index + first[:, None]  # (B, K, P) of B * T
         chosen = F.embedding(row.transpose(0, 1), guided.flatten(0, 1))  # (K, B, P, H)

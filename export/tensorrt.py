@@ -1,9 +1,12 @@
-"""`python -m export.tensorrt BUNDLE`: strongly typed graphs beside a bundle's own, and TensorRT plans of them.
+"""Add strongly typed graphs to a bundle, and build TensorRT plans from them.
 
-TensorRT-RTX's plans are built on any machine, without a card; TensorRT's on the card that is here. The graphs lie in
-BUNDLE/typed, the bundle is whole without them; the plans lie in the cache, where the runtime finds them.
+    python -m export.tensorrt BUNDLE
 
-The exit code is a verdict: 0 when every plan that can be built here was built.
+The graphs are written to BUNDLE/typed; the bundle also works without them. The plans are written to the cache folder,
+where the runtime finds them. Plans of TensorRT-RTX can be built on any machine, without a GPU. Plans of TensorRT are
+built on the GPU of this machine and only run there.
+
+The exit status is 0 if every plan that can be built on this machine was built.
 """
 
 import argparse
@@ -30,20 +33,19 @@ with requires_extra("export", __name__):
     import onnx
     from onnx import ModelProto, helper
 
-    from export.precision import left_out
-    from export.precision import typed as typed_graph
+    from export.precision import convert_precision, unsupported_reason
 
 log = logging.getLogger("export.tensorrt")
 
 
 @dataclass(frozen=True)
 class Options:
-    """One run."""
+    """Options of one run."""
 
     bundle: Path
     out: Path | None = None
     precision: tuple[str, ...] = ("fp16",)
-    graphs: tuple[str, ...] = ()  # none: all
+    graphs: tuple[str, ...] = ()  # empty: all
     flavours: tuple[str, ...] = tuple(FLAVOURS)
     targets: tuple[str, ...] = TARGETS
     candidates: int = CANDIDATES
@@ -51,28 +53,44 @@ class Options:
 
 
 def parse(argv: list[str] | None) -> Options:
-    parser = argparse.ArgumentParser(prog="python -m export.tensorrt", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m export.tensorrt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bundle", type=Path, help="folder of a bundle")
-    parser.add_argument("--out", type=Path, help="copy the bundle to this new folder first and leave BUNDLE as it is")
     parser.add_argument(
-        "--precision", nargs="+", choices=typed.PRECISIONS, default=["fp16"], help="a graph without one is made in fp32"
+        "--out", type=Path, help="write to a copy of the bundle in this new folder, and leave BUNDLE unchanged"
     )
-    parser.add_argument("--graphs", nargs="+", default=[], metavar="GRAPH", help="only these (default: all)")
     parser.add_argument(
-        "--flavours", nargs="*", choices=FLAVOURS, default=list(FLAVOURS), help="none: graphs only (default: both)"
+        "--precision",
+        nargs="+",
+        choices=typed.PRECISIONS,
+        default=["fp16"],
+        help="precisions (default: fp16); a graph that cannot have one is made in fp32",
     )
-    parser.add_argument("--targets", nargs="+", default=list(TARGETS), help="cards of TensorRT-RTX's plans")
-    parser.add_argument("--candidates", type=int, default=CANDIDATES, help="largest batch (default: %(default)s)")
-    parser.add_argument("--cache", type=Path, help=f"folder of the plans (default: {default_cache()})")
+    parser.add_argument("--graphs", nargs="+", default=[], metavar="GRAPH", help="graphs (default: all)")
+    parser.add_argument(
+        "--flavours",
+        nargs="*",
+        choices=FLAVOURS,
+        default=list(FLAVOURS),
+        help="libraries to build plans for; without a value, no plans are built (default: both)",
+    )
+    parser.add_argument(
+        "--targets", nargs="+", default=list(TARGETS), help="GPU architectures for plans of TensorRT-RTX"
+    )
+    parser.add_argument(
+        "--candidates", type=int, default=CANDIDATES, help="largest number of candidates (default: %(default)s)"
+    )
+    parser.add_argument("--cache", type=Path, help=f"folder for the plans (default: {default_cache()})")
     given = vars(parser.parse_args(argv))
     return Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 # ---------------------------------------------------------------- strongly typed graphs
 def copy_bundle(source: Path, manifest: Manifest, out: Path) -> Path:
-    """The manifest and its files in a new folder, which is there whole or not at all."""
+    """Copy the manifest and its files to a new folder, which appears only when it is complete."""
     if out.exists():
-        raise ExportError(f"{out} exists; choose a folder that does not, or give it as BUNDLE")
+        raise ExportError(f"{out} already exists; choose a new folder, or give this one as BUNDLE")
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -86,24 +104,24 @@ def copy_bundle(source: Path, manifest: Manifest, out: Path) -> Path:
 
 
 def variants(model: ModelProto, graph: Graph, wanted: tuple[str, ...]) -> dict[str, ModelProto]:
-    """Precision -> typed graph; one that the graph cannot have is said, and fp32 takes its place."""
+    """Precision -> typed graph. A precision that the graph cannot have is reported and replaced by fp32."""
     made: dict[str, ModelProto] = {}
     for precision in wanted:
         try:
-            reason = left_out(graph.name, precision)
+            reason = unsupported_reason(graph.name, precision)
             if not reason:
-                made[precision] = typed_graph(model, precision)
+                made[precision] = convert_precision(model, precision)
         except ExportError as error:
             reason = str(error)
         if reason:
-            print(f"{graph.name:14} {precision}  left out, fp32 instead: {reason}")
+            print(f"{graph.name:14} {precision}  made in fp32 instead: {reason}")
             if "fp32" not in made:
-                made["fp32"] = typed_graph(model, "fp32")
+                made["fp32"] = convert_precision(model, "fp32")
     return made
 
 
 def write(model: ModelProto, path: Path, graph: Graph) -> None:
-    """Save a typed graph whose inputs and outputs are the contract's."""
+    """Save a typed graph. Raises ExportError if its inputs or outputs differ from the contract."""
     for specs, values in ((graph.inputs, model.graph.input), (graph.outputs, model.graph.output)):
         have = {}
         for value in values:
@@ -119,14 +137,19 @@ def write(model: ModelProto, path: Path, graph: Graph) -> None:
         os.replace(part, path)
     except ValueError as error:  # protobuf's limit of 2 GB
         raise ExportError(
-            f"{path.name} would be larger than an ONNX file can be ({error}); use --precision fp16"
+            f"{path.name} exceeds the size limit of an ONNX file ({error}); use --precision fp16"
         ) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def derive(bundle: Path, manifest: Manifest, table: dict[str, Graph], options: Options) -> dict[str, TypedFile]:
-    """Write typed graphs into the bundle's folder for them and list them there, with those that are still valid."""
+def write_typed_graphs(
+    bundle: Path, manifest: Manifest, table: dict[str, Graph], options: Options
+) -> dict[str, TypedFile]:
+    """Write typed graphs into BUNDLE/typed, and list them there together with older ones that are still valid.
+
+    Returns the new ones.
+    """
     folder = bundle / typed.FOLDER
     folder.mkdir(exist_ok=True)
     sources = {name: manifest.files[typed.source_file(manifest, name)].sha256 for name in graphs(manifest.config)}
@@ -145,8 +168,8 @@ def derive(bundle: Path, manifest: Manifest, table: dict[str, Graph], options: O
 
 
 # ---------------------------------------------------------------- plans
-def usable(flavour: str) -> bool:
-    """Whether plans of a flavour can be built here; says why not."""
+def can_build(flavour: str) -> bool:
+    """Whether plans of a flavour can be built on this machine. Prints the reason if not."""
     try:
         library(flavour)
         if flavour == "trt":
@@ -158,10 +181,10 @@ def usable(flavour: str) -> bool:
 
 
 def build_plans(folder: Path, manifest: Manifest, files: dict[str, TypedFile], options: Options) -> list[str]:
-    """Build, or find in the cache, every plan that can be built here; returns the names of those that failed."""
+    """Build every plan, or find it in the cache. Returns the names of those that failed."""
     failed = []
     for flavour in options.flavours:
-        if not usable(flavour):
+        if not can_build(flavour):
             continue
         for name, entry in files.items():
             wanted = PlanOptions(
@@ -175,27 +198,27 @@ def build_plans(folder: Path, manifest: Manifest, files: dict[str, TypedFile], o
                 failed.append(f"{flavour} {name}")
                 print(f"{row}  failed: {error}")
                 continue
-            done = "built" if plan.built else "was there"
-            kept = plan.path if plan.kept else "not kept"
-            print(f"{row}  {len(plan.data) / 1e6:8.2f} MB  {done} in {time.perf_counter() - begin:.1f} s  {kept}")
+            origin = "built" if plan.built else "found in the cache"
+            place = plan.path if plan.kept else "not kept"
+            print(f"{row}  {len(plan.data) / 1e6:8.2f} MB  {origin} in {time.perf_counter() - begin:.1f} s  {place}")
     return failed
 
 
 def run(options: Options) -> list[str]:
-    """Derive, build, print; returns what failed."""
+    """Write typed graphs and build plans. Returns the names of plans that failed."""
     if options.candidates < 1:
         raise ExportError(f"--candidates must be at least 1, got {options.candidates}")
     manifest = Manifest.load(options.bundle)
     table = graphs(manifest.config)
     unknown = sorted(set(options.graphs) - set(table))
     if unknown:
-        raise ExportError(f"no graph {', '.join(unknown)}; choose from {', '.join(table)}")
+        raise ExportError(f"there is no graph {', '.join(unknown)}; choose from {', '.join(table)}")
     bundle = options.bundle if options.out is None else copy_bundle(options.bundle, manifest, options.out)
     chosen = {name: graph for name, graph in table.items() if not options.graphs or name in options.graphs}
     try:
-        files = derive(bundle, manifest, chosen, options)
+        files = write_typed_graphs(bundle, manifest, chosen, options)
     except PermissionError as error:
-        raise ExportError(f"{bundle} cannot be written to ({error}); give --out DIR for a copy of it") from error
+        raise ExportError(f"{bundle} cannot be written to ({error}); use --out DIR to write a copy of it") from error
     return build_plans(bundle / typed.FOLDER, manifest, files, options)
 
 
@@ -209,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if failed:
-        print(f"error: no plan of {', '.join(failed)}: the reasons are above", file=sys.stderr)
+        print(f"error: plans that could not be built: {', '.join(failed)}; the reasons are above", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -1,12 +1,15 @@
-"""`python -m export.triton BUNDLE REPO/`: a bundle as a model repository of NVIDIA Triton, one model per graph.
+"""Make a model repository for NVIDIA Triton from a bundle, with one model per graph.
+
+    python -m export.triton BUNDLE REPO
 
     REPO/maskvat_step/config.pbtxt      names, types and shapes from engines.contract
-                     /1/model.onnx      the bundle's file, or model.plan where a TensorRT plan is given
-        /manifest.json                  the bundle's, for where everything comes from
+                     /1/model.onnx      the bundle's file, or model.plan for a graph with --plan
+        /manifest.json                  the bundle's manifest, which lists the origin of all weights
 
-The loop over steps stays with the client (runtime.decode); the server runs graphs. REPO is either whole or not there.
-Of Triton's rules that shape the configs: a model batches requests only if every tensor begins with the batch, and a
-scalar is written as [1], which its ONNX Runtime backend takes for a scalar and its TensorRT backend does not.
+The server runs graphs; the client runs the loop over steps (runtime.decode). REPO appears only when it is complete.
+
+Two rules of Triton shape the configs. A model can batch requests only if the batch is the first axis of every tensor. A
+scalar is written as [1]; the ONNX Runtime backend accepts this for scalars, the TensorRT backend does not.
 """
 
 import argparse
@@ -27,45 +30,45 @@ from engines.profiles import profile
 from export import ExportError
 from runtime.errors import MaskVATError
 
-PREFIX = "maskvat_"  # a server's models share one space of names
+PREFIX = "maskvat_"  # all models of a server share one namespace
 VERSION = "1"
 TYPES = {"int32": "TYPE_INT32", "float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
-KINDS = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}  # where Triton puts a model's instances
+KINDS = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}  # processors for the instances of a model
 
 
 @dataclass(frozen=True)
 class Options:
-    """One model repository. Raises ExportError."""
+    """Options of one model repository. Raises ExportError for values that are not allowed."""
 
     bundle: Path
     repo: Path
     kind: str = "auto"
-    instances: int = 1  # of each model, on every card
-    max_batch: int = 16  # requests that Triton may join, for models that can
-    plans: dict[str, Path] = field(default_factory=dict)  # graph -> TensorRT plan; all others run in ONNX Runtime
+    instances: int = 1  # of each model, on every GPU
+    max_batch: int = 16  # largest batch that Triton may form from requests
+    plans: dict[str, Path] = field(default_factory=dict)  # graph -> TensorRT plan; other graphs run in ONNX Runtime
 
     def __post_init__(self) -> None:
         for name, value in (("instances", self.instances), ("max-batch", self.max_batch)):
             if value < 1:
                 raise ExportError(f"--{name} is {value}; it must be 1 or more")
         if self.plans and self.kind == "cpu":
-            raise ExportError("--plan with --kind cpu: plans run on cards; leave one of the two out")
+            raise ExportError("--plan with --kind cpu: plans need a GPU; leave out one of the two")
 
 
 # ---------------------------------------------------------------- configs
 def batched(graph: Graph) -> bool:
-    """Whether the batch is the first axis of every tensor, so that Triton may join requests."""
+    """Whether the batch is the first axis of every tensor, so that Triton can batch requests."""
     return all(spec.axes[:1] == ("B",) and "B" not in spec.axes[1:] for spec in graph.inputs + graph.outputs)
 
 
 def dims(spec: TensorSpec, batch: bool) -> list[int]:
-    """A tensor's shape as Triton writes it: -1 for any length, no batch where Triton adds it, [1] for a scalar."""
+    """Shape of a tensor in a Triton config: -1 for any length, without a batch that Triton adds, [1] for a scalar."""
     axes = spec.axes[1:] if batch else spec.axes
     return [axis if isinstance(axis, int) else -1 for axis in axes] or [1]
 
 
 def config(graph: Graph, options: Options, most: int, origin: dict[str, str]) -> str:
-    """config.pbtxt of one graph that takes at most so many rows. `origin` is kept as parameters, which are ignored."""
+    """config.pbtxt of one graph with at most `most` rows. Triton ignores the parameters, which store `origin`."""
     batch = batched(graph)
     plan = graph.name in options.plans
     lines = [
@@ -88,8 +91,8 @@ def model_file(graph: Graph, options: Options) -> str:
 
 
 # ---------------------------------------------------------------- files
-def described(plan: Path) -> dict[str, Any]:
-    """What is written down beside a plan in this program's cache; empty for other plans."""
+def plan_facts(plan: Path) -> dict[str, Any]:
+    """The facts stored beside a plan in our cache; empty for plans from elsewhere."""
     try:
         return dict(json.loads(plan.with_suffix(".plan.json").read_text(encoding="utf-8"))["parts"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -97,36 +100,40 @@ def described(plan: Path) -> dict[str, Any]:
 
 
 def largest_batch(graph: Graph, plan: Path, config: ModelConfig) -> int:
-    """How many rows a plan takes: Triton does not load a model that says more."""
-    shapes = described(plan).get("shape profile") or profile(config, graph)
+    """Largest batch of a plan. Triton does not load a model whose config exceeds it."""
+    shapes = plan_facts(plan).get("shape profile") or profile(config, graph)
     return min(int(shapes[spec.name][2][0]) for spec in graph.inputs if spec.axes[:1] == ("B",))
 
 
 def check_plans(options: Options, table: dict[str, Graph]) -> None:
-    """Every plan must exist and be of a graph that Triton's TensorRT backend can serve."""
+    """Raise ExportError unless every plan exists and Triton's TensorRT backend can serve its graph."""
     for name, path in options.plans.items():
         if name not in table:
             raise ExportError(f"--plan {name}={path}: no such graph; choose from {', '.join(table)}")
         if not path.is_file():
-            raise ExportError(f"--plan {name}={path}: there is no such file; `python -m export.tensorrt` builds plans")
-        made_by = described(path).get("library", "")
+            raise ExportError(
+                f"--plan {name}={path}: there is no such file; build plans with `python -m export.tensorrt`"
+            )
+        made_by = plan_facts(path).get("library", "")
         if made_by.startswith(FLAVOURS["rtx"]):
             raise ExportError(
-                f"--plan {name}={path} is a plan of {made_by}, and Triton runs TensorRT's; build one on the card"
+                f"--plan {name}={path} is a plan of {made_by}, but Triton needs one of TensorRT; "
+                "build it on the GPU of the server"
             )
         scalars = [spec.name for spec in table[name].inputs + table[name].outputs if not spec.axes]
         if scalars:
             raise ExportError(
-                f"--plan {name}={path}: Triton's TensorRT backend takes no scalars, and {name} has {scalars[0]}; "
-                "leave this graph to ONNX Runtime"
+                f"--plan {name}={path}: Triton's TensorRT backend does not support scalars such as "
+                f"{scalars[0]} of {name}; "
+                "serve this graph with ONNX Runtime, without --plan"
             )
 
 
 def write_model(folder: Path, graph: Graph, options: Options, manifest: Manifest) -> None:
-    """The folder of one model: its config and its version."""
-    place = folder / f"{PREFIX}{graph.name}"
-    (place / VERSION).mkdir(parents=True)
-    model = place / VERSION / model_file(graph, options)
+    """Write the folder of one model: its config and its version."""
+    target = folder / f"{PREFIX}{graph.name}"
+    (target / VERSION).mkdir(parents=True)
+    model = target / VERSION / model_file(graph, options)
     if graph.name in options.plans:
         shutil.copyfile(options.plans[graph.name], model)
         precision, source = "plan", options.plans[graph.name].name
@@ -135,28 +142,28 @@ def write_model(folder: Path, graph: Graph, options: Options, manifest: Manifest
         source = manifest.file_for(graph.name, wanted, f"Triton of --kind {options.kind}")
         precision = manifest.files[source].precision
         shutil.copyfile(options.bundle / source, model)
-        for name, entry in manifest.files.items():  # weights beside the graph, which names them
+        for name, entry in manifest.files.items():  # external weights of the graph
             if not entry.graph and name.startswith(f"{source}."):
                 shutil.copyfile(options.bundle / name, model.with_name(name))
     planned = batched(graph) and graph.name in options.plans
     most = largest_batch(graph, options.plans[graph.name], manifest.config) if planned else options.max_batch
     origin = {"bundle": manifest.name, "contract_version": str(CONTRACT_VERSION), "file": source}
     origin |= {"precision": precision, "sha256": sha256(model)}
-    (place / "config.pbtxt").write_text(config(graph, options, most, origin), encoding="utf-8")
+    (target / "config.pbtxt").write_text(config(graph, options, most, origin), encoding="utf-8")
 
 
 def build(options: Options) -> list[str]:
-    """Write the repository; returns the names of its models. Raises ExportError, ManifestError, OSError."""
+    """Write the repository; return the names of its models. Raises ExportError, ManifestError, OSError."""
     repo = options.repo
     if repo.exists():
-        raise ExportError(f"{repo} exists; choose another folder, or remove it first")
+        raise ExportError(f"{repo} already exists; choose another folder, or remove it first")
     manifest = Manifest.load(options.bundle)
     table = graphs(manifest.config)
     check_plans(options, table)
     repo.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{repo.name}.part-", dir=repo.parent))
     try:
-        folder.chmod(0o755)  # mkdtemp makes it private, and a server is another user
+        folder.chmod(0o755)  # mkdtemp makes a private folder, but a server is another user
         for graph in table.values():
             write_model(folder, graph, options, manifest)
         shutil.copyfile(options.bundle / MANIFEST, folder / MANIFEST)
@@ -167,25 +174,33 @@ def build(options: Options) -> list[str]:
 
 
 # ---------------------------------------------------------------- the command
-def read_plans(words: list[str]) -> dict[str, Path]:
+def read_plans(texts: list[str]) -> dict[str, Path]:
+    """Parse the values GRAPH=FILE of --plan. Raises ExportError."""
     plans = {}
-    for word in words:
-        graph, equals, path = word.partition("=")
+    for text in texts:
+        graph, equals, path = text.partition("=")
         if not equals:
-            raise ExportError(f"--plan {word}: give GRAPH=FILE, as codec_decoder=codec_decoder.plan")
+            raise ExportError(f"--plan {text}: give GRAPH=FILE, for example codec_decoder=codec_decoder.plan")
         plans[graph] = Path(path)
     return plans
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m export.triton", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m export.triton", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("bundle", type=Path, help="folder of the bundle")
-    add("repo", type=Path, help="folder of the model repository, made by this command")
+    add("repo", type=Path, help="folder of the new model repository")
     add("--kind", choices=list(KINDS), default="auto",
-        help="where instances run (default: auto, a card where there is one)")  # fmt: skip
-    add("--instances", type=int, default=1, help="instances of each model, on every card (default: 1)")
-    add("--max-batch", type=int, default=16, help="requests that may be joined, where a graph allows it (default: 16)")
+        help="processor for the instances (default: auto, a GPU if there is one)")  # fmt: skip
+    add("--instances", type=int, default=1, help="instances of each model, on every GPU (default: 1)")
+    add(
+        "--max-batch",
+        type=int,
+        default=16,
+        help="largest batch that Triton may form, for graphs that allow it (default: 16)",
+    )
     add("--plan", action="append", default=[], metavar="GRAPH=FILE", help="serve this TensorRT plan; may be repeated")
     args = parser.parse_args(argv)
     try:

@@ -1,7 +1,8 @@
-"""Fixtures: fake bundles and short clips, written once per session."""
+"""Shared fixtures, such as fake bundles and short clips that are written once per session; and the lane `host`."""
 
 import gc
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -14,8 +15,18 @@ from tests.support.corpus import TABLE, command, video
 from tests.support.fake_engines import FakeBundle, entry_of, rewrite_manifest, small_config, write_bundle
 from tests.support.media import Picture, steady, write_video
 
-# in a forked child nothing of the parent's is freed: a decoder that waits for its threads, which are not there, hangs
+# Do not free objects of the parent in a forked child: a decoder would wait for threads that do not exist there.
 os.register_at_fork(after_in_child=gc.freeze)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests marked `host`, unless the option -m names this marker."""
+    if "host" in re.findall(r"\w+", config.option.markexpr):
+        return
+    for item in items:
+        if item.get_closest_marker("host") is not None:
+            item.add_marker(pytest.mark.skip(reason="runs only with -m host"))
+
 
 Clip = Callable[..., Path]
 Bundles = Callable[..., Path]
@@ -23,13 +34,13 @@ Bundles = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def int8_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPUs prefer int8, as those do that are fast at it: tests mean the same on every machine."""
+    """Let every CPU prefer int8, as CPUs with fast int8 do, so that tests are the same on every machine."""
     monkeypatch.setitem(BACKENDS, "cpu", replace(BACKENDS["cpu"], precisions=("int8", "fp16", "fp32")))
 
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    """bundles(design, **config) -> folder of a fake bundle, not to be changed."""
+    """bundles(design, **config) -> folder of a fake bundle. Tests must not change it."""
     pytest.importorskip("onnxruntime")
     root, made = tmp_path_factory.mktemp("bundles"), {}
 
@@ -45,13 +56,13 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 
 @pytest.fixture
 def own_bundle(bundles: Bundles, tmp_path: Path) -> Path:
-    """A bundle that the test may break."""
+    """A fake bundle that the test may change."""
     return Path(shutil.copytree(bundles(), tmp_path / "own_bundle"))
 
 
 @pytest.fixture
 def two_steps(own_bundle: Path) -> Path:
-    """A bundle with `step` in int8, too (the same file: what it computes is tested elsewhere)."""
+    """A fake bundle with a second step that is listed as int8. It is a copy of the first step."""
     path = own_bundle / "step.int8.onnx"
     path.write_bytes((own_bundle / "step.onnx").read_bytes())
     rewrite_manifest(own_bundle, lambda m: m["files"].update({path.name: entry_of(path, "step", "int8")}))
@@ -60,7 +71,7 @@ def two_steps(own_bundle: Path) -> Path:
 
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """benchmarks.latency measures no rates."""
+    """Replace the slow measurement of rates in benchmarks.latency."""
     rate = {"precision": "fp32", "gflops": 1.0, "library": "none"}
     floor = {"gflops": {"fp32": 1.0}, "bandwidth_gb_per_second": 1.0}
     monkeypatch.setattr(
@@ -71,7 +82,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """PyTorch on one thread: tiny networks are quicker so, and sums are the same on every machine."""
+    """PyTorch on one thread: faster for tiny networks, and the same sums on every machine."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -81,7 +92,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """clip(frames, fps) -> a silent mp4 of so many frames, not to be changed."""
+    """clip(frames, fps) -> a silent mp4 with that many frames. Tests must not change it."""
     root, made = tmp_path_factory.mktemp("clips"), {}
 
     def get(frames: int = 60, fps: int = 25) -> Path:
@@ -96,6 +107,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 # ---------------------------------------------------------------- prepared shards
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A system of tiny random networks. Tests must not change it."""
     from tests.support.tiny_system import tiny_components, write_system
 
     return write_system(tmp_path_factory.mktemp("system"), tiny_components())
@@ -103,7 +115,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five of the six clips of a table in VGGSound's format, in its two namings, one of them bad; and the table."""
+    """A table of six clips in the format of VGGSound, and five of the clips: in both naming schemes, one unreadable."""
     root = tmp_path_factory.mktemp("corpus")
     first = video(root / "videos" / "clip-_00000_000000.mkv")
     for name in ("clip-_00001_10000_20000", "clip-_00002_000020", "clip-_00004_000040"):
@@ -115,7 +127,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(corpus: Path, system: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The finished shards, not to be changed."""
+    """Finished shards of `corpus`. Tests must not change them."""
     from train.prepare import __main__ as prepare
 
     out = tmp_path_factory.mktemp("made") / "out"

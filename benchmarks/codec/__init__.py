@@ -1,1 +1,1 @@
-"""How much of a sound the codec keeps."""
+"""How closely the codec reproduces sounds."""

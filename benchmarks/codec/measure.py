@@ -1,9 +1,4 @@
-"""`python -m benchmarks.codec`: how much of a sound the codec keeps, beside Opus at 8, 16 and 24 kbit/s.
-
-The first 2 s of held-out recordings go through a bundle's codec engines, as users run them, or with --system through
-a checkpoint's codec. Log-mel distance (lower is better), SI-SDR, attacks, the noise floor, and which codes are used;
-bootstrap 95 % intervals over recordings. The last line is one JSON object.
-"""
+"""Measures of benchmarks.codec: spectral distance, SI-SDR, attacks, noise floor, used codes, and speed."""
 
 import io
 import time
@@ -35,19 +30,20 @@ SECONDS = 2  # of each recording
 
 OPUS_RATE = 48000
 BITRATES = (8, 16, 24)  # kbit/s
-LAG = 441  # samples to either side that the aligned SI-SDR tries: 10 ms
-FLOOR = 1e-9  # of an RMS level: -180 dBFS
-
+LAG = 441  # samples in each direction: the aligned SI-SDR searches 10 ms
+FLOOR = 1e-9  # least RMS level: -180 dBFS
 
 Roundtrip = Callable[[FloatArray], FloatArray]  # [L] -> [L] at RATE
 
 
 class BundleCodec:
-    """The codec of a bundle, through the backend that `runtime` chooses."""
+    """The codec of a bundle, on the backend that `runtime` chooses."""
 
     def __init__(self, bundle: Bundle) -> None:
         if bundle.config.sample_rate != RATE:
-            raise PoolError(f"the bundle's codec runs at {bundle.config.sample_rate} Hz; this benchmark is for {RATE}")
+            raise PoolError(
+                f"the bundle's codec runs at {bundle.config.sample_rate} Hz; this benchmark needs a codec at {RATE} Hz"
+            )
         self.bundle, self.name, self.rate = bundle, bundle.manifest.name, RATE
 
     def encode(self, audio: FloatArray) -> Int32Array:
@@ -60,7 +56,7 @@ class BundleCodec:
 
 
 def opus(audio: FloatArray, kbps: int) -> FloatArray:
-    """audio [L] at RATE through mono Opus; the stream's own time stamps take its delay out."""
+    """Encode and decode audio [L] at RATE as mono Opus. The time stamps of the stream compensate its delay."""
     samples = resample(audio, RATE, OPUS_RATE)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="ogg") as media:
@@ -82,7 +78,7 @@ def opus(audio: FloatArray, kbps: int) -> FloatArray:
 
 # ---------------------------------------------------------------- measures
 def aligned(decoded: FloatArray, original: FloatArray) -> FloatArray:
-    """`decoded` moved by the lag within 10 ms at which it correlates best: speech coders shift the phase."""
+    """Shift `decoded` by at most 10 ms to where it correlates best: speech coders delay the signal."""
     size = 1 << (len(decoded) + len(original)).bit_length()
     cross = np.fft.irfft(np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(original, size)), size)
     lag = int(np.argmax(np.concatenate([cross[-LAG:], cross[: LAG + 1]]))) - LAG
@@ -102,37 +98,37 @@ class Numbers:
     mel: list[float] = field(default_factory=list)
     si_sdr: list[float] = field(default_factory=list)
     si_sdr_aligned: list[float] = field(default_factory=list)
-    rise: list[float] = field(default_factory=list)  # time of the decoded attack over the original's
+    rise: list[float] = field(default_factory=list)  # rise time of the decoded attack over the original's
     pre_echo: list[float] = field(default_factory=list)  # dB over the original's 20 ms before the attack
 
 
-def add(numbers: Numbers, original: FloatArray, roundtrip: Roundtrip) -> None:
-    """Measure one recording, and its attack after a little silence."""
+def add_recording(numbers: Numbers, original: FloatArray, roundtrip: Roundtrip) -> None:
+    """Measure one recording, then its attack in a copy with silence before it."""
     decoded = np.ascontiguousarray(roundtrip(original))
     x, y = torch.from_numpy(original), torch.from_numpy(decoded)
     numbers.mel.append(mel_distance(y, x, RATE))
     numbers.si_sdr.append(si_sdr(y, x))
     numbers.si_sdr_aligned.append(si_sdr(torch.from_numpy(aligned(decoded, original).copy()), x))
-    led = np.concatenate([np.zeros(round(LEAD * RATE), np.float32), original])
-    found = attack(led, RATE)
+    delayed = np.concatenate([np.zeros(round(LEAD * RATE), np.float32), original])
+    found = attack(delayed, RATE)
     if found is not None:
-        decoded = roundtrip(led)
+        decoded = roundtrip(delayed)
         numbers.rise.append(rise_time(decoded, found, RATE) / found.seconds)
-        numbers.pre_echo.append(pre_echo(decoded, led, found, RATE))
+        numbers.pre_echo.append(pre_echo(decoded, delayed, found, RATE))
 
 
 def noise_floor(roundtrip: Roundtrip) -> dict[str, float]:
-    """Level (dBFS) of what comes out for digital silence and for white noise at -60 dBFS."""
+    """Output level (dBFS) for digital silence and for white noise at -60 dBFS."""
     noise = np.random.default_rng(0).standard_normal(SECONDS * RATE).astype(np.float32) * np.float32(1e-3)
     silence = np.zeros(SECONDS * RATE, np.float32)
     return {"silence_dbfs": decibels(roundtrip(silence)), "noise_at_minus_60_dbfs": decibels(roundtrip(noise))}
 
 
 def measure(sounds: Sequence[FloatArray], roundtrip: Roundtrip) -> dict[str, Any]:
-    """All figures of one codec."""
+    """All measures of one codec."""
     numbers = Numbers()
     for sound in sounds:
-        add(numbers, sound, roundtrip)
+        add_recording(numbers, sound, roundtrip)
     out: dict[str, Any] = {"mel": summarise(numbers.mel)}
     for name in ("si_sdr", "si_sdr_aligned", "rise", "pre_echo"):
         out[name] = summarise(getattr(numbers, name), median=True)
@@ -140,15 +136,15 @@ def measure(sounds: Sequence[FloatArray], roundtrip: Roundtrip) -> dict[str, Any
 
 
 def codes_used(codec: Codec, sounds: Sequence[FloatArray]) -> list[int]:
-    """How many different codes of each codebook the recordings need."""
+    """Number of different codes that the recordings use, by codebook."""
     codes = np.concatenate([codec.encode(sound) for sound in sounds], axis=1)
     return [len(np.unique(level)) for level in codes]
 
 
 def speed(codec: Codec, sounds: Sequence[FloatArray], repeat: int = 3) -> dict[str, float]:
-    """Seconds of sound per second of work, best of `repeat`, on 10 s of recordings."""
+    """Seconds of sound per second of computing, best of `repeat` runs on 10 s of sound."""
     audio = np.resize(np.concatenate(sounds), 10 * RATE).astype(np.float32)
-    codes = codec.encode(audio)  # warm
+    codes = codec.encode(audio)  # warm-up
     codec.decode(codes)
     work: dict[str, Callable[[], object]] = {
         "encode": lambda: codec.encode(audio),

@@ -1,4 +1,4 @@
-"""How sharp an attack is: its rise time, and what sounds before it."""
+"""Sharpness of attacks: rise time, and energy before the attack (pre-echo)."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-LEAD = 0.1  # seconds of silence put before a recording, so that there is a time before its attack
-SMOOTH = 0.001  # seconds of the envelope's window
-SLACK = 0.03  # seconds around the original's attack in which the decoded one is looked for
-LONGEST = 0.05  # a slower rise is no attack
-BEFORE = 0.02  # seconds before an attack in which a pre-echo counts
-GAP = 0.002  # of them nearest to the attack do not count: the envelope's own width
-QUIET = 1e-6  # power, relative to the attack's, below which what comes before it counts as silence: -60 dB
+LEAD = 0.1  # seconds of silence to add before a recording, so that pre-echo can be measured
+SMOOTH = 0.001  # seconds, window of the envelope
+SLACK = 0.03  # seconds around the original attack in which the decoded attack is searched
+LONGEST = 0.05  # seconds; a slower rise does not count as an attack
+BEFORE = 0.02  # seconds before an attack that are checked for pre-echo
+GAP = 0.002  # seconds just before the attack that are left out, because of the width of the envelope
+QUIET = 1e-6  # -60 dB: power before an attack, relative to the attack, that counts as silence
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Samples at which the envelope passes 10 % and reaches its peak, and the 10 to 90 % time in seconds."""
+    """The samples where the envelope passes 10 % and where it peaks, and the rise time from 10 to 90 % in seconds."""
 
     start: int
     peak: int
@@ -26,14 +26,14 @@ class Attack:
 
 
 def envelope(audio: Floats, rate: int) -> Floats:
-    """RMS in a short sliding window [L]."""
+    """RMS level in a short sliding window: [L] -> [L]."""
     width = max(1, round(SMOOTH * rate))
     power = np.convolve(np.square(audio, dtype=np.float64), np.ones(width) / width, "same")
     return np.sqrt(np.maximum(power, 0))
 
 
 def rise(level: Floats, peak: int, rate: int) -> Attack:
-    """The last rise from 10 % to 90 % of the level at `peak`, seen from there."""
+    """The last rise from 10 % to 90 % of the level at `peak`, before that peak."""
     high = level[peak]
     low = np.flatnonzero(level[: peak + 1] < 0.1 * high)
     start = int(low[-1]) + 1 if len(low) else 0
@@ -42,7 +42,7 @@ def rise(level: Floats, peak: int, rate: int) -> Attack:
 
 
 def attack(audio: Floats, rate: int) -> Attack | None:
-    """The attack of the loudest moment; None where the sound swells slower than LONGEST, or is silent."""
+    """The attack of the loudest moment; None if the sound is silent or rises more slowly than LONGEST."""
     level = envelope(audio, rate)
     if level.max(initial=0) < 1e-4:
         return None
@@ -51,7 +51,7 @@ def attack(audio: Floats, rate: int) -> Attack | None:
 
 
 def rise_time(audio: Floats, original: Attack, rate: int) -> float:
-    """Seconds that a decoded sound takes for the same attack."""
+    """Rise time in seconds of the same attack in a decoded sound."""
     level, slack = envelope(audio, rate), round(SLACK * rate)
     first = max(0, original.start - slack)
     peak = first + int(np.argmax(level[first : original.peak + slack]))
@@ -59,7 +59,10 @@ def rise_time(audio: Floats, original: Attack, rate: int) -> float:
 
 
 def pre_echo(audio: Floats, original: Floats, found: Attack, rate: int) -> float:
-    """dB of decoded over original power in the 20 ms before the attack, both at least 60 dB under the attack."""
+    """Power of the decoded sound in the 20 ms before the attack, in dB over the original.
+
+    Both powers are limited to at least 60 dB below the attack.
+    """
     end = found.start - round(GAP * rate)
     before = slice(max(0, end - round(BEFORE * rate)), end)
     after = np.mean(np.square(original[found.start : found.start + round(BEFORE * rate)], dtype=np.float64))

@@ -1,1 +1,1 @@
-"""What every benchmark shares: pairs, machine facts, reports."""
+"""Code that several benchmarks share: true tracks, paired comparisons, timing, machine facts, and reports."""

@@ -1,6 +1,6 @@
-"""A pipeline that encodes a picture once: benchmarks generate from the same clip again and again.
+"""A pipeline that encodes each video once. Benchmarks generate from the same clip many times.
 
-Times stay those of whole calls: an answer of an encoder that is given again counts with what it took the first time.
+Reported times are still those of complete calls: each reuse of a cached encoder output adds the time of its first run.
 """
 
 import hashlib
@@ -9,56 +9,56 @@ from pathlib import Path
 import numpy as np
 
 import runtime
-from benchmarks.common.stopwatch import Spent
+from benchmarks.common.stopwatch import Elapsed
 from engines.backends import AUTO
 from engines.base import Array
 from runtime.bundle import Bundle
 
 ENCODERS = ("frame_encoder", "sync_encoder")
-KEPT = 256  # answers; a 10 s clip needs about ten
+CACHE_SIZE = 256  # encoder outputs; a 10 s clip needs about ten
 
 
-class RememberingBundle(Bundle):
-    """The encoders' answers are kept and given again for equal frames; all else runs as always."""
+class CachingBundle(Bundle):
+    """A bundle that caches encoder outputs by a hash of the frames. All other graphs always run."""
 
     def __init__(
         self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
     ) -> None:
-        self._answers: dict[tuple[str, bytes], tuple[tuple[Array, ...], Spent]] = {}
-        self.saved = Spent()  # by all answers that were given again
+        self._cache: dict[tuple[str, bytes], tuple[tuple[Array, ...], Elapsed]] = {}
+        self.saved = Elapsed()  # the time that all cache hits would have taken
         super().__init__(folder, backend, threads, precision)
 
     def run(self, graph: str, **feeds: Array) -> tuple[Array, ...]:
-        """As Bundle.run. The answer must not be changed."""
+        """Same as Bundle.run. Do not change the returned arrays: they may be in the cache."""
         if graph not in ENCODERS:
             return super().run(graph, **feeds)
         digest = hashlib.blake2b(repr(feeds["frames"].shape).encode())
         digest.update(np.ascontiguousarray(feeds["frames"]))
         key = (graph, digest.digest())
-        if key in self._answers:
-            answer, spent = self._answers[key]
-            self.saved += spent
-            return answer
-        begin = Spent.now()
-        answer = super().run(graph, **feeds)
-        while len(self._answers) >= KEPT:
-            del self._answers[next(iter(self._answers))]
-        self._answers[key] = answer, Spent.now() - begin
-        return answer
+        if key in self._cache:
+            outputs, elapsed = self._cache[key]
+            self.saved += elapsed
+            return outputs
+        begin = Elapsed.now()
+        outputs = super().run(graph, **feeds)
+        while len(self._cache) >= CACHE_SIZE:
+            del self._cache[next(iter(self._cache))]
+        self._cache[key] = outputs, Elapsed.now() - begin
+        return outputs
 
 
-class RememberingPipeline(runtime.Pipeline):
-    """A pipeline whose bundle remembers."""
+class CachingPipeline(runtime.Pipeline):
+    """A pipeline with a CachingBundle."""
 
-    bundle: RememberingBundle
+    bundle: CachingBundle
 
     def __init__(
         self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
     ) -> None:
-        super().__init__(RememberingBundle(folder, backend, threads, precision))
+        super().__init__(CachingBundle(folder, backend, threads, precision))
 
-    def timed(self, clip: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Spent]:
-        """The takes of a clip, and what a call that encodes everything takes."""
-        begin, saved = Spent.now(), self.bundle.saved
+    def timed(self, clip: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Elapsed]:
+        """Generate, and return the takes with the time of a call that encodes everything."""
+        begin, saved = Elapsed.now(), self.bundle.saved
         takes = self.generate(clip, sampling)
-        return takes, Spent.now() - begin + self.bundle.saved - saved
+        return takes, Elapsed.now() - begin + self.bundle.saved - saved

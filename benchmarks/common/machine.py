@@ -1,4 +1,4 @@
-"""Facts of the machine and the versions a benchmark ran with."""
+"""The machine and the package versions that a benchmark ran with."""
 
 import os
 import platform
@@ -9,27 +9,27 @@ from typing import Any
 
 from engines import cpu
 
-# what decides about a step's speed, int8's above all; names as Linux spells them
+# instruction sets that decide the speed of a step, above all in int8; the names are those of Linux
 EXTENSIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout
 TOPOLOGY = Path("/sys/devices/system/cpu")  # Linux
 PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "torch")
 
 
 def cpu_name() -> str:
-    """Model name of the processor, where the system tells."""
+    """Model name of the processor, or its architecture if the system does not report the model."""
     return cpu.cpuinfo_field("model name") or platform.processor() or platform.machine()
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Number of logical cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def physical_cores() -> int:
-    """Cores that this process may use, those that share a core's units counted once: what ONNX Runtime takes by itself.
+    """Number of physical cores that this process may use: the default thread count of ONNX Runtime.
 
-    Where the system does not tell which share, all of them.
+    If the system does not report which logical cores share a physical one, all logical cores count.
     """
     if not hasattr(os, "sched_getaffinity"):
         return cores()
@@ -41,10 +41,10 @@ def physical_cores() -> int:
 
 
 def revision() -> str | None:
-    """The checkout's commit, "-dirty" behind it where files that git knows are altered; None without git."""
+    """The commit of this checkout, with "-dirty" if tracked files were changed; None if this is not a git checkout."""
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(ROOT), *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
@@ -57,17 +57,17 @@ def revision() -> str | None:
 
 
 def card_name() -> str | None:
-    """The first NVIDIA card with its memory and driver; None where there is none."""
+    """The first NVIDIA GPU with its memory and driver; None if there is none."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader", "--id=0"]
     try:
-        told = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        line = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{told} (name, memory, driver)"
+    return f"{line} (name, memory, driver)"
 
 
 def facts() -> dict[str, Any]:
-    """Processor and its extensions, cores, system, Python and package versions, and the card where there is one."""
+    """Processor, instruction sets, cores, system, Python and package versions, and the GPU if there is one."""
     packages = {}
     for name in PACKAGES:
         try:

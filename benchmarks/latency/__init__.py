@@ -1,1 +1,1 @@
-"""Latency per step count, against PyTorch and against the machine's own limits."""
+"""Time to generate a sound, compared with PyTorch and with the limits of the machine."""

@@ -1,8 +1,13 @@
-"""`python -m benchmarks.latency`: where the time of a clip goes, against PyTorch and against what the machine could do.
+"""Measure the time to generate a sound, and compare it with PyTorch and with the limits of the machine.
 
-Every point is a process of its own, which imports `runtime`, loads the bundle, makes one clip cold and then --repeat
-clips warm. The default takes a few minutes on two cores: the shipped bundle along each axis of the grid, and pairs with
-PyTorch. docs/BENCHMARKS.md says how to read it. Prints Markdown tables, and as the last line one JSON object.
+    python -m benchmarks.latency [--quick]
+
+Measures points of a grid of step counts, candidates and clip lengths. Every point runs in a new process, which imports
+`runtime`, loads the bundle, generates one sound (cold) and then --repeat sounds (warm). By default it measures the
+bundle that ships with MaskVAT and pairs with PyTorch; this takes a few minutes on two cores.
+
+Prints Markdown tables (docs/BENCHMARKS.md explains them). Notes on stderr say what was left out and why. The last line
+is one JSON object.
 """
 
 import argparse
@@ -13,12 +18,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common.report import command, finish, keep, result
+from benchmarks.common.report import finish, make_result, run_command, save_result
 from benchmarks.latency.compare import compare, comparison_document, read_result
-from benchmarks.latency.options import check, get_parser, loads_of, settings
-from benchmarks.latency.points import Load
+from benchmarks.latency.options import check, get_parser, settings, workloads
+from benchmarks.latency.points import Workload
 from benchmarks.latency.session import Session, card_in_torch
-from benchmarks.latency.subjects import Subject, exported, named, random_subject
+from benchmarks.latency.subjects import Subject, cached_export, named_folders, random_weights_subject
 from benchmarks.latency.tables import document
 from benchmarks.latency.utilisation import add_shares
 from engines.backends import availability, choose
@@ -28,31 +33,34 @@ from runtime.errors import MaskVATError, OptionError
 
 
 def subjects(session: Session, cache: Path) -> list[tuple[Subject, Subject | None]]:
-    """What is measured, and with which weights PyTorch is: the shipped bundle's pairs use random ones of its size."""
+    """The bundles to measure, each with the system that PyTorch runs in the pairs.
+
+    For the bundle that ships with MaskVAT that is a system of the same size with random weights.
+    """
     args = session.args
-    found: list[tuple[Subject, Subject | None]] = []
-    for name, folder in named(args.system, "--system").items():
-        subject = Subject(name, exported(folder, name, cache), folder)
-        found.append((subject, subject))
-    for name, folder in named(args.engines, "--engines").items():
-        found.append((Subject(name, folder), None))
-        session.note(f"no baselines for {name}: --system, the folder that it was exported from, gives them")
-    for size in args.sizes or ([] if found else ["mini"]):
+    chosen: list[tuple[Subject, Subject | None]] = []
+    for name, folder in named_folders(args.system, "--system").items():
+        subject = Subject(name, cached_export(folder, name, cache), folder)
+        chosen.append((subject, subject))
+    for name, folder in named_folders(args.engines, "--engines").items():
+        chosen.append((Subject(name, folder), None))
+        session.note(f"no PyTorch baselines for {name}; give its system folder with --system to get them")
+    for size in args.sizes or ([] if chosen else ["mini"]):
         twin = None
         if size != "mini" or args.baselines != "none":
             try:
-                twin = random_subject(size, cache)
+                twin = random_weights_subject(size, cache)
             except OptionError as error:
                 session.note(str(error))
         if size == "mini":
-            found.append((Subject("mini", MINI), twin))
+            chosen.append((Subject("mini", MINI), twin))
         elif twin is not None:
-            found.append((twin, twin))
-    return found
+            chosen.append((twin, twin))
+    return chosen
 
 
 def measure(session: Session, cache: Path) -> None:
-    """Everything, size by size."""
+    """Measure everything, one size after the other."""
     from benchmarks.latency.roofline import machine_floor
 
     args, chosen = session.args, subjects(session, cache)
@@ -60,49 +68,49 @@ def measure(session: Session, cache: Path) -> None:
     for subject, twin in chosen:
         try:
             measure_size(session, subject, twin)
-        finally:  # of what there is
+        finally:  # also after an error, for the points measured so far
             add_shares(session.values, subject.name, subject.config, session.gflop.get(subject.name, {}))
     if args.clips is None:
-        session.note("no onset F1: --clips names a folder of clips with true sound")
+        session.note("no onset F1; give a folder of clips with true sound with --clips to get it")
 
 
 def measure_size(session: Session, subject: Subject, twin: Subject | None) -> None:
-    """Floors, points, pairs, profiles, bars and quality of one size."""
+    """Measure floors, points, pairs, profiles, end-to-end figures and quality of one size."""
     from benchmarks.latency.encoder_flops import window_gflop
-    from benchmarks.latency.end_to_end import Way, bars
+    from benchmarks.latency.end_to_end import RunOptions, measure_bars
 
     args, name = session.args, subject.name
-    session.networks(subject, twin)
+    session.record_networks(subject, twin)
     if twin is not None and twin.system is not None:
         session.gflop[name] = window_gflop(twin.system, twin.config, 2 if args.guidance else 1)
     for measured in dict.fromkeys((subject, twin or subject)):
-        session.floors(measured)
+        session.measure_floors(measured)
     if not args.no_points:
-        session.points(subject, loads_of(args, first=name == "mini" or subject.trained))
+        session.measure_points(subject, workloads(args, first=name == "mini" or subject.trained))
     if twin is not None and args.baselines != "none":
         steps = args.pair_steps if args.pair_steps is not None else (32 if name == "mini" else 8)
-        session.pairs(twin, Load(steps))
+        session.measure_pairs(twin, Workload(steps))
     for profiled in dict.fromkeys((subject, twin or subject)):
-        session.profiles(profiled)
-    if args.bars and "bars" not in session.values:  # of the first bundle
-        way = Way(subject.bundle, (args.backend or ["auto"])[0], args.precision or "auto", args.threads)
+        session.profile_steps(profiled)
+    if args.bars and "bars" not in session.values:  # for the first bundle only
+        options = RunOptions(subject.bundle, (args.backend or ["auto"])[0], args.precision or "auto", args.threads)
         session.values["bars"] = {}
-        for what, value in bars(way, session.folder, args.repeat):
-            session.values["bars"][what] = value
-    if not args.no_quality and not args.no_points:  # last, for nothing of a size is timed after it
-        session.quality(subject)
+        for name_of_figure, value in measure_bars(options, session.folder, args.repeat):
+            session.values["bars"][name_of_figure] = value
+    if not args.no_quality and not args.no_points:  # last, because its memory use could disturb timings
+        session.measure_quality(subject)
 
 
 def run(args: argparse.Namespace) -> None:
     if args.compare:
-        found = compare(*(read_result(path) for path in args.compare))
-        print(comparison_document(found))
-        finish(found, args.out)
+        comparison = compare(*(read_result(path) for path in args.compare))
+        print(comparison_document(comparison))
+        finish(comparison, args.out)
         return
     check(args)
     backends = args.backend or [name for name, reason in availability().items() if reason is None]
     for name in backends:
-        choose(name)  # raises for one that cannot be used
+        choose(name)  # raises if it cannot be used
     cache = args.cache or default_cache() / "latency"
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=cache) as folder:
@@ -111,21 +119,21 @@ def run(args: argparse.Namespace) -> None:
             measure(session, cache)
         except BaseException as error:  # Ctrl-C, too
             if session.measured:
-                session.note(f"ended early by {type(error).__name__}: this is what was measured until then")
+                session.note(f"ended early by {type(error).__name__}; the result has what was measured until then")
             raise
         finally:
             if session.measured:
                 report(session)
     if not session.measured:
-        raise MaskVATError("nothing could be measured; the notes above say why")
+        raise MaskVATError("nothing could be measured; see the notes above")
 
 
 def report(session: Session) -> None:
-    """The JSON first, then tables and pictures, which may fail."""
+    """Write the JSON result first, because tables and plots may fail."""
     args = session.args
-    values = result("latency", {"settings": settings(args, session.threads)} | session.values)
+    values = make_result("latency", {"settings": settings(args, session.threads)} | session.values)
     try:
-        keep(values, args.out)
+        save_result(values, args.out)
         text = document(values)
         print(text)
         if args.tables is not None:
@@ -140,13 +148,13 @@ def report(session: Session) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
-        return command(run, get_parser((__doc__ or "").split("\n")[0]).parse_args(argv))
+        return run_command(run, get_parser(__doc__).parse_args(argv))
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
 
 
 if __name__ == "__main__":
-    for end in (signal.SIGINT, signal.SIGTERM):  # a shell starts its background jobs deaf to the first
-        signal.signal(end, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # background jobs of a shell start with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The clip that `benchmarks.latency` makes: of a picture that makes sound, for a still one would measure silence."""
+"""The clip that benchmarks.latency measures. It repeats the example video, because a still image gives silence."""
 
 from pathlib import Path
 
@@ -6,25 +6,27 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-BOUNCE = Path(__file__).resolve().parent.parent / "examples" / "bounce.mp4"
+from benchmarks.common.machine import ROOT
+
+BOUNCE = ROOT / "examples" / "bounce.mp4"
 WIDTH, HEIGHT, RATE = 640, 360, 25
-LONG = 60  # seconds; a longer clip is encoded quickly
+LONG = 60  # seconds; longer clips use a faster preset
 
 
 def pictures() -> list[NDArray[np.uint8]]:
-    """One round of the example, [360, 640, 3] at 25 fps: black beside it, where the encoders' centre crops end."""
+    """All frames [360, 640, 3] of the example at 25 fps, with black bars outside of the encoders' centre crops."""
     with av.open(str(BOUNCE)) as container:
         stream = container.streams.video[0]
         assert stream.average_rate is not None
-        rate, wide = float(stream.average_rate), stream.width * HEIGHT // stream.height
-        shown = [f.to_ndarray(format="rgb24", width=wide, height=HEIGHT) for f in container.decode(stream)]
-    left = (WIDTH - wide) // 2
-    sides = ((0, 0), (left, WIDTH - wide - left), (0, 0))
-    return [np.pad(shown[int(n * rate / RATE)], sides) for n in range(int(len(shown) * RATE / rate))]
+        rate, width = float(stream.average_rate), stream.width * HEIGHT // stream.height
+        frames = [f.to_ndarray(format="rgb24", width=width, height=HEIGHT) for f in container.decode(stream)]
+    left = (WIDTH - width) // 2
+    sides = ((0, 0), (left, WIDTH - width - left), (0, 0))
+    return [np.pad(frames[int(n * rate / RATE)], sides) for n in range(int(len(frames) * RATE / rate))]
 
 
 def make_clip(path: Path, seconds: float) -> None:
-    """The example again and again, H.264, 640 x 360 at 25 fps."""
+    """Write the example in a loop: H.264, 640 x 360 at 25 fps."""
     options = {"crf": "23", "preset": "medium" if seconds <= LONG else "veryfast"}
     images = pictures()
     with av.open(str(path), "w") as container:

@@ -1,4 +1,4 @@
-"""Operations of the networks around the transformer, counted by PyTorch on networks without memory (device "meta")."""
+"""Operations of the networks around the transformer, counted by PyTorch on the device "meta", without memory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from engines.contract import ModelConfig
 
 
 def window_gflop(system: Path, config: ModelConfig, rows: int = 2) -> dict[str, float]:
-    """GFLOP of every stage but the step for one full window, by the stage's name; `blocks` is a part of `condition`."""
+    """GFLOP of one full window, by stage, without the step. `blocks` is a part of `condition`."""
     import torch
 
     tokens = config.window_tokens
@@ -27,12 +27,12 @@ def window_gflop(system: Path, config: ModelConfig, rows: int = 2) -> dict[str, 
     out["blocks"] = total(block_products(config, tokens, rows)) / 1e9
     for stage, (role, method, make) in inputs.items():
         if stage != "sync_encoder" or config.uses_sync:
-            out[stage] = counted(system, role, method, make) / 1e9
+            out[stage] = count_flops(system, role, method, make) / 1e9
     return out
 
 
-def counted(system: Path, role: str, method: str, make: Callable[[], Any]) -> float:
-    """Operations of one call of a component's `method`."""
+def count_flops(system: Path, role: str, method: str, make: Callable[[], Any]) -> float:
+    """Operations of one call of a component's `method` with the arguments of `make`."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,7 +40,7 @@ def counted(system: Path, role: str, method: str, make: Callable[[], Any]) -> fl
 
     entry = read_meta(system)["components"][role]
     network = resolve(KINDS[entry["kind"]]).from_config(entry["config"]).eval()
-    network.to("meta")  # after it is built: open_clip cannot build there
+    network.to("meta")  # after construction, because open_clip cannot build on "meta"
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         getattr(network, method)(make())
     return float(counter.get_total_flops())

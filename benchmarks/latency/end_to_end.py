@@ -1,7 +1,7 @@
-"""Figures of `benchmarks.latency --bars` that need a process, a long clip or the installed files: what a user meets.
+"""Figures of `benchmarks.latency --bars`: what a user of the command line gets.
 
-The whole process of `python -m runtime.infer`, import and load, memory of a long clip above a short one, and the bytes
-of what `pip install 'maskvat[cpu]'` installs.
+The time of a whole `python -m runtime.infer` process, the time of import and load, the memory that a long clip needs
+more than a short one, and the size of what `pip install '.[cpu]'` installs.
 """
 
 import re
@@ -16,20 +16,20 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from benchmarks.common.machine import ROOT
 from benchmarks.latency.clip import make_clip
-from benchmarks.latency.points import Load, Worker, WorkerError, runtime_order
-from benchmarks.latency.worker import high_water
+from benchmarks.latency.points import Worker, WorkerError, Workload, runtime_order
+from benchmarks.latency.worker import process_peak_mb
 
-ROOT = Path(__file__).resolve().parent.parent
-OURS = ("engines", "runtime", "train", "export", "benchmarks")  # the packages that are installed
+OURS = ("engines", "runtime", "train", "export")  # the packages in the wheel
 LEAN = ("numpy", "av", "onnxruntime")  # the extra `cpu`
-INSTALLED = (".py", ".toml", ".html")  # what the wheel has of them, beside the bundle
+INSTALLED = (".py", ".toml", ".html")  # files in the wheel, without the bundle
 LONG, SHORT = 600, 10  # seconds
 
 
 @dataclass(frozen=True)
-class Way:
-    """Bundle, backend, precision and threads, as a user would ask for them."""
+class RunOptions:
+    """Bundle, backend, precision and threads, as on the command line."""
 
     engines: Path
     backend: str = "auto"
@@ -44,14 +44,14 @@ class Way:
         return [str(x) for pair in (chosen | {"--threads": self.threads}).items() for x in pair]
 
 
-def watched(command: list[str]) -> tuple[float, float | None]:
-    """Seconds from start to exit of a command and its peak memory in MB. Raises WorkerError where it fails."""
+def run_and_watch(command: list[str]) -> tuple[float, float | None]:
+    """Seconds from start to exit of a command, and its peak memory in MB. Raises WorkerError if it fails."""
     begin, peaks = time.perf_counter(), [0.0]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def watch() -> None:
         while process.returncode is None:
-            peaks.append(high_water(process.pid) or 0.0)
+            peaks.append(process_peak_mb(process.pid) or 0.0)
             time.sleep(0.02)
 
     watcher = Thread(target=watch)
@@ -64,37 +64,39 @@ def watched(command: list[str]) -> tuple[float, float | None]:
         process.wait()
         watcher.join()
     if process.returncode:
-        raise WorkerError(f"`{' '.join(command[1:4])} ...` failed: {(error.splitlines() or ['no word'])[-1]}")
+        raise WorkerError(f"`{' '.join(command[1:4])} ...` failed: {(error.splitlines() or ['no message'])[-1]}")
     return seconds, max(peaks) or None
 
 
-def whole_process(way: Way, clip: Path, folder: Path, steps: int, repeat: int) -> dict[str, Any]:
-    """The command line, interpreter and writing included: seconds from start to exit, and its peak memory."""
-    command = [sys.executable, "-m", "runtime.infer", str(clip), *way.options(), "--steps", str(steps)]
+def whole_process(run: RunOptions, clip: Path, folder: Path, steps: int, repeat: int) -> dict[str, Any]:
+    """Seconds and peak memory of the command line, including the start of Python and writing the file."""
+    command = [sys.executable, "-m", "runtime.infer", str(clip), *run.options(), "--steps", str(steps)]
     command += ["-o", str(folder / "whole.wav"), "--overwrite", "--progress", "none"]
-    runs = [watched(command) for _ in range(repeat)]
+    runs = [run_and_watch(command) for _ in range(repeat)]
     times, peaks = [seconds for seconds, _ in runs], [mb for _, mb in runs if mb is not None]
-    told = {"steps": steps, "seconds": statistics.median(times), "all": times}
-    return told | {"command_peak_mb": max(peaks) if peaks else None}
+    figures = {"steps": steps, "seconds": statistics.median(times), "all": times}
+    return figures | {"command_peak_mb": max(peaks) if peaks else None}
 
 
-def import_and_load(way: Way, repeat: int) -> dict[str, Any]:
-    """Seconds of `import runtime; runtime.load(...)` in fresh processes, and what that chose."""
+def import_and_load(run: RunOptions, repeat: int) -> dict[str, Any]:
+    """Seconds of `import runtime; runtime.load(...)` in new processes, and the chosen backend and precision."""
     times, loaded = [], {}
     for _ in range(repeat):
-        with Worker(way.order("load")) as worker:
+        with Worker(run.order("load")) as worker:
             loaded = worker.loaded
             times.append(loaded["load_seconds"])
     return {"seconds": statistics.median(times), "all": times} | {k: loaded[k] for k in ("backend", "precision")}
 
 
-def long_clip_memory(way: Way, folder: Path, long: int = LONG) -> dict[str, Any]:
-    """Peak memory of a process that makes a long clip's sound, and a short one's; two steps, for it does not depend on
-    them. `command_peak_mb` of the whole process is the figure with 32."""
+def long_clip_memory(run: RunOptions, folder: Path, long: int = LONG) -> dict[str, Any]:
+    """Peak memory of a process that generates sound for a long clip, and for a short one.
+
+    It uses two steps, because memory does not depend on their number.
+    """
     peaks = {}
     for seconds in (SHORT, long):
-        with Worker(way.order("memory")) as worker:
-            request = {"clip": str(clip_of(folder, seconds)), "sampling": Load(2).sampling(3.0)}
+        with Worker(run.order("memory")) as worker:
+            request = {"clip": str(get_clip(folder, seconds)), "sampling": Workload(2).sampling(3.0)}
             peaks[seconds] = worker.ask(request)["peak_mb"]
     return {
         "steps": 2,
@@ -106,15 +108,15 @@ def long_clip_memory(way: Way, folder: Path, long: int = LONG) -> dict[str, Any]
 
 
 def requirements(package: Distribution) -> list[str]:
-    """Names of what a package needs on its own, without extras."""
+    """Names of the packages that a package requires, without extras."""
     needed = [r for r in package.requires or [] if "extra ==" not in r]
     return [re.split(r"[^A-Za-z0-9._-]", r, maxsplit=1)[0] for r in needed]
 
 
 def installed_megabytes() -> dict[str, float]:
-    """MB (10^6 bytes) per package of a lean installation, as they are installed here, and of our code; no bundle.
+    """MB (10^6 bytes) per package of a lean installation, measured on the packages installed here, without the bundle.
 
-    A requirement that is not installed here is for another Python or system, and is left out.
+    A requirement that is not installed is for another Python or system, and is skipped.
     """
     sizes: dict[str, float] = {}
     queue = list(LEAN)
@@ -134,20 +136,20 @@ def installed_megabytes() -> dict[str, float]:
     return sizes
 
 
-def clip_of(folder: Path, seconds: int) -> Path:
+def get_clip(folder: Path, seconds: int) -> Path:
     clip = folder / f"clip{seconds}.mp4"
     if not clip.exists():
         make_clip(clip, seconds)
     return clip
 
 
-def bars(way: Way, folder: Path, repeat: int, long: int = LONG) -> Iterator[tuple[str, Any]]:
-    """All of them for one bundle, each with its name as soon as it is measured."""
-    loaded = import_and_load(way, repeat)
+def measure_bars(run: RunOptions, folder: Path, repeat: int, long: int = LONG) -> Iterator[tuple[str, Any]]:
+    """Measure all figures of one bundle; yield each (name, value) as soon as it is known."""
+    loaded = import_and_load(run, repeat)
     yield "import_and_load", loaded
     yield from ((k, loaded[k]) for k in ("backend", "precision"))
-    yield "threads", way.threads  # 0: the backend's choice
-    yield "whole_process", [whole_process(way, clip_of(folder, SHORT), folder, steps, repeat) for steps in (32, 8)]
-    yield "long_clip_memory", long_clip_memory(way, folder, long)
+    yield "threads", run.threads  # 0: the backend's choice
+    yield "whole_process", [whole_process(run, get_clip(folder, SHORT), folder, steps, repeat) for steps in (32, 8)]
+    yield "long_clip_memory", long_clip_memory(run, folder, long)
     sizes = installed_megabytes()
     yield "installed_mb", {"total": sum(sizes.values()), "packages": sizes}

@@ -1,4 +1,4 @@
-"""Where a step's time goes on the CPU, by kind of operator: ONNX Runtime's own profile of the runtime's own inputs."""
+"""Time of one step on the CPU by kind of operator: ONNX Runtime's profile, with real inputs of the runtime."""
 
 import json
 from collections import defaultdict
@@ -12,35 +12,35 @@ from engines.base import Feeds
 RUNS = 3
 
 
-class Seen(Exception):
-    """Thrown to leave a generation: what it was wanted for has been seen."""
+class StopGeneration(Exception):
+    """Raised to end a generation once the inputs of the first step are known."""
 
 
 def first_feeds(pipeline: runtime.Pipeline, clip: Path, guidance: float) -> Feeds:
-    """What the runtime gives `step` in the first step of a clip, when all is masked. Nothing after it is computed."""
-    engine, seen = pipeline.bundle["step"], []
+    """Inputs of the first step of a clip, when all tokens are masked. The generation ends there."""
+    engine, recorded = pipeline.bundle["step"], []
     execute = engine.execute
 
     def recording(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
-        seen.append(fixed | varying)
-        raise Seen
+        recorded.append(fixed | varying)
+        raise StopGeneration
 
     engine.execute = recording  # type: ignore[method-assign]
     try:
         pipeline.generate(clip, runtime.SamplingConfig(steps=1, guidance=guidance))
-    except Seen:
+    except StopGeneration:
         pass
     finally:
         engine.execute = execute  # type: ignore[method-assign]
-    return seen[0]
+    return recorded[0]
 
 
 def by_operator(events: Sequence[dict[str, Any]], runs: int) -> list[dict[str, Any]]:
-    """Milliseconds and calls of one run per kind of operator, the longest first, from the last `runs` runs' events."""
+    """Milliseconds and calls of one run per kind of operator, longest first, averaged over the last `runs` runs."""
     nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
     time: dict[str, float] = defaultdict(float)
     calls: dict[str, int] = defaultdict(int)
-    kept = nodes[len(nodes) // (runs + 1) :]  # the first run is not counted
+    kept = nodes[len(nodes) // (runs + 1) :]  # without the first run, which is a warm-up
     for event in kept:
         name = event["args"]["op_name"]
         time[name] += event["dur"] / 1000 / runs
@@ -53,7 +53,7 @@ def by_operator(events: Sequence[dict[str, Any]], runs: int) -> list[dict[str, A
 
 
 def step_profile(bundle: Path, clip: Path, guidance: float, threads: int, folder: Path) -> list[dict[str, Any]]:
-    """Profile one step of a bundle's first file for the CPU; ONNX Runtime's log goes to `folder`."""
+    """Profile one step on the CPU. ONNX Runtime writes its log to `folder`."""
     import onnxruntime as ort
 
     pipeline = runtime.load(bundle, "cpu", threads)

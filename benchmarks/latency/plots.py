@@ -1,4 +1,4 @@
-"""Pictures of `benchmarks.latency`: where the time goes, and seconds against steps, candidates and clip length."""
+"""Plots of benchmarks.latency: time by stage; time against steps, candidates and clip length; pairs with PyTorch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ Values = dict[str, Any]
 AXES = (("steps", "unmasking steps"), ("candidates", "candidates"), ("clip_seconds", "seconds of the clip"))
 
 
-def label(point: Values) -> str:
+def point_label(point: Values) -> str:
     return f"{point['size']} {point['backend']} {point['precision']}"
 
 
 def draw_stages(path: Path, points: Sequence[Values]) -> None:
-    """One bar per point, its stages side by side."""
+    """One stacked bar per point, with its stages."""
     figure = Figure(figsize=(11, 1.4 + 0.34 * len(points)), layout="constrained")
     axes = figure.subplots()
     left = [0.0] * len(points)
@@ -27,21 +27,21 @@ def draw_stages(path: Path, points: Sequence[Values]) -> None:
         widths = [p["stages"][stage] for p in points]
         axes.barh(range(len(points)), widths, left=left, color=f"C{n}", label=stage.replace("_", " "))
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    names = [f"{label(p)}, {p['steps']} steps x {p['candidates']}, {p['clip_seconds']} s" for p in points]
-    axes.set(yticks=range(len(points)), yticklabels=names, xlabel="seconds", title="where the time goes")
+    names = [f"{point_label(p)}, {p['steps']} steps x {p['candidates']}, {p['clip_seconds']} s" for p in points]
+    axes.set(yticks=range(len(points)), yticklabels=names, xlabel="seconds", title="time by stage")
     axes.invert_yaxis()
     axes.legend(ncols=len(STAGES), fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.12))
     save(figure, path)
 
 
 def draw_curves(path: Path, points: Sequence[Values]) -> None:
-    """Seconds against each axis of the grid; a line joins points that differ in that axis alone."""
+    """Seconds against each axis of the grid. A line joins points that differ only in this axis."""
     figure = Figure(figsize=(14, 4.6), layout="constrained")
-    for axes, (name, words) in zip(figure.subplots(1, len(AXES)), AXES, strict=True):
+    for axes, (name, axis_label) in zip(figure.subplots(1, len(AXES)), AXES, strict=True):
         others = [other for other, _ in AXES if other != name]
         lines: dict[tuple[Any, ...], list[Values]] = {}
         for p in points:
-            lines.setdefault((label(p), *(p[o] for o in others)), []).append(p)
+            lines.setdefault((point_label(p), *(p[o] for o in others)), []).append(p)
         for key, line in sorted(lines.items(), key=lambda item: str(item[0])):
             if len(line) > 1:
                 line.sort(key=lambda p: p[name])
@@ -51,13 +51,13 @@ def draw_curves(path: Path, points: Sequence[Values]) -> None:
                 at, middle = [p[name] for p in line], [p["seconds"] for p in line]
                 axes.plot(at, middle, marker="o", label=f"{key[0]}, {fixed}")
                 axes.fill_between(at, middle, [p["p95"] for p in line], alpha=0.15)
-        axes.set(xlabel=words, ylabel="seconds (median; shade to p95)", xscale="log", yscale="log")
+        axes.set(xlabel=axis_label, ylabel="seconds (median; shade to p95)", xscale="log", yscale="log")
         measured = sorted({p[name] for p in points})
         axes.xaxis.set_major_locator(FixedLocator(measured))
         axes.xaxis.set_major_formatter(FixedFormatter([f"{value:g}" for value in measured]))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        for axis in (axes.xaxis, axes.yaxis):  # whose labels would lie on one another
+        for axis in (axes.xaxis, axes.yaxis):  # labels of minor ticks would overlap
             axis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
         if axes.lines:
@@ -66,7 +66,7 @@ def draw_curves(path: Path, points: Sequence[Values]) -> None:
 
 
 def draw_pairs(path: Path, pairs: Sequence[Values]) -> None:
-    """How many times as fast as each baseline."""
+    """Speed relative to each baseline."""
     figure = Figure(figsize=(9, 1.2 + 0.4 * len(pairs)), layout="constrained")
     axes = figure.subplots()
     names = []
@@ -82,7 +82,7 @@ def draw_pairs(path: Path, pairs: Sequence[Values]) -> None:
 
 
 def draw(folder: Path, values: Values) -> None:
-    """latency-stages.png, latency-curves.png, latency-pairs.png."""
+    """Write latency-stages.png, latency-curves.png and latency-pairs.png."""
     if values["results"]:
         draw_stages(folder / "latency-stages.png", values["results"])
         draw_curves(folder / "latency-curves.png", values["results"])

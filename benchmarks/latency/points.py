@@ -1,4 +1,4 @@
-"""Measured processes and points of `benchmarks.latency`: which are measured, and how runs alternate."""
+"""Points of benchmarks.latency, the processes that measure them, and the order of runs."""
 
 import json
 import statistics
@@ -23,36 +23,36 @@ Answer = dict[str, Any]
 
 
 class WorkerError(MaskVATError):
-    """A measured process failed."""
+    """A process that measures a point failed."""
 
 
 @dataclass(frozen=True)
-class Load:
-    """One thing to measure. `sampling` of a clip: one point of the grid."""
+class Workload:
+    """One point of the grid."""
 
     steps: int
     candidates: int = 1
     clip_seconds: int = 10
 
     def sampling(self, guidance: float) -> dict[str, Any]:
-        """Options of SamplingConfig, plain enough for JSON. Raises OptionError for what the runtime would refuse."""
+        """SamplingConfig options as JSON values. Raises OptionError for values that the runtime refuses."""
         options = {"steps": self.steps, "candidates": self.candidates, "guidance": guidance}
         SamplingConfig(**options)
         return options
 
 
-def grid(name: str, first: bool) -> list[Load]:
-    """Points of a grid. Only the `first` size gets all of `default`: along each axis from 10 s, one candidate."""
+def grid(name: str, first: bool) -> list[Workload]:
+    """Points of a grid. `default` varies one axis at a time; only the `first` size gets all of it."""
     if name == "full":
-        return [Load(s, c, t) for t in SECONDS for c in CANDIDATES for s in STEPS]
+        return [Workload(s, c, t) for t in SECONDS for c in CANDIDATES for s in STEPS]
     if name == "quick" or not first:
-        return [Load(s) for s in ((8, 32) if first else (8,))]
-    others = [Load(8, c) for c in CANDIDATES[1:]] + [Load(8, 1, t) for t in SECONDS if t != 10]
-    return [Load(s) for s in STEPS] + others
+        return [Workload(s) for s in ((8, 32) if first else (8,))]
+    others = [Workload(8, c) for c in CANDIDATES[1:]] + [Workload(8, 1, t) for t in SECONDS if t != 10]
+    return [Workload(s) for s in STEPS] + others
 
 
 class Worker:
-    """A process of benchmarks.latency.worker; `ask` makes one clip in it. Use as a context."""
+    """A process of benchmarks.latency.worker. `ask` generates one clip in it. Use it in a `with` statement."""
 
     def __init__(self, order: Answer) -> None:
         self.order = order
@@ -66,12 +66,12 @@ class Worker:
         try:
             self.process.stdin.write(json.dumps(value) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:  # it has died; `_answer` says so
+        except BrokenPipeError:  # the process has ended; `_answer` reports it
             return
 
     def _answer(self) -> Answer:
         assert self.process.stdout is not None
-        line = next((line for line in self.process.stdout if line.startswith("{")), "{}")  # libraries talk too
+        line = next((line for line in self.process.stdout if line.startswith("{")), "{}")  # skip output of libraries
         answer: Answer = json.loads(line)
         if not answer or "error" in answer:
             self.close()
@@ -80,7 +80,7 @@ class Worker:
         return answer
 
     def ask(self, request: Answer) -> Answer:
-        """Make one clip. Raises WorkerError."""
+        """Generate one clip. Raises WorkerError if the process fails."""
         self._send(request)
         return self._answer()
 
@@ -108,16 +108,16 @@ def runtime_order(name: str, engines: Path, backend: str, threads: int, precisio
 
 
 def torch_order(name: str, system: Path, threads: int, kind: str = EAGER, **changes: Any) -> Answer:
-    """PyTorch on the CPU in fp32; `changes`: device, dtype, sample_on_host."""
+    """Order for PyTorch on the CPU in fp32; `changes` may set device, dtype and sample_on_host."""
     order = {"kind": kind, "name": name, "system": str(system), "threads": threads}
     return order | {"device": "cpu", "dtype": "float32", "sample_on_host": True} | changes
 
 
 def alternate(workers: Sequence[Worker], requests: Sequence[Answer], rounds: int, limit: float) -> list[list[Answer]]:
-    """Answers of every worker, its request put `rounds` times, in turn and back again (1 2 3, 3 2 1, ...).
+    """Send every worker its request `rounds` times, in alternating order (1 2 3, 3 2 1, ...); return the answers.
 
-    What slows the machine down for a while thus slows all. Ends early, after two whole rounds at least (one where
-    `rounds` is 1), once `limit` seconds have passed.
+    So a temporary slowdown of the machine affects all workers. After `limit` seconds no new round begins, but at least
+    two rounds are run (one if `rounds` is 1).
     """
     answers: list[list[Answer]] = [[] for _ in workers]
     order, begin = list(range(len(workers))), time.monotonic()
@@ -129,7 +129,7 @@ def alternate(workers: Sequence[Worker], requests: Sequence[Answer], rounds: int
     return answers
 
 
-# ---------------------------------------------------------------- what a point says
+# ---------------------------------------------------------------- figures of a point
 def quantile(values: Sequence[float], q: float) -> float:
     """Nearest-rank quantile."""
     ordered = sorted(values)
@@ -137,7 +137,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def figures(loaded: Answer, cold: Answer, warm: Sequence[Answer]) -> dict[str, Any]:
-    """Seconds, memory and stages of one process: medians over its warm runs."""
+    """Seconds, memory and stages of one process, as medians over its warm runs."""
     totals = [answer["seconds"] for answer in warm]
     stages = {s: statistics.median(answer["stages"].get(s, 0.0) for answer in warm) for s in STAGES}
     return {
@@ -148,7 +148,7 @@ def figures(loaded: Answer, cold: Answer, warm: Sequence[Answer]) -> dict[str, A
         "peak_mb": warm[-1]["peak_mb"],
         "card_mb": warm[-1].get("card_mb"),
         "import_seconds": loaded["import_seconds"],
-        "load_seconds": loaded["load_seconds"],  # import included
+        "load_seconds": loaded["load_seconds"],  # including the import
         "cold_seconds": cold["seconds"],
         "first_clip_seconds": loaded["load_seconds"] + cold["seconds"],
         "sound_seconds": warm[-1]["sound_seconds"],
@@ -159,6 +159,6 @@ def figures(loaded: Answer, cold: Answer, warm: Sequence[Answer]) -> dict[str, A
 
 
 def ratios(ours: Sequence[Answer], theirs: Sequence[Answer]) -> dict[str, float]:
-    """How many times as long `theirs` took, round by round: median, lowest and highest."""
+    """Time of `theirs` over time of `ours`, round by round: median, lowest and highest."""
     values = [b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True)]
     return {"ratio": statistics.median(values), "lowest": min(values), "highest": max(values), "pairs": len(values)}

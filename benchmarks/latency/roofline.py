@@ -1,8 +1,8 @@
-"""The floor of `benchmarks.latency`: how fast this machine multiplies matrices and moves memory, measured here and now.
+"""Lower limits ("floors") for the time of a step on this machine: its matrix products, and reading its weights.
 
-The step's matrix products are timed one by one at their own shapes and precision, each by the fastest library that is
-installed. A second floor is the time in which memory gives the step's weights once. What a step takes beyond is norms,
-softmax, sampling, copies and waiting.
+Every matrix product of the step is timed at its shape and precision, with the fastest installed library. The second
+floor is the time to read the weights from memory once. A real step also needs time for norms, softmax, sampling,
+copies and waiting.
 """
 
 import time
@@ -19,15 +19,15 @@ from benchmarks.latency.step_flops import Product, masked_shares
 from engines.contract import IR_VERSION, OPSET, ModelConfig
 from runtime.errors import OptionError
 
-BUDGET = 0.15  # seconds that one library gets for one product
-SQUARE = 1024  # of the peak's matrices
+BUDGET = 0.15  # seconds to time one product with one library
+SQUARE = 1024  # size of the matrices for the peak rate
 COPY_BYTES = 2**28
 Call = Callable[[], object]
 Row = dict[str, Any]
 
 
 def best_seconds(call: Call, budget: float = BUDGET) -> float:
-    """The shortest of at least three calls, after one that is not counted."""
+    """The shortest of at least three calls, after one warm-up call."""
     call()
     times: list[float] = []
     begin = time.perf_counter()
@@ -44,9 +44,9 @@ def operands(p: Product) -> tuple[np.ndarray, np.ndarray]:
     return rng.random(left, dtype=np.float32), rng.random(right, dtype=np.float32)
 
 
-# ---------------------------------------------------------------- one product, by library
+# ---------------------------------------------------------------- one product with each library
 def with_numpy(p: Product, precision: str, threads: int) -> Call | None:
-    """Its threads are OpenBLAS's own choice, so only where the backends' is left to them too."""
+    """OpenBLAS chooses its threads, so this is used only if the thread count is the default."""
     if precision != "fp32" or threads not in (0, cores()):
         return None
     a, b = operands(p)
@@ -66,7 +66,7 @@ def with_torch(p: Product, precision: str, threads: int) -> Call | None:
 
 
 def with_onnxruntime(p: Product, precision: str, threads: int) -> Call | None:
-    """MatMul, or for int8 what a dynamically quantised graph runs: MatMulInteger with a scale per column."""
+    """MatMul; for int8, MatMulInteger with a zero point per column, as in a dynamically quantised graph."""
     try:
         import onnxruntime as ort
         from onnx import TensorProto, helper, numpy_helper
@@ -100,7 +100,7 @@ LIBRARIES = {"numpy": with_numpy, "torch": with_torch, "onnxruntime": with_onnxr
 
 
 def on_card(p: Product, precision: str) -> Call:
-    """On an NVIDIA card through PyTorch, TF32 off as everywhere here."""
+    """On an NVIDIA GPU with PyTorch, without TF32."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -115,29 +115,31 @@ def on_card(p: Product, precision: str) -> Call:
 
 
 def fastest(p: Product, precision: str, threads: int, card: bool) -> tuple[float, str]:
-    """Seconds of one of the `count` products, and whose they are. Raises OptionError where nothing can compute it."""
+    """Seconds of one of the `count` products, and the fastest library. Raises OptionError if no library can do it."""
     if card:
         return best_seconds(on_card(p, precision)), "torch cuda"
     calls = {name: make(p, precision, threads) for name, make in LIBRARIES.items()}
     found = [(best_seconds(call), name) for name, call in calls.items() if call is not None]
     if not found:
-        raise OptionError(f"products in {precision} cannot be timed: pip install 'maskvat[export]' for onnx")
+        raise OptionError(
+            f"products in {precision} cannot be timed without onnx; install it with: pip install '.[export]'"
+        )
     return min(found)
 
 
-# ---------------------------------------------------------------- a step's floor
-def precision_of(p: Product, precision: str, card: bool) -> str:
-    """What a product is computed in: int8 has int8 weights only; a CPU computes weights stored as fp16 in fp32."""
+# ---------------------------------------------------------------- floors of a step
+def computed_precision(p: Product, precision: str, card: bool) -> str:
+    """The precision of the computation. int8 applies to weights only; CPUs compute weights stored as fp16 in fp32."""
     if card:
         return precision if precision in ("fp16", "bf16") else "fp32"
     return "int8" if precision == "int8" and p.weight else "fp32"
 
 
 def measure(products: Sequence[Product], precision: str, threads: int = 0, card: bool = False) -> list[Row]:
-    """GFLOP/s of every product, at its shape and precision."""
+    """Measure the GFLOP/s of every product, at its shape and precision."""
     rows = []
     for p in products:
-        computed = precision_of(p, precision, card)
+        computed = computed_precision(p, precision, card)
         seconds, library = fastest(p, computed, threads, card)
         rate = p.flops / p.count / seconds / 1e9
         rows.append(asdict(p) | {"precision": computed, "gflops": rate, "library": library})
@@ -150,24 +152,24 @@ def row_flops(row: Row, masked: float = 1.0) -> float:
 
 
 def step_seconds(rows: Sequence[Row], masked: float = 1.0) -> float:
-    """Least seconds of a step's matrix products at the measured rates."""
+    """Least seconds of the matrix products of a step, at the measured rates."""
     return sum(row_flops(row, masked) / (row["gflops"] * 1e9) for row in rows)
 
 
 def weights_seconds(rows: Sequence[Row], gigabytes: float) -> float:
-    """Least seconds in which a step's weights can be read once, at `gigabytes` per second, as the CPU keeps them."""
+    """Least seconds to read the weights of a step once, at `gigabytes` per second and in their precision on the CPU."""
     size = {"int8": 1, "fp32": 4}
     read = sum(row["k"] * row["n"] * row["count"] * size[row["precision"]] for row in rows if row["weight"])
     return read / gigabytes / 1e9
 
 
 def rate(rows: Sequence[Row]) -> float:
-    """GFLOP/s of the whole step's products, one after the other."""
+    """GFLOP/s of all products of a step, one after the other."""
     return sum(row_flops(row) for row in rows) / step_seconds(rows) / 1e9
 
 
 def clip_floor(rows: Sequence[Row], config: ModelConfig, steps: int) -> dict[str, float]:
-    """Least seconds and GFLOP of all steps of one full window: the head where tokens are masked only."""
+    """Least seconds and GFLOP of all steps of one full window. The head counts for masked tokens only."""
     shares = masked_shares(steps, config.window_tokens * config.n_codebooks)
     flops = sum(row_flops(row, share) for share in shares for row in rows)
     return {"seconds": sum(step_seconds(rows, share) for share in shares), "gflop": flops / 1e9}
@@ -181,7 +183,7 @@ def square_rate(precision: str, threads: int = 0, card: bool = False) -> float:
 
 
 def bandwidth(threads: int = 0, size: int = COPY_BYTES) -> float:
-    """GB/s read and written by copying `size` bytes with all threads."""
+    """GB/s, read plus written, of copying `size` bytes with all threads."""
     n = threads or cores()
     source, target = np.ones(size, np.uint8), np.zeros(size, np.uint8)
     bounds = [size * i // n for i in range(n + 1)]
@@ -194,10 +196,10 @@ def bandwidth(threads: int = 0, size: int = COPY_BYTES) -> float:
 
 
 def machine_floor(threads: int = 0, card: bool = False) -> dict[str, Any]:
-    """Square products and memory of this machine; on its card where there is one that PyTorch sees."""
+    """Rates of square products and of memory on this machine; with `card`, also products on the GPU."""
     out: dict[str, Any] = {"bandwidth_gb_per_second": bandwidth(threads), "gflops": {}}
     for precision in ("fp32", "int8"):
-        with suppress(OptionError):  # int8 without onnx
+        with suppress(OptionError):  # int8 needs onnx
             out["gflops"][precision] = square_rate(precision, threads)
     if card:
         out["card_gflops"] = {p: square_rate(p, threads, card=True) for p in ("fp32", "fp16", "bf16")}

@@ -1,8 +1,8 @@
-"""The transformer's matrix products, counted from its configuration: what the mathematics needs, not what a graph does.
+"""The matrix products of the transformer, counted from its configuration.
 
-What depends on codes is needed every step, the rest once per window. Of that rest, AdaLN's projections and the keys and
-values of cross-attention are `block_products`: our graphs keep them, PyTorch computes them again in every step. Tests
-compare the sums with PyTorch's own counter.
+Products that depend on the codes are needed in every step, all others once per window. `block_products` are the AdaLN
+projections and the keys and values of cross-attention: our graphs compute them once per window, PyTorch in every step.
+Tests compare the sums with PyTorch's counter.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from runtime.decode import UnmaskSchedule
 
 @dataclass(frozen=True)
 class Product:
-    """`count` times `batch` products [m, k] x [k, n]. `weight`: the right side is a weight of the network."""
+    """`count` times `batch` products [m, k] x [k, n]. `weight`: the right operand is a weight of the network."""
 
     name: str
     m: int
@@ -27,12 +27,12 @@ class Product:
 
     @property
     def flops(self) -> float:
-        """Additions and multiplications."""
+        """Number of additions and multiplications."""
         return 2.0 * self.m * self.k * self.n * self.batch * self.count
 
 
 def attention(name: str, config: ModelConfig, sizes: tuple[int, int, int], count: int) -> list[Product]:
-    """The two products without a weight, of `sizes` = rows, queries, keys."""
+    """The two products of attention without weights; `sizes` = rows, queries, keys."""
     rows, queries, keys = sizes
     batch, width = rows * config.n_heads, config.hidden_size // config.n_heads
     return [
@@ -58,7 +58,7 @@ def memory_length(config: ModelConfig, tokens: int) -> int:
 
 
 def step_products(config: ModelConfig, tokens: int, rows: int, masked: float = 1.0) -> list[Product]:
-    """One step of one candidate: `rows` is 2 with guidance, else 1; `masked`: share of tokens that are."""
+    """One step of one candidate. `rows` is 2 with guidance, else 1; `masked` is the share of masked tokens."""
     c, h = config, config.hidden_size
     out = [] if c.codec_latent == h else [Product("tokens in", tokens, c.codec_latent, h)]
     out += block_self(c, rows, tokens, c.n_blocks)
@@ -70,7 +70,7 @@ def step_products(config: ModelConfig, tokens: int, rows: int, masked: float = 1
 
 
 def adaln_frames(config: ModelConfig, tokens: int) -> int:
-    """Rows of AdaLN's condition."""
+    """Number of frames of the AdaLN condition."""
     n, s = config.n_clip(tokens), config.n_sync(tokens) if config.uses_sync else 0
     if config.design == "adaln_b":
         return len(condition_indices(config, tokens, n, s)["clip_index"])
@@ -78,7 +78,7 @@ def adaln_frames(config: ModelConfig, tokens: int) -> int:
 
 
 def condition_products(config: ModelConfig, tokens: int, rows: int) -> list[Product]:
-    """Once per window."""
+    """Products needed once per window."""
     c, h = config, config.hidden_size
     n, s = c.n_clip(tokens), c.n_sync(tokens) if c.uses_sync else 0
     out = [Product("clip mlp", rows * n, c.clip_dim, h), Product("clip mlp", rows * n, h, h)]
@@ -93,7 +93,7 @@ def condition_products(config: ModelConfig, tokens: int, rows: int) -> list[Prod
 
 
 def block_products(config: ModelConfig, tokens: int, rows: int) -> list[Product]:
-    """What the blocks make of the condition: once per window here, in every step of PyTorch's network."""
+    """Products of the blocks that depend only on the condition: once per window here, in every step of PyTorch."""
     c, h, out = config, config.hidden_size, []
     if c.has_memory:
         out.append(Product("cross k, v", rows * memory_length(c, tokens), h, 2 * h, count=c.n_blocks))
@@ -105,16 +105,16 @@ def block_products(config: ModelConfig, tokens: int, rows: int) -> list[Product]
 
 
 def total(products: Sequence[Product]) -> float:
-    """Additions and multiplications."""
+    """Number of additions and multiplications."""
     return sum(p.flops for p in products)
 
 
 def masked_shares(steps: int, tokens: int) -> list[float]:
-    """Share of `tokens` that is masked before each step of a clip's first window."""
-    plan, shares, now = UnmaskSchedule(0, steps, 0.0), [], tokens
+    """Share of `tokens` that are masked before each step, in the first window of a clip."""
+    schedule, shares, masked = UnmaskSchedule(0, steps, 0.0), [], tokens
     for n in range(steps):
-        if not now:
+        if not masked:
             break
-        shares.append(now / tokens)
-        now = plan.masked_after(n, tokens, now)
+        shares.append(masked / tokens)
+        masked = schedule.masked_after(n, tokens, masked)
     return shares

@@ -1,7 +1,7 @@
-"""What `benchmarks.latency` measures: bundles, the networks they were exported from, and one precision of a bundle.
+"""The subjects of benchmarks.latency: bundles, and the PyTorch systems that they were exported from.
 
-A size that has no trained weights gets random ones (they serve for speed), written as a system folder and exported like
-any other. Both are kept in a cache folder under the hash of what made them, so that a second run starts at once.
+A size without trained weights gets random weights, because speed does not depend on the weights. They are written as a
+system folder and exported. A cache folder keeps both, named by a hash of the code and packages that made them.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.common.machine import ROOT
 from engines import typed
 from engines.backends import BACKENDS
 from engines.contract import CONTRACT_VERSION, SIZES, ModelConfig, graphs
@@ -25,18 +26,17 @@ from train.extras import requires_extra
 if TYPE_CHECKING:
     from torch import nn
 
-RANDOM = ("mini", "small", "base")  # sizes that are made here
-ROOT = Path(__file__).resolve().parent.parent
+RANDOM = ("mini", "small", "base")  # sizes that can be made with random weights
 MAKERS = ("benchmarks/latency/subjects.py", "engines/contract.py", "train/models/maskvat.py", "export/bundle.py",
           "export/graphs.py", "export/onnx_export.py", "export/quantise.py", "export/step.py")  # fmt: skip
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers")
-SPREAD = 0.02  # of random modulations, which a fresh network has at zero
+SPREAD = 0.02  # standard deviation of random modulations, which are zero in a new network
 PROVENANCE = {"code_licence": "Apache-2.0", "data_licence": "none", "origin": "seed 0", "trained": False}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One bundle, and the system folder of its PyTorch networks where there is one."""
+    """One bundle, and the system folder of its PyTorch networks if it is known."""
 
     name: str
     bundle: Path
@@ -56,8 +56,8 @@ class Subject:
         return all(w["trained"] for w in self.manifest["weights"])
 
 
-def key(*parts: Any) -> str:
-    """Short hash of what decides a cached folder: its making's code, the packages, and `parts`."""
+def cache_key(*parts: Any) -> str:
+    """Short hash of everything that decides the content of a cached folder: code, package versions, and `parts`."""
     digest = hashlib.sha256(repr((CONTRACT_VERSION, *parts)).encode())
     for name in PACKAGES:
         try:
@@ -69,8 +69,8 @@ def key(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def made(folder: Path, make: Any) -> Path:
-    """`folder`, made by make(part) where it is not there yet; a reader never sees half of it."""
+def cached_folder(folder: Path, make: Any) -> Path:
+    """Return `folder`; call make(temporary folder) first if it does not exist. It appears only when it is complete."""
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -79,7 +79,7 @@ def made(folder: Path, make: Any) -> Path:
             part.chmod(0o755)
             os.replace(part, folder)
         except OSError:
-            if not folder.is_dir():  # else another process was quicker, and made the same
+            if not folder.is_dir():  # otherwise another process made the same folder first
                 raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -87,8 +87,8 @@ def made(folder: Path, make: Any) -> Path:
 
 
 # ---------------------------------------------------------------- random systems
-def small_parts() -> dict[str, "tuple[nn.Module, str]"]:
-    """The bundled system's components, untrained: role -> network and kind."""
+def bundled_components() -> dict[str, "tuple[nn.Module, str]"]:
+    """Untrained components like those of the bundle that ships with MaskVAT: role -> network and kind."""
     from train.models import beats, codec, mobilenet, s3d, scav
 
     return {
@@ -100,8 +100,8 @@ def small_parts() -> dict[str, "tuple[nn.Module, str]"]:
     }
 
 
-def frames_of_base() -> str:
-    """The frame encoder that can be had here at size base: the paper's CLIP, or MobileNetV2 without open_clip."""
+def base_frame_encoder() -> str:
+    """Kind of the frame encoder at size base: CLIP as in the paper, or MobileNetV2 if open_clip cannot be imported."""
     from train.models.loading import import_library
 
     try:
@@ -111,13 +111,13 @@ def frames_of_base() -> str:
     return "clip"
 
 
-def official_parts() -> dict[str, "tuple[nn.Module, str]"]:
-    """The paper's components at their sizes, with random weights. Where open_clip is missing, MobileNetV2 for CLIP."""
+def paper_components() -> dict[str, "tuple[nn.Module, str]"]:
+    """The components of the paper at their sizes, with random weights; see `base_frame_encoder`."""
     from train.models import beats, clip_image, dac, mobilenet, s3d, scav
 
     frames: tuple[Any, str] = (
         (clip_image.CLIP(), "clip")
-        if frames_of_base() == "clip"
+        if base_frame_encoder() == "clip"
         else (mobilenet.MobileNetV2(mobilenet.MobileNetV2Config()), "mobilenet_v2")
     )
     return {
@@ -129,20 +129,20 @@ def official_parts() -> dict[str, "tuple[nn.Module, str]"]:
     }
 
 
-def agreed(parts: dict[str, "tuple[nn.Module, str]"]) -> dict[str, Any]:
-    """What the transformer's configuration takes over from its components."""
+def component_config(parts: dict[str, "tuple[nn.Module, str]"]) -> dict[str, Any]:
+    """The fields of the transformer's configuration that its components decide."""
     from functools import reduce
 
     from export.graphs import AGREEMENT
 
-    found = {field: reduce(getattr, path.split("."), parts[role][0]) for field, role, path in AGREEMENT}
-    return found | {"codec_latent": parts["codec"][0].embedding_table().shape[-1]}  # type: ignore[operator]
+    fields = {field: reduce(getattr, path.split("."), parts[role][0]) for field, role, path in AGREEMENT}
+    return fields | {"codec_latent": parts["codec"][0].embedding_table().shape[-1]}  # type: ignore[operator]
 
 
 def write_random(size: str, folder: Path) -> None:
-    """A system of random weights, seed 0: `mini` in the shipped bundle's design, larger ones hybrid.
+    """Write a system with random weights (seed 0). `mini` has the design of the shipped bundle, others are hybrid.
 
-    `mini` and `small` have the bundled components' networks, `base` the paper's (DAC, CLIP, S3D, BEATs).
+    `mini` and `small` have the components of the shipped bundle, `base` those of the paper (DAC, CLIP, S3D, BEATs).
     """
     import torch
 
@@ -150,10 +150,10 @@ def write_random(size: str, folder: Path) -> None:
     from train.models.maskvat import MaskVAT
 
     torch.manual_seed(0)
-    parts = official_parts() if size == "base" else small_parts()
+    parts = paper_components() if size == "base" else bundled_components()
     design = json.loads((MINI / MANIFEST).read_text(encoding="utf-8"))["config"]["design"] if size == "mini" else None
     sizes = {k: v for k, v in SIZES[size].items() if k != "codec_latent"}
-    model = MaskVAT(ModelConfig(**sizes | agreed(parts) | {"design": design or "hybrid"}))
+    model = MaskVAT(ModelConfig(**sizes | component_config(parts) | {"design": design or "hybrid"}))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "modulation" in name:
@@ -163,7 +163,7 @@ def write_random(size: str, folder: Path) -> None:
 
 
 def export_system(system: Path, name: str, folder: Path) -> None:
-    """Every graph in fp32, the step also in int8, without the parity run of `python -m export`."""
+    """Export every graph in fp32, and the step also in int8. Parity is not measured."""
     from export.bundle import Options, bundle_config, load_components, provenance, write_graphs
     from export.graphs import check_agreement, graph_modules
 
@@ -175,49 +175,56 @@ def export_system(system: Path, name: str, folder: Path) -> None:
     Manifest(name=name, config=config, files=files, weights=provenance(system)).save(folder)
 
 
-def exported(system: Path, name: str, cache: Path) -> Path:
-    """The bundle of a system folder, from the cache or made now. Raises OptionError where it cannot be exported."""
+def cached_export(system: Path, name: str, cache: Path) -> Path:
+    """The bundle of a system folder, from the cache or exported now. Raises OptionError if it cannot be exported."""
     try:
         with requires_extra("export", __name__):
             from train.errors import CheckpointError
     except ModuleNotFoundError as error:
         raise OptionError(f"the system {system} cannot be exported: {error}") from error
     try:
-        content = (system / "meta.json").read_text(encoding="utf-8")  # holds every file's sha256
-        return made(cache / f"bundle-{name}-{key(content, name)}", lambda part: export_system(system, name, part))
+        content = (system / "meta.json").read_text(encoding="utf-8")  # has the sha256 of every file
+        return cached_folder(
+            cache / f"bundle-{name}-{cache_key(content, name)}", lambda part: export_system(system, name, part)
+        )
     except (CheckpointError, ImportError, OSError) as error:
         raise OptionError(f"the system {system} cannot be exported: {error}") from error
 
 
-def random_subject(size: str, cache: Path) -> Subject:
-    """Raises OptionError where PyTorch or the exporter's packages are missing."""
+def random_weights_subject(size: str, cache: Path) -> Subject:
+    """A system with random weights and its bundle, from the cache or made now.
+
+    Raises OptionError if PyTorch or a package for the export is missing.
+    """
     try:
         with requires_extra("export", __name__):
             import onnxscript  # noqa: F401
             import torch  # noqa: F401
-        decides = (size, frames_of_base()) if size == "base" else (size,)
-        system = made(cache / f"system-{size}-{key(*decides)}", lambda part: write_random(size, part))
-        return Subject(size, exported(system, size, cache), system)
+        key_parts = (size, base_frame_encoder()) if size == "base" else (size,)
+        system = cached_folder(cache / f"system-{size}-{cache_key(*key_parts)}", lambda part: write_random(size, part))
+        return Subject(size, cached_export(system, size, cache), system)
     except (ModuleNotFoundError, ImportError) as error:
-        raise OptionError(f"size {size} with random weights cannot be made here: {error}") from error
+        raise OptionError(f"size {size} with random weights cannot be made: {error}") from error
 
 
 # ---------------------------------------------------------------- precisions
 def precisions(subject: Subject, backend: str) -> list[str]:
-    """Precisions of the step that there are for a backend, the one that the runtime takes first."""
+    """Precisions of the step that a backend can use, in the order in which the runtime prefers them."""
     files = subject.manifest["files"].values()
-    have = {entry["precision"] for entry in files if entry["graph"] == "step"}
+    present = {entry["precision"] for entry in files if entry["graph"] == "step"}
     if backend.startswith("tensorrt"):
-        have = {entry.precision for entry in typed.read(subject.bundle).values() if entry.graph == "step"}
-        return [p for p in typed.PRECISIONS if p in have]
-    return [p for p in BACKENDS[backend].precisions if p in have]
+        present = {entry.precision for entry in typed.read(subject.bundle).values() if entry.graph == "step"}
+        return [p for p in typed.PRECISIONS if p in present]
+    return [p for p in BACKENDS[backend].precisions if p in present]
 
 
-def view(subject: Subject, backend: str, precision: str, folder: Path) -> Path:
-    """The bundle with one precision only, where a graph has it: files are linked, not copied."""
+def select_precision(subject: Subject, backend: str, precision: str, folder: Path) -> Path:
+    """Make a bundle with one precision only, for every graph that has it. Files are linked, not copied."""
     values, name = subject.manifest, f"{subject.name}-{backend}-{precision}"
     files: dict[str, dict[str, Any]] = values["files"]
-    if backend.startswith("tensorrt"):  # the choice is among the typed graphs, which need the files they come from
+    if backend.startswith(
+        "tensorrt"
+    ):  # precisions differ in the typed graphs; these need all files that they were made from
         keep = set(files)
     else:
         has = {entry["graph"] for entry in files.values() if entry["precision"] == precision}
@@ -228,7 +235,7 @@ def view(subject: Subject, backend: str, precision: str, folder: Path) -> Path:
     if not out.is_dir():
         out.mkdir(parents=True)
         for file in sorted(keep):
-            link(subject.bundle / file, out / file)
+            link_or_copy(subject.bundle / file, out / file)
         for table in ("files", "self_test"):
             values[table] = {n: e for n, e in values.get(table, {}).items() if n in keep}
         write_atomically(out / MANIFEST, json.dumps(values, indent=1) + "\n")
@@ -238,7 +245,7 @@ def view(subject: Subject, backend: str, precision: str, folder: Path) -> Path:
 
 
 def link_typed(subject: Subject, precision: str, bundle: Path) -> None:
-    """The typed graphs of one precision, and fp32 ones for graphs that lack it, beside another bundle."""
+    """Link the typed graphs of one precision into another bundle; graphs without it in fp32."""
     entries = typed.read(subject.bundle)
     has = {e.graph for e in entries.values() if e.precision == precision}
     keep = {n: e for n, e in entries.items()
@@ -246,28 +253,30 @@ def link_typed(subject: Subject, precision: str, bundle: Path) -> None:
     if keep:
         (bundle / typed.FOLDER).mkdir()
         for file in {file for entry in keep.values() for file in entry.sha256}:
-            link(subject.bundle / typed.FOLDER / file, bundle / typed.FOLDER / file)
+            link_or_copy(subject.bundle / typed.FOLDER / file, bundle / typed.FOLDER / file)
         typed.write(bundle, keep)
 
 
-def link(source: Path, target: Path) -> None:
-    """A hard link where the file system has them, else a copy."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy if the file system has no hard links."""
     try:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copy2(source, target)
 
 
-def named(texts: Sequence[str], option: str) -> dict[str, Path]:
-    """NAME=DIR or DIR (named after itself) -> folder by name. Raises OptionError."""
+def named_folders(texts: Sequence[str], option: str) -> dict[str, Path]:
+    """Parse NAME=DIR, or DIR whose name is its folder name. Raises OptionError for missing folders and equal names."""
     found: dict[str, Path] = {}
     for text in texts:
         name, _, path = text.rpartition("=")
         folder = Path(path)
         name = name or folder.resolve().name
         if not folder.is_dir():
-            raise OptionError(f"{option} {text}: {folder} is no folder; give NAME=FOLDER or FOLDER")
+            raise OptionError(f"{option} {text}: {folder} is not a folder; give NAME=FOLDER or FOLDER")
         if name in found:
-            raise OptionError(f"{option} {text}: the name {name} is given twice; give NAME=FOLDER to tell them apart")
+            raise OptionError(
+                f"{option} {text}: the name {name} is used twice; choose different names with NAME=FOLDER"
+            )
         found[name] = folder
     return found

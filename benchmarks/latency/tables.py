@@ -1,27 +1,24 @@
-"""How `benchmarks.latency` shows what it measured: Markdown tables."""
+"""The Markdown tables of benchmarks.latency."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.common.report import format_number
 from benchmarks.latency.points import STAGES
 
 Values = dict[str, Any]
-KEY = ("size", "backend", "precision", "steps", "candidates", "clip_seconds")  # what a point is
+POINT_KEY = ("size", "backend", "precision", "steps", "candidates", "clip_seconds")  # these identify a point
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table, words to the left and numbers to the right."""
+    """A Markdown table: text aligned left, numbers right."""
     numbers = [all(row[k][:1] in "-+0123456789" for row in rows) for k in range(len(header))]
     rule = ["--:" if number else "---" for number in numbers]
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(header), rule, *map(list, rows)])
 
 
-def shown(value: float | None, form: str = ".2f") -> str:
-    return "-" if value is None else f"{value:{form}}"
-
-
-def described(point: Values) -> list[str]:
-    return [str(point[k]) for k in KEY]
+def point_cells(point: Values) -> list[str]:
+    return [str(point[k]) for k in POINT_KEY]
 
 
 # ---------------------------------------------------------------- tables
@@ -30,17 +27,17 @@ def points_table(points: Sequence[Values]) -> str:
     rows = []
     for p in points:
         agreement, f1 = p.get("agreement") or {}, p.get("onset_f1")
-        quality = [shown(agreement.get(k), ".4f") for k in ("tokens_equal_given", "tokens_equal_free")]
-        quality.append(shown(f1["mean"] if f1 else None, ".3f"))
+        quality = [format_number(agreement.get(k), ".4f") for k in ("tokens_equal_given", "tokens_equal_free")]
+        quality.append(format_number(f1["mean"] if f1 else None, ".3f"))
         times = [f"{p[k]:.2f}" for k in ("seconds", "p95", "load_seconds", "first_clip_seconds")]
-        rows.append([*described(p), *times, f"{p['peak_mb']:.0f}", *quality])
+        rows.append([*point_cells(p), *times, f"{p['peak_mb']:.0f}", *quality])
     header = ["size", "backend", "precision", "steps", "candidates", "clip s", "seconds", "p95", "import + load"]
-    header += ["with a first clip", "peak MB", "tokens equal, codes given", "free-running", "onset F1"]
+    header += ["to first sound", "peak MB", "tokens equal, teacher-forced", "free-running", "onset F1"]
     return markdown(header, rows)
 
 
 def stages_table(points: Sequence[Values]) -> str:
-    """Where the time goes, and what share of the machine's rate of matrix products each stage reaches."""
+    """Seconds of each stage, and the share of the machine's peak rate of matrix products that it reaches."""
     rows = []
     for p in points:
         shares = p.get("shares") or {}
@@ -48,7 +45,7 @@ def stages_table(points: Sequence[Values]) -> str:
         for stage in STAGES:
             share = f" ({shares[stage]:.0%})" if stage in shares else ""
             cells.append(f"{p['stages'][stage]:.3f}{share}")
-        rows.append([*described(p), *cells])
+        rows.append([*point_cells(p), *cells])
     return markdown(["size", "backend", "precision", "steps", "candidates", "clip s", *STAGES], rows)
 
 
@@ -56,8 +53,8 @@ def baselines_table(baselines: Sequence[Values]) -> str:
     rows = []
     for b in baselines:
         times = [f"{b[k]:.2f}" for k in ("seconds", "p95", "first_clip_seconds")]
-        rows.append([*described(b), *times, f"{b['peak_mb']:.0f}", shown(b.get("tokens_equal"), ".4f")])
-    header = ["size", "baseline", "precision", "steps", "candidates", "clip s", "seconds", "p95", "with a first clip"]
+        rows.append([*point_cells(b), *times, f"{b['peak_mb']:.0f}", format_number(b.get("tokens_equal"), ".4f")])
+    header = ["size", "baseline", "precision", "steps", "candidates", "clip s", "seconds", "p95", "to first sound"]
     return markdown([*header, "peak MB", "tokens equal to ours in fp32"], rows)
 
 
@@ -72,7 +69,7 @@ def pairs_table(pairs: Sequence[Values]) -> str:
 
 
 def floor_table(floors: Sequence[Values]) -> str:
-    """Every matrix product of a step at its shape, and the rate measured for it."""
+    """Every matrix product of a step with its shape and its measured rate."""
     rows = []
     for floor in floors:
         for r in floor["products"]:
@@ -80,13 +77,13 @@ def floor_table(floors: Sequence[Values]) -> str:
             row = [floor["size"], floor["precision"], r["name"], str(r["count"]), shape, r["precision"]]
             rows.append([*row, f"{r['gflops']:.0f}", r["library"]])
         read = floor.get("weights_floor_seconds")
-        weights = "" if read is None else f"its weights read once: {read * 1000:.1f} ms"
+        weights = "" if read is None else f"reading the weights once: {read * 1000:.1f} ms"
         rows.append([floor["size"], floor["precision"], "a whole step", "", weights, "", f"{floor['gflops']:.0f}", ""])
     return markdown(["size", "step", "product", "times", "shape", "computed in", "GFLOP/s", "fastest"], rows)
 
 
 def profiles_table(profiles: Sequence[Values]) -> str:
-    """The operators that take a hundredth of a step or more."""
+    """The operators that take 1 % of a step or more."""
     rows = [
         [p["size"], p["precision"], o["operator"], str(o["calls"]), f"{o['milliseconds']:.1f}", f"{o['share']:.1%}"]
         for p in profiles
@@ -98,7 +95,7 @@ def profiles_table(profiles: Sequence[Values]) -> str:
 
 def machine_lines(values: Values) -> str:
     m = values["machine"]
-    cpu = " ".join([m["cpu"], *m.get("extensions", ())])  # files from before 2026-11-25 do not name extensions
+    cpu = " ".join([m["cpu"], *m.get("extensions", ())])  # results from before 2026-11-25 have no extensions
     lines = [f"{values['date']}, {cpu}, {m['cores']} cores, {m['system']}, Python {m['python']}"]
     lines.append(", ".join(f"{k} {v}" for k, v in m["packages"].items()))
     if m.get("card"):
@@ -112,9 +109,9 @@ def machine_lines(values: Values) -> str:
 
 
 def bars_lines(bars: Values) -> str:
-    """Those that were measured: a run may have ended before the others."""
+    """The end-to-end figures. Some may be missing, because a run can end early."""
     lines = []
-    if "backend" in bars:  # files from before 2026-11-26 do not say
+    if "backend" in bars:  # results from before 2026-11-26 do not have it
         lines.append(
             f"- backend {bars['backend']}, step in {bars['precision']}, {bars['threads'] or 'default'} threads"
         )
@@ -126,7 +123,7 @@ def bars_lines(bars: Values) -> str:
     if "long_clip_memory" in bars:
         memory = bars["long_clip_memory"]
         above = f"{memory['above_mb']:+.0f} MB for {memory['long_seconds']} s"
-        lines.append(f"- peak memory of a process with two steps: {memory['short_mb']:.0f} MB for 10 s, {above}")
+        lines.append(f"- peak memory with two steps: {memory['short_mb']:.0f} MB for 10 s, {above}")
     if "installed_mb" in bars:
         sizes = bars["installed_mb"]
         packages = ", ".join(f"{k} {v:.1f}" for k, v in sizes["packages"].items())
@@ -135,15 +132,15 @@ def bars_lines(bars: Values) -> str:
 
 
 def document(values: Values) -> str:
-    """All tables, with the machine first."""
+    """All tables, after the machine."""
     parts = ["# Latency", machine_lines(values), *values["notes"]]
     tables = (
         ("Points", "results", points_table),
-        ("Stages: seconds (share of the rate of matrix products)", "results", stages_table),
-        ("Against PyTorch, in pairs", "pairs", pairs_table),
+        ("Stages: seconds (share of the peak rate of matrix products)", "results", stages_table),
+        ("Pairs with PyTorch", "pairs", pairs_table),
         ("Baselines", "baselines", baselines_table),
         ("Floor of a step", "floors", floor_table),
-        ("A step on the CPU by operator", "profiles", profiles_table),
+        ("One step on the CPU, by operator", "profiles", profiles_table),
     )
     for title, name, make in tables:
         if values.get(name):

@@ -1,9 +1,12 @@
-"""The baseline of `benchmarks.latency`: the same weights in PyTorch, as a careful user writes it from the paper.
+"""The PyTorch baseline of benchmarks.latency: the same weights, implemented carefully from the paper.
 
-Conditions once per clip, conditional and null rows as one batch of the transformer, the logits of all codebooks brought
-to the host, guidance and sampling there, then the MaskGIT loop of `runtime.decode`. Sampling is vectorised float32
-PyTorch, several times as fast as the float64 reference `runtime.decode.sample`, with which a test compares it. The
-codec decodes the whole clip at once. Frames and uniforms are the runtime's, so equal weights give equal codes.
+- Conditions are computed once per clip.
+- The transformer gets the conditional and the null row as one batch.
+- The logits of all codebooks are copied to the host; guidance and sampling run there.
+- Sampling is vectorised float32 PyTorch, several times as fast as the float64 reference `runtime.decode.sample`.
+- The loop is `runtime.decode`; the codec decodes the whole clip at once.
+
+Frames and random numbers are those of the runtime, so equal weights give equal codes.
 """
 
 from collections.abc import Callable
@@ -34,7 +37,7 @@ class Mode:
     compiled: bool = False
     device: str = "cpu"
     dtype: torch.dtype = torch.float32  # of the transformer
-    sample_on_host: bool = True  # False: on the card, what the paper does not say
+    sample_on_host: bool = True  # False: sample on the GPU; the paper does not specify it
 
 
 def sample(logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,17 +50,17 @@ def sample(logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Made:
-    """One clip's sound."""
+class Generated:
+    """The sound of one clip."""
 
     audio: FloatArray  # [L]
     codes: Int32Array  # [K, T]
-    seconds: dict[str, float]  # by stage, as the runtime's report
+    seconds: dict[str, float]  # by stage, as in the report of the runtime
     windows: int
 
 
 class TorchSystem:
-    """A system folder's networks, ready to make sounds."""
+    """The networks of a system folder, ready to generate."""
 
     def __init__(self, folder: Path, mode: Mode) -> None:
         self.mode = mode
@@ -65,21 +68,23 @@ class TorchSystem:
         networks = {role: load(folder, role, mode.device).requires_grad_(False) for role in roles}
         self.model: Any = networks["maskvat"].to(mode.dtype)
         self.config = self.model.config
-        self.frame_encoder = self._ready(networks["frame_encoder"])
-        self.sync_encoder = self._ready(networks["sync_encoder"])
-        self.codec = self._ready(networks["codec"].decode)  # type: ignore[arg-type]
-        self.network = self._ready(lambda codes, condition: self.model.logits(self.model.hidden(codes, condition)))
+        self.frame_encoder = self._maybe_compile(networks["frame_encoder"])
+        self.sync_encoder = self._maybe_compile(networks["sync_encoder"])
+        self.codec = self._maybe_compile(networks["codec"].decode)  # type: ignore[arg-type]
+        self.network = self._maybe_compile(
+            lambda codes, condition: self.model.logits(self.model.hidden(codes, condition))
+        )
 
-    def _ready(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _maybe_compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(function, dynamic=False) if self.mode.compiled else function
 
-    def _given(self, array: np.ndarray) -> Tensor:
+    def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.mode.device)
 
     @torch.no_grad()
-    def generate(self, clip: Path, s: SamplingConfig) -> Made:
-        """The sound of one candidate."""
-        timer, chain, count = Timer(), np.zeros((self.config.n_codebooks, 0), np.int32), 0
+    def generate(self, clip: Path, s: SamplingConfig) -> Generated:
+        """Generate one candidate."""
+        timer, codes, count = Timer(), np.zeros((self.config.n_codebooks, 0), np.int32), 0
         with Video(clip) as video:
             cutter = windows(self.config, video)
             while True:
@@ -87,40 +92,40 @@ class TorchSystem:
                     window = next(cutter, None)
                 if window is None:
                     break
-                known = chain[:, window.start :]
-                codes = self._window(window, known, s, timer)
-                chain = np.concatenate([chain, codes[:, known.shape[1] :]], axis=1)
+                known = codes[:, window.start :]
+                new = self._window(window, known, s, timer)
+                codes = np.concatenate([codes, new[:, known.shape[1] :]], axis=1)
                 count += 1
             total = total_samples(self.config, video)
         with timer("codec"):
-            audio = self.codec(self._given(chain[None]))[0].cpu().numpy()[:total].clip(-1, 1)
+            audio = self.codec(self._to_device(codes[None]))[0].cpu().numpy()[:total].clip(-1, 1)
         timer.seconds["host"] = timer.seconds["sample"] - timer.seconds["step"]
-        return Made(audio, chain, timer.seconds, count)
+        return Generated(audio, codes, timer.seconds, count)
 
     def _window(self, window: Window, known: Int32Array, s: SamplingConfig, timer: Timer) -> Int32Array:
         c = self.config
         with timer("frame_encoder"):
             frames = window.clip_frames
-            parts = [self._given(frames[i : i + FRAME_BATCH]) for i in range(0, len(frames), FRAME_BATCH)]
+            parts = [self._to_device(frames[i : i + FRAME_BATCH]) for i in range(0, len(frames), FRAME_BATCH)]
             clip = torch.cat([self.frame_encoder(part) for part in parts])[None].to(self.mode.dtype)
-            self._finish()
+            self._synchronise()
         with timer("sync_encoder"):
-            sync = self.sync_encoder(self._given(window.sync_frames[None])).to(self.mode.dtype)
-            self._finish()
+            sync = self.sync_encoder(self._to_device(window.sync_frames[None])).to(self.mode.dtype)
+            self._synchronise()
         with timer("condition"):
             indices = condition_indices(c, window.length, clip.shape[1], sync.shape[1] if c.uses_sync else 0)
-            gathers = {name: self._given(index) for name, index in indices.items()}
+            gathers = {name: self._to_device(index) for name, index in indices.items()}
             drop = torch.tensor([False, True][: 2 if s.guidance else 1], device=self.mode.device)
             rows = [x.expand(len(drop), -1, -1) for x in (clip, sync)]
             condition = self.model.condition(rows[0], rows[1] if c.uses_sync else None, gathers, drop)
-            self._finish()
+            self._synchronise()
         codes = np.full((1, c.n_codebooks, window.length), c.mask_token, np.int32)
         codes[0, :, : known.shape[1]] = known
 
         def noise(n: int) -> tuple[FloatArray, FloatArray]:
             shape = codes.shape[1:]
-            at = (s.seed, 0, window.number, n)
-            return uniforms(*at, TOKENS, shape)[None], uniforms(*at, CONFIDENCE, shape)[None]
+            position = (s.seed, 0, window.number, n)
+            return uniforms(*position, TOKENS, shape)[None], uniforms(*position, CONFIDENCE, shape)[None]
 
         step = self._step(condition, len(drop), s.guidance, timer)
         with timer("sample"):
@@ -128,17 +133,17 @@ class TorchSystem:
         return found[0]
 
     def _step(self, condition: Any, rows: int, guidance: float, timer: Timer) -> StepFn:
-        where = "cpu" if self.mode.sample_on_host else self.mode.device
+        device = "cpu" if self.mode.sample_on_host else self.mode.device
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
             with timer("step"):
-                logits = self.network(self._given(codes).expand(rows, -1, -1), condition).to(where)
+                logits = self.network(self._to_device(codes).expand(rows, -1, -1), condition).to(device)
             guided = (1 + guidance) * logits[:1] - guidance * logits[1:] if rows == 2 else logits
-            tokens, logp = sample(guided, torch.from_numpy(u).to(where))
+            tokens, logp = sample(guided, torch.from_numpy(u).to(device))
             return tokens.to(torch.int32).cpu().numpy(), logp.cpu().numpy()
 
         return step
 
-    def _finish(self) -> None:
+    def _synchronise(self) -> None:
         if self.mode.device != "cpu":
             torch.cuda.synchronize()

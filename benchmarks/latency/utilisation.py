@@ -1,4 +1,4 @@
-"""What share of the machine's rate of matrix products each stage of a point reaches."""
+"""Utilisation: the share of the machine's rate of matrix products that each stage of a point reaches."""
 
 from typing import Any
 
@@ -9,7 +9,10 @@ Values = dict[str, Any]
 
 
 def add_shares(values: Values, size: str, config: ModelConfig, gflop: Values) -> None:
-    """`shares` of a size's points of whole windows and one candidate; `gflop` of one window is by stage."""
+    """Add `shares` to the points of a size with full windows and one candidate.
+
+    `gflop` maps each stage to the GFLOP of one window.
+    """
     floors = {(f["size"], f["device"], f["precision"]): f["products"] for f in values["floors"]}
     for p in [*values["results"], *values["baselines"]]:
         if p["size"] != size or p["candidates"] != 1 or p["sound_seconds"] < config.window_seconds - 0.1:
@@ -22,9 +25,9 @@ def add_shares(values: Values, size: str, config: ModelConfig, gflop: Values) ->
 
 
 def computed_on(backend: str, precision: str) -> tuple[bool, str]:
-    """Whether a backend is a card, and what a step of this precision is computed in there.
+    """Whether a backend runs on a GPU, and the precision that it computes a step in.
 
-    ONNX Runtime computes weights that are stored as fp16 in fp32, on CPUs and on cards.
+    ONNX Runtime computes weights stored as fp16 in fp32, on CPUs and GPUs.
     """
     card = backend != "cpu" and not backend.startswith("torch cpu")
     stored = backend in ("cpu", "cuda") and precision != "int8"
@@ -34,14 +37,17 @@ def computed_on(backend: str, precision: str) -> tuple[bool, str]:
 def stage_shares(
     point: Values, config: ModelConfig, rows: list[Values] | None, gflop: Values, peak: float | None
 ) -> dict[str, float]:
-    """Least seconds of a stage's products over its seconds: the step's at their own shapes and precision, others' at
-    the rate of square fp32 products. `blocks` of a window counts where it is computed: in PyTorch's every step."""
-    stages, count, found = point["stages"], point["windows"], {}
-    again = gflop.get("blocks", 0.0) if point["backend"].startswith("torch") else 0.0
+    """For each stage: least seconds of its matrix products over its measured seconds.
+
+    For the step, the least seconds are those of its products at their shapes and precision; for other stages, at the
+    rate of square fp32 products. `blocks` counts in `condition`, and for PyTorch in every step.
+    """
+    stages, count, shares = point["stages"], point["windows"], {}
+    blocks_in_step = gflop.get("blocks", 0.0) if point["backend"].startswith("torch") else 0.0
     if rows and stages["step"]:
         least = roofline.clip_floor(rows, config, point["steps"])["seconds"]
-        found["step"] = (least + (again * point["steps"] / peak if peak else 0.0)) * count / stages["step"]
+        shares["step"] = (least + (blocks_in_step * point["steps"] / peak if peak else 0.0)) * count / stages["step"]
     for stage, work in gflop.items():
         if peak and stages.get(stage):
-            found[stage] = (work - (again if stage == "condition" else 0.0)) * count / peak / stages[stage]
-    return found
+            shares[stage] = (work - (blocks_in_step if stage == "condition" else 0.0)) * count / peak / stages[stage]
+    return shares

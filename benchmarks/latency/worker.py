@@ -1,8 +1,9 @@
-"""One measured process of `benchmarks.latency`: it loads one system, then makes a clip for every line on stdin.
+"""The process that benchmarks.latency measures: it loads one system, then generates a clip for every line on stdin.
 
-Request: {"clip", "sampling": {...}, "mux": FILE or null, "codes": FILE or null}. Answers, one JSON line each: first
-what loading took, then seconds by stage. Memory is this process's peak so far, so every point gets a process of its
-own. Nothing that takes time is imported before the clock runs.
+The first line on stdin is the order: which system to load, and how. Every other line is a request: {"clip",
+"sampling": {...}, "mux": FILE or null, "codes": FILE or null}. Every answer is one JSON line: first the times of
+loading, then the seconds of each stage. Memory is the peak of this process so far, so every point needs a new process.
+Slow imports happen inside functions, after the clock has started.
 """
 
 import json
@@ -19,8 +20,8 @@ Answer = dict[str, Any]
 Make = Callable[[Answer], Answer]
 
 
-def high_water(process: int | str) -> float | None:
-    """Peak resident memory of a process in MB, from Linux's VmHWM; None elsewhere, and once it has ended."""
+def process_peak_mb(process: int | str) -> float | None:
+    """Peak resident memory of a process in MB, from VmHWM on Linux; None on other systems, and after it has ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     except OSError:
@@ -30,11 +31,11 @@ def high_water(process: int | str) -> float | None:
 
 
 def peak_megabytes() -> float:
-    """Peak resident memory of this process.
+    """Peak resident memory of this process in MB.
 
-    Linux's ru_maxrss of a new process begins with what the process that started it had, so VmHWM is read there.
+    On Linux this is VmHWM, because ru_maxrss includes the memory of the parent process.
     """
-    if (found := high_water("self")) is not None:
+    if (found := process_peak_mb("self")) is not None:
         return found
     import resource
 
@@ -43,7 +44,7 @@ def peak_megabytes() -> float:
 
 
 def card_megabytes() -> float | None:
-    """Memory in use on the first NVIDIA card, by all processes; None where there is none."""
+    """Memory in MB that all processes use on the first NVIDIA GPU; None if there is none."""
     query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
     try:
         return float(subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout)
@@ -52,7 +53,7 @@ def card_megabytes() -> float | None:
 
 
 def open_runtime(order: Answer) -> tuple[Answer, Make]:
-    """The runtime as users call it: runtime.load, then generate, and mux where a file is named."""
+    """Load the runtime as users do: runtime.load, then generate, and mux if the request names a file."""
     begin = time.perf_counter()
     import runtime
 
@@ -77,7 +78,7 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
             mux(request["clip"], take.audio, take.sample_rate, request["mux"])
             Path(request["mux"]).unlink()
             stages["mux"] = time.perf_counter() - middle
-        keep_codes(request, take.codes)
+        save_codes(request, take.codes)
         sound = {"sound_seconds": take.report.samples / take.sample_rate, "windows": take.report.windows}
         return sound | {"seconds": middle - begin, "stages": stages, "warnings": list(take.report.warnings)}
 
@@ -85,7 +86,7 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
 
 
 def open_torch(order: Answer) -> tuple[Answer, Make]:
-    """The same weights in PyTorch."""
+    """Load the same weights in PyTorch."""
     begin = time.perf_counter()
     import torch
 
@@ -93,7 +94,7 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
     from runtime.sampling import SamplingConfig
 
     imported = time.perf_counter() - begin
-    torch.set_num_threads(order["threads"])  # as many as ours, whatever OMP_NUM_THREADS says
+    torch.set_num_threads(order["threads"])  # as many as for MaskVAT, regardless of OMP_NUM_THREADS
     mode = Mode(
         compiled=order["kind"] == COMPILED,
         device=order["device"],
@@ -109,14 +110,14 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
         begin = time.perf_counter()
         made = system.generate(Path(request["clip"]), sampling)
         seconds = time.perf_counter() - begin
-        keep_codes(request, made.codes)
+        save_codes(request, made.codes)
         sound = {"sound_seconds": len(made.audio) / system.config.sample_rate, "windows": made.windows}
         return sound | {"seconds": seconds, "stages": made.seconds, "warnings": []}
 
     return loaded, make
 
 
-def keep_codes(request: Answer, codes: Any) -> None:
+def save_codes(request: Answer, codes: Any) -> None:
     if request.get("codes"):
         import numpy as np
 
@@ -124,8 +125,8 @@ def keep_codes(request: Answer, codes: Any) -> None:
 
 
 def main() -> int:
-    """The order of work is the first line on stdin. An error is an answer {"error": ...}."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: the process that asks ends this one
+    """Answer the order and all requests. An error is the answer {"error": ...} and ends the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends this one
     order = json.loads(sys.stdin.readline())
     try:
         loaded, make = open_runtime(order) if order["kind"] == RUNTIME else open_torch(order)

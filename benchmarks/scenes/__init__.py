@@ -1,1 +1,1 @@
-"""What a bundle makes of made-up clips whose contacts are known."""
+"""Sounds that bundles generate for synthetic clips with known events."""

@@ -1,22 +1,19 @@
-"""A made-up clip of train.synthetic.drawn or train.synthetic.scenes, with its true track and its events."""
+"""A synthetic clip of train.synthetic.drawn or train.synthetic.scenes, with its true track and its events."""
 
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.common.true_track import TrueTrack, read_true_track
 from engines.contract import FloatArray
 from runtime.errors import MediaError
-from runtime.video import Video
 from train.data.clip_files import clip_sound
-from train.metrics.onsets import RATE, Floats, onset_strength, pick_onsets
 
 
 @dataclass(frozen=True)
 class Contact:
-    """One event of ID.json: `end` is 0 for an impact."""
+    """One event of ID.json, times in seconds; `end` is 0 for an impact."""
 
     time: float
     kind: str
@@ -26,14 +23,11 @@ class Contact:
 
 @dataclass(frozen=True)
 class SceneClip:
-    """`truth` is [L] at 16 kHz, `onsets` (s) are found in it."""
+    """A clip with its true track and its events."""
 
-    path: Path
-    start: float  # of the picture, seconds
-    silent: bool
+    track: TrueTrack
+    silent: bool  # no sound is expected
     events: tuple[Contact, ...]
-    truth: FloatArray
-    onsets: Floats
 
     @property
     def impacts(self) -> list[Contact]:
@@ -41,32 +35,28 @@ class SceneClip:
 
     @property
     def scored(self) -> bool:
-        """Whether onset F1 means something: impacts that are heard."""
-        return bool(self.impacts) and len(self.onsets) > 0
-
-    @property
-    def seconds(self) -> float:
-        return len(self.truth) / RATE
+        """Whether onset F1 can be measured: there are impacts, and the true track has onsets."""
+        return bool(self.impacts) and len(self.track.onsets) > 0
 
     @property
     def kind(self) -> str:
-        """The kind of most impacts, else of most events."""
+        """The most frequent kind of impact; the most frequent kind of event if there are no impacts."""
         if self.silent or not self.events:
             return "silent"
         return Counter(e.kind for e in self.impacts or self.events).most_common(1)[0][0]
 
-    def truth_at(self, rate: int) -> FloatArray:
-        """The true track at another rate."""
-        return clip_sound(self.path, self.start, rate)
+    def true_track_at(self, rate: int) -> FloatArray:
+        """The true track [L] at another sample rate."""
+        return clip_sound(self.track.path, self.track.start, rate)
 
     def impact_at(self, time: float, tolerance: float) -> Contact | None:
-        """The impact nearest to a time, within the tolerance."""
+        """The impact that is nearest to a time, if it is within the tolerance."""
         near = [e for e in self.impacts if abs(e.time - time) <= tolerance]
         return min(near, key=lambda e: abs(e.time - time)) if near else None
 
 
-def read_clip(path: Path) -> SceneClip:
-    """Raises MediaError where ID.json is missing or is not what train.synthetic writes."""
+def read_scene_clip(path: Path) -> SceneClip:
+    """Read a clip and its ID.json. Raises MediaError if the clip has no sound, or ID.json cannot be used."""
     label = path.with_suffix(".json")
     try:
         facts = json.loads(label.read_text(encoding="utf-8"))
@@ -75,9 +65,6 @@ def read_clip(path: Path) -> SceneClip:
         silent = bool(facts.get("silent", not events))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MediaError(
-            f"{label} cannot be used ({error!r}); clips are made by train.synthetic.drawn or train.synthetic.scenes"
+            f"{label} cannot be used ({error!r}); make clips with train.synthetic.drawn or train.synthetic.scenes"
         ) from error
-    with Video(path) as video:
-        start = float(video.start)
-    truth = clip_sound(path, start, RATE)
-    return SceneClip(path, start, silent, events, truth, np.asarray(pick_onsets(onset_strength(truth))))
+    return SceneClip(read_true_track(path), silent, events)

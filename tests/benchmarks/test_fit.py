@@ -44,12 +44,12 @@ def test_real_steps_are_timed(recipe: Path, tmp_path: Path, capsys: pytest.Captu
 def test_a_smaller_batch_is_extrapolated_to_the_recipes_own() -> None:
     """0.5 clips a second, 6e12 operations a clip; 100 steps of 400 clips; a device of 3 TFLOP/s at a quarter of it."""
     values = {"batch": 2, "clips_per_second": 0.5, "flops_per_step": 12e12, "mfu": 0.25}
-    found = bench.extrapolated(values, {"task": {"batch": 400}, "loop": {"steps": 100}}, 3.0)
+    found = bench.extrapolate(values, {"task": {"batch": 400}, "loop": {"steps": 100}}, 3.0)
     assert found["hours_of_the_recipe"] == pytest.approx(40_000 / 0.5 / 3600)
     assert found["flops_of_the_recipe"] == pytest.approx(40_000 * 6e12)
     assert found["device_hours_of_the_recipe"] == pytest.approx(40_000 * 8 / 3600)
     assert found["device_hours_per_epoch_of_vggsound"] == pytest.approx(155_000 * 8 / 3600)
-    assert "device_tflops" not in bench.extrapolated(values, {"task": {}, "loop": {}}, None)
+    assert "device_tflops" not in bench.extrapolate(values, {"task": {}, "loop": {}}, None)
 
 
 def test_random_data_needs_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,14 +21,14 @@ def test_figures_of_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = tmp_path / "prepare.json"
     options = ["--limit", "2", "--batch", "2", "--device", "cpu", "--price", "2", "--out", str(out)]
     assert prepare.main([str(tmp_path / "videos"), str(system), *options]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     values = json.loads(out.read_text())
-    assert json.loads(told.splitlines()[-1]) == values and values["clips"] == 2
+    assert json.loads(printed.splitlines()[-1]) == values and values["clips"] == 2
     stages = ["read", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "write"]
     assert list(values["stages"]) == stages and all(s["wall"] > 0 for s in values["stages"].values())
     used = values["components"]
     assert list(used) == stages[1:-1] and used["codec"]["weights"] == "of the system"
-    assert f"codec ({used['codec']['network']})" in told and all(u["parameters"] > 0 for u in used.values())
+    assert f"codec ({used['codec']['network']})" in printed and all(u["parameters"] > 0 for u in used.values())
     cost = values["vggsound_extrapolated"]
     for name, spent in (("process_hours", "wall"), ("core_hours", "cpu")):
         assert cost[name] == pytest.approx(sum(s[spent] for s in values["stages"].values()) * prepare.VGGSOUND / 3600)
@@ -61,8 +61,8 @@ def test_official_without_a_fitting_torchvision_is_one_line(
 
     monkeypatch.setattr("train.models.clip_image.import_library", fail)
     assert prepare.main([str(tmp_path), "--official"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: open_clip is installed but does not import") and told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: open_clip is installed but does not import") and printed.count("\n") == 1
 
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

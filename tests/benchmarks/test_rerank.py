@@ -45,5 +45,5 @@ def test_every_system_is_measured_on_the_same_candidates(clips: Path, bundles, t
 )
 def test_what_is_refused(tmp_path: Path, capsys, arguments: list[str], advice: str) -> None:
     assert rerank.main([str(tmp_path), *arguments]) == 1
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ") and advice in told.err and not told.out
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and advice in printed.err and not printed.out

@@ -15,8 +15,9 @@ pytest.importorskip("torch")
 
 import runtime
 from benchmarks import scan
-from benchmarks.common.caching_pipeline import ENCODERS, RememberingPipeline
-from benchmarks.common.stopwatch import Spent
+from benchmarks.common.caching_pipeline import ENCODERS, CachingPipeline
+from benchmarks.common.stopwatch import Elapsed
+from benchmarks.common.true_track import read_true_tracks
 from benchmarks.latency import quality
 from engines.ort import OrtEngine
 from runtime.audio import write_wav
@@ -38,9 +39,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(clips: Path, bundle: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> dict:
     assert scan.main([str(clips), "--engines", str(bundle), *arguments]) == 0
-    told = capsys.readouterr()
-    assert "skipped c.mp4" in told.err
-    return json.loads(told.out.splitlines()[-1])
+    printed = capsys.readouterr()
+    assert "skipped c.mp4" in printed.err
+    return json.loads(printed.out.splitlines()[-1])
 
 
 def test_a_scan_of_steps(clips: Path, bundles, tmp_path: Path, capsys) -> None:
@@ -96,17 +97,20 @@ def test_the_option_reaches_the_sampler(
 
 
 class Perfect:
-    """A pipeline that gives the truth at half its level."""
+    """A fake pipeline that returns the true track at half its level."""
 
-    def timed(self, path: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Spent]:
+    def generate(self, path: Path, sampling: runtime.SamplingConfig) -> list[runtime.Take]:
         audio = clicks(3 * RATE, RATE) / 2 if path.stem == "a" else np.zeros(3 * RATE, np.float32)
         codes = np.full((2, 4), sampling.seed * (path.stem == "b"), np.int32)
-        return [make_take(audio, codes, sample_rate=RATE, duration=3)], Spent(1.0, 2.0)
+        return [make_take(audio, codes, sample_rate=RATE, duration=3)]
+
+    def timed(self, path: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Elapsed]:
+        return self.generate(path, sampling), Elapsed(1.0, 2.0)
 
 
 def test_figures_of_known_sounds(clips: Path) -> None:
     """F1 1, 6 dB down, nothing differs between seeds."""
-    (loud, codes), (silent, _) = (scan.measure(truth, Perfect(), {}, 2) for truth in scan.read_truths(clips, 9))
+    (loud, codes), (silent, _) = (scan.measure(track, Perfect(), {}, 2) for track in read_true_tracks(clips, 9))
     assert codes.shape == (2, 2, 4) and (loud["seconds"], loud["cpu_seconds"]) == (1.0, 2.0)
     assert loud["f1"] == pytest.approx(1) and loud["lift"] > 0.3 and loud["diversity"] == 0
     assert loud["loudness"] == pytest.approx(-6.02, abs=0.01) and "stays_silent" not in loud
@@ -125,7 +129,7 @@ def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundle
         return execute(engine, *arguments)
 
     monkeypatch.setattr(OrtEngine, "execute", slow)
-    plain, pipeline = runtime.load(bundles(), "cpu"), RememberingPipeline(bundles(), "cpu")
+    plain, pipeline = runtime.load(bundles(), "cpu"), CachingPipeline(bundles(), "cpu")
     sampling, clip = runtime.SamplingConfig(steps=2, seed=3), clips / "a.mp4"
     expected = plain.generate(clip, sampling)[0]
     takes, encoded = [], []
@@ -142,7 +146,7 @@ def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundle
 
 def test_onset_scores_beside_a_latency(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`benchmarks.latency --clips`: only the clip that clicks has onsets, and all of them are hit."""
-    monkeypatch.setattr("benchmarks.common.caching_pipeline.RememberingPipeline", lambda *_: Perfect())
+    monkeypatch.setattr("benchmarks.common.caching_pipeline.CachingPipeline", lambda *_: Perfect())
     one, other = quality.onset_scores(clips, "cpu", clips, 9, [{"steps": 2}, {"steps": 4}])
     assert one["mean"] == other["mean"] == pytest.approx(1) and one["n"] == 1
 
@@ -161,7 +165,7 @@ def test_token_statistics() -> None:
             ["--what", "guidance_until", "--guidance-from", "0.6"],
             "guidance_until is 0.25; it must be a number from 0.6",
         ),
-        (["--what", "steps", "--values", "1,x"], "whole numbers with commas"),
+        (["--what", "steps", "--values", "1,x"], "give whole numbers with commas"),
         (["--what", "guidance", "--values", "0,200"], "guidance is 200"),
         (["--what", "steps", "--seeds", "1"], "must be 2 or more"),
         (["--what", "steps", "--limit", "0"], "--limit is 0"),
@@ -169,8 +173,8 @@ def test_token_statistics() -> None:
 )
 def test_what_is_refused(clips: Path, capsys, arguments: list[str], advice: str) -> None:
     assert scan.main([str(clips), *arguments]) == 1
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ") and advice in told.err and not told.out
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and advice in printed.err and not printed.out
 
 
 def test_clips_without_sound_are_refused(clip, tmp_path: Path, capsys) -> None:

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.torch, NEEDS_ORT]
 import torch
 
 from benchmarks import scav
-from benchmarks.scav import hits, nearest
+from benchmarks.scav import hits, nearest_hits
 from runtime.audio import write_wav
 
 SECONDS, FPS, RATE, CLIPS = 4, 8, 16000, 4
@@ -86,7 +86,7 @@ def test_silence_is_worth_chance(
 
 def test_hits_of_known_distances() -> None:
     table = torch.tensor([[1.0, 2.0, 3.0], [1.0, 1.0, 4.0], [0.5, 2.0, 1.0]])
-    assert nearest(table).tolist() == [1.0, 0.5, 0.0]
+    assert nearest_hits(table).tolist() == [1.0, 0.5, 0.0]
     generator = torch.Generator().manual_seed(0)
     pictures = torch.nn.functional.layer_norm(torch.randn(3, 5, 6, 8, generator=generator), (8,))
     sounds = pictures[:, :, :, None].repeat(1, 1, 1, 8, 1)
@@ -107,7 +107,7 @@ def test_what_is_refused(
         (["--against", str(tmp_path)], "no bundle in"),
     ):
         assert scav.main([str(clips), "--engines", str(bundles()), "--backend", "cpu", *arguments]) == 1
-        told = capsys.readouterr()
-        assert words in told.err.splitlines()[-1] and not told.out
+        printed = capsys.readouterr()
+        assert words in printed.err.splitlines()[-1] and not printed.out
     assert scav.main([str(clips), "--engines", str(bundles()), "--backend", "cpu", "--seconds", "4"]) == 1
     assert "skipped 0.mp4: too short for 4 crops of 4 s" in capsys.readouterr().err

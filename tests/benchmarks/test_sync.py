@@ -1,4 +1,4 @@
-"""benchmarks.sync and benchmarks.scenes: their measures on plain truths, and the commands on fake bundles."""
+"""benchmarks.sync and benchmarks.scenes: their measures on plain tracks, and the commands on fake bundles."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,13 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from benchmarks import sync
-from benchmarks.common.pairing import candidates, differences
+from benchmarks.common.pairing import compare_candidates, paired_differences
+from benchmarks.common.true_track import peak_rms
 from benchmarks.scenes import __main__ as scenes
-from benchmarks.scenes.clips import read_clip
+from benchmarks.scenes.clips import read_scene_clip
 from benchmarks.scenes.materials import accuracy, features, fit, window_after
-from benchmarks.scenes.measure import heard, peak_rms
-from benchmarks.scenes.tables import materials, ratio
+from benchmarks.scenes.measure import recognise_materials
+from benchmarks.scenes.tables import ratio_of_sums, summarise_materials
 from runtime.audio import write_wav
 from tests.conftest import Bundles, Clip
 from train.evaluate.bootstrap import interval, summarise
@@ -65,8 +66,8 @@ def test_peak_rms_is_of_the_loudest_50_ms() -> None:
 
 
 def test_clip_is_read(folder: Path) -> None:
-    hits, quiet = read_clip(folder / "hits.mp4"), read_clip(folder / "quiet.mp4")
-    assert hits.kind == "hammer" and hits.scored and hits.onsets == pytest.approx(TIMES, abs=0.03)
+    hits, quiet = read_scene_clip(folder / "hits.mp4"), read_scene_clip(folder / "quiet.mp4")
+    assert hits.kind == "hammer" and hits.scored and hits.track.onsets == pytest.approx(TIMES, abs=0.03)
     assert quiet.kind == "silent" and not quiet.scored
     assert hits.impact_at(1.03, 0.05) is hits.events[1] and hits.impact_at(1.06, 0.05) is None
 
@@ -79,11 +80,11 @@ def tone(frequency: float, seed: int) -> np.ndarray:
 
 def test_classifier_tells_what_differs_and_is_only_asked_at_impacts(folder: Path) -> None:
     examples = [(tone(f, n), name) for n in range(12) for f, name in ((300, "drum"), (3000, "wood"))]
-    judge = fit(np.stack([features(window_after(s, 0.02)) for s, _ in examples]), [name for _, name in examples])
-    assert judge([window_after(tone(300, 99), 0.02), window_after(tone(3000, 98), 0.02)]) == ["drum", "wood"]
+    classifier = fit(np.stack([features(window_after(s, 0.02)) for s, _ in examples]), [name for _, name in examples])
+    assert classifier([window_after(tone(300, 99), 0.02), window_after(tone(3000, 98), 0.02)]) == ["drum", "wood"]
     sound = np.zeros(3 * RATE, np.float32)
     sound[round(1.0 * RATE) :][:RATE] += tone(3000, 50)
-    got = heard(read_clip(folder / "hits.mp4"), sound, np.array([0.7, 1.01]), judge)
+    got = recognise_materials(read_scene_clip(folder / "hits.mp4"), sound, np.array([0.7, 1.01]), classifier)
     assert got == [{"kind": "hammer", "truth": "wood", "guess": "wood"}]
 
 
@@ -96,26 +97,26 @@ def test_a_window_ends_at_the_next_onset() -> None:
 def test_summaries() -> None:
     assert accuracy(["a", "b", "b"], ["a", "a", "b"])["accuracy"] == pytest.approx(2 / 3)
     assert accuracy(["a", "b", "b"], ["a", "a", "b"])["chance_most_frequent"] == pytest.approx(2 / 3)
-    assert ratio([{"f1": 0.4, "codec_f1": 0.8}, {"f1": 0.2, "codec_f1": 0.4}])["mean"] == pytest.approx(0.5)  # type: ignore[index]
-    assert materials([{"heard": []}, {}], "heard") is None
+    assert ratio_of_sums([(0.4, 0.8), (0.2, 0.4)])["mean"] == pytest.approx(0.5)  # type: ignore[index]
+    assert summarise_materials([{"heard": []}, {}], "heard") is None
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_candidates(seeds: int) -> None:
     """SCAV's choice comes first; a second seed whose takes are 0.1 better moves all but the differences by half."""
     scores = [[[0.4, 0.2, 0.0], [0.5, 0.3, 0.1]][:seeds], [[0.2, 0.5, 0.2], [0.3, 0.6, 0.3]][:seeds]]
-    found = candidates([scores[0][0], scores[1][0]] if seeds == 1 else scores)
+    found = compare_candidates([scores[0][0], scores[1][0]] if seeds == 1 else scores)
     assert found is not None and found["takes"] == 3
     more = 0.05 * (seeds - 1)
     expected = {"chosen": 0.3 + more, "mean": 0.25 + more, "best_possible": 0.45 + more}
     for name, value in (expected | {"difference": 0.05, "to_best": -0.15}).items():
         assert found[name]["mean"] == pytest.approx(value) and found[name]["n"] == 2, name
-    assert candidates([]) is None
+    assert compare_candidates([]) is None
 
 
 def test_differences_are_of_clips_that_both_have() -> None:
     rows = {"a": [{"f1": 0.5}, {}, {"f1": 0.3}], "b": [{"f1": 0.4}, {"f1": 1.0}, {"f1": 0.4}], "c": [{}, {}, {}]}
-    found = differences(rows, "f1")
+    found = paired_differences(rows, "f1")
     assert list(found) == ["a - b", "a - c", "b - c"] and found["a - c"] is found["b - c"] is None
     assert found["a - b"]["mean"] == pytest.approx(0) and found["a - b"]["n"] == 2  # type: ignore[index]
 
@@ -159,26 +160,26 @@ def test_sync_compares_bundles_and_candidates(
     options = ["--engines", str(a), "--engines", str(b), "--candidates", "3", "--compare-candidates", "--seeds", "2"]
     plots = tmp_path / "plots"
     assert sync.main([str(folder), *options, "--steps", "2", "--plots", str(plots)]) == 0
-    told = capsys.readouterr().out
-    result = json.loads(told.splitlines()[-1])
+    printed = capsys.readouterr().out
+    result = json.loads(printed.splitlines()[-1])
     rows = result["clips"]
     assert list(rows) == [a.name, b.name] and {p.name for p in plots.iterdir()} == {
         *(f"{clip}-{name}.png" for clip in ("hits", "quiet") for name in rows),
         "contact-sheet.png",
     }
-    for name, of_bundle in rows.items():
-        for row in of_bundle:
+    for name, own in rows.items():
+        for row in own:
             assert np.shape(row["takes"]) == (2, 3) and row["lift"] == pytest.approx(np.mean(row["takes"], axis=0)[0])
         found = result["summary"]["bundles"][name]["candidates"]
         assert found["takes"] == 3 and found["to_best"]["mean"] <= 0 and found["chosen"]["n"] == 2
     (pair,) = result["summary"]["pairs"].values()
     lost = [x["lift"] - y["lift"] for x, y in zip(*rows.values(), strict=True)]
     assert pair["lift"]["mean"] == pytest.approx(np.mean(lost)) and pair["kept"] == (np.mean(lost) <= 0.01)
-    assert f"paired lift, {a.name} - {b.name}: " in told and "choice - best of 3" in told
+    assert f"paired lift, {a.name} - {b.name}: " in printed and "choice - best of 3" in printed
 
 
 def test_one_bundle_in_two_precisions(two_steps: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same file stands for both, so there is no difference; what ran them is told."""
+    """The same file stands for both, so there is no difference; what ran them is printed."""
     options = ["--engines", str(two_steps), "--backend", "cpu", "--precision", "fp32", "--precision", "int8"]
     names, steps = [f"{two_steps.name}-{p}" for p in ("fp32", "int8")], ["step.onnx", "step.int8.onnx"]
     for command, extra in ((sync, ["--seeds", "1"]), (scenes, [])):
@@ -188,7 +189,7 @@ def test_one_bundle_in_two_precisions(two_steps: Path, folder: Path, capsys: pyt
         (pair,) = result["summary"]["pairs"].items()  # type: ignore[index]
         assert pair[0] == " - ".join(names) and (pair[1].get("lift") or pair[1])["mean"] == 0
     assert sync.main([str(folder), *options, "--precision", "int8"]) == 1
-    assert "--precision was given twice alike" in capsys.readouterr().err
+    assert "--precision has a value twice" in capsys.readouterr().err
 
 
 def test_scenes_command(bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,9 +220,9 @@ def test_errors_are_one_line(
     for commands, arguments, words in (
         (both, [str(tmp_path / "empty"), *engines], "no videos in"),
         (both, [str(folder), *engines, "--compare-candidates"], "needs --candidates 2 or more"),
-        (both, [str(folder), *engines, *engines], "two are alike"),
+        (both, [str(folder), *engines, *engines], "the same name"),
         ((scenes,), [str(folder), *engines, "--limit", "0"], "--limit is 0"),
-        (both, [str(tmp_path / "none"), *engines], "none is no folder"),
+        (both, [str(tmp_path / "none"), *engines], "none is not a folder"),
     ):
         for command in commands:
             assert command.main(arguments) == 1

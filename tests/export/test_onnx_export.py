@@ -332,7 +332,7 @@ def test_large_graphs_have_external_weights(bundle: Exported, tmp_path: Path, mo
     assert [p.name for p in written] == ["scav_audio.onnx", "scav_audio.onnx.data"]
     assert written[0].stat().st_size < (bundle.folder / "scav_audio.onnx").stat().st_size / 2
     spec = graphs(bundle.config)["scav_audio"]
-    feeds = verify.random_inputs(bundle.config, spec, verify.sizes(bundle.config, "scav_audio", Trial(2, 40)))
+    feeds = verify.random_inputs(bundle.config, spec, verify.axis_sizes(bundle.config, "scav_audio", Trial(2, 40)))
     moved = replace(bundle, folder=tmp_path)
     got, want = moved.engine("scav_audio").run(feeds), bundle.engine("scav_audio").run(feeds)
     np.testing.assert_array_equal(got["embedding"], want["embedding"])
@@ -417,7 +417,7 @@ def test_overwrite_replaces_only_bundles(
 
 def test_errors_say_what_to_do(system: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([str(tmp_path / "nothing"), str(tmp_path / "out")]) == 1
-    assert "is no checkpoint: it has no meta.json" in capsys.readouterr().err
+    assert "is not a checkpoint: it has no meta.json" in capsys.readouterr().err
     torch.manual_seed(0)
     partial = tmp_path / "partial"
     save_component(partial, "scav", SCAV(SCAVConfig(dim=16, heads=2, layers=1)), "scav", PROVENANCE)
@@ -458,5 +458,5 @@ def test_dac_exports(tmp_path: Path) -> None:
         save(export_graph(modules[name], graphs(config)[name]), tmp_path / f"{name}.onnx")
         trials = (Trial(1, 50), Trial(2, 100))
         assert not verify.graph_parity(modules[name], it.engine(name), config, trials, LIMITS["fp32"]).failures
-    audio = verify.sound(np.random.default_rng(0), 1, 5000)
+    audio = verify.random_sound(np.random.default_rng(0), 1, 5000)
     assert it.engine("codec_encoder").run({"audio": audio})["codes"].shape == (1, 9, 10)

@@ -77,8 +77,8 @@ def test_both_kinds_of_plans_and_what_is_left_out(
     arguments = [str(own_bundle), "--cache", str(builders), "--graphs", "step", "codec_decoder"]
     assert command.main([*arguments, "--precision", "bf16", "fp32", "--targets", "sm89", "--candidates", "3"]) == 0
     out = capsys.readouterr().out
-    assert "codec_decoder  bf16  left out, fp32 instead: codecs have no bfloat16 form" in out
-    assert "step           bf16  left out, fp32 instead: nothing in it can run in bf16" in out
+    assert "codec_decoder  bf16  made in fp32 instead: codecs are not made in bfloat16" in out
+    assert "step           bf16  made in fp32 instead: no operator of the graph can run in bf16" in out
     built = sorted(p.name.rpartition(".")[0].rpartition(".")[0] for p in builders.glob("*.plan"))
     assert built == ["codec_decoder.fp32.rtx", "codec_decoder.fp32.trt", "step.fp32.rtx", "step.fp32.trt"]
     text = next(builders.glob("step.fp32.rtx.*.plan")).read_text()
@@ -86,7 +86,7 @@ def test_both_kinds_of_plans_and_what_is_left_out(
     assert {e.targets for e in typed.read(own_bundle).values()} == {("sm89",)}  # the runtime asks for these again
     assert "['sm89']" in text and str(profile(config, graphs(config)["step"], 3)["codes"]) in text
     assert command.main([*arguments, "--precision", "fp32", "--targets", "sm89", "--candidates", "3"]) == 0
-    assert capsys.readouterr().out.count("was there in") == 4
+    assert capsys.readouterr().out.count("found in the cache in") == 4
 
 
 def test_what_cannot_be_built_is_said_and_is_the_verdict(
@@ -132,7 +132,7 @@ def test_a_bundle_that_can_only_be_read(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", refuse)
         assert command.main([str(own_bundle), "--flavours"]) == 1
-    assert "give --out DIR for a copy of it" in capsys.readouterr().err
+    assert "use --out DIR to write a copy of it" in capsys.readouterr().err
     copy = own_bundle.with_name("copy")
     assert command.main([str(own_bundle), "--flavours", "--out", str(copy)]) == 0
     assert Manifest.load(copy) == Manifest.load(own_bundle) and typed.read(copy) and not typed.read(own_bundle)

@@ -1,17 +1,17 @@
-"""Make the golden fixtures: what the official implementations answer, on weights that a rule makes from their names.
+"""Make the golden fixtures: outputs of the official implementations, on weights that a rule makes from their names.
 
     python tests/golden/make_golden.py dac     in an environment of its own, see below
     python tests/golden/make_golden.py clip    where open_clip_torch is installed, e.g. the environment of the tests
 
-No weights are stored. A tensor is a function of its name and shape (`rule`), so a test rebuilds it, and the fixture
-holds only names, shapes, a digest of all weights and the outputs. Only uniform numbers of PCG64 are used: their bits
-are the same in every NumPy version.
+No weights are stored. A tensor is a function of its name and shape (`rule`), so a test can make it again. The fixture
+has the names, the shapes, a digest of all weights, and the outputs. The rule uses only uniform numbers of PCG64, because
+they are the same in every NumPy version.
 
-The environment for `dac` (descript-audiotools asks for a protobuf that breaks onnx, so never mix it with this project):
+The environment for `dac` (separate, because descript-audiotools needs a protobuf version that onnx cannot use):
     pip install --no-deps descript-audio-codec==1.0.0 descript-audiotools==0.7.2
     pip install torch==2.13.0 numpy scipy librosa soundfile argbind einops tqdm julius pyloudnorm rich flatten-dict \
         ffmpy importlib-resources randomname markdown2 matplotlib ipython tensorboard torch-stoi
-torchaudio, which audiotools imports and DAC's model does not use, is replaced here by an empty module.
+audiotools imports torchaudio, but the model does not use it, so it is replaced by an empty module.
 """
 
 import hashlib
@@ -121,7 +121,7 @@ def make_dac() -> None:
 
 
 def smallest_margin(model: Any, latents: np.ndarray) -> float:
-    """How near, in cosine, the second best codebook row comes anywhere: rounding must stay below it."""
+    """Smallest difference of cosine similarity between the best two codebook rows. Rounding errors must be smaller."""
     worst, dims = np.inf, DAC_KWARGS["codebook_dim"]
     for k, quantizer in enumerate(model.quantizer.quantizers):
         rows = quantizer.codebook.weight.detach().numpy()
@@ -143,7 +143,7 @@ def clip_state(shapes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_clip() -> None:
-    sys.path.insert(0, str(HERE.parent))
+    sys.path.insert(0, str(HERE.parents[1]))
     from tests.support import torchvision_stub
 
     torchvision_stub.install()

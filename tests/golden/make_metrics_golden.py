@@ -1,4 +1,4 @@
-"""Make the golden fixtures of the measures, as make_golden.py does for the codec: official code, ruled weights.
+"""Make the golden fixtures of the metrics with their official code, as make_golden.py does for the codec.
 
     python tests/golden/make_metrics_golden.py mfcc | vggish | wav2clip | beats
     python tests/golden/make_metrics_golden.py sparsesync CHECKOUT    a clone of github.com/v-iashin/SparseSync
@@ -10,7 +10,7 @@ In an environment of its own:
 
 mfcc: librosa (ISC). vggish: torchvggish (Apache-2.0), a port of Google's code. wav2clip: the official package (MIT).
 beats: speechbrain's copy (Apache-2.0) of the official code (MIT). sparsesync: the official code (MIT, commit a5bee8a).
-Of torchaudio only Python code is used: its compiled half is replaced by an empty module.
+Only the Python code of torchaudio is used; its compiled part is replaced by an empty module.
 """
 
 import importlib.machinery
@@ -43,7 +43,7 @@ SYNC_FRAMES, SYNC_SIZE, SYNC_SAMPLES = 16, 64, 10240
 
 
 def torch_state(shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """The ruled state dict as tensors; BEATs' shared bias is the same under all layers, counters are whole numbers."""
+    """The state dict of `rule` as tensors. All layers of BEATs share a bias; counters are integers."""
     import torch
 
     state = {k: torch.from_numpy(v) if v.ndim else torch.tensor(int(v)) for k, v in rule_state(shapes).items()}
@@ -53,7 +53,7 @@ def torch_state(shapes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def film(n: int, size: int) -> np.ndarray:
-    """Frames uint8 [n, size, size, 3] made with integers: patterns that move."""
+    """Moving patterns uint8 [n, size, size, 3], made with integers."""
     t, y, x = np.mgrid[0:n, 0:size, 0:size]
     red = (5 * x + 11 * t) % 256
     green = np.where(((x + 3 * t) // 9 + y // 7) % 2, 210, 30)
@@ -66,7 +66,7 @@ def shapes_of(module: Any) -> dict[str, list[int]]:
 
 
 def load(module: Any, shapes: Mapping[str, Any]) -> str:
-    """Ruled weights into a module, in eval mode; returns their digest."""
+    """Load the weights of `rule` into a module, in eval mode; return their digest."""
     state = torch_state(shapes)
     module.load_state_dict(state, strict=True)
     module.eval()
@@ -170,7 +170,7 @@ def make_beats() -> None:
 
 def make_sparsesync() -> None:
     checkout = Path(sys.argv[2])
-    sys.path[:0] = [str(checkout), str(HERE.parent)]
+    sys.path[:0] = [str(checkout), str(HERE.parents[1])]
     torchaudio_without_its_library()
     import torch
     import torchaudio

@@ -1,4 +1,4 @@
-"""Drawn clips through preparation, training, a resumed training, export and the runtime: the whole project in small."""
+"""The whole project on a small scale: prepare clips, train, resume, export, and generate."""
 
 import json
 from pathlib import Path
@@ -56,7 +56,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(root: Path, out: str, design: str, steps: int) -> list[float]:
-    """Losses of a run that is started, or gone on with, for so many steps in all."""
+    """Start or resume a run until it has `steps` steps; return all logged losses."""
     recipe = root / f"{out}-{steps}.toml"
     recipe.write_text(RECIPE.format(root=root, design=design, steps=steps))
     assert fit.main([str(recipe), "--out", str(root / out)]) == 0
@@ -69,7 +69,7 @@ def test_training_learns_and_resumes_with_the_same_losses(root: Path, design: st
     unbroken = train(root, f"{design}-unbroken", design, 20)
     assert np.mean(unbroken[-5:]) < np.mean(unbroken[:5])
     state = root / f"{design}-unbroken" / "state"
-    for folder in sorted(state.iterdir())[-1:]:  # as if the run had been killed after the state before the last
+    for folder in sorted(state.iterdir())[-1:]:  # as if the run was killed before it saved its last state
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()

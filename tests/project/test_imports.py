@@ -1,4 +1,4 @@
-"""Who may import whom, and that importing does nothing else; an environment with the `cpu` extra only is enough."""
+"""Import rules of every folder. Imports have no side effects, and `runtime` needs only the `cpu` extra."""
 
 import ast
 import json
@@ -14,20 +14,26 @@ import pytest
 from tests.support.paths import ROOT
 
 OURS = ("engines", "runtime", "train", "export", "benchmarks", "tests")
-MEDIA = ("runtime.audio", "runtime.decode", "runtime.errors", "runtime.mux", "runtime.video")  # exist once, for all
+MEDIA = ("runtime.audio", "runtime.decode", "runtime.errors", "runtime.mux", "runtime.video")  # shared by all packages
 CONTRACT = ("engines.contract", "engines.length_adapter")
-TRAIN = ("train.checkpoint", "train.distributed", "train.errors", "train.extras", "train.recipe")  # what all share
+TRAIN = (
+    "train.checkpoint",
+    "train.distributed",
+    "train.errors",
+    "train.extras",
+    "train.recipe",
+)  # shared inside `train`
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a folder may import: modules of ours by prefix, and packages of others (None: any)."""
+    """Imports that a folder may use: our modules by prefix, and third-party packages (None: any)."""
 
     ours: tuple[str, ...]
     others: frozenset[str] | None = None
 
 
-RULES = {  # folder -> rule; the longest folder that a file lies in decides
+RULES = {  # folder -> rule; the innermost folder of a file counts
     "engines": Rule(("engines",), frozenset({"numpy"})),
     "runtime": Rule(("engines", "runtime"), frozenset({"numpy", "av"})),
     "train": Rule(("train", *CONTRACT, "engines.locks", *MEDIA)),
@@ -47,7 +53,7 @@ RULES = {  # folder -> rule; the longest folder that a file lies in decides
     "export": Rule(("export", "train", "engines", *MEDIA)),
     "benchmarks": Rule(("benchmarks", "engines", "runtime", "train", "export")),
 }
-LAZY = {  # backends, inside functions of one file only
+LAZY = {  # backends may be imported inside functions of one file only
     "engines/cuda.py": frozenset({"cuda"}),
     "engines/ort.py": frozenset({"onnxruntime"}),
     "engines/plan_build.py": frozenset({"tensorrt", "tensorrt_rtx", "cuda"}),
@@ -83,7 +89,7 @@ def imports(tree: ast.AST, lazy: bool = False) -> Iterator[Import]:
 
 
 def verdict(found: Import, path: str, rule: Rule) -> str | None:
-    """What is wrong with an import, None where it is allowed."""
+    """The problem of an import; None if it is allowed."""
     top = found.module.split(".")[0]
     if found.module.startswith("."):
         return "relative imports are not used here"

@@ -1,4 +1,4 @@
-"""A file fits in the head and a folder on a screen."""
+"""Files and folders stay small enough to read: lines per file, modules per folder, lines per guide."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What is installed: every module that is meant to be, within its size; the `cpu` extra is enough to make a sound."""
+"""The wheel has every module, stays within its size limits, and works with the `cpu` extra alone."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ ABSENT = ("torch", "onnx", "transformers", "safetensors", "tensorrt", "scipy", "
 
 
 def copy_of_the_project(target: Path) -> Path:
-    """What a build needs; building in place would leave folders in the checkout."""
+    """Copy the files that a build needs. A build in the checkout would leave folders there."""
     target.mkdir()
     for name in [*PACKAGES, "pyproject.toml", "README.md", "LICENSE", "CREDITS.md"]:
         source = ROOT / name
@@ -36,17 +36,21 @@ def size(path: Path, bytecode: bool = True) -> int:
     return sum(p.stat().st_size for p in files if p.is_file() and (bytecode or p.suffix != ".pyc"))
 
 
+def build_wheel(project: Path, out: Path) -> zipfile.ZipFile:
+    """Build a wheel in the same way as `pip install .`. Needs a package index for setuptools."""
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, project]
+    subprocess.run(command, check=True)
+    return zipfile.ZipFile(next(out.glob("*.whl")))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built as `pip install .` builds it."""
     root = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", root / "dist"]
-    subprocess.run([*command, copy_of_the_project(root / "project")], check=True)
-    return zipfile.ZipFile(next((root / "dist").glob("*.whl")))
+    return build_wheel(copy_of_the_project(root / "project"), root / "dist")
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_the_tree(wheel: zipfile.ZipFile) -> None:
+def differences(wheel: zipfile.ZipFile) -> set[str]:
+    """Files that only the wheel or only the checkout has."""
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {p.relative_to(ROOT).as_posix() for name in PACKAGES for p in (ROOT / name).rglob("*.py")}
     data = {
@@ -55,7 +59,21 @@ def test_the_wheel_holds_the_tree(wheel: zipfile.ZipFile) -> None:
         "runtime/py.typed",
         "train/listen/page.html",
     }
-    assert found == sources | data
+    return found ^ (sources | data)
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_tree(wheel: zipfile.ZipFile) -> None:
+    assert differences(wheel) == set()
+
+
+@pytest.mark.slow
+def test_a_missing_module_is_found(tmp_path: Path) -> None:
+    """setuptools leaves out a folder without __init__.py."""
+    project = copy_of_the_project(tmp_path / "project")
+    (project / "train" / "metrics" / "__init__.py").unlink()
+    missing = differences(build_wheel(project, tmp_path / "dist"))
+    assert missing == {p.relative_to(ROOT).as_posix() for p in (ROOT / "train" / "metrics").glob("*.py")}
 
 
 @pytest.mark.slow
@@ -68,7 +86,10 @@ def test_the_wheel_is_small(wheel: zipfile.ZipFile) -> None:
 
 @pytest.mark.slow
 def test_the_cpu_extra_is_enough(tmp_path: Path, bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
-    """In a new virtual environment: install, examine, make a sound, and weigh it. Needs a package index."""
+    """In a new virtual environment: install, run the self-test, make a sound, and measure the size.
+
+    Needs a package index.
+    """
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
     python = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     project = copy_of_the_project(tmp_path / "project")
@@ -87,9 +108,9 @@ def test_the_cpu_extra_is_enough(tmp_path: Path, bundles: Callable[..., Path], c
 
     mini, example = ROOT / "engines" / "mini", ROOT / "examples" / "bounce.mp4"
     engines = [] if (mini / "manifest.json").exists() else ["--engines", str(bundles())]
-    film = example if example.exists() else clip()
+    video = example if example.exists() else clip()
     assert "self-test passed" in run("-m", "runtime.doctor", *engines)
-    run("-m", "runtime.infer", film, "-o", "sound.wav", "--steps", "4", *engines)
+    run("-m", "runtime.infer", video, "-o", "sound.wav", "--steps", "4", *engines)
     assert (tmp_path / "sound.wav").stat().st_size > 44
 
     packages = Path(run("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())

@@ -1,4 +1,4 @@
-"""A tiny corpus of videos of 10 s for tests of data preparation, and the commands on it."""
+"""A tiny corpus of 10 s videos for tests of data preparation, and command lines that prepare it."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 from tests.support.media import Picture, Sound, clicks, steady, write_video
 
 RATE = 44100
-BAD = {  # name -> the reason for which it is left out
+BAD = {  # name -> reported reason for skipping it
     "mute": "no sound",
     "quiet": "silent",
     "brief": "short",
@@ -29,7 +29,7 @@ def video(
     start: float = 0.0,
     still: bool = False,
 ) -> Path:
-    """A small video whose frames tell their number, with clicks inside it."""
+    """Write a small video with clicks as sound. The grey level of a frame encodes its number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     audio = clicks(round(seconds * RATE), RATE) if sound is None else sound
     times = steady(round(seconds * fps), fps)
@@ -38,7 +38,7 @@ def video(
 
 
 def bad_videos(folder: Path) -> None:
-    """One video for every reason in BAD."""
+    """Write one video for every reason in BAD."""
     folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / "mute.mkv", Picture(steady(250, 25), 1 / 25))
     video(folder / "quiet.mkv", sound=np.full(10 * RATE, 1e-5, np.float32))
@@ -51,5 +51,6 @@ def bad_videos(folder: Path) -> None:
 
 
 def command(corpus: Path, system: Path, out: Path | str, *more: str) -> list[str]:
+    """Arguments of train.prepare for the table of this corpus."""
     table = ["--source", "vggsound", "--table", str(corpus / "vggsound.csv"), "--validation", "1"]
     return [str(corpus / "videos"), str(system), str(out), *table, "--shard-clips", "2", *HERE, *more]

@@ -1,4 +1,4 @@
-"""A tiny corpus for tests of the evaluation: short videos whose sounds have onsets at times of their own."""
+"""A tiny corpus for tests of the evaluation: short videos with different onset times."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ NAMES = ("ape", "bee", "cat")
 
 
 def hits(seed: int, seconds: float = 4.0, delay: float = 0.0) -> NDArray[np.float32]:
-    """Decaying bursts of noise, never closer than 0.25 s, over a faint hiss."""
+    """Decaying noise bursts at least 0.25 s apart, over a faint hiss; [L] at RATE."""
     rng = np.random.default_rng(seed)
     audio = 1e-4 * rng.standard_normal(round(seconds * RATE))
     time = 0.3 + rng.uniform(0, 0.3)
@@ -27,12 +27,12 @@ def hits(seed: int, seconds: float = 4.0, delay: float = 0.0) -> NDArray[np.floa
 
 
 def low_pass(audio: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Nothing above 4 kHz."""
+    """Remove everything above 4 kHz."""
     return resample(resample(audio, RATE, 8000), 8000, RATE)
 
 
 def write_reference(folder: Path, seconds: float = 4.0) -> Path:
-    """NAME.mov with its sound, H.264 and PCM."""
+    """Write NAME.mov with H.264 video and PCM sound."""
     folder.mkdir(parents=True)
     for seed, name in enumerate(NAMES):
         sound = Sound(hits(seed, seconds)[None], RATE, "pcm_s16le")
@@ -42,7 +42,7 @@ def write_reference(folder: Path, seconds: float = 4.0) -> Path:
 
 
 def write_system(folder: Path, sounds: dict[str, NDArray[np.float32]], rate: int = RATE) -> Path:
-    """NAME.wav of each."""
+    """Write NAME.wav for each sound."""
     folder.mkdir(parents=True)
     for name, sound in sounds.items():
         write_wav(folder / f"{name}.wav", resample(sound, RATE, rate), rate)

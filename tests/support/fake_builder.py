@@ -1,7 +1,8 @@
-"""A stand-in for the modules `tensorrt` and `tensorrt_rtx`, as far as building goes. It runs nothing.
+"""A fake of the modules `tensorrt` and `tensorrt_rtx` for building plans. It cannot run them; see fake_tensorrt.
 
-Its plan is a sentence about what was asked for. Every build adds a line to the file that the environment variable
-BUILDS names, so that builds in other processes are counted too; BUILD_SECONDS makes it slow.
+A fake plan is a text with the digest of the graph and the build settings. Every build adds a line to the file in the
+environment variable BUILDS, so that builds in other processes are counted. BUILD_SECONDS makes builds slow, and
+BUILD_FAILS and NO_BUILDER make them fail.
 """
 
 import hashlib
@@ -119,7 +120,7 @@ class Builder:
 
 
 def module(name: str = "tensorrt_rtx", version: str = "1.0") -> ModuleType:
-    """The fake; put it into sys.modules under its name."""
+    """The fake module. Tests put it into sys.modules under its name."""
     fake = ModuleType(name)
     targets = SimpleNamespace(SM80="sm80", SM86="sm86", SM89="sm89", SM120="sm120")
     fake.__dict__.update(

@@ -1,7 +1,7 @@
-"""A CUDA runtime without a card, with the functions of `cuda.bindings.runtime` that engines use.
+"""A fake of `cuda.bindings.runtime` for machines without a GPU, with the functions that `engines` uses.
 
-Memory "on the card" is arrays behind addresses that only copies reach. Streams are really asynchronous: nothing happens
-before a stream is synchronised, so that whoever reads or overwrites a buffer too early gets wrong numbers.
+Device memory is NumPy arrays behind fake addresses, so only copies can reach it. Streams are asynchronous: work runs
+when a stream is synchronised. Code that reads or overwrites a buffer too early gets wrong numbers.
 """
 
 import ctypes
@@ -41,7 +41,7 @@ class Stream:
 
 
 class FakeCuda:
-    """Stands in for the module `cuda.bindings.runtime`."""
+    """Stands for the module `cuda.bindings.runtime`."""
 
     cudaError_t = Error
     cudaStreamNonBlocking = 1
@@ -49,17 +49,17 @@ class FakeCuda:
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __init__(self, memory: int = 2**30, capability: tuple[int, int] = (8, 9)) -> None:
-        self.memory, self.capability = memory, capability  # bytes on the card
+        self.memory, self.capability = memory, capability  # bytes of device memory
         self.driver, self.needed, self.cards = 13000, 13000, 1
         self.device: dict[int, np.ndarray] = {}
         self.pinned: dict[int, np.ndarray] = {}
         self.streams: dict[int, Stream] = {}
         self.graphs: dict[int, list[Op]] = {}
         self.executables: dict[int, list[Op]] = {}
-        self.copies: list[tuple[str, int]] = []  # of finished work: "up" or "down", bytes
+        self.copies: list[tuple[str, int]] = []  # finished copies: "up" or "down", bytes
         self.calls: list[str] = []
-        self.threads: set[int] = set()  # with a context: the first call that needs one gives it to its thread
-        self.failing: dict[str, Error] = {}  # call -> what it returns instead of working
+        self.threads: set[int] = set()  # threads with a CUDA context; the first call that needs one creates it
+        self.failing: dict[str, Error] = {}  # call -> the error that it returns
         self.lost = False
         self._next = 0x700000000
 
@@ -112,7 +112,7 @@ class FakeCuda:
         if self.used + size > self.memory:
             return Error.cudaErrorMemoryAllocation, None
         address = self._number()
-        self.device[address] = np.full(size, 0xAA, np.uint8)  # nobody may count on zeros
+        self.device[address] = np.full(size, 0xAA, np.uint8)  # new memory is not zero
         return address
 
     def cudaFree(self, address: int) -> None:

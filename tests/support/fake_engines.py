@@ -1,8 +1,8 @@
-"""Bundles of kilobyte engines, made from the contract: everything around the network can be tested in seconds.
+"""Fake bundles: tiny ONNX graphs that stand for the real networks, so that tests take seconds.
 
-Names, dtypes and axes come from `engines.contract.graphs`; the functions below only say what is computed in between, so
-a fake cannot drift from the contract. What they compute is made for tests: elementwise (so that a row's result does not
-depend on its batch, to the bit) and sensitive to everything that a real engine is sensitive to.
+Inputs and outputs come from `engines.contract.graphs`, so a fake always fits the contract. The functions below define
+what each graph computes. The results are elementwise, so a row does not depend on its batch, and they depend on every
+input that a real network depends on.
 """
 
 import json
@@ -23,11 +23,11 @@ from engines.ort import OrtEngine, available
 from engines.selftest import feeds_for, summarise
 
 NEEDS_ORT = pytest.mark.skipif(available()["cpu"] is not None, reason="needs onnxruntime: pip install '.[cpu,test]'")
-LEVEL = 0.1  # of the fake codec's sound
-CONTEXT = 1  # token frames on each side that the fake codec's sound depends on
+LEVEL = 0.1  # of the sound of the fake codec
+CONTEXT = 1  # token frames on each side that affect the sound of the fake codec
 ROLES = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
 
-# short windows and small frames: a clip of a few seconds goes through several windows
+# short windows and small frames, so that a clip of a few seconds has several windows
 SMALL: dict[str, Any] = {
     "codec_context": CONTEXT,
     "window_seconds": 2,
@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
     "sync_resize": 32,
     "sync_size": 32,
     "sync_dim": 6,
-    "sync_context": 8,  # the least that holds one frame on each side, at every stride
+    "sync_context": 8,  # smallest value with one frame on each side at every stride
     "audio_dim": 4,
     "scav_dim": 4,
     "hidden_size": 8,
@@ -66,14 +66,14 @@ class Builder:
         return out
 
     def constant(self, value: Any) -> str:
-        """Numbers become float32, lists of integers int64, arrays stay what they are."""
+        """Add a constant. Floats become float32, integers int64; arrays keep their type."""
         if not isinstance(value, np.ndarray):
             value = np.array(value, np.float32 if isinstance(value, float) else np.int64)
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(value, name))
         return name
 
-    # the few steps that several graphs need
+    # operations that several graphs need
     def slice(self, x: str, axis: int, start: int, stop: int = 2**31, stride: int = 1) -> str:
         return self("Slice", x, [start], [stop], [axis], [stride])
 
@@ -112,7 +112,7 @@ def sync_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
 
 
 def condition(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """Each stream's first feature, brought to the frames by the contract's gathers; that of [NULL] is zero."""
+    """The first feature of each stream, gathered to frames as in the contract; zero for [NULL]."""
     clip = op.slice("clip_features", 2, 0, 1)  # [1, N, 1]
     sync = op.slice("sync_features", 2, 0, 1) if c.uses_sync else ""  # [1, S, 1]
     out = {}
@@ -134,12 +134,12 @@ def condition(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
 
 
 def step(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """Tokens follow u, shifted by the condition, by what is known, and by guidance where there is a group of [NULL]."""
+    """Tokens follow u, shifted by the condition, by the known codes, and by guidance if there is a group for [NULL]."""
     names = {spec.name for spec in graph.inputs}
     shift = op("Mul", "guidance", 0.0)
 
     def guided(groups: str) -> str:
-        """[G, x] -> [1, x]: of one group, which is the first and the last, guidance has no effect."""
+        """[G, x] -> [1, x]. With one group, guidance has no effect."""
         value, null = op.slice(groups, 0, 0, 1), op.slice(groups, 0, -1)
         return op("Add", value, op("Mul", "guidance", op("Sub", value, null)))
 
@@ -153,7 +153,7 @@ def step(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
             first = op.slice(op.slice(name, 1, 0, 1), 2, 0, 1)  # [G, 1, 1, N, D]
             first = op("Squeeze", op.slice(op.slice(first, 3, 0, 1), 4, 0, 1), [2, 3, 4])  # [G, 1]
             shift = op("Add", shift, op("Unsqueeze", guided(first), [2]))  # [1, 1, 1]
-    known = op("ReduceSum", "codes", [1, 2], keepdims=1)  # of integers: exact in any order
+    known = op("ReduceSum", "codes", [1, 2], keepdims=1)  # sum of integers: exact in any order
     known = op.cast(op("Mod", known, np.array(97, np.int32)), TensorProto.FLOAT)
     x = op.fraction(op("Add", op("Add", "u", shift), op("Mul", known, 1.0 / 128)))
     token = op("Clip", op("Floor", op("Mul", x, float(c.codebook_size))), 0.0, float(c.codebook_size - 1))
@@ -217,7 +217,7 @@ def value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
 
 
 def model(graph: Graph, config: ModelConfig, body: Body | None = None) -> onnx.ModelProto:
-    """The fake of one graph of the contract; another `body` makes a broken one."""
+    """The fake of one graph of the contract. Another `body` makes a different one, for example a broken one."""
     op = Builder()
     made = (body or BODIES[graph.name])(op, config, graph)
     for spec in graph.outputs:
@@ -234,7 +234,7 @@ def model(graph: Graph, config: ModelConfig, body: Body | None = None) -> onnx.M
 
 @dataclass(frozen=True)
 class FakeBundle:
-    """What to write; by default a complete, trained hybrid."""
+    """Description of a fake bundle; by default a complete, trained Hybrid."""
 
     config: ModelConfig
     untrained: tuple[str, ...] = ()
@@ -243,7 +243,7 @@ class FakeBundle:
 
 
 def write_bundle(folder: Path, fake: FakeBundle) -> Path:
-    """Write manifest and engines; returns the folder."""
+    """Write manifest and graphs; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, graph in graphs(fake.config).items():
@@ -270,7 +270,7 @@ def self_test(folder: Path, config: ModelConfig) -> dict[str, Any]:
 
 
 def step_feeds(seed: int, batch: int = 1, length: int = 64) -> tuple[Feeds, Feeds]:
-    """Fixed and varying inputs of the small hybrid's `step`, other ones for each seed; every position is drawn."""
+    """Random fixed and varying inputs of `step` of the small Hybrid. Every position is drawn."""
     rng, config = np.random.default_rng(seed), small_config()
     graph = graphs(config)["step"]
     feeds = feeds_for(graph, config)
@@ -300,5 +300,5 @@ def rewrite_manifest(folder: Path, change: Callable[[dict[str, Any]], Any]) -> N
 
 
 def entry_of(path: Path, graph: str = "", precision: str = "fp32") -> dict[str, Any]:
-    """A file's entry in the manifest."""
+    """The entry of a file in the manifest."""
     return asdict(BundleFile(graph, precision, path.stat().st_size, sha256(path)))

@@ -1,8 +1,8 @@
-"""A TensorRT without a card: plans are ONNX files behind a header, and contexts run them on `fake_cuda`'s memory.
+"""A fake of TensorRT for running plans without a GPU. Plans are ONNX files with a header; `fake_cuda` holds the memory.
 
-It insists on what TensorRT insists on: shapes within the plan's profile, addresses and memory set before a run, one run
-with new shapes before they are captured, no change of a context whose captured graph is launched again, and a CUDA
-context in the thread that reads or writes a runtime cache.
+It enforces the rules of TensorRT: shapes are within the profile of the plan; addresses and memory are set before a run;
+new shapes are run once before they are captured; a context does not change while its captured graph is in use; a thread
+that reads or writes a runtime cache has a CUDA context.
 """
 
 import sys
@@ -28,7 +28,7 @@ DTYPES = {
     "tensor(int32)": ("INT32", "int32"),
     "tensor(uint8)": ("UINT8", "uint8"),
 }
-SCRATCH = 1000  # bytes of memory per row that a context asks for beyond the first
+SCRATCH = 1000  # bytes of memory that a context needs per row after the first
 Mode = Enum("Mode", ["NONE", "INPUT", "OUTPUT"])
 Location = Enum("Location", ["DEVICE", "HOST"])
 DataType = Enum("DataType", ["FLOAT", "HALF", "INT32", "INT64", "UINT8"])
@@ -36,14 +36,14 @@ Allocation = Enum("Allocation", ["STATIC", "ON_PROFILE_CHANGE", "USER_MANAGED"])
 
 
 def fake_plan(folder: Path, graph: Graph, config: ModelConfig, flavour: str = "trt") -> EnginePlan:
-    """The plan of a graph's fake."""
+    """A fake plan of the fake of a graph."""
     onnx = folder / f"{graph.name}.onnx"
     onnx.write_bytes(model(graph, config).SerializeToString())
     return find(flavour, onnx, graph, PlanOptions(config, cache=folder))
 
 
 def find(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> EnginePlan:
-    """Stands in for `engines.plans.find`: no cache, and nothing to build."""
+    """Stands for `engines.plans.find`, without a cache and without building."""
     folder = options.cache or onnx.parent
     path = folder / f"{graph.name}.plan"
     path.write_bytes(HEADER + onnx.read_bytes())
@@ -51,7 +51,7 @@ def find(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> Engine
 
 
 class Logger:
-    """ILogger: a base class whose constructor must be called."""
+    """Stands for ILogger, a base class whose constructor must be called."""
 
     Severity = Enum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING"])
 
@@ -64,18 +64,18 @@ class Logger:
 
 @dataclass
 class FakeTensorRT:
-    """Stands in for the modules `tensorrt` and `tensorrt_rtx` (`rtx`)."""
+    """Stands for the module `tensorrt`, or with `rtx` for `tensorrt_rtx`."""
 
     cuda: FakeCuda
     rtx: bool = False
     max_batch: int = 4
     capturable: bool = True
-    run_error: str = ""  # what the next runs log before they fail
+    run_error: str = ""  # if set, runs log this and fail
     context_error: str = ""
-    load_error: str = ""  # what the next plan logs that is not deserialised
-    shape_error: str = ""  # what `infer_shapes` raises
-    binding_error: str = ""  # what constructors and runs raise, beside what is logged: words about C++
-    cached: bytes = b"compiled"  # what the runtime cache holds after a run
+    load_error: str = ""  # if set, loading a plan logs this and fails
+    shape_error: str = ""  # if set, `infer_shapes` raises this
+    binding_error: str = ""  # if set, constructors and runs raise this, like errors of the C++ bindings
+    cached: bytes = b"compiled"  # content of the runtime cache after a run
     configs: list[Any] = field(default_factory=list)
     contexts: list["Context"] = field(default_factory=list)
 
@@ -116,7 +116,7 @@ class FakeTensorRT:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, trt: FakeTensorRT) -> FakeTensorRT:
-    """Make the fakes what `import` finds."""
+    """Make `import` find the fakes."""
     bindings = SimpleNamespace(runtime=trt.cuda)
     modules = {"cuda": SimpleNamespace(bindings=bindings), "cuda.bindings": bindings, "cuda.bindings.runtime": trt.cuda}
     for name, module in (modules | {trt.__name__: trt}).items():
@@ -165,7 +165,7 @@ class FakeEngine:
 
 
 class RuntimeConfig:
-    """TensorRT-RTX's."""
+    """Stands for the runtime configuration of TensorRT-RTX."""
 
     def __init__(self, trt: FakeTensorRT) -> None:
         self.trt, self.allocation, self.cache = trt, Allocation.STATIC, None
@@ -198,7 +198,7 @@ class Context:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
         self.scratch = 0
-        self.changes, self.warm = 0, -1  # counted; at which count it last ran
+        self.changes, self.warm = 0, -1  # number of changes, and its value at the last run
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         if self.engine.inputs[name].shape[:1] == ["B"] and shape[0] > self.trt.max_batch:

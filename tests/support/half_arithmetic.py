@@ -1,8 +1,8 @@
-"""Half precision on a CPU: a strongly typed graph as a float32 one in which every half value is really rounded.
+"""Emulate half precision on a CPU: convert a strongly typed graph to float32, and round every half-precision result.
 
-ONNX Runtime has few half kernels on CPUs: it computes the others in float32 and drops casts that it finds needless, and
-so shows less rounding than a card. Here every node that gives half values computes in float32, as tensor cores
-accumulate, and its result is rounded by arithmetic that no optimiser may simplify. Its range stays float32's.
+ONNX Runtime has few half-precision kernels for CPUs. It computes the others in float32 and removes casts, so it rounds
+less than a GPU. Here every half-precision node computes in float32, as tensor cores accumulate, and its result is
+rounded with arithmetic that no optimiser can remove. The range is still that of float32.
 """
 
 import onnx
@@ -14,7 +14,7 @@ FACTOR = "rounding.factor"
 
 
 def rounded(model: ModelProto) -> ModelProto:
-    """The float32 twin of a strongly typed graph."""
+    """The float32 emulation of a strongly typed graph."""
     types = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
     types |= {w.name: w.data_type for w in model.graph.initializer}
     half = next(t for t in types.values() if t in BITS)
@@ -44,7 +44,7 @@ def _wide(weight: TensorProto, half: int) -> TensorProto:
 
 
 def _round(name: str) -> list[NodeProto]:
-    """To the nearest number with so many bits, by Dekker's splitting: c = factor x; c - (c - x)."""
+    """Nodes that round to the significand of the half type, by Dekker's splitting: c = factor x; c - (c - x)."""
     product, rest = f"{name}.product", f"{name}.rest"
     return [
         helper.make_node("Mul", [f"{name}.exact", FACTOR], [product]),

@@ -1,7 +1,6 @@
-"""Small media files for tests, made with PyAV and NumPy: nothing is stored in the repository.
+"""Make small media files for tests with PyAV and NumPy, so that the repository needs none.
 
-Frame n of a picture is one flat grey whose level says which frame it is, so a test can read the number back from
-any decoded frame, at any size.
+Frame n of a video is a uniform grey whose level encodes n. A test can read n from any decoded frame, at any size.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ LEVELS, STEP, LOWEST = 50, 4, 24  # frame n is grey LOWEST + STEP * (n % LEVELS)
 
 @dataclass(frozen=True)
 class Picture:
-    """What to draw. `times` are the frames' time stamps in seconds, `last` the duration of the last frame."""
+    """A video stream. `times` are the time stamps of the frames in seconds, `last` is the duration of the last frame."""
 
     times: Sequence[float | Fraction]
     last: float | Fraction = Fraction(1, 25)
@@ -184,7 +183,7 @@ def _encode_sound(out: Any, stream: Any, sound: Sound) -> None:
 
 
 def bad_file(kind: str, path: Path) -> None:
-    """Something at `path` that is no video."""
+    """Make something at `path` that is not a video."""
     if kind == "a folder":
         path.mkdir()
     elif kind == "audio only":
@@ -198,7 +197,7 @@ def bad_file(kind: str, path: Path) -> None:
 
 
 def _undecodable(path: Path) -> None:
-    """A good header, and packets of junk."""
+    """Write a valid header and invalid packets."""
     picture = Picture(steady(5, 25), codec="ffv1", pix_fmt="yuv420p")
     good = write_video(path.with_suffix(".mkv"), picture)
     with av.open(str(good)) as source, av.open(str(path), "w", format="matroska") as out:

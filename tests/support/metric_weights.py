@@ -1,4 +1,4 @@
-"""Files of weights in the official layouts, narrow and random; CLIP has no narrow one."""
+"""Files of random weights in the official layouts, for small versions of the networks that metrics use, except CLIP."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ BEATS_CFG = {
 
 
 def state_of(module: nn.Module, *rules: tuple[str, str]) -> dict[str, Tensor]:
-    """A random state dict with names changed from ours to the official ones."""
+    """A random state dict whose names are changed to the official ones by `rules`."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in module.named_parameters():
@@ -32,7 +32,7 @@ def state_of(module: nn.Module, *rules: tuple[str, str]) -> dict[str, Tensor]:
 
 
 def write_weights(folder: Path) -> Path:
-    """All files that METRICS asks for, except CLIP's."""
+    """Write all weight files that METRICS needs, except that of CLIP."""
     torch.save(state_of(VGGish(4, 32, 12)), folder / VGGISH.file)
     wav2clip = state_of(
         Wav2CLIP(8), (r"^encoder\.", "audio_encoder."), (r"^transform\.", "audio_transform.sequential.")

@@ -19,7 +19,7 @@ SMALL = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1}
 
 
 def arrays(config: ModelConfig, seed: int, tokens: int = 862) -> dict[str, NDArray]:
-    """One clip, of 10 s."""
+    """Random arrays of one prepared clip; 862 tokens are 10 s."""
     rng = np.random.default_rng(seed)
     n_audio = max(1, tokens * 62 // 862)
     return {
@@ -31,7 +31,7 @@ def arrays(config: ModelConfig, seed: int, tokens: int = 862) -> dict[str, NDArr
 
 
 def write_prepared(root: Path, clips: int, tokens: int = 862, clip_fps: int = 8) -> Path:
-    """root/system without a maskvat, and root/prepared with so many clips."""
+    """Write root/system without `maskvat`, and root/prepared with `clips` clips."""
     components = tiny_components()
     maskvat = components.pop("maskvat")
     write_system(root / "system", components)
@@ -42,7 +42,7 @@ def write_prepared(root: Path, clips: int, tokens: int = 862, clip_fps: int = 8)
 
 
 def write_shards(folder: Path, clips: list[dict[str, NDArray]], split: str = "train") -> None:
-    """Two shards of one split, as train.prepare leaves them."""
+    """Write two shards of one split in the format of train.prepare."""
     store, infos = Store(folder), []
     for number, part in enumerate((clips[:2], clips[2:])):
         with ShardWriter(store, f"{split}-{number:05d}", split, 1024) as shard:
@@ -54,17 +54,17 @@ def write_shards(folder: Path, clips: list[dict[str, NDArray]], split: str = "tr
 
 
 def together(world: int, work: Callable[[int], int]) -> list[int | None]:
-    """Exit codes of `world` forked processes, as torchrun would start them; `work(rank)` gives the exit status."""
+    """Run `work(rank)` in `world` forked processes, with the environment of torchrun; return their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
 
-    def life(rank: int) -> None:
+    def run_process(rank: int) -> None:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         raise SystemExit(work(rank))
 
-    processes = [multiprocessing.get_context("fork").Process(target=life, args=(rank,)) for rank in range(world)]
+    processes = [multiprocessing.get_context("fork").Process(target=run_process, args=(rank,)) for rank in range(world)]
     for process in processes:
         process.start()
     for process in processes:

@@ -1,11 +1,11 @@
-"""Tasks that tests/test_ray.py gives to a cluster; a module of its own, for a worker imports it for every process."""
+"""Tasks that tests/train/prepare/test_ray.py runs on a cluster. Every worker process imports this module."""
 
 import os
 import time
 
 
 def where(number: int, careful: bool) -> tuple[str, bool]:
-    """The node that a task runs on. Task 1 raises, task 2 kills its process where it is not careful, 3 always."""
+    """Return the node of a task and `careful`. Task 1 raises; task 3, and task 2 unless `careful`, kill their process."""
     import ray
 
     if number == 1:

@@ -1,4 +1,4 @@
-"""A whole system of tiny random networks, for tests of training and export."""
+"""A complete system of tiny random networks, for tests of training and export."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ PROVENANCE = {"name": "random", "code_licence": "A", "data_licence": "B", "origi
 
 
 def alive(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Fresh networks are partly the identity: give zeros a value, and BatchNorms statistics, so that errors show."""
+    """Give random values to zero parameters and BatchNorm statistics, because new networks are partly the identity."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         if "modulation" in name or name.endswith("bias"):
@@ -45,7 +45,7 @@ def tiny_config(design: str, **changes: object) -> ModelConfig:
 
 
 def tiny_components() -> dict[str, nn.Module]:
-    """A whole system of about 0.3 million weights."""
+    """A complete system with about 0.3 million weights."""
     torch.manual_seed(0)
     codec = FrameCodec(FrameCodecConfig(latent=32, encoder_blocks=1, encoder_mlp=32, decoder_blocks=1, decoder_mlp=32))
     frames = MobileNetV2(MobileNetV2Config(width=0.1, resize=40, size=32))

@@ -1,7 +1,7 @@
-"""Let torchvision be imported beside a CPU build of torch that its wheel was not made for.
+"""Make torchvision importable with a build of torch that it was not compiled for.
 
-Such a wheel's compiled half does not load, and its import then dies on operators that do not exist. open_clip imports
-torchvision at once, and transformers does as soon as it is installed. Tests need none of its operators, only its names.
+The compiled part of such a torchvision does not load, and its import fails because operators are missing. open_clip and
+transformers import torchvision. Tests need its names but none of its operators.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ def install() -> None:
         import torch
 
         for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
-            del sys.modules[name]  # what the failed import left
+            del sys.modules[name]  # left by the failed import
         library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -15,15 +15,15 @@ import runtime
 from benchmarks.common import machine
 from benchmarks.latency import __main__ as latency
 from benchmarks.latency import clip, compare, end_to_end
-from benchmarks.latency.options import get_parser, loads_of
+from benchmarks.latency.options import get_parser, workloads
 from benchmarks.latency.points import (
     CANDIDATES,
     SECONDS,
     STAGES,
     STEPS,
-    Load,
     Worker,
     WorkerError,
+    Workload,
     alternate,
     figures,
     grid,
@@ -32,7 +32,7 @@ from benchmarks.latency.points import (
     runtime_order,
 )
 from benchmarks.latency.quality import Reference
-from benchmarks.latency.subjects import Subject, precisions, view
+from benchmarks.latency.subjects import Subject, precisions, select_precision
 from benchmarks.latency.tables import document
 from engines.manifest import Manifest
 from runtime import OptionError
@@ -48,9 +48,9 @@ def test_grids() -> None:
     assert {p.clip_seconds for p in default} == set(SECONDS)
     assert set(grid("quick", True)) <= set(default) and len(grid("default", False)) == 1
     args = get_parser("").parse_args(["--steps", "4", "8", "--candidates", "2", "--quick"])
-    assert loads_of(args, True) == [Load(4, 2), Load(8, 2)]
+    assert workloads(args, True) == [Workload(4, 2), Workload(8, 2)]
     with pytest.raises(OptionError, match="steps"):
-        loads_of(get_parser("").parse_args(["--steps", "0"]), True)
+        workloads(get_parser("").parse_args(["--steps", "0"]), True)
 
 
 class Scripted:
@@ -99,7 +99,7 @@ def test_figures_of_a_point() -> None:
 # ---------------------------------------------------------------- processes on fake engines
 @NEEDS_ORT
 def test_a_worker_measures_and_reports_failures(bundles: Bundles, clip: Clip, tmp_path: Path) -> None:
-    request = {"clip": str(clip()), "sampling": Load(2).sampling(3.0), "mux": str(tmp_path / "m.mp4")}
+    request = {"clip": str(clip()), "sampling": Workload(2).sampling(3.0), "mux": str(tmp_path / "m.mp4")}
     with Worker(runtime_order("fake", bundles(), "cpu", 1)) as worker:
         assert worker.loaded["backend"] == "cpu" and worker.loaded["load_seconds"] > 0
         answer = worker.ask(request)
@@ -117,8 +117,8 @@ def test_the_command(bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytes
     files = ["--out", str(tmp_path / "a.json"), "--tables", str(tmp_path / "a.md"), "--plots", str(tmp_path / "plots")]
     command = ["--engines", f"fake={bundles()}", "--backend", "cpu", "--steps", "2", "3", "--clip", str(clip())]
     assert latency.main([*command, "--repeat", "1", "--cache", str(tmp_path / "cache"), *files]) == 0
-    told = capsys.readouterr()
-    values = json.loads(told.out.splitlines()[-1])
+    printed = capsys.readouterr()
+    values = json.loads(printed.out.splitlines()[-1])
     assert values == json.loads((tmp_path / "a.json").read_text())
     assert [(p["size"], p["backend"], p["precision"], p["steps"]) for p in values["results"]] == [
         ("fake", "cpu", "fp32", 2),
@@ -153,7 +153,7 @@ def test_a_view_holds_one_precision(own_bundle: Path, tmp_path: Path) -> None:
     subject = Subject("own", own_bundle)
     assert precisions(subject, "cpu") == ["int8", "fp32"]
     for precision, file in (("int8", "step.int8.onnx"), ("fp32", "step.onnx")):
-        manifest = Manifest.load(view(subject, "cpu", precision, tmp_path))
+        manifest = Manifest.load(select_precision(subject, "cpu", precision, tmp_path))
         assert [n for n, f in manifest.files.items() if f.graph == "step"] == [file]
         assert len(manifest.files) == len(values["files"]) - 1
 
@@ -170,7 +170,7 @@ def test_a_view_for_tensorrt_holds_the_typed_graphs_of_one_precision(own_bundle:
             files[file] = {"graph": graph, "precision": kind, "source": "", "sha256": {file: ""}}
     (own_bundle / "typed" / "typed.json").write_text(json.dumps({"files": files}))
     assert precisions(subject, "tensorrt") == ["fp16", "fp32"]
-    out = view(subject, "tensorrt", "fp16", tmp_path)
+    out = select_precision(subject, "tensorrt", "fp16", tmp_path)
     assert set(Manifest.load(out).files) == set(Manifest.load(own_bundle).files)
     linked = {p.name for p in (out / "typed").iterdir()}
     assert linked == {"typed.json", "step.fp16.onnx", "condition.fp32.onnx"}  # what has no fp16 stays fp32

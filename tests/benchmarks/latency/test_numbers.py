@@ -156,8 +156,8 @@ def test_compare_flags_changes_over_ten_per_cent(tmp_path: Path, capsys: pytest.
     for path, values in zip(paths, (before, after), strict=True):
         path.write_text(json.dumps(values))
     assert latency.main(["--compare", *map(str, paths)]) == 0
-    told = capsys.readouterr().out
-    assert json.loads(told.splitlines()[-1]) == found and "seconds, p95, peak_mb" in told
+    printed = capsys.readouterr().out
+    assert json.loads(printed.splitlines()[-1]) == found and "seconds, p95, peak_mb" in printed
 
 
 @pytest.mark.parametrize("text", ['{"benchmark": "sync"}', "no JSON", "[1]", '{"benchmark": "latency", "results": []}',
@@ -167,8 +167,12 @@ def test_compare_refuses_other_files(text: str, tmp_path: Path, capsys: pytest.C
     path = tmp_path / "a.json"
     path.write_text(text)
     assert latency.main(["--compare", str(path), str(path)]) == 1
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.startswith(f"error: {path} cannot be compared") and told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert (
+        printed.out == ""
+        and printed.err.startswith(f"error: {path} cannot be compared")
+        and printed.err.count("\n") == 1
+    )
 
 
 def test_compare_warns_of_other_work() -> None:
@@ -181,8 +185,8 @@ def test_compare_warns_of_other_work() -> None:
     assert "a, then b" in comparison_document(same) and "WARNING" not in comparison_document(same)
     other = compare(side(None, 1, "x"), side("b", 2, "y"))
     assert other["settings"] == {"threads": [1, 2]} and list(other["bundles"]) == ["mini"]  # no point of the other
-    told = comparison_document(other)
-    assert told.count("WARNING") == 2 and "not told, then b" in told and "threads: 1, then 2" in told
+    printed = comparison_document(other)
+    assert printed.count("WARNING") == 2 and "not recorded, then b" in printed and "threads: 1, then 2" in printed
     assert "clip" in compare(side("a", 2, "x"), side("a", 2, "x") | {"settings": {"clip": "c"}})["settings"]
 
 

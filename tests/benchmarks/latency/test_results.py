@@ -13,11 +13,11 @@ import runtime
 from benchmarks.common import machine
 from benchmarks.latency import __main__ as latency
 from benchmarks.latency import end_to_end
-from benchmarks.latency.end_to_end import Way
+from benchmarks.latency.end_to_end import RunOptions
 from benchmarks.latency.points import WorkerError
 from benchmarks.latency.session import Session
 from benchmarks.latency.tables import bars_lines
-from benchmarks.latency.worker import high_water
+from benchmarks.latency.worker import process_peak_mb
 from tests.support.fake_engines import NEEDS_ORT
 
 BAD = ("--repeat 0", "--clips nowhere", "--backend abacus", "--seconds 0", "--pair-steps 0", "--threads -1",
@@ -33,9 +33,9 @@ def test_bad_options(bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "file").touch()
     given = bad.format(folder=tmp_path, file=tmp_path / "file")
     assert latency.main([*given.split(), "--cache", str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ") and told.err.count("\n") == 1 and told.out == ""
-    assert given.split()[1] in told.err
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and printed.out == ""
+    assert given.split()[1] in printed.err
 
 
 def test_an_unknown_precision(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +59,7 @@ def test_a_signal_keeps_what_was_measured(end, bundles, clip, tmp_path) -> None:
     ) as run:
         assert run.stderr is not None
         for line in run.stderr:
-            if "Load(steps=2," in line:
+            if "Workload(steps=2," in line:
                 break
         run.send_signal(end)
         run.stderr.read()
@@ -73,23 +73,23 @@ def test_a_signal_keeps_what_was_measured(end, bundles, clip, tmp_path) -> None:
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (runtime.MaskVATError, 1)])
 def test_what_was_measured_is_kept(error, status, bundles, clip, tmp_path, capsys, monkeypatch) -> None:
     """Ctrl-C or an error in the second of two points."""
-    point = Session.point
+    point = Session.measure_point
 
     def second_fails(self: Session, *what: object) -> None:
         if self.values["results"]:
             raise error("no more")
         point(self, *what)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Session, "point", second_fails)
+    monkeypatch.setattr(Session, "measure_point", second_fails)
     command = ["--engines", f"fake={bundles()}", "--backend", "cpu", "--steps", "2", "3", "--clip", str(clip(25))]
     files = ["--out", str(tmp_path / "a.json"), "--cache", str(tmp_path / "cache")]
     assert latency.main([*command, "--repeat", "1", *files]) == status
-    told = capsys.readouterr()
-    values = json.loads(told.out.splitlines()[-1])
+    printed = capsys.readouterr()
+    values = json.loads(printed.out.splitlines()[-1])
     assert values == json.loads((tmp_path / "a.json").read_text())
     assert [p["steps"] for p in values["results"]] == [2] and values["floors"]
     assert any(f"ended early by {error.__name__}" in note for note in values["notes"])
-    assert told.err.splitlines()[-1].startswith("error: ")
+    assert printed.err.splitlines()[-1].startswith("error: ")
 
 
 def test_tables_that_fail_lose_no_json(tmp_path: Path, capsys, monkeypatch) -> None:
@@ -125,18 +125,18 @@ def test_no_tick_labels_lie_on_one_another(tmp_path: Path, monkeypatch) -> None:
 @NEEDS_ORT
 def test_bars_are_of_what_was_asked_for(two_steps: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(end_to_end, "SHORT", 1)
-    found = dict(end_to_end.bars(Way(two_steps, "cpu", "fp32", 1), tmp_path, 1, long=2))
+    found = dict(end_to_end.measure_bars(RunOptions(two_steps, "cpu", "fp32", 1), tmp_path, 1, long=2))
     assert (found["backend"], found["precision"], found["threads"]) == ("cpu", "fp32", 1)
     assert [w["steps"] for w in found["whole_process"]] == [32, 8]
     for w in found["whole_process"]:
-        assert w["seconds"] > 0 and (w["command_peak_mb"] is None) == (high_water("self") is None)
+        assert w["seconds"] > 0 and (w["command_peak_mb"] is None) == (process_peak_mb("self") is None)
         assert w["command_peak_mb"] is None or w["command_peak_mb"] > 20
-    told = bars_lines(found)
-    assert "cpu, step in fp32, 1 threads" in told and told.count("whole process") == 2
+    printed = bars_lines(found)
+    assert "cpu, step in fp32, 1 threads" in printed and printed.count("whole process") == 2
     assert bars_lines({"import_and_load": {"seconds": 1.0}}) == "- import and load: 1.00 s"
     with pytest.raises(WorkerError, match=r"runtime\.infer .* failed: .*int8"):
         Path(two_steps / "step.int8.onnx").unlink()
-        end_to_end.whole_process(Way(two_steps, "cpu", "int8"), tmp_path / "clip1.mp4", tmp_path, 2, 1)
+        end_to_end.whole_process(RunOptions(two_steps, "cpu", "int8"), tmp_path / "clip1.mp4", tmp_path, 2, 1)
 
 
 # ---------------------------------------------------------------- where a result comes from

@@ -16,7 +16,7 @@ import torch
 from benchmarks.common import machine
 from benchmarks.latency import __main__ as latency
 from benchmarks.latency import subjects, torch_baseline
-from benchmarks.latency.encoder_flops import counted
+from benchmarks.latency.encoder_flops import count_flops
 from benchmarks.latency.torch_baseline import Mode, TorchSystem
 from runtime import SamplingConfig
 from runtime.decode import guide
@@ -72,7 +72,7 @@ def test_guidance_zero_has_one_row(system: Path, clip: Clip) -> None:
 def test_operations_of_a_component(system: Path) -> None:
     """A window of twice the frames costs the frame encoder twice as much."""
     one, two = (
-        counted(
+        count_flops(
             system, "frame_encoder", "forward", lambda n=n: torch.empty(n, 32, 32, 3, dtype=torch.uint8, device="meta")
         )
         for n in (1, 2)
@@ -83,7 +83,7 @@ def test_operations_of_a_component(system: Path) -> None:
 def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path) -> None:
     """The configuration takes over what the components are; a second call takes the folder that is there."""
     monkeypatch.setitem(subjects.SIZES, "small", subjects.SIZES["tiny"])
-    folder = subjects.made(tmp_path / "s", lambda part: subjects.write_random("small", part))
+    folder = subjects.cached_folder(tmp_path / "s", lambda part: subjects.write_random("small", part))
     from export.bundle import load_components
     from export.graphs import check_agreement
 
@@ -92,14 +92,14 @@ def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path)
     assert components["maskvat"].config.design == "hybrid"
     modulation = components["maskvat"].norm_modulation.weight.detach()
     assert float(modulation.std()) == pytest.approx(subjects.SPREAD, rel=0.1)
-    assert subjects.made(folder, lambda part: pytest.fail("made again")) == folder
-    assert subjects.key("a") != subjects.key("b")
+    assert subjects.cached_folder(folder, lambda part: pytest.fail("made again")) == folder
+    assert subjects.cache_key("a") != subjects.cache_key("b")
 
 
 def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert latency.main(["--system", f"x={tmp_path}", "--cache", str(tmp_path / "cache"), "--backend", "cpu"]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1 and told[0].startswith("error: the system") and "meta.json" in told[0]
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1 and printed[0].startswith("error: the system") and "meta.json" in printed[0]
 
 
 @NEEDS_ORT
@@ -109,7 +109,7 @@ def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_pa
     (own_bundle / "step.int8.onnx").write_bytes((own_bundle / "step.onnx").read_bytes())
     values["files"]["step.int8.onnx"] = values["files"]["step.onnx"] | {"precision": "int8"}
     (own_bundle / "manifest.json").write_text(json.dumps(values))
-    monkeypatch.setattr(latency, "exported", lambda *_: own_bundle)
+    monkeypatch.setattr(latency, "cached_export", lambda *_: own_bundle)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("benchmarks.latency.roofline.machine_floor", lambda *_: MACHINE)
     monkeypatch.setattr(latency, "document", lambda _: "tables")
