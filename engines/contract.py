@@ -1,15 +1,9 @@
 """The contract between the trained network and everything that runs it: tensor names, dtypes, axes and sizes.
 
-The exporter, the backends and the tests' fake engines all read this file, so that nothing is written down twice.
-
-Axis letters
-    B   batch (candidates)                      C   pairs of clip and sync features
-    K   codebooks                               F   condition frames, and one row for [NULL]
-    T   token frames                            M   rows of the memory
-    P   positions to draw                       G   groups: the clip, and [NULL] if there is guidance
-    N   frames at `clip_fps`                    L   samples
-    Y   frames at `sync_fps`                    A   steps of the audio encoder
-    S   sync features
+The exporter, the backends and the tests' fakes all read this file. Axis letters: B batch (candidates),
+K codebooks, T token frames, P positions to draw, N frames at `clip_fps`, Y frames at `sync_fps`, S sync features,
+C pairs of clip and sync features, F condition frames and one row for [NULL], M rows of the memory, G groups (the clip,
+and [NULL] if there is guidance), L samples, A steps of the audio encoder.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -56,8 +50,7 @@ class ModelConfig:
     """The network's configuration. Every checkpoint and manifest stores it, and all lengths are derived from it."""
 
     design: Design = "hybrid"
-    # codec
-    sample_rate: int = 44100  # Hz
+    sample_rate: int = 44100  # Hz; the codec's
     hop_length: int = 512  # samples per token frame
     n_codebooks: int = 9
     codebook_size: int = 1024
@@ -98,8 +91,9 @@ class ModelConfig:
         if self.design not in DESIGNS:
             raise ValueError(f"unknown design {self.design!r}; choose from {', '.join(DESIGNS)}")
         if self.length_adapter not in LENGTH_ADAPTERS:
-            choices = ", ".join(LENGTH_ADAPTERS)
-            raise ValueError(f"unknown length adapter {self.length_adapter!r}; choose from {choices}")
+            raise ValueError(
+                f"unknown length adapter {self.length_adapter!r}; choose from {', '.join(LENGTH_ADAPTERS)}"
+            )
         if exact_div(self.hidden_size, self.n_heads) % 2:
             raise ValueError(f"heads are {self.hidden_size // self.n_heads} wide; rotary positions need an even width")
         if not 0 <= self.overlap_seconds < self.window_seconds:
@@ -180,16 +174,12 @@ SIZES: dict[str, dict[str, int]] = {  # transformer sizes by name
 def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode: str) -> Int32Array:
     """The length adapter: for each of n_target positions, the index of one of n_source features, int32 [n_target].
 
-    Plain nearest-neighbour resizing, out[i] = in[floor(i * n_source / n_target)], goes by the two lengths. "repeat"
-    goes by frame rates instead: position i gets the feature whose span contains the time at which position i begins.
-    The results differ, because lengths are rounded: 80 frames do not last exactly as long as 862 tokens, so the lengths
-    stretch the features a little, by another factor in windows of another length. There, 27 of 862 tokens get the
-    neighbouring frame; with 32 sync features, which span 10.24 s, 310 do. With the rates, a moment gets the same
-    feature in windows of any length. The last feature is repeated if the sequence ends early.
-
-    "centre" takes the feature whose centre is nearest in time. All arithmetic is on integers, so nothing is rounded.
-
-    Raises ValueError if `mode` is neither.
+    "repeat" goes by frame rates: position i gets the feature whose span contains the time at which i begins; the last
+    feature is repeated if the sequence ends early. Plain nearest index, in[floor(i * n_source / n_target)], goes by the
+    two lengths instead. Lengths are rounded, so it stretches the features, by another factor in windows of another
+    length: 27 of 862 tokens get a neighbour of the right frame out of 80, and 310 one of the right sync feature out of
+    32, which span 10.24 s. By rates, a moment gets the same feature in windows of any length. "centre" takes the feature
+    whose centre is nearest in time. Raises ValueError if `mode` is neither.
     """
     i = np.arange(n_target, dtype=np.int64)
     if mode == "repeat":
@@ -208,9 +198,8 @@ def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: i
     """The index arrays of one window, by name. Each maps positions of one sequence to positions of another.
 
     frame_index [T] maps a token to its condition frame. memory_index [N] maps a clip frame to the sync feature that is
-    joined to it in the encoder's input. clip_index [C] and sync_index [C] are for AdaLN-B, which joins two streams of
-    different rates: its condition frames are the distinct (clip, sync) pairs. Adapting the length after the AdaLN
-    projection then gives exactly the same as adapting it before.
+    joined to it in the encoder's input. clip_index [C] and sync_index [C] are the distinct (clip, sync) pairs that are
+    AdaLN-B's condition frames: so adapting the length after the AdaLN projection is exactly adapting it before.
     """
     mode = config.length_adapter
     out: dict[str, Int32Array] = {}
@@ -265,9 +254,8 @@ class Graph:
 def graphs(config: ModelConfig) -> dict[str, Graph]:
     """Every graph of a bundle with this configuration, by name.
 
-    `condition` runs once for a window, and all candidates share its outputs. `modulation` holds, for each block, shift,
-    1 + scale and gate of self-attention and of the MLP, then shift and 1 + scale of the last norm. `step` draws tokens
-    at the token frames in `index`.
+    `condition` runs once per window, for all candidates. `modulation` holds, for each block, shift, 1 + scale and gate
+    of self-attention and of the MLP, then shift and 1 + scale of the last norm. `step` draws at token frames `index`.
     """
     c, f32, i32 = config, "float32", "int32"
 
@@ -278,7 +266,6 @@ def graphs(config: ModelConfig) -> dict[str, Graph]:
     sync_features = TensorSpec("sync_features", f32, ("B", "S", c.sync_dim))
     codes = TensorSpec("codes", i32, ("B", c.n_codebooks, "T"))
     audio_features = TensorSpec("audio_features", f32, ("B", "A", c.audio_bands, c.audio_dim))
-
     features = (clip_features, sync_features) if c.uses_sync else (clip_features,)
     condition_in = tuple(TensorSpec(t.name, f32, (1, *t.axes[1:])) for t in features)
     condition_out, step_in = tuple[TensorSpec, ...](), tuple[TensorSpec, ...]()
