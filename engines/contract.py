@@ -178,7 +178,7 @@ def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode
     feature is repeated if the sequence ends early. Plain nearest index, in[floor(i * n_source / n_target)], goes by the
     two lengths instead. Lengths are rounded, so it stretches the features, by another factor in windows of another
     length: 27 of 862 tokens get a neighbour of the right frame out of 80, and 310 one of the right sync feature out of
-    32, which span 10.24 s. By rates, a moment gets the same feature in windows of any length. "centre" takes the feature
+    32, which span 10.24 s. By rates, a moment gets the same feature in windows of any length. "centre" takes the one
     whose centre is nearest in time. Raises ValueError if `mode` is neither.
     """
     i = np.arange(n_target, dtype=np.int64)
