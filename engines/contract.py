@@ -74,8 +74,7 @@ class ModelConfig:
     """The network's configuration. Every checkpoint and manifest stores it, and all lengths are derived from it."""
 
     design: Design = "hybrid"
-    # codec
-    sample_rate: int = 44100  # Hz
+    sample_rate: int = 44100  # Hz; the codec's
     hop_length: int = 512  # samples per token frame
     n_codebooks: int = 9
     codebook_size: int = 1024
@@ -116,8 +115,9 @@ class ModelConfig:
         if self.design not in DESIGNS:
             raise ValueError(f"unknown design {self.design!r}; choose from {', '.join(DESIGNS)}")
         if self.length_adapter not in LENGTH_ADAPTERS:
-            choices = ", ".join(LENGTH_ADAPTERS)
-            raise ValueError(f"unknown length adapter {self.length_adapter!r}; choose from {choices}")
+            raise ValueError(
+                f"unknown length adapter {self.length_adapter!r}; choose from {', '.join(LENGTH_ADAPTERS)}"
+            )
         if exact_div(self.hidden_size, self.n_heads) % 2:
             raise ValueError(f"heads are {self.hidden_size // self.n_heads} wide; rotary positions need an even width")
         for name, value in vars(self).items():
@@ -222,9 +222,8 @@ class Graph:
 def graphs(config: ModelConfig) -> dict[str, Graph]:
     """Every graph of a bundle with this configuration, by name.
 
-    `condition` runs once for a window, and all candidates share its outputs. `modulation` holds, for each block, shift,
-    1 + scale and gate of self-attention and of the MLP, then shift and 1 + scale of the last norm. `step` draws tokens
-    at the token frames in `index`.
+    `condition` runs once per window, for all candidates. `modulation` holds, for each block, shift, 1 + scale and gate
+    of self-attention and of the MLP, then shift and 1 + scale of the last norm. `step` draws at token frames `index`.
     """
     c, f32, i32 = config, "float32", "int32"
 
@@ -235,7 +234,6 @@ def graphs(config: ModelConfig) -> dict[str, Graph]:
     sync_features = TensorSpec("sync_features", f32, ("B", "S", c.sync_dim))
     codes = TensorSpec("codes", i32, ("B", c.n_codebooks, "T"))
     audio_features = TensorSpec("audio_features", f32, ("B", "A", c.audio_bands, c.audio_dim))
-
     features = (clip_features, sync_features) if c.uses_sync else (clip_features,)
     condition_in = tuple(TensorSpec(t.name, f32, (1, *t.axes[1:])) for t in features)
     condition_out, step_in = tuple[TensorSpec, ...](), tuple[TensorSpec, ...]()

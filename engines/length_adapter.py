@@ -8,16 +8,12 @@ from engines.contract import LENGTH_ADAPTERS, FloatArray, Grid, Int32Array, Mode
 def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode: str) -> Int32Array:
     """The length adapter: for each of n_target positions, the index of one of n_source features, int32 [n_target].
 
-    Plain nearest-neighbour resizing, out[i] = in[floor(i * n_source / n_target)], goes by the two lengths. "repeat"
-    goes by frame rates instead: position i gets the feature whose span contains the time at which position i begins.
-    The results differ, because lengths are rounded: 80 frames do not last exactly as long as 862 tokens, so the lengths
-    stretch the features a little, by another factor in windows of another length. There, 27 of 862 tokens get the
-    neighbouring frame; with 32 sync features, which span 10.24 s, 310 do. With the rates, a moment gets the same
-    feature in windows of any length. The last feature is repeated if the sequence ends early.
-
-    "centre" takes the feature whose centre is nearest in time. All arithmetic is on integers, so nothing is rounded.
-
-    Raises ValueError if `mode` is neither.
+    "repeat" goes by frame rates: position i gets the feature whose span contains the time at which i begins; the last
+    feature is repeated if the sequence ends early. Plain nearest index, in[floor(i * n_source / n_target)], goes by the
+    two lengths instead. Lengths are rounded, so it stretches the features, by another factor in windows of another
+    length: 27 of 862 tokens get a neighbour of the right frame out of 80, and 310 one of the right sync feature out of
+    32, which span 10.24 s. By rates, a moment gets the same feature in windows of any length. "centre" takes the one
+    whose centre is nearest in time. Raises ValueError if `mode` is neither.
     """
     i = np.arange(n_target, dtype=np.int64)
     if mode == "repeat":
@@ -36,9 +32,8 @@ def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: i
     """The index arrays of one window, by name. Each maps positions of one sequence to positions of another.
 
     frame_index [T] maps a token to its condition frame. memory_index [N] maps a clip frame to the sync feature that is
-    joined to it in the encoder's input. clip_index [C] and sync_index [C] are for AdaLN-B, which joins two streams of
-    different rates: its condition frames are the distinct (clip, sync) pairs. Adapting the length after the AdaLN
-    projection then gives exactly the same as adapting it before.
+    joined to it in the encoder's input. clip_index [C] and sync_index [C] are the distinct (clip, sync) pairs that are
+    AdaLN-B's condition frames: so adapting the length after the AdaLN projection is exactly adapting it before.
     """
     mode = config.length_adapter
     out: dict[str, Int32Array] = {}

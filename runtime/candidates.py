@@ -16,7 +16,7 @@ from runtime.audio import resample
 from runtime.context import GenerationContext
 from runtime.decode import DecodeState, UnmaskSchedule, advance
 from runtime.errors import BackendUnavailable, EngineError
-from runtime.estimate import SCORE
+from runtime.progress import SCORE
 from runtime.ranking import scav_distance
 from runtime.rng import CONFIDENCE, TOKENS, uniforms
 from runtime.sampling import SamplingConfig
@@ -77,7 +77,7 @@ class Candidates:
         self._bounds: dict[tuple[int, bool], Bound] = {}  # for this window, by batch size and whether guided
 
     def cost(self) -> float:
-        """The cost of decoding the next window, counted in steps of one candidate: see runtime.estimate."""
+        """The cost of decoding the next window, counted in steps of one candidate: see runtime.progress."""
         running, cost = len(self.running), 0.0
         for span in spans(self.sampling):
             cost += len(span.steps) * min(span.candidates, running)

@@ -11,7 +11,7 @@ from engines.contract import FloatArray, Int32Array
 from engines.feeds import CODEC_CHUNK
 from runtime.bundle import Bundle, BundleFuture
 from runtime.errors import Cancelled
-from runtime.estimate import WorkEstimate
+from runtime.progress import WorkEstimate
 from runtime.sampling import Progress, SamplingConfig, Stage
 
 

@@ -16,10 +16,9 @@ from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext
 from runtime.errors import MediaError, PipelineClosed
-from runtime.estimate import WorkEstimate
 from runtime.features import Encoders
-from runtime.options import whole_number
-from runtime.sampling import Progress, SamplingConfig
+from runtime.progress import WorkEstimate
+from runtime.sampling import Progress, SamplingConfig, whole_number
 from runtime.take import EngineFile, Report, Take
 from runtime.version import program_version
 from runtime.video import Video

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Literal
 
 from runtime.decode import SCHEDULES
 from runtime.errors import OptionError
-from runtime.options import number, whole_number
 from runtime.rng import MAX_SEED
 
 Stage = Literal[
@@ -16,6 +15,20 @@ Stage = Literal[
     "select",  # score candidates
     "codec",  # turn tokens into sound
 ]
+
+
+def whole_number(name: str, value: object, low: int, high: int) -> int:
+    """Return `value` as an int. Raises OptionError unless it is an integer from `low` to `high`."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not low <= int(value) <= high:
+        raise OptionError(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
+    return int(value)
+
+
+def number(name: str, value: object, low: float, high: float) -> float:
+    """Return `value` as a float. Raises OptionError unless it is a real number from `low` to `high`."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not low <= float(value) <= high:
+        raise OptionError(f"{name} is {value!r}; it must be a number from {low} to {high}")
+    return float(value)
 
 
 @dataclass(frozen=True)

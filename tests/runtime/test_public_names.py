@@ -17,7 +17,7 @@ import pytest
 
 import runtime
 from runtime import OptionError, SamplingConfig, errors, version
-from runtime.options import number, whole_number
+from runtime.sampling import number, whole_number
 from runtime.take import DroppedCandidate
 from tests.support.paths import ROOT
 from tests.support.takes import REPORT, make_take
