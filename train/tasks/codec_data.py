@@ -21,13 +21,8 @@ from train.synthetic.splits import split_files, split_sessions
 
 FloatArray = NDArray[np.float32]
 
-LICENCES = (
-    "CC0-1.0",
-    "CC-BY-3.0",
-    "CC-BY-4.0",
-    "MIT",
-    "PD",
-)  # weights trained on these may be distributed, with credits
+# weights trained on recordings under these licences may be distributed, with credits
+LICENCES = ("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "MIT", "PD")
 COLUMNS = ("file", "label", "licence")
 EDGE = 64  # samples over which a cut sound is faded
 

@@ -167,7 +167,7 @@ def test_without_a_judge_the_last_weights_are_the_result(tmp_path, capsys):
     task = Regression()
     run_loop(task, config(result="best"), tmp_path)
     assert task.finished and task.steps == 12 and not (tmp_path / "best").exists()
-    assert "the last are saved" in capsys.readouterr().err
+    assert "the last weights are saved" in capsys.readouterr().err
     with pytest.raises(ValueError, match="unknown result 'first'; choose from last, best"):
         config(result="first")
 

@@ -67,14 +67,14 @@ def test_pooled_forgets_the_order_in_time() -> None:
 
 def test_the_mean_pooled_baseline_trains_alike_and_is_not_saved_in_the_system(tmp_path) -> None:
     write_tones(tmp_path, 6)
-    twin, other = (scav_task(tmp_path, pooling=p, system=str(tmp_path / "system")) for p in ("mean", "sequence"))
-    for a, b in zip(twin.module.parameters(), other.module.parameters(), strict=True):
+    baseline, other = (scav_task(tmp_path, pooling=p, system=str(tmp_path / "system")) for p in ("mean", "sequence"))
+    for a, b in zip(baseline.module.parameters(), other.module.parameters(), strict=True):
         assert torch.equal(a, b)  # the same networks
-    results = fit(twin, LoopConfig(steps=60, warmup_steps=5, learning_rate=5e-3), tmp_path / "run")
+    results = fit(baseline, LoopConfig(steps=60, warmup_steps=5, learning_rate=5e-3), tmp_path / "run")
     assert results["validation_sound_r1"] > 0.4 and "validation_video_r1" in results  # tones differ in their means, too
     assert not (tmp_path / "system").exists()
     entry = checkpoint.read_meta(tmp_path / "run" / "system")["components"]["scav"]
-    assert "twin" in entry["provenance"]["name"]
+    assert "baseline" in entry["provenance"]["name"]
     with pytest.raises(ValueError, match="choose from sequence, mean"):
         ScavOptions(pooling="max")
 
