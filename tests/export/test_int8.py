@@ -151,8 +151,8 @@ def test_what_cannot_be_done_is_refused(own: Path, tmp_path: Path, capsys: Captu
 
     before = listing(own)
     assert "no bundle in" in refused(tmp_path / "nothing")
-    assert "exists; --out takes a new folder" in refused(own, "--out", tmp_path)
-    assert "is in a folder that does not; --out takes" in refused(own, "--out", tmp_path / "a" / "b")
+    assert "already exists; give --out a new folder" in refused(own, "--out", tmp_path)
+    assert "is in a folder that does not exist; give --out" in refused(own, "--out", tmp_path / "a" / "b")
     assert listing(own) == before
     manifest = Manifest.load(own)
     entry = manifest.files["step.onnx"]

@@ -413,9 +413,9 @@ def test_overwrite_replaces_only_bundles(
     out = tmp_path / "out"
     out.mkdir()
     (out / "diary.txt").write_text("mine")
-    for words, said in (([], "exists"), (["--overwrite"], "is not a bundle")):
+    for words, printed in (([], "exists"), (["--overwrite"], "is not a bundle")):
         assert cli.main([str(system), str(out), *words]) == 1
-        assert said in capsys.readouterr().err
+        assert printed in capsys.readouterr().err
     (out / "diary.txt").unlink()
     (out / "manifest.json").write_text("{}")
     assert cli.main([str(system), str(out), "--overwrite", "--name", "second"]) == 0

@@ -121,12 +121,14 @@ def test_where_everything_comes_from(schema: Any, own_bundle: Path, tmp_path: Pa
     manifest, repo = Manifest.load(own_bundle), tmp_path / "repo"
     assert (repo / "manifest.json").read_bytes() == (own_bundle / "manifest.json").read_bytes()
     for name, found in parse(schema, repo).items():
-        said = {k.removeprefix(PREFIX): v.string_value for k, v in found.parameters.items()}
-        assert said["bundle"] == manifest.name and said["precision"] == "fp32" and said["file"] == f"{name}.onnx"
+        printed = {k.removeprefix(PREFIX): v.string_value for k, v in found.parameters.items()}
         assert (
-            said["sha256"]
+            printed["bundle"] == manifest.name and printed["precision"] == "fp32" and printed["file"] == f"{name}.onnx"
+        )
+        assert (
+            printed["sha256"]
             == sha256(repo / f"{PREFIX}{name}" / "1" / "model.onnx")
-            == manifest.files[said["file"]].sha256
+            == manifest.files[printed["file"]].sha256
         )
         assert [(g.kind, g.count) for g in found.instance_group] == [(1, 2)]
 
@@ -186,10 +188,10 @@ def refused(bundle: Path, repo: Path, *arguments: str, capsys: pytest.CaptureFix
     """The one line of a call that must fail and leave nothing behind."""
     before = sorted(repo.parent.rglob("*"))
     assert triton.main([str(bundle), str(repo), *arguments]) == 1
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ") and told.err.count("\n") == 1 and not told.out
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and not printed.out
     assert sorted(repo.parent.rglob("*")) == before
-    return told.err
+    return printed.err
 
 
 def test_a_folder_that_is_there_is_left_alone(bundles: Callable[..., Path], tmp_path: Path, capsys) -> None:
@@ -227,7 +229,9 @@ def test_plans_that_triton_cannot_run(bundles: Callable[..., Path], tmp_path: Pa
     (tmp_path / "d.plan").write_bytes(b"a plan")
     (tmp_path / "d.plan.json").write_text('{"parts": {"library": "tensorrt_rtx 1.7"}}')
     arguments = ["--plan", f"codec_decoder={tmp_path / 'd.plan'}"]
-    assert "is a plan of tensorrt_rtx 1.7, and Triton" in refused(bundles(), tmp_path / "r", *arguments, capsys=capsys)
+    assert "is a plan of tensorrt_rtx 1.7, but Triton needs" in refused(
+        bundles(), tmp_path / "r", *arguments, capsys=capsys
+    )
     arguments += ["--kind", "cpu"]
     assert "--plan with --kind cpu: plans run on cards" in refused(bundles(), tmp_path / "r", *arguments, capsys=capsys)
 
