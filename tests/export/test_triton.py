@@ -1,4 +1,4 @@
-"""`python -m export.triton`: configs that Triton's own schema accepts and that say what the contract says."""
+"""`python -m export.triton`: configs fit the schema of Triton and the contract."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ TYPES = {2: "uint8", 8: "int32", 11: "float32"}  # model_config.proto's DataType
 
 @pytest.fixture(scope="module")
 def schema() -> Any:
-    """Triton's model_config.proto as tritonclient ships it, read alone: the package around it wants gRPC."""
+    """model_config.proto of Triton from tritonclient, without importing the package, which needs gRPC."""
     client = find_spec("tritonclient")
     if client is None:
         pytest.skip("needs Triton's schema: pip install '.[test]'")
@@ -38,7 +38,7 @@ def schema() -> Any:
 
 
 def parse(schema: Any, repo: Path) -> dict[str, Any]:
-    """Graph -> its config, as Triton reads it."""
+    """Graph -> its parsed config."""
     from google.protobuf import text_format
 
     files = sorted(repo.glob("*/config.pbtxt"))
@@ -48,7 +48,7 @@ def parse(schema: Any, repo: Path) -> dict[str, Any]:
 
 
 def shape_of(tensor: Any, found: Any) -> list[int]:
-    """The whole shape of a tensor in a request, the batch of `found` included."""
+    """The shape of a tensor in a request, including the batch."""
     return [-1] * (found.max_batch_size > 0) + list(tensor.dims)
 
 
@@ -73,7 +73,7 @@ def test_the_configs_are_the_contract(schema: Any, bundles: Callable[..., Path],
 
 
 def test_real_feeds_and_outputs_fit_the_configs(schema: Any, bundles: Callable[..., Path], tmp_path: Path) -> None:
-    """The files of the repository run, and every tensor that goes in or comes out has the shape that is declared."""
+    """The files of the repository run, and all inputs and outputs have the declared shapes."""
     manifest = Manifest.load(bundles())
     triton.build(Options(bundles(), tmp_path / "repo"))
     for name, found in parse(schema, tmp_path / "repo").items():
@@ -90,7 +90,7 @@ def test_real_feeds_and_outputs_fit_the_configs(schema: Any, bundles: Callable[.
 
 
 def test_which_graphs_join_requests(schema: Any, bundles: Callable[..., Path], tmp_path: Path) -> None:
-    """Those whose every tensor begins with the batch; a null row or an index has none."""
+    """A graph can batch if every tensor begins with the batch; a null row or an index does not."""
     triton.build(Options(bundles(), tmp_path / "repo", max_batch=4))
     sizes = {name: found.max_batch_size for name, found in parse(schema, tmp_path / "repo").items()}
     assert {name for name, size in sizes.items() if size == 4} >= {"codec_decoder", "codec_encoder", "audio_encoder"}
@@ -170,7 +170,7 @@ def test_a_plan_takes_the_place_of_a_graph(schema: Any, bundles: Callable[..., P
 
 
 def test_a_plan_says_how_many_rows_it_takes(schema: Any, bundles: Callable[..., Path], tmp_path: Path) -> None:
-    """Triton refuses a model that promises more rows than its plan's profile has."""
+    """Triton refuses a model whose batch exceeds the profile of its plan."""
     plan = tmp_path / "decoder.0123.plan"
     plan.write_bytes(b"a plan")
     plans = {name: plan for name in ("codec_decoder", "sync_encoder")}
@@ -185,7 +185,7 @@ def test_a_plan_says_how_many_rows_it_takes(schema: Any, bundles: Callable[..., 
 
 # ---------------------------------------------------------------- what is refused
 def refused(bundle: Path, repo: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a call that must fail and leave nothing behind."""
+    """The one-line error of a call that must fail and leave no files."""
     before = sorted(repo.parent.rglob("*"))
     assert triton.main([str(bundle), str(repo), *arguments]) == 1
     printed = capsys.readouterr()
