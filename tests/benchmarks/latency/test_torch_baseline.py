@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import torch
 
-from benchmarks.common import machine
+from benchmarks.common import machine, random_system
 from benchmarks.latency import __main__ as latency
 from benchmarks.latency import subjects, torch_baseline
 from benchmarks.latency.encoder_flops import count_flops
@@ -82,8 +82,8 @@ def test_operations_of_a_component(system: Path) -> None:
 
 def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path) -> None:
     """The configuration follows the components. A second call uses the existing folder."""
-    monkeypatch.setitem(subjects.SIZES, "small", subjects.SIZES["tiny"])
-    folder = subjects.cached_folder(tmp_path / "s", lambda part: subjects.write_random("small", part))
+    monkeypatch.setitem(random_system.SIZES, "small", random_system.SIZES["tiny"])
+    folder = subjects.cached_folder(tmp_path / "s", lambda part: random_system.write_random("small", part))
     from export.bundle import load_components
     from export.graphs import check_agreement
 
@@ -91,9 +91,15 @@ def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path)
     check_agreement(components)
     assert components["maskvat"].config.design == "hybrid"
     modulation = components["maskvat"].norm_modulation.weight.detach()
-    assert float(modulation.std()) == pytest.approx(subjects.SPREAD, rel=0.1)
+    assert float(modulation.std()) == pytest.approx(random_system.SPREAD, rel=0.1)
     assert subjects.cached_folder(folder, lambda part: pytest.fail("made again")) == folder
     assert subjects.cache_key("a") != subjects.cache_key("b")
+
+
+def test_cached_bundles_depend_on_the_code_that_makes_them() -> None:
+    names = {path.relative_to(machine.ROOT).as_posix() for path in subjects.source_files()}
+    assert {"engines/contract.py", "export/int8.py", "export/step.py", "train/models/codec.py"} <= names
+    assert {"benchmarks/common/random_system.py", "benchmarks/latency/subjects.py"} <= names
 
 
 def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
