@@ -101,7 +101,7 @@ def test_what_cannot_be_built_is_said_and_is_the_verdict(
         in out
     )
     assert "tensorrt: no plans: tensorrt cannot be imported" in out
-    assert err.splitlines()[-1] == "error: no plan of rtx step.fp32.onnx: the reasons are above"
+    assert err.splitlines()[-1] == "error: plans that could not be built: rtx step.fp32.onnx; the reasons are above"
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)  # graphs alone are no failure
     assert command.main([str(own_bundle), "--cache", str(builders), "--graphs", "step"]) == 0
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_built_is_said_and_is_the_verdict(
     [
         (["--graphs", "stop"], "no graph stop; choose from frame_encoder, "),
         (["--candidates", "0"], "--candidates must be at least 1, got 0"),
-        (["--out", "."], "exists; choose a folder that does not"),
+        (["--out", "."], "already exists; choose a new folder"),
     ],
 )
 def test_errors_are_one_line(
