@@ -32,7 +32,7 @@ from train.extras import requires_extra
 with requires_extra("train", __name__):
     import torch
 
-    from benchmarks.latency.subjects import RANDOM, write_random
+    from benchmarks.common.random_system import RANDOM, write_random
     from train.checkpoint import read_meta
     from train.distributed import max_over_processes, processes, rank, world_size
     from train.fit import EXPECTED, make_task, read_recipe

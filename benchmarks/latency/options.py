@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.random_system import RANDOM
 from benchmarks.common.report import add_output_options, check_writable, command_parser, find_clips, make_plots_folder
 from benchmarks.latency.clip import BOUNCE
 from benchmarks.latency.points import GRIDS, Workload, grid
-from benchmarks.latency.subjects import RANDOM, named_folders
+from benchmarks.latency.subjects import named_folders
 from engines.backends import BACKENDS, PRECISIONS
 from engines.manifest import Manifest, sha256
 from runtime.errors import OptionError

@@ -1,4 +1,4 @@
-"""benchmarks.codec: its measures against sounds whose answer is known, and the command on a fake bundle."""
+"""benchmarks.codec: measures on sounds with known results, and the command on a fake bundle."""
 
 import csv
 import json

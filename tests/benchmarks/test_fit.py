@@ -1,4 +1,4 @@
-"""benchmarks.fit: the numbers of real steps on a tiny recipe, and what it refuses."""
+"""benchmarks.fit: figures of real steps on a tiny recipe, and refused options."""
 
 import json
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_smaller_batch_is_extrapolated_to_the_recipes_own() -> None:
 
 
 def test_random_data_needs_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A recipe whose folders do not exist runs on noise; the system has a size that the benchmark can make."""
+    """A recipe whose folders do not exist runs on random data, if its size can be made."""
     path = tmp_path / "any.toml"
     path.write_text(
         '[task]\nname = "maskvat"\ndata = "none"\nvalidation = "none"\nsystem = "none"\nsize = "mini"\nbatch = 1\n'
@@ -78,7 +78,7 @@ def test_what_cannot_be_timed_is_one_line(recipe: Path, capsys: pytest.CaptureFi
 
 
 def test_operations_are_those_of_the_layers() -> None:
-    """AdaLN-A, whose products are easily written down."""
+    """Compare with the products of AdaLN-A, counted by hand."""
     c = ModelConfig(design="adaln_a", clip_dim=12, hidden_size=64, n_blocks=3, n_heads=2, codec_latent=64)
     T, H = 40, 64
     N = c.n_clip(T)

@@ -1,4 +1,4 @@
-"""benchmarks.prepare: every stage has its figures, and the extrapolation is their arithmetic."""
+"""benchmarks.prepare: figures of every stage, and the extrapolation from them."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_figures_of_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 def test_the_official_sizes(tmp_path: Path) -> None:
-    """Random weights in the paper's sizes; a torchvision that fits torch is used, another one is made importable."""
+    """Random weights in the sizes of the paper. A torchvision that does not fit torch is made importable."""
     torchvision_stub.install()
     pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
     video(tmp_path / "videos" / "0.mkv")

@@ -1,4 +1,4 @@
-"""The budget against plain best of N, on fake engines."""
+"""benchmarks.rerank on fake engines."""
 
 import json
 from pathlib import Path

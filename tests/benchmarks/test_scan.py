@@ -1,4 +1,4 @@
-"""Scans over a sampling option, on fake engines: figures, pairs, pictures, and what is refused."""
+"""benchmarks.scan on fake engines: figures, paired differences, plots, and refused options."""
 
 import json
 import time
@@ -109,7 +109,7 @@ class Perfect:
 
 
 def test_figures_of_known_sounds(clips: Path) -> None:
-    """F1 1, 6 dB down, nothing differs between seeds."""
+    """F1 is 1, the level is 6 dB lower, and seeds do not differ."""
     (loud, codes), (silent, _) = (scan.measure(track, Perfect(), {}, 2) for track in read_true_tracks(clips, 9))
     assert codes.shape == (2, 2, 4) and (loud["seconds"], loud["cpu_seconds"]) == (1.0, 2.0)
     assert loud["f1"] == pytest.approx(1) and loud["lift"] > 0.3 and loud["diversity"] == 0
@@ -118,7 +118,7 @@ def test_figures_of_known_sounds(clips: Path) -> None:
 
 
 def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundles, monkeypatch) -> None:
-    """The same sounds as without memory; the second call encodes nothing, and its time has the first one's encoding."""
+    """Sounds equal those without a cache. The second call encodes nothing, but its time includes the encoding."""
     ran: list[str] = []
     execute = OrtEngine.execute
 
@@ -145,14 +145,14 @@ def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundle
 
 
 def test_onset_scores_beside_a_latency(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`benchmarks.latency --clips`: only the clip that clicks has onsets, and all of them are hit."""
+    """`benchmarks.latency --clips`: only the clip with clicks has onsets, and all of them are found."""
     monkeypatch.setattr("benchmarks.common.caching_pipeline.CachingPipeline", lambda *_: Perfect())
     one, other = quality.onset_scores(clips, "cpu", clips, 9, [{"steps": 2}, {"steps": 4}])
     assert one["mean"] == other["mean"] == pytest.approx(1) and one["n"] == 1
 
 
 def test_token_statistics() -> None:
-    """Four codewords once each are 2 bits, one codeword is none; two seeds differ in two of eight tokens."""
+    """Four equally frequent codewords are 2 bits, one codeword is 0 bits; two seeds differ in two of eight tokens."""
     codes = np.array([[[5, 6, 7, 8], [1, 1, 1, 1]], [[5, 6, 8, 7], [1, 1, 1, 1]]], np.int32)
     assert scan.token_statistics(codes) == {"diversity": 0.25, "entropy": 1.0, "distinct": (4 + 1) / 2 / 4}
 

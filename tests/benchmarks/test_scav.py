@@ -1,4 +1,4 @@
-"""benchmarks.scav on fake engines, which hear a level and see a brightness: the right answers are known."""
+"""benchmarks.scav on fake engines, whose embeddings are loudness and brightness, so the results are known."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ SECONDS, FPS, RATE, CLIPS = 4, 8, 16000, 4
 
 
 def levels(k: int) -> np.ndarray:
-    """Clip k's brightness and loudness in each of its seconds: no two of all clips are equal."""
+    """Brightness and loudness of clip k in each second. All values of all clips differ."""
     return 0.1 + 0.03 * k + 0.2 * np.arange(SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""benchmarks.sync and benchmarks.scenes: their measures on plain tracks, and the commands on fake bundles."""
+"""benchmarks.sync and benchmarks.scenes: measures on simple tracks, and the commands on fake bundles."""
 
 import json
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_summaries() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_candidates(seeds: int) -> None:
-    """SCAV's choice comes first; a second seed whose takes are 0.1 better moves all but the differences by half."""
+    """SCAV's choice comes first. A second seed with scores 0.1 higher moves all values by 0.05, except differences."""
     scores = [[[0.4, 0.2, 0.0], [0.5, 0.3, 0.1]][:seeds], [[0.2, 0.5, 0.2], [0.3, 0.6, 0.3]][:seeds]]
     found = compare_candidates([scores[0][0], scores[1][0]] if seeds == 1 else scores)
     assert found is not None and found["takes"] == 3
@@ -179,7 +179,7 @@ def test_sync_compares_bundles_and_candidates(
 
 
 def test_one_bundle_in_two_precisions(two_steps: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same file stands for both, so there is no difference; what ran them is printed."""
+    """Both precisions have the same file, so there is no difference. The result names the file of each."""
     options = ["--engines", str(two_steps), "--backend", "cpu", "--precision", "fp32", "--precision", "int8"]
     names, steps = [f"{two_steps.name}-{p}" for p in ("fp32", "int8")], ["step.onnx", "step.int8.onnx"]
     for command, extra in ((sync, ["--seeds", "1"]), (scenes, [])):

@@ -1,4 +1,4 @@
-"""int8: what a quantised product computes, and the command that adds a quantised step to a bundle."""
+"""Quantised products, and the command that adds an int8 step to a bundle."""
 
 import shutil
 from collections.abc import Callable
@@ -30,7 +30,7 @@ FILE = quantise.FILE
 
 # ---------------------------------------------------------------- one product
 def product(weight: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, onnx.ModelProto]:
-    """What x @ weight is after quantisation, and its graph."""
+    """The result of x @ weight after quantisation, and its graph."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
         "g",
@@ -46,7 +46,7 @@ def product(weight: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, onnx.ModelPr
 
 @pytest.mark.parametrize(("shape", "weights"), [((2, 1, 5, 7), (7, 6)), ((3, 5, 8), (3, 8, 4))])
 def test_every_row_and_column_has_its_own_scale(shape: tuple[int, ...], weights: tuple[int, ...]) -> None:
-    """Rows and columns of very different sizes keep as many digits; a row of zeros stays one."""
+    """Rows and columns of very different magnitude keep the same number of digits. A row of zeros stays zero."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape, dtype=np.float32) * 10.0 ** rng.integers(-3, 4, (*shape[:-1], 1)).astype(np.float32)
     w = rng.standard_normal(weights, dtype=np.float32)
@@ -60,7 +60,7 @@ def test_every_row_and_column_has_its_own_scale(shape: tuple[int, ...], weights:
 
 
 def test_neighbours_fit_into_16_bits() -> None:
-    """CPUs without VNNI add two products of uint8 and int8 in 16 bits."""
+    """CPUs without VNNI add two products of uint8 and int8 with saturation to 16 bits."""
     rng = np.random.default_rng(0)
     w = rng.standard_normal((9, 400)).astype(np.float32)
     w[:2] = 1  # the worst case: two neighbours that are both the largest
@@ -81,7 +81,7 @@ def test_triangles_are_no_weights() -> None:
 # ---------------------------------------------------------------- the command
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory, bundles: Callable[..., Path]) -> Path:
-    """A tiny system's condition and step, stored as float16, among a fake bundle's other files. Not to be changed."""
+    """A fake bundle with the float16 `condition` and `step` of a tiny system. Tests must not change it."""
     maskvat = tiny_components()["maskvat"]
     config: ModelConfig = maskvat.config
     folder = Path(shutil.copytree(bundles(), tmp_path_factory.mktemp("int8") / "small"))
@@ -151,8 +151,8 @@ def test_what_cannot_be_done_is_refused(own: Path, tmp_path: Path, capsys: Captu
 
     before = listing(own)
     assert "no bundle in" in refused(tmp_path / "nothing")
-    assert "exists; --out takes a new folder" in refused(own, "--out", tmp_path)
-    assert "is in a folder that does not; --out takes" in refused(own, "--out", tmp_path / "a" / "b")
+    assert "already exists; give --out a new folder" in refused(own, "--out", tmp_path)
+    assert "is in a folder that does not exist; give --out" in refused(own, "--out", tmp_path / "a" / "b")
     assert listing(own) == before
     manifest = Manifest.load(own)
     entry = manifest.files["step.onnx"]
@@ -163,7 +163,7 @@ def test_what_cannot_be_done_is_refused(own: Path, tmp_path: Path, capsys: Captu
 
 
 def test_a_broken_graph_is_not_written(own: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """Here many of the head's scales are too small for its weights."""
+    """Many scales of the head are too small for its weights."""
     right = int8.column_scales
 
     def wrong(weight: np.ndarray) -> np.ndarray:
@@ -191,7 +191,7 @@ def test_a_bundle_that_cannot_be_written_to(own: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("saves", [0, 1])
 def test_killed_while_it_replaces(own: Path, monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
-    """Wherever it ends, the bundle is whole: with the old int8 step, or without one."""
+    """The bundle is valid whenever the process ends: with the old int8 step, or without an int8 step."""
     assert quantise.main([str(own)]) == 0
     manifest, left = Manifest.load(own), [saves]
     save_ = Manifest.save

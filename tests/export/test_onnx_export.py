@@ -1,4 +1,4 @@
-"""Export: the files are the contract's, and compute what torch computes."""
+"""Exported files fit the contract and compute the same as PyTorch."""
 
 import inspect
 import shutil
@@ -63,7 +63,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(system: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The whole system through the command, in fp32 and int8."""
+    """The complete system exported by the command, in fp32 and int8."""
     out = tmp_path_factory.mktemp("export") / "bundle"
     assert cli.main([str(system), str(out), "--precision", "fp32", "--int8", "--name", "tiny"]) == 0
     components = builder.load_components(system)
@@ -72,7 +72,7 @@ def bundle(system: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 @pytest.fixture(scope="session")
 def exported(bundle: Exported, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    """exported(design): the hybrid is the bundle's."""
+    """exported(design) -> the exported model; the Hybrid is that of the bundle."""
     made = {"hybrid": bundle}
 
     def get(design: str) -> Exported:
@@ -131,7 +131,7 @@ def test_other_names_are_refused(bundle: Exported) -> None:
 # ---------------------------------------------------------------- parity
 @pytest.mark.parametrize("design", EXPORTED)
 def test_condition_equals_torch(exported: Callable[[str], Exported], design: str) -> None:
-    """Sizes other than the example's, single frames among them."""
+    """Sizes that differ from the example inputs, including single frames."""
     it = exported(design)
     trials = (Trial(1, 3), Trial(2, 87), Trial(1, 200))
     parity = verify.graph_parity(it.modules["condition"], it.engine("condition"), it.config, trials, LIMITS["fp32"])
@@ -160,7 +160,7 @@ def test_step_equals_torch(
 
 @dataclass(frozen=True)
 class Eager:
-    """A module of a graph as an engine."""
+    """An engine that runs the PyTorch module of a graph."""
 
     module: nn.Module
     graph: Graph
@@ -174,7 +174,7 @@ class Eager:
 @pytest.mark.parametrize("null", [False, True])
 @pytest.mark.parametrize("cls_in_memory", [False, True])
 def test_condition_and_step_are_the_network_that_was_trained(design: str, null: bool, cls_in_memory: bool) -> None:
-    """Before any export: the step's arrangement against MaskVAT.forward's, in blocks after the first, too."""
+    """Compare the rearranged step with MaskVAT.forward before export, with more than one block."""
     config = tiny_config(design, cls_in_memory=cls_in_memory, n_blocks=2, codec_latent=24)
     modules, trial = graph_modules({"maskvat": tiny_model(config)}), Trial(2, 30, null, steps=3)
     feeds = verify.condition_feeds(modules, config, trial)
@@ -186,7 +186,7 @@ def test_condition_and_step_are_the_network_that_was_trained(design: str, null: 
 
 @pytest.mark.parametrize("design", EXPORTED)
 def test_the_fused_step_is_the_reference_loop(exported: Callable[[str], Exported], design: str) -> None:
-    """Two plain passes, guidance on logits and NumPy's sampler, against one run of the graph, over whole decodings."""
+    """Compare the graph with two passes, guidance on logits and the NumPy sampler, over whole decoding runs."""
     it = exported(design)
     trials = (Trial(1, 87, steps=4), Trial(2, 40, null=False, steps=4))
     conditions = [verify.condition_feeds(it.modules, it.config, trial) for trial in trials]
@@ -202,7 +202,7 @@ ON_HOST = {"Range": {0, 1, 2}, "Reshape": {1}, "Expand": {1}, "Slice": {1, 2, 3,
 
 
 def lengths_on_the_card(model: ModelProto) -> list[str]:
-    """Nodes that compute with a tensor and with a length of one: ONNX Runtime counts lengths on the host."""
+    """Nodes that combine a tensor with the length of a tensor, which ONNX Runtime computes on the host."""
     lengths, constants, found = set[str](), {w.name for w in model.graph.initializer}, []
     for node in model.graph.node:
         read = {i for i, name in enumerate(node.input) if name in lengths}
@@ -215,13 +215,13 @@ def lengths_on_the_card(model: ModelProto) -> list[str]:
 
 @pytest.mark.parametrize("design", [*EXPORTED, "mini"])
 def test_no_length_is_copied_to_the_card_in_a_step(exported: Callable[[str], Exported], design: str) -> None:
-    """ONNX Runtime would do that with a node of its own, and makes no CUDA graph of a session that has one."""
+    """ONNX Runtime would insert a copy node, and cannot make a CUDA graph of a session with one."""
     path = MINI / "step.onnx" if design == "mini" else exported(design).folder / "step.onnx"
     assert lengths_on_the_card(onnx.load(str(path))) == []
 
 
 def test_no_null_group_means_no_guidance(bundle: Exported) -> None:
-    """G = 1 equals guidance 0, whatever guidance says; with the group of [NULL] guidance does something."""
+    """With G = 1, every guidance equals guidance 0. With a group for [NULL], guidance changes the result."""
     engine, config = bundle.engine("step"), bundle.config
     feeds = verify.condition_feeds(bundle.modules, config, Trial(2, 30))
     given = {
@@ -239,7 +239,7 @@ def test_no_null_group_means_no_guidance(bundle: Exported) -> None:
 
 
 def test_every_video_frame_matters(bundle: Exported) -> None:
-    """The gathers by `frame_index` reach the tokens: another index, another result."""
+    """Another `frame_index` gives another result."""
     engine, config = bundle.engine("step"), bundle.config
     feeds = verify.condition_feeds(bundle.modules, config, Trial(1, 87))
     shape = (1, config.n_codebooks, 87)
@@ -253,7 +253,7 @@ def test_every_video_frame_matters(bundle: Exported) -> None:
 
 
 def test_numbers_that_are_not_finite_fail(bundle: Exported) -> None:
-    """NaN compares as neither more nor less than a limit: it must not slip through."""
+    """NaN is neither above nor below a limit, and must fail."""
 
     class Broken(OrtEngine):
         def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -320,7 +320,7 @@ def test_a_weight_too_large_for_half_is_refused(bundle: Exported) -> None:
 
 
 def test_bases_are_not_stored(bundle: Exported) -> None:
-    """Fourier bases and filter banks are computed from Range: a file holds little more than the network's weights."""
+    """Fourier bases and filter banks are computed at run time: a file has little more than the weights."""
     for name in ("codec_encoder", "codec_decoder", "audio_encoder"):
         stored = sum(int(np.prod(w.dims)) for w in bundle.proto(name).graph.initializer)
         assert stored < 1.02 * sum(p.numel() for p in bundle.modules[name].parameters()) + 500
@@ -359,7 +359,7 @@ def test_the_bundle_is_whole(bundle: Exported) -> None:
 
 
 def reuse(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
-    """The command takes the files of `source` instead of exporting again."""
+    """Make the command take the files of `source` instead of exporting again."""
 
     def copy(_options: object, _modules: object, _graphs: object, folder: Path) -> builder.Files:
         manifest = Manifest.read(source)
@@ -376,7 +376,7 @@ def reuse(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
 def test_a_wrong_graph_fails_the_export(
     system: Path, bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One weight of `step` altered by a tenth: exit code 1, and no bundle unless asked for."""
+    """If a weight of `step` differs by 10 %, the exit status is 1, and only --keep writes the bundle."""
     broken = Path(shutil.copytree(bundle.folder, tmp_path / "broken"))
     (broken / "step.int8.onnx").unlink()
     manifest = Manifest.read(broken)
@@ -405,9 +405,9 @@ def test_overwrite_replaces_only_bundles(
     out = tmp_path / "out"
     out.mkdir()
     (out / "diary.txt").write_text("mine")
-    for words, said in (([], "exists"), (["--overwrite"], "is not a bundle")):
+    for words, printed in (([], "exists"), (["--overwrite"], "is not a bundle")):
         assert cli.main([str(system), str(out), *words]) == 1
-        assert said in capsys.readouterr().err
+        assert printed in capsys.readouterr().err
     (out / "diary.txt").unlink()
     (out / "manifest.json").write_text("{}")
     assert cli.main([str(system), str(out), "--overwrite", "--name", "second"]) == 0
@@ -444,7 +444,7 @@ def test_disagreement_names_both() -> None:
 # ---------------------------------------------------------------- the official codec, narrow
 @pytest.mark.slow
 def test_dac_exports(tmp_path: Path) -> None:
-    """The official codec's layers, both directions, at lengths that are no multiple of the hop."""
+    """The layers of the official codec, in both directions, at lengths that are not multiples of the hop."""
     pytest.importorskip("transformers")
     torchvision_stub.install()
     from train.models.dac import DAC, DACConfig

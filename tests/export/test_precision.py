@@ -1,4 +1,4 @@
-"""Strongly typed graphs: what stays float32, that the contract's types stay, and how far the results are."""
+"""Strongly typed graphs: which nodes stay float32, the types of inputs and outputs, and the accuracy."""
 
 from collections.abc import Callable
 from functools import cache
@@ -34,7 +34,7 @@ RNG = np.random.default_rng(0)
 
 # ---------------------------------------------------------------- rules, on graphs of a few nodes
 def small(body: Callable[[Builder], str], shape: tuple[str | int, ...] = ("B", 8)) -> ModelProto:
-    """A graph x [B, 8] -> y of the nodes that `body` adds; it returns the name of the result."""
+    """A graph x [B, 8] -> y with the nodes that `body` adds; `body` returns the name of the result."""
     op = Builder()
     op.nodes.append(helper.make_node("Identity", [body(op)], ["y"]))
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", shape), ("y", None)))
@@ -43,7 +43,7 @@ def small(body: Callable[[Builder], str], shape: tuple[str | int, ...] = ("B", 8
 
 
 def run_in(model: ModelProto) -> dict[str, list[str]]:
-    """Kind of node -> the types that its nodes give, in order."""
+    """Operator type -> output types of its nodes, in order."""
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.graph.value_info, *inferred.graph.output)}
     found: dict[str, list[str]] = {}
@@ -83,7 +83,7 @@ def test_snake_is_float32_and_its_convolutions_are_narrow() -> None:
 
 
 def test_sums_and_computed_bases_are_float32() -> None:
-    """The sampler's cumulative sum, and a Fourier basis that the graph computes from numbers."""
+    """The cumulative sum of the sampler, and a Fourier basis that the graph computes."""
     triangle = np.triu(np.ones((8, 8), np.float32))
 
     def body(op: Builder) -> str:
@@ -115,7 +115,7 @@ def test_weights_that_are_stored_in_half_are_used_without_a_cast() -> None:
 
 
 def test_frames_are_cast_before_anything_else() -> None:
-    """TensorRT does nothing with uint8 but that."""
+    """TensorRT can only cast uint8."""
     model = small(
         lambda op: op("MatMul", op.cast(op("Transpose", "x", perm=[1, 0]), TensorProto.FLOAT), WEIGHT), (8, 8)
     )
@@ -158,7 +158,7 @@ def test_refusals() -> None:
 
 
 def test_rounding_is_that_of_half_precision(tmp_path: Path) -> None:
-    """The yardstick below, against NumPy's own float16 and ml_dtypes' bfloat16."""
+    """Compare the emulated rounding with float16 of NumPy and bfloat16 of ml_dtypes."""
     x = (RNG.standard_normal((50, 8)) * 10.0 ** RNG.integers(-3, 4, (50, 8))).astype(np.float32)
     for precision, dtype in (("fp16", np.float16), ("bf16", ml_dtypes.bfloat16)):
         path = tmp_path / f"{precision}.onnx"
@@ -185,7 +185,7 @@ def opened(model: ModelProto, graph: Graph, folder: Path) -> OrtEngine:
 
 
 def variants(name: str, precision: str) -> ModelProto:
-    """The typed graph, or a skip with the reason why there is none."""
+    """The typed graph; skips the test with the reason if there is none."""
     reason = unsupported_reason(name, precision)
     if not reason:
         try:
@@ -267,7 +267,7 @@ def agreement(precision: str) -> tuple[float, float]:
 @pytest.mark.xfail(strict=True, reason="missed with the trained bundle: fp16 0.973, bf16 0.840 (docs/TENSORRT.md)")
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.99), ("bf16", 0.90)])
 def test_the_step_draws_the_same_tokens(precision: str, limit: float) -> None:
-    """The bar that was set; strict, so that reaching it is noticed."""
+    """The goal of the project. It is strict, so that the test reports when it is reached."""
     assert agreement(precision)[0] >= limit
 
 

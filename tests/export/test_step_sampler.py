@@ -1,4 +1,4 @@
-"""The sampler inside `step`: it must draw from softmax(logits), whatever the logits, as the NumPy reference does."""
+"""The sampler inside `step` draws from softmax(logits), like the NumPy reference."""
 
 from collections.abc import Callable
 from math import log
@@ -61,7 +61,7 @@ def distributions() -> dict[str, np.ndarray]:
 
 
 def chi_square_p(counts: np.ndarray, probability: np.ndarray) -> float:
-    """p-value of Pearson's test; tokens are pooled, the rare first, until each bin expects ten draws or more."""
+    """p-value of Pearson's test. Rare tokens are pooled until every bin expects ten draws or more."""
     order = np.argsort(probability, kind="stable")
     expected = (probability * counts.sum())[order]
     bins = (np.cumsum(expected) // 10).astype(int)
@@ -90,7 +90,7 @@ def p_values(draw: Sample, draws: int, shift: int = 0) -> list[float]:
 
 
 def test_it_draws_from_softmax(draw: Sample) -> None:
-    """Six distributions of 20,000 draws. A right sampler fails one seed in a thousand; this seed is fixed."""
+    """Six distributions with 20,000 draws. A correct sampler fails for one seed in a thousand; the seed is fixed."""
     assert fisher(p_values(draw, 20_000)) > 1e-3
 
 
@@ -118,7 +118,7 @@ def test_it_equals_the_reference(draw: Sample) -> None:
 
 @pytest.mark.parametrize("token", [0, 1, 31, 32, 500, 991, 992, 1023])
 def test_one_hot(draw: Sample, token: int) -> None:
-    """Only one token has any probability, at the ends of groups too: it is drawn whatever u is."""
+    """If one token has all probability, every u draws it, also at the ends of groups."""
     for low in (-200.0, -np.inf):
         logits = np.full((4, V), low, np.float32)
         logits[:, token] = 3.0
@@ -127,7 +127,7 @@ def test_one_hot(draw: Sample, token: int) -> None:
 
 
 def test_ends_of_the_unit_interval(draw: Sample) -> None:
-    """u = 0 draws the first token that has any probability, the largest u the last."""
+    """u = 0 draws the first possible token, the largest u the last one."""
     for logits in distributions().values():
         tokens, logp = draw(np.stack([logits, logits]), np.array([0, LARGEST], np.float32))
         possible = np.flatnonzero(np.isfinite(logits))

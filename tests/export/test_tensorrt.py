@@ -1,4 +1,4 @@
-"""`python -m export.tensorrt`: plans that TensorRT-RTX really builds, without a card, and what the command says."""
+"""`python -m export.tensorrt`: real plans of TensorRT-RTX, built without a GPU, and the output of the command."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def test_every_plan_of_the_mini_bundle(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.gpu
 def test_plans_on_the_card_that_is_here(tmp_path: Path) -> None:
-    """TensorRT's own builder, which needs the card."""
+    """The builder of TensorRT, which needs a GPU."""
     try:
         plan_build.library("trt")
         plan_build.card()
@@ -61,7 +61,7 @@ def test_plans_on_the_card_that_is_here(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the command, on builders that build nothing
 @pytest.fixture
 def builders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Fake TensorRTs and a fake card; returns the folder for plans."""
+    """Fakes of both TensorRT libraries and of CUDA; returns the folder for plans."""
     monkeypatch.setenv("BUILDS", str(tmp_path / "builds"))
     here = plan_build.Card("NVIDIA Test 1", "9.0", "580.1")
     for name in plan_build.FLAVOURS.values():
@@ -101,7 +101,7 @@ def test_what_cannot_be_built_is_said_and_is_the_verdict(
         in out
     )
     assert "tensorrt: no plans: tensorrt cannot be imported" in out
-    assert err.splitlines()[-1] == "error: no plan of rtx step.fp32.onnx: the reasons are above"
+    assert err.splitlines()[-1] == "error: plans that could not be built: rtx step.fp32.onnx; the reasons are above"
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)  # graphs alone are no failure
     assert command.main([str(own_bundle), "--cache", str(builders), "--graphs", "step"]) == 0
 
@@ -111,7 +111,7 @@ def test_what_cannot_be_built_is_said_and_is_the_verdict(
     [
         (["--graphs", "stop"], "no graph stop; choose from frame_encoder, "),
         (["--candidates", "0"], "--candidates must be at least 1, got 0"),
-        (["--out", "."], "exists; choose a folder that does not"),
+        (["--out", "."], "already exists; choose a new folder"),
     ],
 )
 def test_errors_are_one_line(
@@ -206,7 +206,7 @@ def test_int8_is_no_source(own_bundle: Path) -> None:
 
 # ---------------------------------------------------------------- base size, random weights
 def base_module(graph: str) -> Any:
-    """The graph's module at full size: the transformer of size base, and the official encoders and codec."""
+    """The module of a graph at full size: the transformer of size base, the official encoders and codec."""
     from tests.support import torchvision_stub
 
     torchvision_stub.install()  # open_clip and transformers import torchvision
@@ -240,7 +240,7 @@ BASE = ModelConfig(design="hybrid", **SIZES["base"])
 @pytest.mark.torch
 @pytest.mark.parametrize("name", graphs(BASE))
 def test_plans_at_full_size(name: str, tmp_path: Path) -> None:
-    """Random weights: what is proven is that every operator of the full networks is built, in half precision."""
+    """Every operator of the full networks can be built in half precision. Weights are random."""
     pytest.importorskip("torch", reason="PyTorch is not installed")
     if find_spec("open_clip") is None or find_spec("transformers") is None:
         pytest.skip("needs the extra train")

@@ -1,4 +1,4 @@
-"""`python -m export.triton`: configs that Triton's own schema accepts and that say what the contract says."""
+"""`python -m export.triton`: configs fit the schema of Triton and the contract."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ TYPES = {2: "uint8", 8: "int32", 11: "float32"}  # model_config.proto's DataType
 
 @pytest.fixture(scope="module")
 def schema() -> Any:
-    """Triton's model_config.proto as tritonclient ships it, read alone: the package around it wants gRPC."""
+    """model_config.proto of Triton from tritonclient, without importing the package, which needs gRPC."""
     client = find_spec("tritonclient")
     if client is None:
         pytest.skip("needs Triton's schema: pip install '.[test]'")
@@ -38,7 +38,7 @@ def schema() -> Any:
 
 
 def parse(schema: Any, repo: Path) -> dict[str, Any]:
-    """Graph -> its config, as Triton reads it."""
+    """Graph -> its parsed config."""
     from google.protobuf import text_format
 
     files = sorted(repo.glob("*/config.pbtxt"))
@@ -48,7 +48,7 @@ def parse(schema: Any, repo: Path) -> dict[str, Any]:
 
 
 def shape_of(tensor: Any, found: Any) -> list[int]:
-    """The whole shape of a tensor in a request, the batch of `found` included."""
+    """The shape of a tensor in a request, including the batch."""
     return [-1] * (found.max_batch_size > 0) + list(tensor.dims)
 
 
@@ -73,7 +73,7 @@ def test_the_configs_are_the_contract(schema: Any, bundles: Callable[..., Path],
 
 
 def test_real_feeds_and_outputs_fit_the_configs(schema: Any, bundles: Callable[..., Path], tmp_path: Path) -> None:
-    """The files of the repository run, and every tensor that goes in or comes out has the shape that is declared."""
+    """The files of the repository run, and all inputs and outputs have the declared shapes."""
     manifest = Manifest.load(bundles())
     triton.build(Options(bundles(), tmp_path / "repo"))
     for name, found in parse(schema, tmp_path / "repo").items():
@@ -90,7 +90,7 @@ def test_real_feeds_and_outputs_fit_the_configs(schema: Any, bundles: Callable[.
 
 
 def test_which_graphs_join_requests(schema: Any, bundles: Callable[..., Path], tmp_path: Path) -> None:
-    """Those whose every tensor begins with the batch; a null row or an index has none."""
+    """A graph can batch if every tensor begins with the batch; a null row or an index does not."""
     triton.build(Options(bundles(), tmp_path / "repo", max_batch=4))
     sizes = {name: found.max_batch_size for name, found in parse(schema, tmp_path / "repo").items()}
     assert {name for name, size in sizes.items() if size == 4} >= {"codec_decoder", "codec_encoder", "audio_encoder"}
@@ -121,12 +121,14 @@ def test_where_everything_comes_from(schema: Any, own_bundle: Path, tmp_path: Pa
     manifest, repo = Manifest.load(own_bundle), tmp_path / "repo"
     assert (repo / "manifest.json").read_bytes() == (own_bundle / "manifest.json").read_bytes()
     for name, found in parse(schema, repo).items():
-        said = {k.removeprefix(PREFIX): v.string_value for k, v in found.parameters.items()}
-        assert said["bundle"] == manifest.name and said["precision"] == "fp32" and said["file"] == f"{name}.onnx"
+        printed = {k.removeprefix(PREFIX): v.string_value for k, v in found.parameters.items()}
         assert (
-            said["sha256"]
+            printed["bundle"] == manifest.name and printed["precision"] == "fp32" and printed["file"] == f"{name}.onnx"
+        )
+        assert (
+            printed["sha256"]
             == sha256(repo / f"{PREFIX}{name}" / "1" / "model.onnx")
-            == manifest.files[said["file"]].sha256
+            == manifest.files[printed["file"]].sha256
         )
         assert [(g.kind, g.count) for g in found.instance_group] == [(1, 2)]
 
@@ -168,7 +170,7 @@ def test_a_plan_takes_the_place_of_a_graph(schema: Any, bundles: Callable[..., P
 
 
 def test_a_plan_says_how_many_rows_it_takes(schema: Any, bundles: Callable[..., Path], tmp_path: Path) -> None:
-    """Triton refuses a model that promises more rows than its plan's profile has."""
+    """Triton refuses a model whose batch exceeds the profile of its plan."""
     plan = tmp_path / "decoder.0123.plan"
     plan.write_bytes(b"a plan")
     plans = {name: plan for name in ("codec_decoder", "sync_encoder")}
@@ -183,13 +185,13 @@ def test_a_plan_says_how_many_rows_it_takes(schema: Any, bundles: Callable[..., 
 
 # ---------------------------------------------------------------- what is refused
 def refused(bundle: Path, repo: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a call that must fail and leave nothing behind."""
+    """The one-line error of a call that must fail and leave no files."""
     before = sorted(repo.parent.rglob("*"))
     assert triton.main([str(bundle), str(repo), *arguments]) == 1
-    told = capsys.readouterr()
-    assert told.err.startswith("error: ") and told.err.count("\n") == 1 and not told.out
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and not printed.out
     assert sorted(repo.parent.rglob("*")) == before
-    return told.err
+    return printed.err
 
 
 def test_a_folder_that_is_there_is_left_alone(bundles: Callable[..., Path], tmp_path: Path, capsys) -> None:
@@ -227,7 +229,9 @@ def test_plans_that_triton_cannot_run(bundles: Callable[..., Path], tmp_path: Pa
     (tmp_path / "d.plan").write_bytes(b"a plan")
     (tmp_path / "d.plan.json").write_text('{"parts": {"library": "tensorrt_rtx 1.7"}}')
     arguments = ["--plan", f"codec_decoder={tmp_path / 'd.plan'}"]
-    assert "is a plan of tensorrt_rtx 1.7, and Triton" in refused(bundles(), tmp_path / "r", *arguments, capsys=capsys)
+    assert "is a plan of tensorrt_rtx 1.7, but Triton needs" in refused(
+        bundles(), tmp_path / "r", *arguments, capsys=capsys
+    )
     arguments += ["--kind", "cpu"]
     assert "--plan with --kind cpu: plans run on cards" in refused(bundles(), tmp_path / "r", *arguments, capsys=capsys)
 

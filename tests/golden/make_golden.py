@@ -4,8 +4,8 @@
     python tests/golden/make_golden.py clip    where open_clip_torch is installed, e.g. the environment of the tests
 
 No weights are stored. A tensor is a function of its name and shape (`rule`), so a test can make it again. The fixture
-has the names, the shapes, a digest of all weights, and the outputs. The rule uses only uniform numbers of PCG64, because
-they are the same in every NumPy version.
+has the names, the shapes, a digest of all weights, and the outputs. The rule uses only uniform numbers of PCG64: they
+are the same in every NumPy version.
 
 The environment for `dac` (separate, because descript-audiotools needs a protobuf version that onnx cannot use):
     pip install --no-deps descript-audio-codec==1.0.0 descript-audiotools==0.7.2

@@ -25,6 +25,9 @@ TRAIN = (
 )  # shared inside `train`
 
 
+MEASURED = ("engines", "runtime", "train", "export")  # a benchmark may import these, but no other benchmark
+
+
 @dataclass(frozen=True)
 class Rule:
     """Imports that a folder may use: our modules by prefix, and third-party packages (None: any)."""
@@ -51,7 +54,11 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
     ),
     "train/listen": Rule(("train.listen", "train.evaluate", "train.metrics", *TRAIN, *MEDIA)),
     "export": Rule(("export", "train", "engines", *MEDIA)),
-    "benchmarks": Rule(("benchmarks", "engines", "runtime", "train", "export")),
+    "benchmarks": Rule(("benchmarks.common", *MEASURED)),
+    **{
+        f"benchmarks/{name}": Rule((f"benchmarks.{name}", "benchmarks.common", *MEASURED))
+        for name in ("codec", "common", "latency", "scenes")
+    },
 }
 LAZY = {  # backends may be imported inside functions of one file only
     "engines/cuda.py": frozenset({"cuda"}),
@@ -145,6 +152,9 @@ def test_import_rules(package: str) -> None:
         ("train/synthetic/mp4.py", "import torch"),
         ("train/tasks/maskvat.py", "from train.prepare import __main__"),
         ("benchmarks/latency/session.py", "from benchmarks.latency.__main__ import main"),
+        ("benchmarks/latency/quality.py", "from benchmarks import scan"),
+        ("benchmarks/fit.py", "from benchmarks.latency.subjects import Subject"),
+        ("benchmarks/common/report.py", "from benchmarks.scenes import tables"),
     ],
 )
 def test_the_rules_see_what_is_forbidden(path: str, source: str) -> None:

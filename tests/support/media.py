@@ -19,7 +19,7 @@ LEVELS, STEP, LOWEST = 50, 4, 24  # frame n is grey LOWEST + STEP * (n % LEVELS)
 
 @dataclass(frozen=True)
 class Picture:
-    """A video stream. `times` are the time stamps of the frames in seconds, `last` is the duration of the last frame."""
+    """A video stream. `times` are the time stamps of the frames, `last` is the duration of the last frame (seconds)."""
 
     times: Sequence[float | Fraction]
     last: float | Fraction = Fraction(1, 25)

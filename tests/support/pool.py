@@ -16,7 +16,7 @@ def write_table(folder: Path, rows: list[dict[str, str]]) -> None:
 
 
 def write_pool(folder: Path, groups: dict[str, tuple[str, ...]], takes: int, lead: int = 0) -> Path:
-    """Write `takes` decaying tones for each group. Every take begins with `lead` more samples of silence than the last."""
+    """Write `takes` decaying tones for each group. Take n begins with n * `lead` samples of silence."""
     rows, t = [], np.arange(RATE // 4) / RATE
     for n, (group, parts) in enumerate(groups.items()):
         for take in range(takes):

@@ -5,7 +5,7 @@ import time
 
 
 def where(number: int, careful: bool) -> tuple[str, bool]:
-    """Return the node of a task and `careful`. Task 1 raises; task 3, and task 2 unless `careful`, kill their process."""
+    """Return the node of a task, and `careful`. Task 1 raises; tasks 3 and, unless `careful`, 2 end their process."""
     import ray
 
     if number == 1:

@@ -1,6 +1,6 @@
-"""benchmarks.latency without PyTorch: grids, pairs and points, and the command on fake engines.
+"""benchmarks.latency without PyTorch: grids, pairs, points, and the command on fake engines.
 
-No time decides a test.
+No test depends on a measured time.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def test_grids() -> None:
 
 
 class Scripted:
-    """A worker whose answers are known."""
+    """A fake worker with known answers."""
 
     def __init__(self, name: str, seconds: list[float], log: list[str]) -> None:
         self.name, self.seconds, self.log = name, iter(seconds), log
@@ -144,8 +144,8 @@ def test_the_command(bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytes
 
 
 @NEEDS_ORT
-def test_a_view_holds_one_precision(own_bundle: Path, tmp_path: Path) -> None:
-    """A bundle with two steps: a view of either is a whole bundle with that one."""
+def test_a_selected_precision_is_a_whole_bundle(own_bundle: Path, tmp_path: Path) -> None:
+    """A bundle with two steps: selecting a precision gives a complete bundle with one of them."""
     values = json.loads((own_bundle / "manifest.json").read_text())
     (own_bundle / "step.int8.onnx").write_bytes((own_bundle / "step.onnx").read_bytes())
     values["files"]["step.int8.onnx"] = values["files"]["step.onnx"] | {"precision": "int8"}
@@ -158,7 +158,7 @@ def test_a_view_holds_one_precision(own_bundle: Path, tmp_path: Path) -> None:
         assert len(manifest.files) == len(values["files"]) - 1
 
 
-def test_a_view_for_tensorrt_holds_the_typed_graphs_of_one_precision(own_bundle: Path, tmp_path: Path) -> None:
+def test_a_selected_precision_for_tensorrt_has_its_typed_graphs(own_bundle: Path, tmp_path: Path) -> None:
     subject, names = Subject("own", own_bundle), {"step": ("fp32", "fp16"), "condition": ("fp32",)}
     assert precisions(subject, "tensorrt") == []
     (own_bundle / "typed").mkdir()
@@ -188,7 +188,7 @@ def test_a_profile_of_the_runtimes_own_inputs(bundles: Bundles, clip: Clip, tmp_
 
 @NEEDS_ORT
 def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Path) -> None:
-    """An equal step agrees everywhere; one that shifts every token nowhere."""
+    """An equal step agrees everywhere; a step that shifts every token agrees nowhere."""
     import onnx
 
     from engines.contract import graphs
@@ -221,7 +221,7 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
 def test_constant_codes_are_not_compared(
     cheap, two_steps: Path, clip: Clip, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    """Silence agrees with silence; and a point of candidates is not given what one candidate was measured at."""
+    """Constant tokens are not compared. Points with several candidates have no agreement."""
     command = ["--engines", str(two_steps), "--backend", "cpu", "--clip", str(clip(25))]
     command += ["--steps", "2", "--repeat", "1", "--cache", str(tmp_path / "cache")]
     assert latency.main([*command, "--candidates", "1", "2"]) == 0

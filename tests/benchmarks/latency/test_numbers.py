@@ -1,4 +1,4 @@
-"""The numbers of benchmarks.latency: products counted by hand, floors, shares, profiles, and two results compared."""
+"""Figures of benchmarks.latency: products counted by hand, floors, shares, profiles, and comparison of results."""
 
 import json
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_weights_are_read_once() -> None:
 
 
 def test_products_count_in_the_stage_that_computes_them() -> None:
-    """Ours computes `blocks` once, in `condition`; PyTorch in every step."""
+    """MaskVAT computes `blocks` once, in `condition`; PyTorch computes it in every step."""
     config, gflop = ModelConfig(n_codebooks=1), {"condition": 5.0, "blocks": 4.0}
     point = {"stages": {"step": 2.0, "condition": 0.5}, "windows": 1, "steps": 8}
     rows = [row("q, out", 1, 10.0)]
@@ -102,7 +102,7 @@ def test_products_count_in_the_stage_that_computes_them() -> None:
 @pytest.mark.torch
 @pytest.mark.parametrize("design", ["adaln_b", "hybrid"])
 def test_pytorch_computes_the_blocks_products_in_its_step(design: str) -> None:
-    """The network of the baseline, counted in its two calls."""
+    """Count the operations of both calls of the baseline network."""
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 

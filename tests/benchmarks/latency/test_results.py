@@ -1,4 +1,4 @@
-"""benchmarks.latency: what it refuses at once, what is kept of a run that ends early, where a result is from."""
+"""benchmarks.latency: refused options, results of runs that end early, and the origin of a result."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ BAD = ("--repeat 0", "--clips nowhere", "--backend abacus", "--seconds 0", "--pa
 
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_options(bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    """Refused before anything is measured, in one line that names what was given."""
+    """Bad options are refused before anything is measured, with one line that names the given value."""
     monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("measured"))
     (tmp_path / "file").touch()
     given = bad.format(folder=tmp_path, file=tmp_path / "file")
@@ -49,7 +49,7 @@ def test_an_unknown_precision(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_what_was_measured(end, bundles, clip, tmp_path) -> None:
-    """In the background of a shell, whose jobs ignore Ctrl-C from their start."""
+    """Background jobs of a shell start with Ctrl-C ignored."""
     command = [sys.executable, "-m", "benchmarks.latency", "--engines", f"fake={bundles()}", "--backend", "cpu"]
     command += ["--clip", str(clip(25)), "--steps", *map(str, range(1, 60)), "--repeat", "1", "--no-quality"]
     command += ["--out", str(tmp_path / "a.json"), "--cache", str(tmp_path / "cache")]
@@ -72,7 +72,7 @@ def test_a_signal_keeps_what_was_measured(end, bundles, clip, tmp_path) -> None:
 @pytest.mark.usefixtures("cheap")
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (runtime.MaskVATError, 1)])
 def test_what_was_measured_is_kept(error, status, bundles, clip, tmp_path, capsys, monkeypatch) -> None:
-    """Ctrl-C or an error in the second of two points."""
+    """Ctrl-C or an error happens in the second of two points."""
     point = Session.measure_point
 
     def second_fails(self: Session, *what: object) -> None:
@@ -103,7 +103,7 @@ def test_tables_that_fail_lose_no_json(tmp_path: Path, capsys, monkeypatch) -> N
 
 # ---------------------------------------------------------------- pictures
 def test_no_tick_labels_lie_on_one_another(tmp_path: Path, monkeypatch) -> None:
-    """Values close to one another and far apart, on logarithmic axes."""
+    """Labels do not overlap for close and distant values on logarithmic axes."""
     pytest.importorskip("matplotlib")
     from benchmarks.latency import plots
 

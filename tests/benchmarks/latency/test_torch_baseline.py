@@ -1,4 +1,4 @@
-"""benchmarks.latency with PyTorch: the baseline against the float64 reference, counts of networks, pairs end to end."""
+"""benchmarks.latency with PyTorch: the baseline, counted operations, and pairs from export to result."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import torch
 
-from benchmarks.common import machine
+from benchmarks.common import machine, random_system
 from benchmarks.latency import __main__ as latency
 from benchmarks.latency import subjects, torch_baseline
 from benchmarks.latency.encoder_flops import count_flops
@@ -46,7 +46,7 @@ def test_the_baseline_is_the_reference_on_the_same_network(system: Path, clip: C
     other = TorchSystem(system, Mode())
 
     def slow(codes: np.ndarray, condition: object) -> torch.Tensor:
-        """The two rows one by one, and guidance in NumPy: the answer is put where the fast path looks for it."""
+        """Run the two rows with guidance in NumPy, and return the result in the layout of the fast path."""
         logits = other.model.logits(other.model.hidden(codes, condition)).numpy()
         guided = guide(logits[:1], logits[1:], SamplingConfig().guidance)
         return torch.from_numpy(np.concatenate([guided, guided]))  # guidance of equal rows changes nothing
@@ -70,7 +70,7 @@ def test_guidance_zero_has_one_row(system: Path, clip: Clip) -> None:
 
 
 def test_operations_of_a_component(system: Path) -> None:
-    """A window of twice the frames costs the frame encoder twice as much."""
+    """The frame encoder needs twice the operations for twice the frames."""
     one, two = (
         count_flops(
             system, "frame_encoder", "forward", lambda n=n: torch.empty(n, 32, 32, 3, dtype=torch.uint8, device="meta")
@@ -81,9 +81,9 @@ def test_operations_of_a_component(system: Path) -> None:
 
 
 def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path) -> None:
-    """The configuration takes over what the components are; a second call takes the folder that is there."""
-    monkeypatch.setitem(subjects.SIZES, "small", subjects.SIZES["tiny"])
-    folder = subjects.cached_folder(tmp_path / "s", lambda part: subjects.write_random("small", part))
+    """The configuration follows the components. A second call uses the existing folder."""
+    monkeypatch.setitem(random_system.SIZES, "small", random_system.SIZES["tiny"])
+    folder = subjects.cached_folder(tmp_path / "s", lambda part: random_system.write_random("small", part))
     from export.bundle import load_components
     from export.graphs import check_agreement
 
@@ -91,9 +91,15 @@ def test_random_systems_agree_with_their_components(monkeypatch, tmp_path: Path)
     check_agreement(components)
     assert components["maskvat"].config.design == "hybrid"
     modulation = components["maskvat"].norm_modulation.weight.detach()
-    assert float(modulation.std()) == pytest.approx(subjects.SPREAD, rel=0.1)
+    assert float(modulation.std()) == pytest.approx(random_system.SPREAD, rel=0.1)
     assert subjects.cached_folder(folder, lambda part: pytest.fail("made again")) == folder
     assert subjects.cache_key("a") != subjects.cache_key("b")
+
+
+def test_cached_bundles_depend_on_the_code_that_makes_them() -> None:
+    names = {path.relative_to(machine.ROOT).as_posix() for path in subjects.source_files()}
+    assert {"engines/contract.py", "export/int8.py", "export/step.py", "train/models/codec.py"} <= names
+    assert {"benchmarks/common/random_system.py", "benchmarks/latency/subjects.py"} <= names
 
 
 def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +110,7 @@ def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @NEEDS_ORT
 def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_path: Path, monkeypatch, capsys) -> None:
-    """A fake bundle with two equal steps stands for the export: which processes run, and how they are paired."""
+    """A fake bundle with two equal steps stands for the export. Checks the processes and the pairs."""
     values = json.loads((own_bundle / "manifest.json").read_text())
     (own_bundle / "step.int8.onnx").write_bytes((own_bundle / "step.onnx").read_bytes())
     values["files"]["step.int8.onnx"] = values["files"]["step.onnx"] | {"precision": "int8"}
@@ -131,7 +137,7 @@ def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_pa
 @NEEDS_ORT
 @pytest.mark.slow
 def test_pairs_of_a_system(system: Path, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exported, measured beside eager PyTorch, with floors, shares and agreement: equal weights, equal tokens."""
+    """Export a system and measure it with eager PyTorch: equal weights give equal tokens."""
     pytest.importorskip("onnxscript")
     command = ["--system", f"tiny={system}", "--backend", "cpu", "--clip", str(clip()), "--steps", "2", "--repeat", "2"]
     command += ["--baselines", "eager", "--pair-steps", "2", "--cache", str(tmp_path)]
