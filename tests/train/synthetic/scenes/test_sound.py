@@ -175,7 +175,7 @@ def test_splits_share_no_recording(pool: Path, tables: Path) -> None:
 
 def test_unknown_materials_are_refused(foley: Foley) -> None:
     for event in (hit(0.1, "cheese"), hit(0.1, other="cheese")):
-        with pytest.raises(ValueError, match=r"no material .*cheese.*; there are clap"):
+        with pytest.raises(ValueError, match=r"unknown material .*cheese.*; the known ones are clap"):
             foley.mix([event], Dry(0), 1.0)
 
 
