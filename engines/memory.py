@@ -1,0 +1,24 @@
+"""Short memory, as libraries report it. Imports nothing, because it is needed where memory is short."""
+
+MEMORY = (
+    "not enough memory; close other programs, use fewer --candidates or shorter clips, or raise the limit (ulimit -v)"
+)
+WORDS = (
+    "bad_alloc",
+    "cannot allocate memory",
+    "failed to allocate",
+    "failed to map segment",
+    "memory allocation",
+    "memoryerror",
+    "out of memory",
+    "pthread_create failed",
+    "can't start new thread",
+    "resource temporarily unavailable",
+    "unable to allocate",
+    "mmap",
+)
+
+
+def short_of_memory(text: str) -> bool:
+    """Whether a library's message says that memory is short."""
+    return any(words in text.lower() for words in WORDS)
