@@ -6,7 +6,8 @@ take.audio, take.sample_rate
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as in `typing`, which takes long to import
 
 if TYPE_CHECKING:
     from runtime.errors import (
@@ -29,7 +30,7 @@ else:
     _HOMES = {"Pipeline": "pipeline", "load": "pipeline", "Report": "take", "Take": "take"}
     _HOMES |= dict.fromkeys(("Progress", "SamplingConfig", "Stage"), "sampling")
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """A public name, imported when it is first used: the command must handle signals before NumPy is imported."""
         if name == "__version__":
             return import_module("runtime.version").program_version()  # package metadata is slow to read

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> Callable[[], None]:
         takes = pipeline.generate(args.clip, sampling, on_progress)
         log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
         report = write_outputs(args, outputs, takes)
-        signals.enter("done")
+        signals.finish()
     return lambda: show(shown, report, outputs)
 
 
@@ -147,5 +147,5 @@ def standalone() -> int:
     logging.basicConfig(
         level=logging.DEBUG if args.debug else logging.INFO, format="%(message)s", handlers=[StderrLog()]
     )
-    signals.enter("running")
+    signals.listen()
     return execute(args)

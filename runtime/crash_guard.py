@@ -41,7 +41,7 @@ def tell(message: dict[str, Any]) -> None:
 def run_guarded(run: Callable[[], int], debug: bool) -> int:
     """Run a command in a child process, and return its exit status. The child returns from here, too."""
     open_missing()
-    signals.listen()
+    signals.handle(signal.SIG_DFL)
     if sys.platform == "win32" or sys.platform == "darwin":  # mypy knows this form
         return _run(run, debug)
     told, noise, alive = os.pipe(), os.pipe(), os.pipe()  # the child holds the first two's ends for writing
@@ -52,7 +52,7 @@ def run_guarded(run: Callable[[], int], debug: bool) -> int:
         pid = -1
     if pid > 0:
         parent = _Parent(pid)
-        signals.listen(parent.forward)
+        signals.handle(parent.forward)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
     if pid < 0:
         return _run(run, debug)
@@ -60,8 +60,21 @@ def run_guarded(run: Callable[[], int], debug: bool) -> int:
         os.close(end)
     if pid == 0:
         _begin_child(told[1], noise[1], alive[0])
-        return _run(run, debug)
+        return _tell_status(lambda: _run(run, debug))
     return parent.wait(told[0], noise[0], debug)
+
+
+def _tell_status(run: Callable[[], int]) -> int:
+    """Tell the parent the exit status. It counts, even if a library crashes while Python ends."""
+    status: object = 1
+    try:
+        status = run()
+        return status
+    except SystemExit as end:
+        status = end.code
+        raise
+    finally:
+        tell({"status": status if isinstance(status, int) else 1})
 
 
 def _run(run: Callable[[], int], debug: bool) -> int:
@@ -119,45 +132,56 @@ class _Parent:
                 if not data:
                     pipes.remove(pipe)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        signals.enter("done")
+        signals.handle(signal.SIG_IGN)  # only the exit is left
         printed = heard[noise].decode(errors="replace")
         if debug and printed:
             say(printed.rstrip())
         return self._judge(status, heard[told], printed)
 
     def _judge(self, status: int, told: bytes, printed: str) -> int:
-        if not told and status >= 0:
-            return status
-        from runtime.staging import read_messages, recover
+        messages = _read_messages(told)
+        published = any(m.get("state") == "published" for m in messages)
+        if any(os.path.lexists(folder) for m in messages for folder in m.get("folders", ())):
+            from runtime.staging import recover
 
-        messages = read_messages(told)
-        published = recover(messages)
+            recover(messages)
         if published:
             return 0  # every output is there, whatever happened after that
-        if status >= 0:
-            return status
-        if self.stopped or -status in signals.SIGNALS:
+        for message in messages:
+            if "status" in message:
+                return int(message["status"])
+        if self.stopped or (-status in signals.SIGNALS and not short_of_memory(printed)):
             say(signals.STOPPED)
             return 128 + (self.stopped or -status)
         clip = next((str(m["clip"]) for m in messages if "clip" in m), "")
         writing = any("folders" in m for m in messages)
-        say(f"error: {explain(signal.Signals(-status).name, printed, clip, writing)}")
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        say(f"error: {explain(how, printed, clip, writing)}")
         return 1
 
 
-def explain(name: str, printed: str, clip: str, writing: bool = False) -> str:
-    """One line about a death by signal, from what the child printed: faulthandler's traceback, and libraries' lines."""
-    if name == "SIGKILL":
+def _read_messages(told: bytes) -> list[dict[str, Any]]:
+    """What the child told, one JSON object a line. The last line may be cut."""
+    messages = []
+    for line in told.splitlines():
+        with suppress(ValueError):
+            messages.append(json.loads(line))
+    return messages
+
+
+def explain(how: str, printed: str, clip: str, writing: bool = False) -> str:
+    """One line about a death by signal or a library's exit, from what the child printed: faulthandler's traceback, and libraries' lines."""
+    if how == "SIGKILL":
         return "the system killed the program (SIGKILL), usually because memory is short; " + MEMORY.split("; ", 1)[1]
     if short_of_memory(printed):
         return MEMORY
     where = _crashed_thread(printed)
     if "/engines/" in where:
-        return f"the engines crashed ({name}); try another --backend, and check them with `python -m runtime.doctor`"
+        return f"the engines crashed ({how}); try another --backend, and check them with `python -m runtime.doctor`"
     if clip and "/runtime/" in where:
         deed = "FFmpeg's libraries crashed while they copied" if writing else "the decoder crashed on"
-        return f"{deed} {clip} ({name}); convert it first, for example with `ffmpeg -i {clip} -c:v libx264 copy.mp4`"
-    return f"the program crashed ({name}); check the installation with `python -m runtime.doctor`"
+        return f"{deed} {clip} ({how}); convert it first, for example with `ffmpeg -i {clip} -c:v libx264 copy.mp4`"
+    return f"the program crashed ({how}); check the installation with `python -m runtime.doctor`"
 
 
 def _crashed_thread(printed: str) -> str:

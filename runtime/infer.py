@@ -5,8 +5,7 @@
 
 import sys
 from collections.abc import Sequence
-
-from runtime.crash_guard import run_guarded
+from signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def process() -> int:
     """Run the command as a process of its own: with signal handlers, log lines on stderr, and contained crashes."""
+    if getsignal(SIGINT) is default_int_handler:
+        signal(SIGINT, SIG_DFL)  # while there is nothing to clean up, end without a traceback
+    from runtime.crash_guard import run_guarded
 
     def run() -> int:
         from runtime.command import standalone

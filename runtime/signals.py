@@ -1,18 +1,15 @@
 """Signals that stop the command: Ctrl-C, SIGTERM and SIGHUP all clean up, and end with exit status 128 + signal.
 
-Only the command as a process of its own calls `listen`. A host keeps its own handlers.
+Only the command as a process of its own sets handlers. A host keeps its own.
 """
 
-import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from types import FrameType
-from typing import Literal
+from typing import Any
 
 STOPPED = "stopped; nothing was written"
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-Phase = Literal["starting", "running", "stopping", "done"]
 
 
 class Stopped(KeyboardInterrupt):
@@ -24,34 +21,37 @@ class Stopped(KeyboardInterrupt):
 
 
 class _State:
-    phase: Phase = "starting"
     number = 0  # of the signal that came
+    done = False
 
 
-def listen(handler: Callable[[int, FrameType | None], None] | None = None) -> None:
-    """Handle the signals that stop. Ignored ones stay ignored, as `nohup` and background jobs of a shell need it."""
+def handle(handler: Callable[[int, FrameType | None], None] | Any) -> None:
+    """Set the handler of all signals that stop. Ignored ones stay ignored: `nohup` and background jobs rely on it."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler or _handle)
+            signal.signal(number, handler)
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
-    if _State.phase == "starting":  # an exception would leave a library half imported, and nothing is there to clean up
-        with suppress(OSError):
-            os.write(2, f"{STOPPED}\n".encode())
-        os._exit(128 + number)
-    if _State.phase == "running":  # later signals must not disturb the cleaning up
-        _State.phase, _State.number = "stopping", number
+def listen() -> None:
+    """From now on the first signal raises Stopped. Later ones do nothing: they must not disturb the cleaning up.
+
+    Call it after libraries are imported. While they are, the default is better, which ends the process at once.
+    """
+    handle(_stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    if not _State.done and not _State.number:
+        _State.number = number
         raise Stopped(number)
-
-
-def enter(phase: Phase) -> None:
-    """Say what the command does now. Signals exit at once while it starts, and are ignored once it is done."""
-    if phase == "done" or _State.phase != "stopping":
-        _State.phase = phase
 
 
 def check() -> None:
     """Raise Stopped again if a signal came: a library's callback may have swallowed the exception."""
-    if _State.phase == "stopping":
+    if _State.number and not _State.done:
         raise Stopped(_State.number)
+
+
+def finish() -> None:
+    """Ignore signals from now on: the result stands, and only the exit is left."""
+    _State.done = True

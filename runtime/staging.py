@@ -4,7 +4,6 @@ This module imports little: the process that watches over the command also uses 
 """
 
 import errno
-import json
 import os
 import secrets
 import shutil
@@ -129,12 +128,3 @@ def recover(messages: list[Message]) -> bool:
         for folder in message.get("folders", ()):
             shutil.rmtree(folder, ignore_errors=True)
     return "published" in states
-
-
-def read_messages(data: bytes) -> list[Message]:
-    """The messages that were told, one JSON object a line. The last line may be cut."""
-    messages = []
-    for line in data.splitlines():
-        with suppress(ValueError):
-            messages.append(json.loads(line))
-    return messages

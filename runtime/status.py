@@ -32,5 +32,5 @@ def run_command(main: Callable[[], object], debug: bool) -> int:
         drop_unread()
         return 1
     finally:
-        signals.enter("done")
+        signals.finish()
     return 0
