@@ -15,7 +15,6 @@ WORDS = (
     "can't start new thread",
     "resource temporarily unavailable",
     "unable to allocate",
-    "mmap",
 )
 
 

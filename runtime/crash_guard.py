@@ -170,7 +170,7 @@ def _read_messages(told: bytes) -> list[dict[str, Any]]:
 
 
 def explain(how: str, printed: str, clip: str, writing: bool = False) -> str:
-    """One line about a death by signal or a library's exit, from what the child printed: faulthandler's traceback, and libraries' lines."""
+    """One line about a death by signal or a library's exit. `printed`: faulthandler's traceback, libraries' lines."""
     if how == "SIGKILL":
         return "the system killed the program (SIGKILL), usually because memory is short; " + MEMORY.split("; ", 1)[1]
     if short_of_memory(printed):

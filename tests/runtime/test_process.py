@@ -19,8 +19,8 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": 
 PLANTED = """
 import os, signal, sys, time
 sys.argv = ["maskvat", *sys.argv[1:]]
-from runtime import infer
-real = infer.run_guarded
+from runtime import crash_guard, infer
+real = crash_guard.run_guarded
 
 def plant(run, debug):  # in the child, after the imports
     def planted():
@@ -30,7 +30,7 @@ def plant(run, debug):  # in the child, after the imports
         return run()
     return real(planted, debug)
 
-infer.run_guarded = plant
+crash_guard.run_guarded = plant
 sys.exit(infer.process())
 """
 
@@ -117,8 +117,8 @@ def test_the_outputs_are_there_and_the_last_line_fails(
         "log.info": "command.say = lambda *a: os.write(99, b'x')",
     }[fails]
     process = start("--steps", "1", code=code)
-    process.communicate(timeout=60)
-    assert process.returncode == 0 and names(folder) == ["clip.mp4", "clip.wav"]
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 0 and names(folder) == ["clip.mp4", "clip.wav"], err
 
 
 # ---------------------------------------------------------------- signals
