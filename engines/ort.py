@@ -21,7 +21,7 @@ import numpy as np
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
 from engines.cuda import LOST, NO_DRIVER, driver_installed
-from engines.memory import MEMORY, short_of_memory
+from engines.memory import GPU_MEMORY, MEMORY, short_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class OrtEngine(Engine):
             if "CUDA failure" in text and not _short_of_memory(error):
                 self._lost = text
                 raise BackendUnavailable(f"{self.backend} failed in {self.graph.name}: {error}; {LOST}") from error
-            raise EngineError(f"{self.backend} failed in {self.graph.name}: {_explain(error)}") from error
+            raise EngineError(f"{self.backend} failed in {self.graph.name}: {_explain(error, self._name)}") from error
 
     def _run_here(self, bound: bool, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
         return self._run_bound(fixed, varying, sizes) if bound else self._run(fixed | varying)
@@ -230,10 +230,10 @@ def _short_of_memory(error: Exception) -> bool:
     return short_of_memory(str(error))
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, backend: str) -> str:
     """The error in one line: advice if memory is short, else the library's words without C++ signatures."""
     if _short_of_memory(error):
-        return MEMORY
+        return GPU_MEMORY if backend == "cuda" else MEMORY
     text = " ".join(str(error).split())
     return SIGNATURE.sub("", text)
 
@@ -276,7 +276,7 @@ def _session(path: Path, backend: str, threads: int, provider_options: dict[str,
             options.use_per_session_threads = False
             session = create()
     except Exception as error:  # no base class, as above
-        raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {_explain(error)}") from error
+        raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {_explain(error, backend)}") from error
     used = session.get_providers()[0]
     if used != PROVIDERS[backend]:  # it falls back to the CPU with only a log line
         raise BackendUnavailable(f"onnxruntime cannot use {PROVIDERS[backend]} here and would use {used}")
