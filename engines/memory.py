@@ -4,8 +4,6 @@ MEMORY = (
     "not enough memory; close other programs, use fewer --candidates or shorter clips, or raise the limit (ulimit -v)"
 )
 GPU_MEMORY = "not enough memory on the GPU; close other programs that use it, or use fewer --candidates or short clips"
-    "not enough memory on the GPU; close other programs that use it, or use fewer --candidates or shorter clips"
-)
 WORDS = (
     "bad_alloc",
     "cannot allocate memory",
