@@ -173,7 +173,7 @@ def explain(how: str, printed: str, clip: str, writing: bool = False) -> str:
     """One line about a death by signal or a library's exit. `printed`: faulthandler's traceback, libraries' lines."""
     if how == "SIGKILL":
         return "the system killed the program (SIGKILL), usually because memory is short; " + MEMORY.split("; ", 1)[1]
-    if short_of_memory(printed):
+    if short_of_memory(printed) or (how == "SIGABRT" and _memory_is_limited()):
         return MEMORY
     where = _crashed_thread(printed)
     if "/engines/" in where:
@@ -182,6 +182,15 @@ def explain(how: str, printed: str, clip: str, writing: bool = False) -> str:
         deed = "FFmpeg's libraries crashed while they copied" if writing else "the decoder crashed on"
         return f"{deed} {clip} ({how}); convert it first, for example with `ffmpeg -i {clip} -c:v libx264 copy.mp4`"
     return f"the program crashed ({how}); check the installation with `python -m runtime.doctor`"
+
+
+def _memory_is_limited() -> bool:
+    """Whether `ulimit -v` is set: libraries that get no memory abort, some without a word."""
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _crashed_thread(printed: str) -> str:
