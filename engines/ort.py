@@ -5,6 +5,9 @@ outputs have buffers that are reused; and the step is captured as a CUDA graph.
 """
 
 import logging
+import os
+import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,7 +20,8 @@ import numpy as np
 
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
-from engines.cuda import LOST
+from engines.cuda import LOST, NO_DRIVER, driver_installed
+from engines.memory import GPU_MEMORY, MEMORY, short_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +38,42 @@ CAPTURED = ("step",)  # graphs that run with the same shapes again and again: th
 SLOTS = 4  # sets of shapes whose buffers are kept
 CAPTURES = 32  # CUDA graphs of one session; they stay on the GPU as long as it is open
 NO_CUDA_GRAPH = -1
-ADVICE = "if memory is short, use fewer --candidates or shorter clips"
+SILENT = 4  # log severity: fatal errors only, because all others are raised
+# where in ONNX Runtime an error was raised: file, line and function
+SIGNATURE = re.compile(
+    r"/?\S*onnxruntime\S*\.(?:cc|h|cu):\d+ .*?\)(?: const)?(?:::<lambda[^>]*>)? (?=\S)"
+)  # file and function
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime with its telemetry off, unless the user or a host has decided already. Raises ImportError.
+
+    Its telemetry writes a device id into the home folder and looks up a server.
+    """
+    if "onnxruntime" not in sys.modules:
+        os.environ.setdefault(TELEMETRY, "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def available() -> dict[str, str | None]:
     """For each backend of ONNX Runtime: None if it can be used, else why not."""
     try:
-        import onnxruntime
+        ort = import_onnxruntime()
     except ImportError as error:
+        if short_of_memory(str(error)):
+            return dict.fromkeys(PROVIDERS, f"onnxruntime cannot be imported: {MEMORY}")
         return {name: f"onnxruntime cannot be imported ({error}); {INSTALL[name]}" for name in PROVIDERS}
-    have = onnxruntime.get_available_providers()
-    return {
-        name: None if provider in have else f"onnxruntime {onnxruntime.__version__} has no {provider}; {INSTALL[name]}"
+    have = ort.get_available_providers()
+    reasons = {
+        name: None if provider in have else f"onnxruntime {ort.__version__} has no {provider}; {INSTALL[name]}"
         for name, provider in PROVIDERS.items()
     }
+    if reasons["cuda"] is None and not driver_installed():
+        reasons["cuda"] = NO_DRIVER  # without one, onnxruntime only prints that it uses the CPU instead
+    return reasons
 
 
 _LOCK = Lock()
@@ -56,8 +82,7 @@ _LOCK = Lock()
 @cache
 def _share_memory() -> None:
     """Share one CPU arena among all sessions. They run in turn, so each can reuse the memory that another freed."""
-    import onnxruntime as ort
-
+    ort = import_onnxruntime()
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg({"arena_extend_strategy": 1}))
 
@@ -137,14 +162,14 @@ class OrtEngine(Engine):
             if "CUDA failure" in text and not _short_of_memory(error):
                 self._lost = text
                 raise BackendUnavailable(f"{self.backend} failed in {self.graph.name}: {error}; {LOST}") from error
-            raise EngineError(f"{self.backend} failed in {self.graph.name}: {error}; {ADVICE}") from error
+            raise EngineError(f"{self.backend} failed in {self.graph.name}: {_explain(error, self._name)}") from error
 
     def _run_here(self, bound: bool, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
         return self._run_bound(fixed, varying, sizes) if bound else self._run(fixed | varying)
 
     def _run(self, feeds: Feeds) -> Feeds:
         names = [s.name for s in self.graph.outputs]
-        options = _run_options(NO_CUDA_GRAPH) if self._captures else None
+        options = _run_options(NO_CUDA_GRAPH if self._captures else None)
         return dict(zip(names, self._session.run(names, feeds, options), strict=True))
 
     # ------------------------------------------------------------ I/O binding
@@ -202,14 +227,21 @@ class OrtEngine(Engine):
 
 
 def _short_of_memory(error: Exception) -> bool:
-    return any(words in str(error) for words in ("out of memory", "Failed to allocate"))
+    return short_of_memory(str(error))
+
+
+def _explain(error: Exception, backend: str) -> str:
+    """The error in one line: advice if memory is short, else the library's words without C++ signatures."""
+    if _short_of_memory(error):
+        return GPU_MEMORY if backend == "cuda" else MEMORY
+    text = " ".join(str(error).split())
+    return SIGNATURE.sub("", text)
 
 
 def _run_options(cuda_graph: int | None) -> Any:
     """Options of one run. `cuda_graph` is the number of the graph to capture or launch; None if there are none."""
-    import onnxruntime as ort
-
-    options = ort.RunOptions()
+    options = import_onnxruntime().RunOptions()
+    options.log_severity_level = SILENT
     if cuda_graph is not None:
         options.add_run_config_entry("gpu_graph_id", str(cuda_graph))
     return options
@@ -217,8 +249,7 @@ def _run_options(cuda_graph: int | None) -> Any:
 
 def _session(path: Path, backend: str, threads: int, provider_options: dict[str, str]) -> Any:
     """Open a session on this backend and no other. Raises BackendUnavailable."""
-    import onnxruntime as ort
-
+    ort = import_onnxruntime()
     if backend == "cuda" and hasattr(ort, "preload_dlls"):
         ort.preload_dlls(directory="")  # CUDA and cuDNN from the gpu extra's own packages
     options = ort.SessionOptions()
@@ -226,16 +257,27 @@ def _session(path: Path, backend: str, threads: int, provider_options: dict[str,
     with _LOCK:  # `cache` alone would let two threads run it
         _share_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
-    options.log_severity_level = 3  # errors only, which are raised anyway
+    options.log_severity_level = SILENT
     # idle threads must not spin, because the work on the host between two runs needs the cores
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        provider = (PROVIDERS[backend], PROVIDER_OPTIONS[backend] | provider_options)
+    provider = (PROVIDERS[backend], PROVIDER_OPTIONS[backend] | provider_options)
+
+    def create() -> Any:
         # with fallback enabled it would continue on the CPU, even in the middle, and only print a line
-        session = ort.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+        return ort.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+
+    try:
+        try:
+            session = create()
+        except Exception as error:
+            if "global thread pool" not in str(error):
+                raise
+            log.info("ONNX Runtime has a global thread pool, which another part of this program set; it is used")
+            options.use_per_session_threads = False
+            session = create()
     except Exception as error:  # no base class, as above
-        raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {error}") from error
+        raise BackendUnavailable(f"onnxruntime cannot load {path.name}: {_explain(error, backend)}") from error
     used = session.get_providers()[0]
     if used != PROVIDERS[backend]:  # it falls back to the CPU with only a log line
-        raise BackendUnavailable(f"backend {backend!r} does not work here: onnxruntime fell back to {used}")
+        raise BackendUnavailable(f"onnxruntime cannot use {PROVIDERS[backend]} here and would use {used}")
     return session

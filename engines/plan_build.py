@@ -5,6 +5,8 @@ builds for a list of compute capabilities, on any machine, and finishes the work
 """
 
 import logging
+import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -125,6 +127,47 @@ def explained(module: Any, what: str) -> Iterator[None]:
         raise BackendUnavailable(f"{module.__name__} {what}: {error}; {logger.explain()}") from error
 
 
+class Errors:
+    """The latest errors that a library logged, one list for each thread that uses it.
+
+    A line from a thread of ours belongs to that thread. The library's own threads do not say for whom they work, so
+    their lines go to all.
+    """
+
+    def __init__(self) -> None:
+        self._own, self._all, self._lock = threading.local(), weakref.WeakSet[_Lines](), threading.Lock()
+
+    def _mine(self) -> "_Lines":
+        lines: _Lines | None = getattr(self._own, "lines", None)
+        if lines is None:
+            lines = self._own.lines = _Lines()
+            with self._lock:
+                self._all.add(lines)
+        return lines
+
+    def append(self, line: str) -> None:
+        own = getattr(self._own, "lines", None)
+        with self._lock:
+            for lines in list(self._all) if own is None else [own]:
+                lines.latest.append(line)
+
+    def clear(self) -> None:
+        """Forget this thread's errors. From now on they are kept for this thread."""
+        self._mine().latest.clear()
+
+    def take(self) -> str:
+        """Return this thread's errors since the last call, and forget them."""
+        lines = self._mine().latest
+        text = "; ".join(lines.copy()) or "no reason given"
+        lines.clear()
+        return text
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self.latest: deque[str] = deque(maxlen=4)
+
+
 @cache
 def logger_of(module: Any) -> Any:
     """The logger of this process: the library keeps the first one. Its errors explain calls that return None."""
@@ -132,7 +175,7 @@ def logger_of(module: Any) -> Any:
     class Logger(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
-            self.errors: deque[str] = deque(maxlen=4)
+            self.errors = Errors()
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR):
@@ -141,10 +184,8 @@ def logger_of(module: Any) -> Any:
                 log.debug("%s", message)
 
         def explain(self) -> str:
-            """Return the errors since the last call, and forget them."""
-            text = "; ".join(self.errors) or "no reason given"
-            self.errors.clear()
-            return text
+            """Return the errors of this thread since the last call, and forget them."""
+            return self.errors.take()
 
     return Logger()
 

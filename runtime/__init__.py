@@ -5,34 +5,44 @@ with runtime.load() as pipeline:
 take.audio, take.sample_rate
 """
 
-from typing import TYPE_CHECKING
+from importlib import import_module
 
-from runtime.errors import (
-    BackendUnavailable,
-    Cancelled,
-    ContractError,
-    EngineError,
-    ManifestError,
-    MaskVATError,
-    MediaError,
-    OptionError,
-    PipelineClosed,
-)
-from runtime.pipeline import Pipeline, load
-from runtime.sampling import Progress, SamplingConfig, Stage
-from runtime.take import Report, Take
+TYPE_CHECKING = False  # as in `typing`, which takes long to import
 
 if TYPE_CHECKING:
+    from runtime.errors import (
+        BackendUnavailable,
+        Cancelled,
+        ContractError,
+        EngineError,
+        ManifestError,
+        MaskVATError,
+        MediaError,
+        OptionError,
+        PipelineClosed,
+    )
+    from runtime.pipeline import Pipeline, load
+    from runtime.sampling import Progress, SamplingConfig, Stage
+    from runtime.take import Report, Take
+
     __version__: str
 else:
+    _HOMES = {"Pipeline": "pipeline", "load": "pipeline", "Report": "take", "Take": "take"}
+    _HOMES |= dict.fromkeys(("Progress", "SamplingConfig", "Stage"), "sampling")
 
-    def __getattr__(name: str) -> str:
-        """`__version__`, looked up when it is first used: reading package metadata would slow every import."""
+    def __getattr__(name: str) -> object:
+        """A public name, imported when it is first used: the command must handle signals before NumPy is imported."""
         if name == "__version__":
-            from runtime.version import program_version
+            return import_module("runtime.version").program_version()  # package metadata is slow to read
+        if name == "errors":
+            return import_module("runtime.errors")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"runtime.{_HOMES.get(name, 'errors')}"), name)
+        return value
 
-            return program_version()
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
 
 __all__ = [

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from engines.backends import AUTO, BACKENDS, Opening, check_precision, choose
@@ -12,6 +12,8 @@ from engines.contract import Graph, ModelConfig, graphs
 from engines.manifest import MINI, Manifest
 from engines.selftest import check_repeats, compare, summarise
 from runtime.errors import BackendUnavailable, Cancelled, ContractError, EngineError, ManifestError, PipelineClosed
+from runtime.running import check_ending, running
+from runtime.verified import VerifiedFiles
 
 NEEDED = ("frame_encoder", "sync_encoder", "condition", "step", "codec_decoder")  # by every generation
 CLOSED = "this pipeline is closed; open another one with runtime.load()"
@@ -39,13 +41,20 @@ class Bundle:
         engine is opened, and may raise to stop. Raises ManifestError, BackendUnavailable.
         """
         self.folder = MINI if folder is None else Path(folder)
-        self.manifest = Manifest.load(self.folder)
+        self._files = VerifiedFiles(self.folder)
+        self.manifest = self._files.manifest
         self.threads, self.precision = threads, precision
         self.warnings: list[str] = []
         self.closed = False
         self._graphs: dict[str, Graph] = graphs(self.config)
         self._engines: dict[str, Engine] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held for moments only: opening an engine may take minutes
+        self._opening: dict[str, threading.Lock] = {}  # one for each graph
+        with running():
+            self._open_first(backend, check_cancelled)
+
+    def _open_first(self, backend: str, check_cancelled: Callable[[], None]) -> None:
+        """Open the first backend that works."""
         names = choose(backend)
         for self.backend in names:
             before = len(self.warnings)
@@ -64,6 +73,7 @@ class Bundle:
     def _open_needed(self, check_cancelled: Callable[[], None], must_pass: bool) -> None:
         check_precision(self.backend, self.folder, self.manifest, self.precision)
         for graph in NEEDED:
+            check_ending()
             check_cancelled()
             self[graph]
         if must_pass:
@@ -116,15 +126,35 @@ class Bundle:
         return self.manifest.file_for(graph, allowed, f"backend {self.backend!r}")
 
     def __getitem__(self, graph: str) -> Engine:
+        engine = self._opened(graph)
+        if engine is not None:
+            return engine
+        with self._lock:
+            turn = self._opening.setdefault(graph, threading.Lock())
+        with turn, running():
+            engine = self._opened(graph)
+            return self._open(graph) if engine is None else engine
+
+    def _opened(self, graph: str) -> Engine | None:
         with self._lock:
             if self.closed:
                 raise PipelineClosed(CLOSED)
-            if graph not in self._engines:
-                opening = Opening(
-                    self.folder, self.manifest, self.file_for(graph), self.threads, self.precision, self.warnings
-                )
-                self._engines[graph] = BACKENDS[self.backend].open(self._graphs[graph], opening)
-            return self._engines[graph]
+            return self._engines.get(graph)
+
+    def _open(self, graph: str) -> Engine:
+        """Open an engine. Other graphs stay usable meanwhile. If the bundle is closed meanwhile, so is the engine."""
+        file = self.file_for(graph)
+        opening = Opening(self.folder, self.manifest, file, self.threads, self.precision, self.warnings)
+        with ExitStack() as undo:
+            with self._files.unchanged(file):
+                engine = BACKENDS[self.backend].open(self._graphs[graph], opening)
+                undo.callback(engine.close)
+            with self._lock:
+                if self.closed:
+                    raise PipelineClosed(CLOSED)
+                self._engines[graph] = engine
+            undo.pop_all()
+        return engine
 
     def run(self, graph: str, **feeds: Array) -> tuple[Array, ...]:
         """Run a graph. Returns its outputs in the contract's order."""

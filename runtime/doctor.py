@@ -12,7 +12,7 @@ from engines.contract import graphs
 from engines.manifest import MINI
 from runtime.bundle import Bundle
 from runtime.errors import BackendUnavailable, ContractError, EngineError, ManifestError, MaskVATError
-from runtime.infer import run_command
+from runtime.status import run_command
 
 PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "cuda-bindings")
 

@@ -18,6 +18,7 @@ from runtime.context import GenerationContext
 from runtime.errors import MediaError, PipelineClosed
 from runtime.features import Encoders
 from runtime.progress import WorkEstimate
+from runtime.running import check_ending, running
 from runtime.sampling import Progress, SamplingConfig, whole_number
 from runtime.take import EngineFile, Report, Take
 from runtime.version import program_version
@@ -90,15 +91,20 @@ class Pipeline:
         """Make sounds for a video file. Returns `sampling.takes` takes, the best first.
 
         `on_progress` is called in this thread. Setting `cancel` stops the generation within one step or frame.
+        The end of the program cancels it, too, if it runs in a daemon thread.
         Raises MediaError, EngineError, BackendUnavailable, Cancelled, PipelineClosed.
         """
         run = _Run(self._usable(), sampling or SamplingConfig(), on_progress, cancel)
-        with Video(clip) as video:
+        with running(), Video(clip) as video:
             return run(video)
 
 
 class _Run(GenerationContext):
     """One call of `generate`."""
+
+    def check_cancel(self) -> None:
+        check_ending()
+        super().check_cancel()
 
     def __call__(self, video: Video) -> list[Take]:
         begin = time.perf_counter()

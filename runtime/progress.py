@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
 from runtime.sampling import Progress
+from runtime.streams import is_terminal, usable, write
 
 PROGRESS = ("auto", "bar", "json", "none")
 WIDTH = 30
@@ -90,29 +91,32 @@ class Bar(Reporter):
         filled = round(WIDTH * progress.fraction)
         where = f"window {progress.window + 1}, {progress.stage} {progress.step}/{progress.steps}"
         line = f"\r[{'#' * filled}{'.' * (WIDTH - filled)}] {progress.fraction:4.0%} {where}\x1b[K"
-        print(line, end="", file=sys.stderr, flush=True)
+        write(sys.stderr, line)
 
     def close(self) -> None:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        write(sys.stderr, "\r\x1b[K")
 
 
 class JsonLines(Reporter):
     """{"event": "progress", ...} lines, then {"event": "done", "report": {...}}."""
 
     def update(self, progress: Progress) -> None:
-        print(json.dumps({"event": "progress"} | asdict(progress)), flush=True)
+        write(sys.stdout, json.dumps({"event": "progress"} | asdict(progress)) + "\n")
 
     def done(self, report: dict[str, Any]) -> None:
-        print(json.dumps({"event": "done", "report": report}), flush=True)
+        write(sys.stdout, json.dumps({"event": "done", "report": report}) + "\n")
 
 
 @contextmanager
 def reporter(kind: str) -> Iterator[Reporter]:
-    """The reporter that `--progress` names."""
+    """The reporter that `--progress` names. It shows nothing if its stream is missing or closed."""
     if kind == "auto":
-        kind = "bar" if sys.stderr.isatty() else "none"
+        kind = "bar" if is_terminal(sys.stderr) else "none"
+    if not usable({"bar": sys.stderr, "json": sys.stdout}.get(kind)):
+        kind = "none"
     shown = {"bar": Bar, "json": JsonLines, "none": Reporter}[kind]()
     try:
         yield shown
     finally:
-        shown.close()
+        with suppress(OSError, ValueError):  # it only tidies up: the work, or its error, counts
+            shown.close()

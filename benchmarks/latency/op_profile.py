@@ -8,6 +8,7 @@ from typing import Any
 
 import runtime
 from engines.base import Feeds
+from engines.ort import import_onnxruntime
 
 RUNS = 3
 
@@ -54,7 +55,7 @@ def by_operator(events: Sequence[dict[str, Any]], runs: int) -> list[dict[str, A
 
 def step_profile(bundle: Path, clip: Path, guidance: float, threads: int, folder: Path) -> list[dict[str, Any]]:
     """Profile one step on the CPU. ONNX Runtime writes its log to `folder`."""
-    import onnxruntime as ort
+    ort = import_onnxruntime()
 
     pipeline = runtime.load(bundle, "cpu", threads)
     feeds = first_feeds(pipeline, clip, guidance)

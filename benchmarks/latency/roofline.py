@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.common.machine import cores
 from benchmarks.latency.step_flops import Product, masked_shares
 from engines.contract import IR_VERSION, OPSET, ModelConfig
+from engines.ort import import_onnxruntime
 from runtime.errors import OptionError
 
 BUDGET = 0.15  # seconds to time one product with one library
@@ -68,7 +69,7 @@ def with_torch(p: Product, precision: str, threads: int) -> Call | None:
 def with_onnxruntime(p: Product, precision: str, threads: int) -> Call | None:
     """MatMul; for int8, MatMulInteger with a zero point per column, as in a dynamically quantised graph."""
     try:
-        import onnxruntime as ort
+        ort = import_onnxruntime()
         from onnx import TensorProto, helper, numpy_helper
     except ImportError:
         return None

@@ -1,5 +1,7 @@
 """ONNX Runtime as an engine: tensors that do not fit are refused by name; an absent backend says what to do."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from engines import backends
+from engines import backends, ort
 from engines.base import BackendUnavailable, ContractError, EngineError
 from engines.contract import DESIGNS, Graph, ModelConfig, graphs
 from engines.feeds import conditional_only
@@ -18,6 +20,7 @@ from engines.ort import OrtEngine
 from engines.selftest import compare, feeds_for, summarise
 from runtime.bundle import Bundle
 from tests.support.fake_engines import NEEDS_ORT, Body, Builder, model, small_config
+from tests.support.paths import ROOT
 
 pytestmark = NEEDS_ORT
 CONFIG = small_config()
@@ -227,5 +230,126 @@ def test_a_failing_run_is_an_error_with_advice(step: OrtEngine, monkeypatch: pyt
             raise RuntimeError("Failed to allocate memory")
 
     monkeypatch.setattr(step, "_session", Broken())
-    with pytest.raises(EngineError, match=r"step: Failed to allocate memory; .*fewer --candidates"):
+    with pytest.raises(EngineError, match=r"step: not enough memory; .*fewer --candidates"):
         step.run(feeds_for(STEP, CONFIG))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "std::bad_alloc",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: std::bad_alloc",
+        "/onnxruntime_src/onnxruntime/core/platform/posix/env.cc:327 pthread_create failed, error code: 11",
+        "mmap failed: Cannot allocate memory",
+        "Unable to allocate 1.5 GiB for an array",
+    ],
+)
+def test_short_memory_in_any_words_is_advice(words: str) -> None:
+    for backend, place in (("cpu", "not enough memory;"), ("cuda", "not enough memory on the GPU;")):
+        text = ort._explain(RuntimeError(words), backend)
+        assert text.startswith(place) and "fewer --candidates" in text and "\n" not in text
+
+
+def test_errors_are_one_line_without_signatures() -> None:
+    error = RuntimeError(
+        "[ONNXRuntimeError] : 1 : FAIL : Load model failed:\n/onnxruntime_src/onnxruntime/core/graph/model.cc:186 "
+        "onnxruntime::Model::Model(const PathString&, int) const Unsupported model IR version"
+    )
+    assert (
+        ort._explain(error, "cpu") == "[ONNXRuntimeError] : 1 : FAIL : Load model failed: Unsupported model IR version"
+    )
+
+
+def test_onnxruntime_prints_nothing_when_loading_and_running_fail(bundles: Callable[..., Path], tmp_path: Path) -> None:
+    """Its coloured log lines go past Python, to file 2."""
+    code = f"""
+import numpy as np
+from pathlib import Path
+from engines.base import BackendUnavailable, EngineError
+from engines.contract import graphs
+from engines.manifest import Manifest
+from engines.ort import OrtEngine
+folder = Path({str(bundles())!r})
+graph = graphs(Manifest.read(folder).config)["codec_decoder"]
+engine = OrtEngine(folder / "codec_decoder.onnx", graph, "cpu", 1)
+try:
+    engine._run({{"codes": np.zeros((1, 9), np.int32)}})  # past the checks of the shapes
+except Exception as error:
+    print(type(error).__name__)
+Path("broken.onnx").write_bytes((folder / "codec_decoder.onnx").read_bytes()[:-300])
+try:
+    OrtEngine(Path("broken.onnx"), graph, "cpu", 1)
+except BackendUnavailable:
+    print("refused")
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stderr == "" and done.stdout.endswith("\nrefused\n") and done.stdout != "\nrefused\n"
+
+
+# ---------------------------------------------------------------- beside other users of ONNX Runtime
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0"), ("", "")])
+def test_telemetry_is_off_unless_the_user_decides(given: str | None, expected: str, tmp_path: Path) -> None:
+    code = """
+import os, runtime
+from engines import ort
+before = os.environ.get("ORT_DISABLE_TELEMETRY")
+seen = []
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime": seen.append(os.environ["ORT_DISABLE_TELEMETRY"])
+import sys; sys.meta_path.insert(0, Spy())
+ort.available()
+print(before, seen)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"} | {"PYTHONPATH": str(ROOT)}
+    environment |= {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"{given} {[expected]}\n", done.stderr
+
+
+def test_the_environment_of_a_host_that_imported_it_stays(tmp_path: Path) -> None:
+    code = (
+        "import os, onnxruntime; b = dict(os.environ); from engines import ort; ort.available(); print(b == os.environ)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_a_host_with_a_global_thread_pool(bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
+    """It loads, and the sound is the same."""
+    code = f"""
+import hashlib, logging, sys
+if sys.argv[1] == "global":
+    import onnxruntime
+    onnxruntime.set_global_thread_pool_sizes(2, 1)
+import runtime
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+pipeline = runtime.load({str(bundles())!r}, "cpu", 1)
+(take,) = pipeline.generate({str(clip())!r}, runtime.SamplingConfig(steps=2, seed=1))
+print(hashlib.sha256(take.audio.tobytes()).hexdigest())
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    runs = {
+        kind: subprocess.run(
+            [sys.executable, "-c", code, kind], env=environment, capture_output=True, text=True, check=True
+        )
+        for kind in ("own", "global")
+    }
+    own, shared = (run.stdout.splitlines() for run in runs.values())
+    assert own[-1] == shared[-1] and "global thread pool" in shared[0] and len(own) == 1
+
+
+def test_without_a_driver_the_gpu_package_is_one_line(
+    bundles: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    monkeypatch.setattr("engines.cuda.DRIVER", "libno-such-driver.so")
+    assert ort.available() == {"cpu": None, "cuda": "no NVIDIA driver is installed"}
+    bundle = Bundle(bundles(), "auto", 1)
+    assert bundle.backend == "cpu" and not any("cuda" in warning for warning in bundle.warnings)
+    with pytest.raises(BackendUnavailable, match=r"^backend 'cuda' is not available: no NVIDIA driver is installed$"):
+        Bundle(bundles(), "cuda", 1)

@@ -10,14 +10,16 @@ import sys
 import wave
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from runtime import infer
-from runtime.infer import at_rate, main
+from runtime import MediaError, Progress, outputs
+from runtime.infer import main
+from runtime.outputs import at_rate
 from runtime.progress import Reporter
 from runtime.video import Video
 from tests.support.fake_engines import NEEDS_ORT, rewrite_manifest
@@ -329,7 +331,7 @@ def test_folder_without_permission(refused: Callable[..., str], folder: Path, mo
     closed.mkdir()
     closed.chmod(0o500)
     if os.geteuid() == 0:  # root may write everywhere
-        monkeypatch.setattr(infer.os, "access", lambda path, mode: Path(path).name != "closed")
+        monkeypatch.setattr(outputs.os, "access", lambda path, mode: Path(path).name != "closed")
     assert "no permission to write in closed" in refused("clip.mp4", "-o", "closed/x.wav")
     closed.chmod(0o700)
 
@@ -342,18 +344,22 @@ def test_folder_that_takes_no_files(refused: Callable[..., str]) -> None:
 FOUR_FILES = ("--candidates", "2", "--takes", "2", "--mux", "film.mp4", "--report", "r.json")
 
 
-class Replace:
-    """An os.replace that fails at one call: before it, or right after it."""
+class Calls:
+    """os.replace and os.link, of which one call fails: before it, or right after it."""
 
     def __init__(self, call: int, error: BaseException, after: bool) -> None:
         self.call, self.error, self.after = call, error, after
-        self.calls, self.replace = 0, os.replace
+        self.calls, self.originals = 0, {"replace": os.replace, "link": os.link}
 
-    def __call__(self, source: Path, target: Path) -> None:
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in self.originals:
+            monkeypatch.setattr(os, name, partial(self.do, name))
+
+    def do(self, name: str, *arguments: object, **options: object) -> None:
         self.calls += 1
         if self.calls == self.call and not self.after:
             raise self.error
-        self.replace(source, target)
+        self.originals[name](*arguments, **options)
         if self.calls == self.call:
             raise self.error
 
@@ -367,7 +373,7 @@ def test_disk_full(
     capsys: pytest.CaptureFixture[str],
     overwrite: bool,
 ) -> None:
-    """Whichever call of os.replace fails: no new output is left, and existing files are kept."""
+    """Whichever call of os.replace and os.link fails: no new output is left, and existing files are kept."""
     arguments = ["clip.mp4", *FOUR_FILES, *["--overwrite"] * overwrite, "--steps", "1"]
     for name in ("clip.wav", "clip.take2.wav", "film.mp4", "r.json") if overwrite else ():
         (folder / name).write_text("precious")
@@ -375,24 +381,32 @@ def test_disk_full(
     while True:
         call += 1
         for error, after in ((OSError(errno.ENOSPC, "No space left on device"), False), (KeyboardInterrupt(), True)):
-            before, replacing = snapshot(folder), Replace(call, error, after)
-            monkeypatch.setattr(os, "replace", replacing)
+            before, calls = snapshot(folder), Calls(call, error, after)
+            calls.patch(monkeypatch)
+            asides = range(5, 13, 2) if overwrite and not after else ()  # a link that fails is a rename instead
             if call > (12 if overwrite else 8):  # 4 are written, 4 old ones set aside, 4 given their names
-                assert run(*arguments) == 0 and replacing.calls == call - 1
+                assert run(*arguments) == 0 and calls.calls == call - 1
+                monkeypatch.undo()
                 return
-            if after:
+            if call in asides:
+                assert run(*arguments) == 0 and calls.calls == 13
+                for name in ("clip.wav", "clip.take2.wav", "film.mp4", "r.json"):
+                    (folder / name).write_text("precious")
+            elif after:
                 assert run(*arguments) == 130 and snapshot(folder) == before
                 assert capsys.readouterr().err == "stopped; nothing was written\n"
             else:
                 message = refused(*arguments)
                 assert "cannot write" in message and "space" in message and ".maskvat" not in message
+            for name, original in calls.originals.items():
+                monkeypatch.setattr(os, name, original)
 
 
 def test_links_that_lead_nowhere_come_back(
     refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "clip.wav").symlink_to("gone.wav")
-    monkeypatch.setattr(os, "replace", Replace(8, OSError(errno.EIO, "Input/output error"), False))
+    Calls(8, OSError(errno.EIO, "Input/output error"), False).patch(monkeypatch)
     assert "Input/output error" in refused("clip.mp4", *FOUR_FILES, "--overwrite")
     assert os.readlink(folder / "clip.wav") == "gone.wav"
 
@@ -423,7 +437,7 @@ def test_absent_backend(refused: Callable[..., str], monkeypatch: pytest.MonkeyP
 
 
 def test_debug_shows_the_traceback(run: Callable[..., int]) -> None:
-    with pytest.raises(infer.MediaError):
+    with pytest.raises(MediaError):
         run("missing.mp4", "--debug")
 
 
@@ -448,12 +462,12 @@ def test_ctrl_c(
     def interrupt(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    def update(self: Reporter, progress: infer.Progress) -> None:
+    def update(self: Reporter, progress: Progress) -> None:
         if when == "at once" or progress.stage == "sample":
             interrupt()
 
     if when == "writing":
-        monkeypatch.setattr(infer, "mux", interrupt)
+        monkeypatch.setattr(outputs, "mux", interrupt)
     else:
         monkeypatch.setattr(Reporter, "update", update)
     (folder / "clip.wav").write_text("precious")

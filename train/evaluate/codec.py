@@ -4,6 +4,7 @@ The paper has this as the first row of Tables 1 and 2.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +57,7 @@ class ExportedCodec:
     """The codec of an exported bundle, on the CPU."""
 
     def __init__(self, folder: Path) -> None:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as engines.ort: it would report to a server
         with requires_extra("cpu", __name__):
             import onnxruntime
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -1,0 +1,24 @@
+"""Short memory, as libraries report it. Imports nothing, because it is needed where memory is short."""
+
+MEMORY = (
+    "not enough memory; close other programs, use fewer --candidates or shorter clips, or raise the limit (ulimit -v)"
+)
+GPU_MEMORY = "not enough memory on the GPU; close other programs that use it, or use fewer --candidates or short clips"
+WORDS = (
+    "bad_alloc",
+    "cannot allocate memory",
+    "failed to allocate",
+    "failed to map segment",
+    "memory allocation",
+    "memoryerror",
+    "out of memory",
+    "pthread_create failed",
+    "can't start new thread",
+    "resource temporarily unavailable",
+    "unable to allocate",
+)
+
+
+def short_of_memory(text: str) -> bool:
+    """Whether a library's message says that memory is short."""
+    return any(words in text.lower() for words in WORDS)

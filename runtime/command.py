@@ -1,0 +1,151 @@
+"""The command `python -m runtime.infer`: its options, and what it does with them."""
+
+import argparse
+import atexit
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from engines.backends import BACKENDS, PRECISIONS
+from runtime import signals
+from runtime.crash_guard import tell
+from runtime.decode import SCHEDULES
+from runtime.outputs import Outputs, plan_outputs, write_outputs
+from runtime.pipeline import load
+from runtime.progress import PROGRESS, Reporter, reporter
+from runtime.sampling import Progress, SamplingConfig, read_budget
+from runtime.status import run_command
+from runtime.streams import drop_unread, say
+
+log = logging.getLogger(__name__)
+DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The parser; every flag's help gives its default and range."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runtime.infer",
+        description="Make a synchronised sound for a silent video.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        usage="%(prog)s clip [options]",  # the clip comes first: after --mux it would be read as the value of --mux
+    )
+    add = parser.add_argument
+    add("clip", type=Path, help="video file, in any container and codec that FFmpeg decodes")
+    add("-o", "--output", type=Path, default=argparse.SUPPRESS,
+        help="WAV to write (default: the clip's name with .wav)")  # fmt: skip
+    add("--engines", type=Path, default=argparse.SUPPRESS,
+        help="folder of the bundle to use (default: the shipped one)")  # fmt: skip
+    add("--backend", choices=("auto", *BACKENDS), default="auto",
+        help="what runs the engines; auto uses a GPU only if it passes the bundle's self-test")  # fmt: skip
+    add("--precision", choices=("auto", *PRECISIONS), default="auto",
+        help="precision of the step graph; auto picks the fastest that is available")  # fmt: skip
+    add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0 lets the backend choose")
+    add_sampling_options(add)
+    add_output_options(add)
+    add("--progress", choices=PROGRESS, default="auto",
+        help="auto shows a bar on a terminal; json prints JSON lines on stdout")  # fmt: skip
+    add("--debug", action="store_true", help="log more, and show the traceback of an error")
+    return parser
+
+
+def add_sampling_options(add: Callable[..., object]) -> None:
+    """Add the flags that set the fields of SamplingConfig."""
+    add("--steps", type=int, default=DEFAULTS["steps"], help="unmasking steps, 1 to 1024")
+    add("--guidance", type=float, default=DEFAULTS["guidance"], help="classifier-free guidance, 0 (off) to 100")
+    add("--diversity", type=float, default=DEFAULTS["diversity"], help="randomness of the unmasking order, 0 to 1000")
+    add("--seed", type=int, default=DEFAULTS["seed"], help="0 to 2^64 - 1; the same seed gives the same sound")
+    add("--candidates", type=int, default=DEFAULTS["candidates"], help="sounds to choose among by SCAV, 1 to 256")
+    add("--takes", type=int, default=DEFAULTS["takes"], help="best candidates to write, 1 to --candidates")
+    add("--budget", metavar="N,N", default=argparse.SUPPRESS,
+        help="candidates that SCAV keeps on the way: of 10, 4,1 drops six after a third of the steps and three after "
+        "two thirds; the last number is at least --takes (default: keep all)")  # fmt: skip
+    add("--schedule", choices=list(SCHEDULES), default=DEFAULTS["schedule"],
+        help="how the share of masked tokens falls")  # fmt: skip
+    add("--guidance-from", type=float, default=DEFAULTS["guidance_from"],
+        help="share of the steps before guidance begins, 0 to 1; steps without guidance cost half")  # fmt: skip
+    add("--guidance-until", type=float, default=DEFAULTS["guidance_until"],
+        help="share of the steps after which guidance ends, --guidance-from to 1")  # fmt: skip
+
+
+def add_output_options(add: Callable[..., object]) -> None:
+    """Add the flags that say what to write."""
+    add("--rate", type=int, choices=(44100, 48000), default=44100, help="sample rate of the WAV in Hz")
+    add("--mux", nargs="?", type=Path, const=Path(), metavar="VIDEO", default=argparse.SUPPRESS,
+        help="also write the video with the best sound; the picture is copied unchanged (default: CLIP.sound.SUFFIX); "
+        "give the clip first, because a name after --mux is the video to write")  # fmt: skip
+    add("--existing", choices=("replace", "keep"), default="replace",
+        help="with --mux: replace the clip's own sound track, or keep it as a second one")  # fmt: skip
+    add("--report", type=Path, metavar="JSON", default=argparse.SUPPRESS,
+        help="write a report: seed, options, scores, hashes of the engines, times")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace outputs that exist")
+
+
+def run(args: argparse.Namespace) -> Callable[[], None]:
+    """Generate and write. Returns a function that shows the result. Raises MaskVATError."""
+    options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
+    sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
+    outputs = plan_outputs(args)
+    tell({"clip": str(args.clip)})
+    engines = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
+    with engines as pipeline, reporter(args.progress) as shown:
+
+        def on_progress(progress: Progress) -> None:
+            signals.check()
+            shown.update(progress)
+
+        takes = pipeline.generate(args.clip, sampling, on_progress)
+        log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
+        report = write_outputs(args, outputs, takes)
+        signals.finish()
+    return lambda: show(shown, report, outputs)
+
+
+def show(shown: Reporter, report: dict[str, Any], outputs: Outputs) -> None:
+    """Show what was written."""
+    shown.done(report)
+    for warning in report["warnings"]:
+        log.warning("%s", warning)
+    for entry in report["takes"]:
+        score = "" if entry["score"] is None else f"  SCAV distance {entry['score']:.4f}"
+        log.info("%s%s", entry["file"], score)
+    if outputs.video is not None:
+        log.info("%s", outputs.video)
+    log.info("%.1f s of sound in %.1f s", report["samples"] / report["sample_rate"], report["total_seconds"])
+
+
+def execute(args: argparse.Namespace) -> int:
+    results: list[Callable[[], None]] = []
+    status = run_command(lambda: results.append(run(args)), args.debug)
+    for show_result in results:  # the outputs are there: whatever happens now, the exit status says so
+        with suppress(Exception, KeyboardInterrupt):
+            show_result()
+        drop_unread()
+        return 0
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command inside of the caller's process. Returns its exit status."""
+    return execute(get_parser().parse_args(argv))
+
+
+class StderrLog(logging.Handler):
+    """Log lines on stderr, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def standalone() -> int:
+    """Run the command as a process of its own. Returns its exit status."""
+    args = get_parser().parse_args()
+    atexit.register(gc.freeze)  # at exit, searching the remaining objects for cycles would only take time
+    logging.basicConfig(
+        level=logging.DEBUG if args.debug else logging.INFO, format="%(message)s", handlers=[StderrLog()]
+    )
+    signals.listen()
+    return execute(args)

@@ -1,0 +1,62 @@
+"""Work that runs in native code. A program that ends cancels it and waits, or it would abort.
+
+When Python ends, daemon threads stop where they are; a thread that then returns from a library's C++ code ends the
+process with "terminate called without an active exception".
+"""
+
+import atexit
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runtime.errors import Cancelled
+
+PATIENCE = 30.0  # seconds that the end of the program waits: one call of an engine is much shorter
+
+
+class _Running:
+    """What runs in this process."""
+
+    def __init__(self) -> None:
+        self.changed, self.count, self.ending, self.registered = threading.Condition(), 0, False, False
+
+    def at_exit(self) -> None:
+        with self.changed:
+            self.ending = True
+            end = time.monotonic() + PATIENCE
+            while self.count and self.changed.wait(max(0.0, end - time.monotonic())):
+                pass
+
+    def forget(self) -> None:
+        """In a forked child, the other threads are gone."""
+        self.changed, self.count = threading.Condition(), 0
+
+
+_RUNNING = _Running()
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Mark work that the end of the program must wait for. Raises Cancelled if the program ends already."""
+    with _RUNNING.changed:
+        if not _RUNNING.registered:  # not at import, which changes nothing
+            atexit.register(_RUNNING.at_exit)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_RUNNING.forget)
+            _RUNNING.registered = True
+        check_ending()
+        _RUNNING.count += 1
+    try:
+        yield
+    finally:
+        with _RUNNING.changed:
+            _RUNNING.count -= 1
+            _RUNNING.changed.notify_all()
+
+
+def check_ending() -> None:
+    """Raises Cancelled if the program ends."""
+    if _RUNNING.ending:
+        raise Cancelled("the program has ended")
