@@ -21,6 +21,7 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from runtime.errors import MediaError, OptionError
+from runtime.file_kind import not_media
 
 FloatArray = NDArray[np.float32]
 Sound = NDArray[np.floating[Any]]
@@ -57,18 +58,11 @@ def open_media(path: PathLike) -> InputContainer:
     except PermissionError as error:
         raise MediaError(f"{path}: no permission to read it; change its permissions or copy it elsewhere") from error
     except (OSError, ValueError, av.FFmpegError) as error:
-        raise MediaError(_not_media(path, getattr(error, "strerror", None) or str(error))) from error
+        raise MediaError(not_media(path, getattr(error, "strerror", None) or str(error))) from error
     if container.format.name in NOT_MEDIA:
         container.close()
-        raise MediaError(_not_media(path, "it is text"))
+        raise MediaError(not_media(path, "it is text"))
     return container
-
-
-def _not_media(path: PathLike, reason: str) -> str:
-    return (
-        f"{path} is not a video or sound file that can be read ({reason}); "
-        "if it should be one, it is damaged or incomplete: copy it again, or convert it with ffmpeg"
-    )
 
 
 @contextmanager
