@@ -3,9 +3,13 @@
 import os
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Stream
+
+from runtime.errors import MediaError
 
 PathLike = str | os.PathLike[str]
 
@@ -36,6 +40,8 @@ def not_media(path: PathLike, reason: str) -> str:
     known = _named(head)
     if known:
         return f"{path} is {known}"
+    if _scrambled(head):
+        return f"{path} is encrypted (a scrambled broadcast); {NO_DRM}"
     if head[4:8] in (b"ftyp", b"mdat", b"wide") and b"moov" not in _boxes(path):
         return (
             f"{path} is an MP4 or MOV file without its index (no moov box): the recording or the download did not "
@@ -55,6 +61,12 @@ def protection(container: InputContainer, stream: Stream) -> str | None:
     if "enc_key_id" in {key.lower() for key in stream.metadata}:
         return "encrypted (Matroska content encryption)"
     return None
+
+
+def check_encryption(path: PathLike, packet: "Packet[Any]") -> None:
+    """Raise MediaError when a packet is encrypted (MP4 and MOV): a decoder would make noise of it, or nothing."""
+    if packet.has_sidedata("encryption_info"):
+        raise MediaError(f"{path} is encrypted (common encryption, as streaming services use it); {NO_DRM}")
 
 
 def undecodable(path: PathLike, container: InputContainer, codec: str) -> str:

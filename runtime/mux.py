@@ -4,6 +4,7 @@ What the copy could not keep is found by reading it again and comparing it with 
 """
 
 import io
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from runtime.audio import PathLike, Sound, check_sound, open_media, replacing, resample
+from runtime.audio import MAX_DURATION, PathLike, Sound, check_sound, open_media, replacing, resample
 from runtime.deliver.containers import CONTAINERS, FALLBACK_RATE, MOV_FAMILY, Container, Existing, join_or
 from runtime.deliver.describe import FileFacts, describe, losses
 from runtime.deliver.matroska import set_track_fields
@@ -28,6 +29,7 @@ from runtime.video import Video, picture_stream
 __all__ = ["CONTAINERS", "Container", "Existing", "check_container", "mux"]
 
 TRIAL_PACKETS = 48  # packets of the source that a trial copies, to see whether the kind of file takes them
+SPHERICAL = "Spherical Mapping"  # libav's name of the side data
 TRIAL_WIDTH = 320  # pixels at most, at which the first frames of source and trial are compared
 
 
@@ -55,13 +57,15 @@ def mux(
     rate: int,
     out_path: PathLike,
     existing: Existing = "replace",
+    max_duration: float = MAX_DURATION,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Write a copy of a video with `audio`, mono [L] in [-1, 1] at `rate` Hz, as its sound; returns warnings.
 
     The sound starts with the first picture frame and is cut, or filled with silence, to the picture's length. Sound
     that the video has is left out, or with existing="keep" copied into tracks after the generated one. The kind of
-    file follows from out_path's suffix: CONTAINERS. `check_cancelled` is called for every packet and may raise.
+    file follows from out_path's suffix: CONTAINERS. `max_duration` bounds the video's length in
+    seconds. `check_cancelled` is called for every packet and may raise.
 
     The warnings say what the copy lost, by comparison with the source. The file appears whole or not at all; MediaError
     says why not.
@@ -71,7 +75,7 @@ def mux(
     if existing not in get_args(Existing):
         raise OptionError(f"existing is {existing!r}; choose from {', '.join(get_args(Existing))}")
     path, target = Path(video_path), Path(out_path)
-    with Video(path) as video:
+    with Video(path, max_duration) as video:
         start = video.start
     _check_target(out_path, video_path)
     plan = _checked_plan(path, target, existing)
@@ -84,12 +88,13 @@ def mux(
         with av.open(os.path.abspath(part), "w", format=kind.format, container_options=plan.options) as out:
             job = PacketCopy(source, out, path, plan)
             job.lay_out(audio, rate, start)
-            job.copy(check_cancelled=check_cancelled)
+            job.copy(max_duration=max_duration, check_cancelled=check_cancelled)
         fields = matroska_fields(source, plan, job.delays) if kind.format in ("matroska", "webm") else {}
         if fields:
             with open(part, "r+b") as file:
                 set_track_fields(file, fields)
-        notes = [*losses(describe(source), _facts(part), existing == "keep"), *job.notes]
+        facts = describe(source)
+        notes = [*losses(facts, _facts(part), existing == "keep"), *_other_form(path, facts, part, kind), *job.notes]
     broken = [f"{path}: the file breaks off; what could be read was copied"] if job.broken_off else []
     return [f"{target}: {note}" for note in notes] + broken
 
@@ -188,6 +193,20 @@ def _first_frame(container: InputContainer, path: Path) -> NDArray[Any] | None:
     except (MediaError, av.FFmpegError, ValueError):
         pass
     return None
+
+
+def _other_form(path: Path, facts: FileFacts, copy: Path, kind: Container) -> list[str]:
+    """A note when a copy describes a 360-degree picture in another form than its source."""
+    if kind.format != "mov" or not any(SPHERICAL in stream.side_data for stream in facts.streams):
+        return []
+    usual = not facts.format.startswith("mov") or _contains(path, b"sv3d")
+    apple = usual and not _contains(copy, b"sv3d")
+    return ["says in Apple's form alone (vexu) that the picture is spherical; use .mp4 or .mkv for VR players"] * apple
+
+
+def _contains(path: Path, word: bytes) -> bool:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(word) >= 0
 
 
 def _facts(path: Path) -> FileFacts:

@@ -26,15 +26,14 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from runtime.audio import PathLike, open_media
+from runtime.audio import MAX_DURATION, PathLike, check_length, open_media
 from runtime.clock import JUMP_AHEAD, MAY_JUMP, Clock, FrameSlots, frame_rate, header_duration
 from runtime.deliver.describe import stream_lines
 from runtime.errors import MediaError, OptionError
-from runtime.file_kind import NO_DRM, no_decoder, protection, undecodable
+from runtime.file_kind import NO_DRM, check_encryption, no_decoder, protection, undecodable
 
 Image = NDArray[np.uint8]  # [height, width, 3] RGB
 
-MAX_DURATION = 6 * 3600  # seconds: a longer video is refused unless the caller allows it
 NOT_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 SCALING = (
     Interpolation.BICUBIC
@@ -172,7 +171,7 @@ class Video:
         stream = self._stream = picture_stream(self._container, self.path)
         guessed = self._container.format.flags & MAY_JUMP  # from the time stamps, which count for nothing here
         claimed = None if guessed else header_duration(self._container, stream)
-        self._check_length(claimed or Fraction(0))
+        check_length(self.path, claimed or 0, self.max_duration)
         rate = frame_rate(self._container, stream)
         clock = self._clock = Clock(1 / rate if rate else None, stream.time_base or Fraction(0), claimed)
         slots = FrameSlots() if self._container.format.name == "avi" else None
@@ -186,8 +185,11 @@ class Video:
                 packet = None
             if packet is not None and packet.size == 0:
                 continue  # a dropped frame, which a decoder would take for the end
-            if slots and packet is not None:
-                slots.add(packet)
+            if packet is not None:
+                if clock.start is None:
+                    check_encryption(self.path, packet)
+                if slots:
+                    slots.add(packet)
             try:
                 frames = stream.decode(packet)
             except av.FFmpegError:
@@ -200,19 +202,12 @@ class Video:
                     broken += 1
                 else:
                     time = clock.time(pts, frame.duration)
-                    self._check_length(clock.end - (clock.start or 0))
+                    check_length(self.path, clock.end - (clock.start or 0), self.max_duration)
                     yield time, frame
             if packet is None:
                 break
         self._exhausted = True
         self._report(broken)
-
-    def _check_length(self, seconds: Fraction) -> None:
-        if seconds > self.max_duration:
-            raise MediaError(
-                f"{self.path}: its picture lasts {float(seconds) / 3600:.1f} h or more, and at most "
-                f"{self.max_duration / 3600:.1f} h are allowed; cut it, or raise the limit (max_duration, in seconds)"
-            )
 
     def _report(self, broken: int) -> None:
         if broken:

@@ -14,6 +14,7 @@ from av.stream import Disposition, Stream
 
 FILE_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}  # about the file, not the film
 TRACK_TAGS = {"encoder", "duration", "handler_name", "vendor_id", "bps", "number_of_frames", "number_of_bytes"}
+COVER_TAGS = {"filename", "mimetype"}  # of a cover that Matroska holds as an attachment
 UNSPECIFIED = {None, 0, 2, "unknown"}  # colours that say nothing (libav's AVCOL_*_UNSPECIFIED is 2)
 COLOURS = ("color_range", "color_primaries", "color_trc", "colorspace")
 RATE_HINTS = "cpb"  # side data about buffers, which every muxer makes for itself
@@ -49,9 +50,12 @@ class FileFacts:
 def describe(container: InputContainer) -> FileFacts:
     """The facts of an open file. Nothing is decoded, and its position does not change."""
     lines, side_data = _dump(container)
-    chapters = [(c["start"] * (c["time_base"] or Fraction(0)), c["metadata"].get("title", "")) for c in container.chapters()]
+    chapters = [
+        (c["start"] * (c["time_base"] or Fraction(0)), c["metadata"].get("title", "")) for c in container.chapters()
+    ]
     streams = [_stream_facts(s, lines.get(s.index, ""), side_data.get(s.index, {})) for s in container.streams]
-    return FileFacts(container.format.name, _tags(container.metadata, FILE_TAGS), chapters, streams)
+    ignored = FILE_TAGS | {"software"} if container.format.name == "avi" else FILE_TAGS  # AVI's name for the encoder
+    return FileFacts(container.format.name, _tags(container.metadata, ignored), chapters, streams)
 
 
 def stream_lines(container: InputContainer) -> dict[int, str]:
@@ -73,7 +77,8 @@ def losses(source: FileFacts, copy: FileFacts, keep_sound: bool) -> list[str]:
             missing[stream.kind] += 1
             continue
         found.remove(match)
-        lost = _stream_losses(stream, match, same_family)
+        common = {key for key, value in source.tags.items() if copy.tags.get(key) == value}  # said for the whole file
+        lost = _stream_losses(stream, match, common | COVER_TAGS if stream.kind == "cover art" else common, same_family)
         if lost:
             name = "the picture" if stream.kind == "video" else f"{stream.kind} {stream.index}"
             sentences.append(f"{name} loses its {', '.join(lost)}")
@@ -95,12 +100,12 @@ def _is_content(stream: StreamFacts, file: FileFacts) -> bool:
     return not (stream.codec_tag == "text" and file.chapters)
 
 
-def _stream_losses(source: StreamFacts, copy: StreamFacts, same_family: bool) -> list[str]:
+def _stream_losses(source: StreamFacts, copy: StreamFacts, ignored: set[str], same_family: bool) -> list[str]:
     lost = [f"{name} data" for name, text in source.side_data.items() if copy.side_data.get(name) != text]
     for key, value in source.tags.items():
-        if copy.tags.get(key) != value:
+        if copy.tags.get(key) != value and key not in ignored:
             lost.append("alpha channel" if key == "alpha_mode" else f"{key} ({value})")
-    if same_family and source.codec_tag != copy.codec_tag:
+    if same_family and copy.codec_tag not in (source.codec_tag, ""):  # Matroska has none for codecs that it names
         lost.append(f"codec tag ({source.codec_tag})")
     for flag in Disposition:
         if source.disposition & flag and not copy.disposition & flag and flag is not Disposition.default:
@@ -146,6 +151,8 @@ def _stream_facts(stream: Stream, line: str, side_data: Mapping[str, str]) -> St
 def _tags(metadata: Mapping[str, str], ignored: set[str]) -> dict[str, str]:
     """Tags with lower-case names, less those about the file, and less translations ("comment-eng") of a tag."""
     tags = {key.lower(): value for key, value in metadata.items()}
+    if ignored is TRACK_TAGS and "name" in tags:
+        tags["title"] = tags.pop("name")  # MP4 and MOV are written with one and read with the other
     return {
         key: value
         for key, value in tags.items()

@@ -14,6 +14,7 @@ SEGMENT, SEEK_HEAD, SEEK, SEEK_POSITION = 0x18538067, 0x114D9B74, 0x4DBB, 0x53AC
 TRACKS, TRACK_ENTRY, VIDEO, CRC, VOID = 0x1654AE6B, 0xAE, 0xE0, 0xBF, 0xEC
 PIXEL_WIDTH, PIXEL_HEIGHT = 0xB0, 0xBA
 DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT, CODEC_DELAY = 0x54B0, 0x54BA, 0x54B2, 0x56AA
+STEREO_MODE, HALF_WIDTH, HALF_HEIGHT = 0x53B8, (1, 8, 9, 11), (2, 3, 6, 7)  # two views share the picture
 BY_ASPECT = 3  # DisplayUnit: the display size is a ratio, not pixels
 HEAD = 1 << 24  # bytes in which the tracks must lie: fonts and covers come after them
 VOID_HEADER = 9  # bytes: the id, and a size in eight
@@ -51,7 +52,7 @@ def set_track_fields(file: BinaryIO, tracks: Mapping[int, TrackFields]) -> bool:
     new = _pack(TRACKS, _edited_tracks(head, old, tracks))
     growth = len(new) - (old.end - old.at)
     room = void.end - void.at - growth - VOID_HEADER
-    if room < 0 or not contents.end <= void.at < old.at:
+    if growth < 0 or room < 0 or not contents.end <= void.at < old.at:
         return False
     moved = range(void.end - segment.start, old.end - segment.start)
     index = head[contents.at : contents.start] + _edited_contents(head, contents, moved, growth)
@@ -91,10 +92,12 @@ def _with_aspect(data: bytes, video: _Element, aspect: Fraction) -> bytes:
     values = {e.kind: int.from_bytes(data[e.start : e.end], "big") for e in parts}
     display = (DISPLAY_WIDTH, DISPLAY_HEIGHT, DISPLAY_UNIT)
     kept = b"".join(data[e.at : e.end] for e in parts if e.kind not in display)
-    width = values[PIXEL_WIDTH] * aspect
-    if width.denominator == 1:
-        return kept + _number(DISPLAY_WIDTH, int(width)) + _number(DISPLAY_HEIGHT, values[PIXEL_HEIGHT])
-    ratio = width / values[PIXEL_HEIGHT]
+    stereo = values.get(STEREO_MODE, 0)
+    width = values[PIXEL_WIDTH] * aspect / (2 if stereo in HALF_WIDTH else 1)
+    height = Fraction(values[PIXEL_HEIGHT], 2 if stereo in HALF_HEIGHT else 1)
+    if width.denominator == height.denominator == 1:
+        return kept + _number(DISPLAY_WIDTH, int(width)) + _number(DISPLAY_HEIGHT, int(height))
+    ratio = width / height
     sizes = _number(DISPLAY_WIDTH, ratio.numerator) + _number(DISPLAY_HEIGHT, ratio.denominator)
     return kept + sizes + _number(DISPLAY_UNIT, BY_ASPECT)
 
@@ -129,8 +132,10 @@ def _elements(data: bytes, at: int, end: int) -> Iterator[_Element]:
 
 
 def _pack(kind: int, payload: bytes) -> bytes:
+    """An element. The size takes eight bytes where the muxer may have taken them too, so that nothing ever shrinks."""
     size = len(payload)
-    header = bytes([0x80 | size]) if size < 127 else (0x10000000 | size).to_bytes(4, "big")
+    short = size < 127 and kind not in (TRACKS, TRACK_ENTRY, VIDEO)
+    header = bytes([0x80 | size]) if short else ((1 << 56) | size).to_bytes(8, "big")
     return _unsigned(kind) + header + payload
 
 

@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from runtime.audio import FloatArray, open_media
+from runtime.audio import MAX_DURATION, FloatArray, check_length, open_media
 from runtime.clock import DEFAULT_PERIOD, JUMP_AHEAD, JUMP_BACK, MAY_JUMP, frame_rate
 from runtime.deliver.containers import MOV_FAMILY, Container
 from runtime.deliver.describe import FILE_TAGS
@@ -121,14 +121,21 @@ class PacketCopy:
         self.out.set_chapters(chapters)
         self.out.start_encoding()
 
-    def copy(self, packets: int | None = None, check_cancelled: Callable[[], None] = lambda: None) -> None:
+    def copy(
+        self,
+        packets: int | None = None,
+        max_duration: float = MAX_DURATION,
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> None:
         """Carry all packets over in their order, or the first `packets` of them."""
         unit, picture = self.times.unit, self.times.stream.index
         end, hidden = self.sound.start + self.times.period, False
         for packet in islice(self._packets(), packets):
             check_cancelled()
             if packet.stream_index == picture:
-                self.sound.until(self.times.check(packet) * unit)
+                stamp = self.times.check(packet) * unit
+                check_length(self.path, stamp - self.sound.start, max_duration)
+                self.sound.until(stamp)
                 shown = self.times.shown(packet)
                 if shown is not None and not packet.is_discard:
                     end = max(end, shown * unit + ((packet.duration or 0) * unit or self.times.period))

@@ -80,6 +80,8 @@ def add_stream(
     if stream.type == "audio":
         copy.disposition &= ~Disposition.default  # the generated one plays
     copy.metadata.update({k: v for k, v in stream.metadata.items() if k.lower() not in FILE_TAGS})
+    if "name" in stream.metadata:  # as MP4 and MOV call the title of a track when they are read
+        copy.metadata.setdefault("title", stream.metadata["name"])
     return cast(Stream, copy)
 
 
@@ -102,7 +104,7 @@ def matroska_fields(source: InputContainer, plan: CopyPlan, delays: Mapping[int,
     for place, index in enumerate(tracks):
         stream = source.streams[index]
         aspect = pixel_aspect(stream) if stream.type == "video" else None
-        if (aspect is not None and aspect != 1) or index in delays:
+        if aspect is not None or index in delays:
             fields[place + (place >= pictures)] = TrackFields(aspect, delays.get(index))
     return fields
 

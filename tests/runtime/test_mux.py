@@ -163,7 +163,9 @@ def test_variable_rate_is_kept(tmp_path: Path) -> None:
         mux(path, clicks(2 * RATE, RATE), RATE, tmp_path / f"out.{suffix}")
         assert packets(tmp_path / f"out.{suffix}") == packets(path)
         assert picture_end(tmp_path / f"out.{suffix}") == 2
-    with pytest.raises(MediaError, match=r"cannot hold a variable frame rate; give a name in \.mp4, \.m4v, \.mkv or \.webm"):
+    with pytest.raises(
+        MediaError, match=r"cannot hold a variable frame rate; give a name in \.mp4, \.m4v, \.mkv or \.webm"
+    ):
         webm = write_video(tmp_path / "a.webm", Picture(times, codec="libvpx-vp9", options=VP9))
         mux(webm, clicks(RATE, RATE), RATE, tmp_path / "out.avi")
 
