@@ -73,6 +73,10 @@ class Clock:
         self.start, self.last = now if self.start is None else self.start, now
         return now
 
+    def lose(self, duration: int | None) -> None:
+        """Leave room for a frame that cannot be decoded, where only durations say when the next one is due."""
+        self.end += (duration or 0) * self.unit or self.period or DEFAULT_PERIOD
+
 
 class FrameSlots:
     """Presentation times for AVI, which numbers its packets in decoding order and knows no other time.

@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from runtime.audio import MAX_DURATION, PathLike, check_length, open_media
-from runtime.clock import JUMP_AHEAD, MAY_JUMP, Clock, FrameSlots, frame_rate, header_duration
+from runtime.clock import JUMP_AHEAD, MAY_JUMP, NO_TIMESTAMPS, Clock, FrameSlots, frame_rate, header_duration
 from runtime.deliver.describe import stream_lines
 from runtime.errors import MediaError, OptionError
 from runtime.file_kind import NO_DRM, check_encryption, no_decoder, protection, undecodable
@@ -175,6 +175,7 @@ class Video:
         rate = frame_rate(self._container, stream)
         clock = self._clock = Clock(1 / rate if rate else None, stream.time_base or Fraction(0), claimed)
         slots = FrameSlots() if self._container.format.name == "avi" else None
+        untimed = self._container.format.flags & NO_TIMESTAMPS  # libav's guesses fail at repeated fields
         stream.thread_type = "SLICE"  # frame threads would be faster, but lose good frames around a damaged one
         packets, packet, broken = self._container.demux(stream), None, 0
         while True:
@@ -196,10 +197,14 @@ class Video:
                 frames, broken = [], broken + 1
                 if slots:
                     slots.take()
+                if untimed and packet is not None:
+                    clock.lose(packet.duration)
             for frame in frames:
-                pts = slots.take() if slots else frame.pts
+                pts = slots.take() if slots else None if untimed else frame.pts
                 if frame.is_corrupt:
                     broken += 1
+                    if untimed:
+                        clock.lose(frame.duration)
                 else:
                     time = clock.time(pts, frame.duration)
                     check_length(self.path, clock.end - (clock.start or 0), self.max_duration)

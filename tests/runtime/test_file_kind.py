@@ -64,7 +64,7 @@ def test_an_encrypted_mp4_is_called_encrypted(tmp_path: Path) -> None:
         "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
     }
     path = write_video(tmp_path / "a.mp4", picture, container_options=protect)
-    with pytest.raises(MediaError, match="is encrypted .*; give a copy without copy protection"):
+    with pytest.raises(MediaError, match=r"is encrypted .*; give a copy without copy protection"):
         Video(path)
 
 
@@ -76,7 +76,7 @@ def test_a_scrambled_broadcast_is_called_encrypted(tmp_path: Path) -> None:
             data[at + 3] |= 0xC0
             data[begin : at + 188] = bytes(b ^ 0x5A for b in data[begin : at + 188])
     (tmp_path / "b.ts").write_bytes(data)
-    with pytest.raises(MediaError, match="encrypted .a scrambled broadcast.; give a copy without"):
+    with pytest.raises(MediaError, match=r"encrypted .a scrambled broadcast.; give a copy without"):
         Video(tmp_path / "b.ts")
 
 
@@ -98,5 +98,5 @@ def test_a_plain_stream_is_not_protected(tmp_path: Path) -> None:
             if packet.size:
                 packet.stream = stream
                 out.mux(packet)
-    with pytest.raises(MediaError, match="encrypted .Matroska content encryption."):
+    with pytest.raises(MediaError, match=r"encrypted .Matroska content encryption."):
         Video(tmp_path / "b.mkv")
