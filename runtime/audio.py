@@ -21,6 +21,7 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from runtime.errors import MediaError, OptionError
+from runtime.file_kind import check_encryption, not_media
 
 FloatArray = NDArray[np.float32]
 Sound = NDArray[np.floating[Any]]
@@ -31,6 +32,7 @@ GAP_SECONDS = (Fraction(1, 10), Fraction(10))  # holes of this size in the time 
 FILTER_SIZE = 64  # taps of the resampling filter at the lower rate: above 100 dB of signal to error
 BLOCK = 1 << 16  # samples handled at a time
 MAX_RATE = 768_000  # Hz
+MAX_DURATION = 6 * 3600  # seconds: a longer file is refused unless the caller allows it
 MAX_WAV_BYTES = 2**32 - 64  # a WAV file counts its bytes in 32 bits
 
 
@@ -57,18 +59,11 @@ def open_media(path: PathLike) -> InputContainer:
     except PermissionError as error:
         raise MediaError(f"{path}: no permission to read it; change its permissions or copy it elsewhere") from error
     except (OSError, ValueError, av.FFmpegError) as error:
-        raise MediaError(_not_media(path, getattr(error, "strerror", None) or str(error))) from error
+        raise MediaError(not_media(path, getattr(error, "strerror", None) or str(error))) from error
     if container.format.name in NOT_MEDIA:
         container.close()
-        raise MediaError(_not_media(path, "it is text"))
+        raise MediaError(not_media(path, "it is text"))
     return container
-
-
-def _not_media(path: PathLike, reason: str) -> str:
-    return (
-        f"{path} is not a video or sound file that can be read ({reason}); "
-        "if it should be one, it is damaged or incomplete: copy it again, or convert it with ffmpeg"
-    )
 
 
 @contextmanager
@@ -102,21 +97,34 @@ def _write_advice(error: OSError, folder: Path) -> str:
 
 
 # ---------------------------------------------------------------- sound in
-def read_audio(path: PathLike, rate: int) -> FloatArray:
+def check_length(path: PathLike, seconds: float | Fraction, max_duration: float) -> None:
+    """Raise MediaError when a file lasts longer than the caller allows."""
+    if seconds > max_duration:
+        raise MediaError(
+            f"{path} lasts {float(seconds) / 3600:.1f} h or more, and at most {max_duration / 3600:.1f} h are allowed; "
+            "cut it, or raise the limit (max_duration, in seconds)"
+        )
+
+
+def read_audio(path: PathLike, rate: int, max_duration: float = MAX_DURATION) -> FloatArray:
     """The sound of any media file: float32 [L] at `rate` Hz, all channels averaged, from the stream's first sample on.
 
     Packets that cannot be decoded, and gaps in the time stamps, are silence, so that what follows keeps its place.
-    Raises MediaError when the file cannot be read, has no sound, or none of it can be decoded.
+    Raises MediaError when the file cannot be read, lasts longer than `max_duration` seconds, has no sound, or none of
+    it can be decoded.
     """
+    seconds = Fraction(0)
     with open_media(path) as container:
         stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
         if stream is None:
             raise MediaError(f"{path} has no sound that can be decoded; give a file with a sound track")
         parts: list[tuple[int, list[FloatArray]]] = []  # runs of one sample rate; nearly always a single one
         try:
-            for frame, silence in _sound_frames(container, stream):
+            for frame, silence in _sound_frames(container, stream, path):
                 if not parts or parts[-1][0] != frame.sample_rate:
                     parts.append((frame.sample_rate, []))
+                seconds += Fraction(silence + frame.samples, frame.sample_rate)
+                check_length(path, seconds, max_duration)
                 parts[-1][1].extend([np.zeros(silence, np.float32), _mono(frame)])
         except (ValueError, av.FFmpegError) as error:
             raise MediaError(f"{path}: its sound cannot be decoded ({error}); convert it with ffmpeg") from error
@@ -125,7 +133,7 @@ def read_audio(path: PathLike, rate: int) -> FloatArray:
     return np.concatenate([resample(np.concatenate(chunks), source, rate) for source, chunks in parts])
 
 
-def _sound_frames(container: InputContainer, stream: AudioStream) -> Iterator[tuple[AudioFrame, int]]:
+def _sound_frames(container: InputContainer, stream: AudioStream, path: PathLike) -> Iterator[tuple[AudioFrame, int]]:
     """(frame, samples of silence that belong before it)."""
     due: Fraction | None = None  # when the next frame should begin, seconds
     packets: Iterator[Packet[AudioStream]] = container.demux(stream)
@@ -135,6 +143,8 @@ def _sound_frames(container: InputContainer, stream: AudioStream) -> Iterator[tu
             packet = next(packets, None)
         if packet is not None and packet.size == 0:
             continue  # a dropped packet, which a decoder would take for the end
+        if packet is not None and due is None:
+            check_encryption(path, packet)
         frames: list[AudioFrame] = []
         with suppress(av.FFmpegError):
             frames = stream.decode(packet)
@@ -221,12 +231,17 @@ def pcm16(audio: FloatArray) -> NDArray[np.int16]:
     return np.asarray(np.clip(np.rint(audio * 32768.0), -32768, 32767), "<i2")
 
 
+def check_wav_size(path: PathLike, samples: int, rate: int) -> None:
+    """Raise MediaError when a WAV file cannot hold that many 16-bit samples."""
+    if 2 * samples > MAX_WAV_BYTES:
+        raise MediaError(f"cannot write {path}: {samples / rate / 3600:.1f} h of sound is too long for a WAV file")
+
+
 def write_wav(path: PathLike, audio: Sound, rate: int) -> None:
     """Write mono audio [L] in [-1, 1] as 16-bit PCM WAV, atomically; MediaError when it cannot be written."""
     audio = check_sound(audio, rate)
+    check_wav_size(path, len(audio), rate)
     size = 2 * len(audio)
-    if size > MAX_WAV_BYTES:
-        raise MediaError(f"cannot write {path}: {len(audio) / rate / 3600:.1f} h of sound is too long for a WAV file")
     chunks = struct.pack(
         "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16, b"data", size
     )  # PCM, one channel, block of 2 bytes, 16 bits

@@ -7,10 +7,10 @@
 Times are exact fractions of a second. At most one decoded frame and its successor are held at a time.
 """
 
-import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import merge
 from math import ceil
 from pathlib import Path
 from types import TracebackType
@@ -26,14 +26,14 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from runtime.audio import PathLike, open_media
+from runtime.audio import MAX_DURATION, PathLike, check_length, open_media
+from runtime.clock import JUMP_AHEAD, MAY_JUMP, NO_TIMESTAMPS, Clock, FrameSlots, frame_rate, header_duration
+from runtime.deliver.describe import stream_lines
 from runtime.errors import MediaError, OptionError
+from runtime.file_kind import NO_DRM, check_encryption, no_decoder, protection, undecodable
 
 Image = NDArray[np.uint8]  # [height, width, 3] RGB
 
-DEFAULT_PERIOD = Fraction(1, 25)  # seconds a frame lasts when the file says nothing
-JUMP_BACK = 1  # seconds: a time stamp that falls back further is a new clock, not a frame out of order
-JUMP_AHEAD = 60  # seconds: so is one that runs ahead further, and beyond the end that the file claims
 NOT_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails
 SCALING = (
     Interpolation.BICUBIC
@@ -42,7 +42,7 @@ SCALING = (
     | Interpolation.FULL_CHR_H_INP
     | Interpolation.BITEXACT  # the same pixels on every machine
 )
-YUV_UNSPECIFIED, NO_TIMESTAMPS, MAY_JUMP = 2, 0x80, 0x200  # libav's AVCOL_SPC_, AVFMT_, AVFMT_TS_DISCONT
+YUV_UNSPECIFIED = 2  # libav's AVCOL_SPC_UNSPECIFIED
 SHORT_SECONDS, SHORT_SHARE = Fraction(1, 4), Fraction(1, 50)  # a picture shorter than claimed by more is told
 
 
@@ -67,43 +67,12 @@ def picture_stream(container: InputContainer, path: PathLike) -> VideoStream:
         raise MediaError(f"{path} has {'sound but ' if sound else ''}no picture; give a file with a video track")
     best = container.streams.best("video")
     stream = next((s for s in pictures if s is best), pictures[0])
+    protected = protection(container, stream)
+    if protected:
+        raise MediaError(f"{path} is {protected}; {NO_DRM}")
     if stream.codec_context is None:
-        raise MediaError(f"{path}: no decoder for its picture; convert it, for example to H.264, with ffmpeg")
+        raise MediaError(no_decoder(path, stream_lines(container)[stream.index]))
     return stream
-
-
-class Clock:
-    """Time stamps of frames or packets in seconds, made monotonic, with what the file leaves out filled in."""
-
-    def __init__(self, stream: VideoStream, claimed: Fraction | None = None) -> None:
-        rate = stream.average_rate or stream.guessed_rate
-        self.period = 1 / rate if rate else None
-        self.unit = stream.time_base or Fraction(0)
-        self.start: Fraction | None = None
-        self.last: Fraction | None = None
-        self.end = Fraction(0)  # of the last frame
-        self.jumps, self.held = 0, Fraction(0)  # new clocks that began far ahead; the longest time between two frames
-        self._claimed, self._shift = claimed, Fraction(0)  # how long the stream lasts by what the file says, if it does
-
-    def time(self, pts: int | None, duration: int | None) -> Fraction:
-        """The next frame's time stamp; a missing one follows from the average rate."""
-        unit, previous, period = self.unit, self.last, self.period or DEFAULT_PERIOD
-        if pts is not None and unit:
-            now = pts * unit + self._shift
-            beyond = self._claimed is None or now - (self.start or 0) > self._claimed
-            ahead = previous is not None and beyond and now - previous > JUMP_AHEAD
-            if previous is not None and (ahead or now < previous):  # out of order, as B-frames in AVI, or a new clock
-                if ahead or previous - now > JUMP_BACK:
-                    self._shift += previous + period - now
-                self.jumps += ahead
-                now = previous + period
-        else:
-            now = Fraction(0) if previous is None else previous + period
-        gap = None if previous is None else now - previous
-        self.held = max(self.held, gap or Fraction(0))
-        self.end = now + ((duration or 0) * unit or self.period or gap or DEFAULT_PERIOD)
-        self.start, self.last = now if self.start is None else self.start, now
-        return now
 
 
 class Video:
@@ -112,6 +81,10 @@ class Video:
     path, width and height (upright, in pixels), average_rate (frames per second, or None), start (seconds: absolute
     time stamp of the first frame), has_audio, expected_duration (seconds the file claims its picture lasts, or None),
     and warnings, one line each, complete once the frames are exhausted.
+
+    `max_duration` bounds the picture's length in seconds: a file that claims more is refused before any frame is
+    decoded, and one that turns out to be longer when the limit is reached. `check_cancelled` is called for every packet
+    and may raise.
 
     Raises MediaError with advice when the file cannot be read or no frame of its picture can be decoded.
     """
@@ -123,8 +96,14 @@ class Video:
     _first: VideoFrame | None  # until it is sampled
     _exhausted: bool
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(
+        self,
+        path: PathLike,
+        max_duration: float = MAX_DURATION,
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> None:
         self.path = Path(path)
+        self.max_duration, self._check_cancelled = max_duration, check_cancelled
         self.warnings: list[str] = []
         self._scalers: dict[tuple[int, int], VideoReformatter] = {}
         self.start, frame = self._open()
@@ -132,7 +111,7 @@ class Video:
         self.width, self.height = (frame.height, frame.width) if turned else (frame.width, frame.height)
         self.average_rate = None if self._clock.period is None else float(1 / self._clock.period)
         self.has_audio = any(s.codec_context is not None for s in self._container.streams.audio)
-        claimed = _header_duration(self._container, self._stream)
+        claimed = header_duration(self._container, self._stream)
         self.expected_duration = None if claimed is None else float(claimed)
 
     def __enter__(self) -> Self:
@@ -179,10 +158,7 @@ class Video:
         try:
             first = next(self._frames, None)
             if first is None:
-                raise MediaError(
-                    f"{self.path}: no frame of its picture ({self._stream.codec_context.name}) can be decoded; "
-                    "the file is damaged or incomplete: copy it again, or convert it with ffmpeg"
-                )
+                raise MediaError(undecodable(self.path, self._container, self._stream.codec_context.name))
         except BaseException:
             self.close()
             raise
@@ -194,25 +170,45 @@ class Video:
         self._container = open_media(self.path)
         stream = self._stream = picture_stream(self._container, self.path)
         guessed = self._container.format.flags & MAY_JUMP  # from the time stamps, which count for nothing here
-        clock = self._clock = Clock(stream, None if guessed else _header_duration(self._container, stream))
+        claimed = None if guessed else header_duration(self._container, stream)
+        check_length(self.path, claimed or 0, self.max_duration)
+        rate = frame_rate(self._container, stream)
+        clock = self._clock = Clock(1 / rate if rate else None, stream.time_base or Fraction(0), claimed)
+        slots = FrameSlots() if self._container.format.name == "avi" else None
+        untimed = self._container.format.flags & NO_TIMESTAMPS  # libav's guesses fail at repeated fields
         stream.thread_type = "SLICE"  # frame threads would be faster, but lose good frames around a damaged one
         packets, packet, broken = self._container.demux(stream), None, 0
         while True:
+            self._check_cancelled()
             try:
                 packet = next(packets, None)
             except av.FFmpegError:  # the rest of the file cannot be read
                 packet = None
             if packet is not None and packet.size == 0:
                 continue  # a dropped frame, which a decoder would take for the end
+            if packet is not None:
+                if clock.start is None:
+                    check_encryption(self.path, packet)
+                if slots:
+                    slots.add(packet)
             try:
                 frames = stream.decode(packet)
             except av.FFmpegError:
                 frames, broken = [], broken + 1
+                if slots:
+                    slots.take()
+                if untimed and packet is not None:
+                    clock.lose(packet.duration)
             for frame in frames:
+                pts = slots.take() if slots else None if untimed else frame.pts
                 if frame.is_corrupt:
                     broken += 1
+                    if untimed:
+                        clock.lose(frame.duration)
                 else:
-                    yield clock.time(frame.pts, frame.duration), frame
+                    time = clock.time(pts, frame.duration)
+                    check_length(self.path, clock.end - (clock.start or 0), self.max_duration)
+                    yield time, frame
             if packet is None:
                 break
         self._exhausted = True
@@ -221,7 +217,7 @@ class Video:
     def _report(self, broken: int) -> None:
         if broken:
             self.warnings.append(f"{self.path}: {broken} damaged frame{'s' * (broken > 1)} skipped")
-        claimed, clock = _header_duration(self._container, self._stream), self._clock
+        claimed, clock = header_duration(self._container, self._stream), self._clock
         decoded = clock.end - (clock.start or 0)
         if clock.held > JUMP_AHEAD:
             self.warnings.append(f"{self.path}: one frame lasts {float(clock.held):.0f} s, as the file says")
@@ -235,10 +231,7 @@ class Video:
     ) -> Iterator[tuple[int, Image]]:
         """Samples done..due of every grid, all of which show `frame`; it is scaled once per size, if at all."""
         images: dict[tuple[int, int], Image] = {}
-        samples = sorted(
-            (Fraction(2 * k + 1, 2 * g.fps), i) for i, g in enumerate(grids) for k in range(done[i], due[i])
-        )
-        for _, i in samples:
+        for _, i in merge(*(_due_times(g.fps, i, done[i], due[i]) for i, g in enumerate(grids))):
             key = (grids[i].resize, grids[i].size)
             if key not in images:
                 images[key] = self._image(frame, *key)
@@ -270,6 +263,11 @@ class Video:
         return np.ascontiguousarray(image[top : top + size, left : left + size])
 
 
+def _due_times(fps: int, grid: int, first: int, end: int) -> Iterator[tuple[Fraction, int]]:
+    """(time, grid number) of samples first..end of a grid, one at a time: a frame may last for hours."""
+    return ((Fraction(2 * k + 1, 2 * fps), grid) for k in range(first, end))
+
+
 def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     """(transpose, then mirror left-right, then upside down) that shows a frame upright.
 
@@ -283,18 +281,3 @@ def _orientation(frame: VideoFrame) -> tuple[bool, bool, bool]:
     if abs(b) > abs(a):
         return True, c < 0, b < 0
     return False, a < 0, d < 0
-
-
-def _header_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Seconds that the file's header says the picture lasts; None when it does not say, or only guesses."""
-    if container.format.flags & NO_TIMESTAMPS:
-        return None
-    if stream.duration is not None and stream.time_base is not None:
-        return stream.duration * stream.time_base
-    start = (stream.start_time or 0) * (stream.time_base or 0)  # what follows counts from zero
-    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
-    if tag:
-        hours, minutes, seconds = tag.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds) - start
-    alone = all(s.type not in ("audio", "subtitle") for s in container.streams)
-    return Fraction(container.duration, av.time_base) - start if alone and container.duration else None

@@ -163,7 +163,9 @@ def test_variable_rate_is_kept(tmp_path: Path) -> None:
         mux(path, clicks(2 * RATE, RATE), RATE, tmp_path / f"out.{suffix}")
         assert packets(tmp_path / f"out.{suffix}") == packets(path)
         assert picture_end(tmp_path / f"out.{suffix}") == 2
-    with pytest.raises(MediaError, match=r"cannot hold a variable frame rate; give a name in \.mp4 or \.mkv"):
+    with pytest.raises(
+        MediaError, match=r"cannot hold a variable frame rate; give a name in \.mp4, \.m4v, \.mkv or \.webm"
+    ):
         webm = write_video(tmp_path / "a.webm", Picture(times, codec="libvpx-vp9", options=VP9))
         mux(webm, clicks(RATE, RATE), RATE, tmp_path / "out.avi")
 
@@ -245,7 +247,12 @@ def test_subtitles_fonts_and_covers(tmp_path: Path, source: Make) -> None:
     assert mux(covered, sound, RATE, tmp_path / "b.mp4") == []
     with av.open(str(tmp_path / "b.mp4")) as copy:
         assert len(copy.streams.video) == 2
-    assert "cover art" in mux(covered, sound, RATE, tmp_path / "b.mkv")[0]
+    assert mux(covered, sound, RATE, tmp_path / "b.mkv") == []  # as an attachment
+    with av.open(str(tmp_path / "b.mkv")) as copy, av.open(str(covered)) as film:
+        pictures = [[bytes(p) for p in c.demux(c.streams.video[1]) if p.size] for c in (copy, film)]
+        assert pictures[0] == pictures[1] != []
+    (warning,) = mux(covered, sound, RATE, tmp_path / "c.mov")
+    assert warning.endswith("left out 1 x cover art, which it cannot hold")
     assert packets(tmp_path / "b.mkv") == packets(tmp_path / "b.mp4") == packets(covered)
 
 
@@ -257,9 +264,9 @@ def test_refusals(tmp_path: Path, source: Make) -> None:
     cases: list[tuple[Path, str, type[Exception], str]] = [
         (path, "a.wmv", MediaError, r"\.wmv files cannot be made; .* \.mp4, \.m4v, \.mov, \.mkv, \.webm or \.avi"),
         (path, "a", MediaError, "a name without a suffix"),
-        (path, "a.webm", MediaError, r"cannot hold a picture in h264; give a name in \.mp4"),
-        (path, "a.avi", MediaError, r"cannot hold this kind of h264; give a name in \.mp4 or \.mkv"),
-        (source("webm"), "a.mov", MediaError, r"cannot be copied into .* try another kind, as \.mkv"),
+        (path, "a.webm", MediaError, r"cannot hold a picture in h264; give a name in \.mp4, \.m4v, \.mov or \.mkv"),
+        (path, "a.avi", MediaError, r"cannot hold this kind of h264; give a name in \.mp4, \.m4v, \.mov or \.mkv"),
+        (source("webm"), "a.mov", MediaError, r"hold a picture in vp9; give a name in \.mp4, \.m4v, \.mkv, \.webm or"),
         (tmp_path / "none.mp4", "a.mp4", MediaError, "no such file"),
         (own, "own.mp4", MediaError, "it is the video itself"),
         (path, "no/a.mp4", MediaError, "does not exist; create it"),

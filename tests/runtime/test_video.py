@@ -3,15 +3,15 @@
 import os
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from runtime.clock import Clock
 from runtime.errors import MediaError, OptionError
-from runtime.video import Clock, FrameGrid, Video
+from runtime.video import FrameGrid, Video
 from tests.support.media import (
     Picture,
     Sound,
@@ -156,7 +156,7 @@ def test_slides_longer_than_a_minute_are_kept_where_the_file_says_so(tmp_path: P
 @pytest.mark.parametrize(("claimed", "jumps"), [(None, 1), (Fraction(1), 1), (Fraction(HOURS + 1), 0)])
 def test_one_time_stamp_far_ahead(claimed: Fraction | None, jumps: int) -> None:
     """The frames after it lie on the first clock again: they continue as well."""
-    clock = Clock(SimpleNamespace(average_rate=Fraction(25), time_base=PERIOD), claimed)  # type: ignore[arg-type]
+    clock = Clock(PERIOD, PERIOD, claimed)
     times = [clock.time(pts, 1) for pts in (0, 1, 2, 25 * HOURS, 4, 5)]
     assert times[:3] == steady(3, 25) and times[4:] == [times[3] + PERIOD, times[3] + 2 * PERIOD]
     assert times[3] == (3 * PERIOD if jumps else HOURS)
