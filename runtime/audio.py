@@ -21,7 +21,7 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from runtime.errors import MediaError, OptionError
-from runtime.file_kind import check_encryption, not_media
+from runtime.media.file_kind import check_encryption, not_media
 
 FloatArray = NDArray[np.float32]
 Sound = NDArray[np.floating[Any]]

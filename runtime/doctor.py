@@ -11,8 +11,8 @@ from engines.backends import BACKENDS
 from engines.contract import graphs
 from engines.manifest import MINI
 from runtime.bundle import Bundle
+from runtime.commands.status import run_command
 from runtime.errors import BackendUnavailable, ContractError, EngineError, ManifestError, MaskVATError
-from runtime.status import run_command
 
 PACKAGES = ("numpy", "av", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "cuda-bindings")
 

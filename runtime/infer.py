@@ -1,6 +1,6 @@
 """`python -m runtime.infer clip.mp4`: make a sound for a silent video. Also the console script `maskvat`.
 
-`runtime.command` does the work. It is imported late, because a signal or a crash may come while libraries load.
+`runtime.commands.make` does the work. It is imported late, because a signal or a crash may come while libraries load.
 """
 
 import sys
@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Nothing of the process changes: no signal handler, no logging, no other process.
     """
-    from runtime.command import main as run
+    from runtime.commands.make import main as run
 
     return run(argv)
 
@@ -22,10 +22,10 @@ def process() -> int:
     """Run the command as a process of its own: with signal handlers, log lines on stderr, and contained crashes."""
     if getsignal(SIGINT) is default_int_handler:
         signal(SIGINT, SIG_DFL)  # while there is nothing to clean up, end without a traceback
-    from runtime.crash_guard import run_guarded
+    from runtime.commands.crash_guard import run_guarded
 
     def run() -> int:
-        from runtime.command import standalone
+        from runtime.commands.make import standalone
 
         return standalone()
 

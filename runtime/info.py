@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engines.backends import BACKENDS
 from engines.manifest import MINI, Manifest
-from runtime.status import run_command
+from runtime.commands.status import run_command
 
 
 def describe(folder: Path, manifest: Manifest) -> str:

@@ -27,10 +27,10 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from runtime.audio import MAX_DURATION, PathLike, check_length, open_media
-from runtime.clock import JUMP_AHEAD, MAY_JUMP, NO_TIMESTAMPS, Clock, FrameSlots, frame_rate, header_duration
 from runtime.deliver.describe import stream_lines
 from runtime.errors import MediaError, OptionError
-from runtime.file_kind import NO_DRM, check_encryption, no_decoder, protection, undecodable
+from runtime.media.clock import JUMP_AHEAD, MAY_JUMP, NO_TIMESTAMPS, Clock, FrameSlots, frame_rate, header_duration
+from runtime.media.file_kind import NO_DRM, check_encryption, no_decoder, protection, undecodable
 
 Image = NDArray[np.uint8]  # [height, width, 3] RGB
 

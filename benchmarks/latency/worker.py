@@ -73,7 +73,7 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
         middle = time.perf_counter()
         stages = dict(take.report.seconds)
         if request.get("mux"):
-            from runtime.mux import mux
+            from runtime.deliver.mux import mux
 
             mux(request["clip"], take.audio, take.sample_rate, request["mux"])
             Path(request["mux"]).unlink()

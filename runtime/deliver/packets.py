@@ -13,12 +13,12 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from runtime.audio import MAX_DURATION, FloatArray, check_length, open_media
-from runtime.clock import DEFAULT_PERIOD, JUMP_AHEAD, JUMP_BACK, MAY_JUMP, frame_rate
 from runtime.deliver.containers import MOV_FAMILY, Container
 from runtime.deliver.describe import FILE_TAGS
 from runtime.deliver.streams import CopyPlan, Refused, add_stream, codec_name
 from runtime.deliver.track import SoundTrack
 from runtime.errors import MediaError
+from runtime.media.clock import DEFAULT_PERIOD, JUMP_AHEAD, JUMP_BACK, MAY_JUMP, frame_rate
 from runtime.video import NOT_PICTURE, picture_stream
 
 GENERATE_PTS = 0x1  # libav's AVFMT_FLAG_GENPTS: presentation times from decoding times where a file has only these

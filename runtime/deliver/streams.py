@@ -12,11 +12,11 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Disposition, Stream
 
 from runtime.audio import open_media
-from runtime.clock import frame_rate
 from runtime.deliver.containers import MOV_FAMILY, Container, Existing
 from runtime.deliver.describe import FILE_TAGS
 from runtime.deliver.matroska import TrackFields
 from runtime.errors import MediaError
+from runtime.media.clock import frame_rate
 from runtime.video import NOT_PICTURE
 
 Refusals = (ValueError, av.FFmpegError)

@@ -14,7 +14,13 @@ import pytest
 from tests.support.paths import ROOT
 
 OURS = ("engines", "runtime", "train", "export", "benchmarks", "tests")
-MEDIA = ("runtime.audio", "runtime.decode", "runtime.errors", "runtime.mux", "runtime.video")  # shared by all packages
+MEDIA = (
+    "runtime.audio",
+    "runtime.decode",
+    "runtime.errors",
+    "runtime.deliver.mux",
+    "runtime.video",
+)  # shared by all packages
 CONTRACT = ("engines.contract", "engines.length_adapter")
 TRAIN = (
     "train.checkpoint",

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from runtime.audio import check_wav_size, read_audio
-from runtime.clock import FrameSlots
+from runtime.deliver.mux import check_container, mux
 from runtime.errors import MediaError
-from runtime.mux import check_container, mux
+from runtime.media.clock import FrameSlots
 from runtime.video import FrameGrid, Video
 from tests.support.media import Picture, Sound, clicks, delay, grey, steady, write_video
 

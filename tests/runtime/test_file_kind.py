@@ -8,7 +8,7 @@ import pytest
 
 from runtime.audio import open_media
 from runtime.errors import MediaError
-from runtime.file_kind import protection
+from runtime.media.file_kind import protection
 from runtime.video import Video
 from tests.support.media import Picture, steady, write_video
 

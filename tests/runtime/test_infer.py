@@ -17,10 +17,11 @@ import av
 import numpy as np
 import pytest
 
-from runtime import MediaError, Progress, outputs
+from runtime import MediaError, Progress
+from runtime.commands import outputs
+from runtime.commands.outputs import at_rate
+from runtime.commands.show_progress import Reporter
 from runtime.infer import main
-from runtime.outputs import at_rate
-from runtime.progress import Reporter
 from runtime.video import Video
 from tests.support.fake_engines import NEEDS_ORT, rewrite_manifest
 from tests.support.media import Picture, Sound, steady, write_video

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from runtime.audio import read_audio, resample
+from runtime.deliver.mux import CONTAINERS, check_container, mux
 from runtime.errors import MediaError, OptionError
-from runtime.mux import CONTAINERS, check_container, mux
 from runtime.video import FrameGrid, Video, picture_stream
 from tests.runtime.test_audio import RATE, file_size_limit
 from tests.support.media import Picture, Sound, clicks, delay, grey, steady, write_video

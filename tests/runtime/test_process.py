@@ -19,13 +19,17 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": 
 PLANTED = """
 import os, signal, sys, time
 sys.argv = ["maskvat", *sys.argv[1:]]
-from runtime import crash_guard, infer
+from runtime import infer
+from runtime.commands import crash_guard
 real = crash_guard.run_guarded
 
 def plant(run, debug):  # in the child, after the imports
     def planted():
         import ctypes
-        from runtime import command, mux, outputs, pipeline, video
+        from runtime import pipeline, video
+        from runtime.commands import outputs
+        from runtime.commands import make as command
+        from runtime.deliver import mux
         {code}
         return run()
     return real(planted, debug)
@@ -153,7 +157,7 @@ def test_ctrl_c_twice_in_the_first_half_second(
     assert process.returncode == 130 and names(folder) == ["clip.mp4"]
 
 
-@pytest.mark.parametrize("where", ["runtime.crash_guard", "numpy", "av", "runtime.command"])
+@pytest.mark.parametrize("where", ["runtime.commands.crash_guard", "numpy", "av", "runtime.commands.make"])
 def test_ctrl_c_during_an_import(folder: Path, where: str) -> None:
     """Each import is interrupted in the middle."""
     code = f"""

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from runtime.clock import Clock
 from runtime.errors import MediaError, OptionError
+from runtime.media.clock import Clock
 from runtime.video import FrameGrid, Video
 from tests.support.media import (
     Picture,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from runtime import mux
 from runtime.audio import write_wav
+from runtime.deliver import mux
 from runtime.errors import MediaError
 from train.metrics import Sound
 

@@ -13,8 +13,8 @@ from zlib import crc32
 
 import numpy as np
 
-from runtime import mux
 from runtime.audio import open_media, resample
+from runtime.deliver import mux
 from runtime.errors import MediaError, OptionError
 from train.checkpoint import write_json
 from train.evaluate.core import Evaluation

@@ -16,8 +16,8 @@ import runtime.deliver.packets as packets_module
 from runtime.audio import open_media, read_audio
 from runtime.deliver.describe import FileFacts, StreamFacts, describe, losses
 from runtime.deliver.matroska import TrackFields, set_track_fields
+from runtime.deliver.mux import CONTAINERS, check_container, mux
 from runtime.errors import MediaError
-from runtime.mux import CONTAINERS, check_container, mux
 from tests.support.media import Picture, Sound, clicks, delay, steady, write_video
 
 RATE = 44100

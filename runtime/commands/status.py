@@ -4,9 +4,9 @@ import sys
 from collections.abc import Callable
 
 from engines.memory import MEMORY, short_of_memory
-from runtime import signals
+from runtime.commands import signals
+from runtime.commands.streams import drop_unread, say, usable, write
 from runtime.errors import MaskVATError
-from runtime.streams import drop_unread, say, usable, write
 
 
 def run_command(main: Callable[[], object], debug: bool) -> int:

@@ -21,8 +21,8 @@ from types import FrameType
 from typing import Any
 
 from engines.memory import MEMORY, short_of_memory
-from runtime import signals
-from runtime.streams import open_missing, say
+from runtime.commands import signals
+from runtime.commands.streams import open_missing, say
 
 KEPT = 1 << 16  # bytes of what libraries print
 PATIENCE = 5.0  # seconds after the first signal until another one kills
@@ -142,7 +142,7 @@ class _Parent:
         messages = _read_messages(told)
         published = any(m.get("state") == "published" for m in messages)
         if any(os.path.lexists(folder) for m in messages for folder in m.get("folders", ())):
-            from runtime.staging import recover
+            from runtime.commands.staging import recover
 
             recover(messages)
         if published:
@@ -200,4 +200,4 @@ def _crashed_thread(printed: str) -> str:
     """
     parts = re.split(r"\n(?=Thread 0x|Current thread 0x)", printed)
     current = [p for p in parts if p.startswith("Current thread 0x") and "File " in p]
-    return (current or [p for p in parts if "/runtime/command.py" in p] or [""])[0]
+    return (current or [p for p in parts if "/runtime/commands/make.py" in p] or [""])[0]

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from engines.backends import BACKENDS, PRECISIONS
-from runtime import signals
-from runtime.crash_guard import tell
+from runtime.commands import signals
+from runtime.commands.crash_guard import tell
+from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
+from runtime.commands.show_progress import PROGRESS, Reporter, reporter
+from runtime.commands.status import run_command
+from runtime.commands.streams import drop_unread, say
 from runtime.decode import SCHEDULES
-from runtime.outputs import Outputs, plan_outputs, write_outputs
 from runtime.pipeline import load
-from runtime.progress import PROGRESS, Reporter, reporter
 from runtime.sampling import Progress, SamplingConfig, read_budget
-from runtime.status import run_command
-from runtime.streams import drop_unread, say
 
 log = logging.getLogger(__name__)
 DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}

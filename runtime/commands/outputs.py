@@ -15,10 +15,10 @@ import numpy as np
 from engines.contract import FloatArray
 from engines.manifest import write_atomically
 from runtime.audio import resample, write_wav
-from runtime.crash_guard import tell
+from runtime.commands.crash_guard import tell
+from runtime.commands.staging import Staging
+from runtime.deliver.mux import check_container, mux
 from runtime.errors import MediaError, OptionError
-from runtime.mux import check_container, mux
-from runtime.staging import Staging
 from runtime.take import Take
 
 

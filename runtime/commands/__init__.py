@@ -1,0 +1,1 @@
+"""The command line: what `python -m runtime.infer` does around a generation."""

@@ -1,0 +1,1 @@
+"""What files are, and their clocks: parts of reading video and sound."""
