@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.codec.measure import BITRATES, RATE, SECONDS, BundleCodec, Roundtrip, codes_used, measure, opus, speed
 from benchmarks.common.report import (
     add_output_options,
     command_parser,
@@ -35,8 +34,22 @@ from engines.contract import FloatArray
 from runtime.bundle import Bundle
 from train.errors import CheckpointError
 from train.evaluate.bootstrap import words
-from train.evaluate.codec import Codec, SystemCodec
-from train.tasks.codec_data import Pool, PoolError, read_pool
+from train.extras import requires_extra
+
+with requires_extra("bench", __name__):
+    from benchmarks.codec.measure import (
+        BITRATES,
+        RATE,
+        SECONDS,
+        BundleCodec,
+        Roundtrip,
+        codes_used,
+        measure,
+        opus,
+        speed,
+    )
+    from train.evaluate.codec import Codec, SystemCodec
+    from train.tasks.codec_data import Pool, PoolError, read_pool
 
 RECORDINGS = 80
 PLOTTED = 6  # recordings

@@ -67,7 +67,8 @@ def mux(
     The sound starts with the first picture frame and is cut, or filled with silence, to the picture's length. Sound
     that the video has is left out, or with existing="keep" copied into tracks after the generated one. The kind of
     file follows from out_path's suffix: CONTAINERS. `start` is the first frame's time stamp (Take.start); without it,
-    the video is opened once more to find it. `max_duration` bounds the video's length in seconds. `check_cancelled` is called for every packet and may raise.
+    the video is opened once more to find it. `max_duration` bounds the video's length in seconds. `check_cancelled` is
+    called for every packet and may raise.
 
     The warnings say what the copy lost, by comparison with the source. The file appears whole or not at all; MediaError
     says why not.

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import machine
-from engines.manifest import MANIFEST, ManifestError, sha256
+from engines.manifest import MANIFEST, sha256
 from runtime.bundle import Bundle
-from runtime.errors import MaskVATError
+from runtime.errors import ManifestError, MaskVATError
 from tests.campaigns import sandbox
 from tests.campaigns.mutate import mutated
 from tests.support.fake_engines import FakeBundle, small_config, write_bundle

@@ -54,9 +54,6 @@ def error_without(hidden: str, module: str, *arguments: str) -> str:
         ("torch", "train.listen", "bench"),
         ("torch", "benchmarks.codec", "bench"),
         ("torch", "benchmarks.fit", "train"),
-        ("torch", "benchmarks.scan", "bench"),
-        ("torch", "benchmarks.scenes", "bench"),
-        ("torch", "benchmarks.sync", "bench"),
     ],
 )
 def test_a_missing_extra_is_one_line(hidden: str, module: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""FFmpeg's own copy (`ffmpeg -map 0 -c copy`) is the reference: what it keeps, ours keeps, names as lost, or refuses."""
+"""FFmpeg's own copy (`ffmpeg -map 0 -c copy`) is the reference: what it keeps, ours keeps, reports, or refuses."""
 
 import json
 import shutil
