@@ -51,10 +51,10 @@ def convert_precision(model: ModelProto, precision: str) -> ModelProto:
     """Convert a float32 graph to a strongly typed graph with the same inputs and outputs.
 
     Weights stored as float16 with a Cast are stored in the type of their use. Raises ExportError if the precision is
-    undependent, or if most products of the graph cannot run in it.
+    unknown, or if most products of the graph cannot run in it.
     """
     if precision not in ("fp32", *TYPES):
-        raise ExportError(f"undependent precision {precision!r}; choose from fp32, {', '.join(TYPES)}")
+        raise ExportError(f"unknown precision {precision!r}; choose from fp32, {', '.join(TYPES)}")
     network = _Network.read(model)
     if precision != "fp32":
         element, dtype = TYPES[precision]
@@ -117,9 +117,9 @@ class _Network:
         inferred = onnx.shape_inference.infer_shapes(slim).graph
         for value in (*inferred.input, *inferred.value_info, *inferred.output):
             types[value.name] = value.type.tensor_type.elem_type
-        undependent = [name for node in self.nodes for name in node.output if name and not types.get(name)]
-        if undependent:
-            raise ExportError(f"{model.graph.name}: ONNX cannot infer the types of {', '.join(undependent[:5])}")
+        unknown = [name for node in self.nodes for name in node.output if name and not types.get(name)]
+        if unknown:
+            raise ExportError(f"{model.graph.name}: ONNX cannot infer the types of {', '.join(unknown[:5])}")
         return types
 
     def floats(self, names: Iterable[str]) -> list[str]:

@@ -268,7 +268,7 @@ def test_numbers_that_are_not_finite_fail(bundle: Exported) -> None:
     feeds = verify.condition_feeds(bundle.modules, config, trials[0])
     run = verify.reference_run(bundle.modules["condition"].model, trials[0])
     parity = verify.step_parity([(feeds, run)], engine, config.mask_token, limit)
-    assert parity.failures == ("logp differs by inf > 2e-02",)
+    assert parity.failures == ("logp difference inf > 2e-02",)
 
 
 def test_code_agreement_counts_comparable_decisions() -> None:
@@ -438,7 +438,7 @@ def test_disagreement_names_both() -> None:
     with pytest.raises(ExportError) as caught:
         check_agreement(components | {"maskvat": MaskVAT(config)})
     assert "sync_stride is 8 in maskvat and 4 in sync_encoder" in str(caught.value)
-    assert "codec embeddings [9, 1024, 64] (codec_latent), codec has [9, 1024, 32]" in str(caught.value)
+    assert "codec embeddings [9, 1024, 64] (codec_latent), but codec has [9, 1024, 32]" in str(caught.value)
 
 
 # ---------------------------------------------------------------- the official codec, narrow
