@@ -98,12 +98,17 @@ def _write_advice(error: OSError, folder: Path) -> str:
 
 # ---------------------------------------------------------------- sound in
 def check_length(path: PathLike, seconds: float | Fraction, max_duration: float) -> None:
-    """Raise MediaError when a file lasts longer than the caller allows."""
+    """Raise MediaError when a file lasts longer than is allowed."""
     if seconds > max_duration:
         raise MediaError(
-            f"{path} lasts {float(seconds) / 3600:.1f} h or more, and at most {max_duration / 3600:.1f} h are allowed; "
-            "cut it, or raise the limit (max_duration, in seconds)"
+            f"{path} lasts {duration_text(seconds)} or more, and at most {duration_text(max_duration)} is allowed; "
+            "cut it, or raise the limit (--max-duration, in seconds)"
         )
+
+
+def duration_text(seconds: float | Fraction) -> str:
+    """A duration in hours, or in seconds if it is below one hour."""
+    return f"{float(seconds) / 3600:.1f} h" if seconds >= 3600 else f"{float(seconds):.4g} s"
 
 
 def read_audio(path: PathLike, rate: int, max_duration: float = MAX_DURATION) -> FloatArray:

@@ -12,6 +12,7 @@ import numpy as np
 from engines.base import Feeds
 from engines.contract import FloatArray, Int32Array
 from engines.feeds import step_conditions
+from runtime.audio import MAX_DURATION
 from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext
@@ -87,15 +88,17 @@ class Pipeline:
         sampling: SamplingConfig | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
+        max_duration: float = MAX_DURATION,
     ) -> list[Take]:
         """Make sounds for a video file. Returns `sampling.takes` takes, the best first.
 
         `on_progress` is called in this thread. Setting `cancel` stops the generation within one step or frame.
         The end of the program cancels it, too, if it runs in a daemon thread.
+        A video that lasts longer than `max_duration` seconds is refused.
         Raises MediaError, EngineError, BackendUnavailable, Cancelled, PipelineClosed.
         """
         run = _Run(self._usable(), sampling or SamplingConfig(), on_progress, cancel)
-        with running(), Video(clip) as video:
+        with running(), Video(clip, max_duration, run.check_cancel) as video:
             return run(video)
 
 

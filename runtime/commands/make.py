@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from engines.backends import BACKENDS, PRECISIONS
+from runtime.audio import MAX_DURATION, MAX_WAV_BYTES
 from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
@@ -18,6 +20,7 @@ from runtime.commands.show_progress import PROGRESS, Reporter, reporter
 from runtime.commands.status import run_command
 from runtime.commands.streams import drop_unread, say
 from runtime.decode import SCHEDULES
+from runtime.errors import OptionError
 from runtime.pipeline import load
 from runtime.sampling import Progress, SamplingConfig, read_budget
 
@@ -46,6 +49,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0 lets the backend choose")
     add_sampling_options(add)
     add_output_options(add)
+    add("--max-duration", type=float, metavar="SECONDS", default=MAX_DURATION, help="refuse a clip that lasts longer")
     add("--progress", choices=PROGRESS, default="auto",
         help="auto shows a bar on a terminal; json prints JSON lines on stdout")  # fmt: skip
     add("--debug", action="store_true", help="log more, and show the traceback of an error")
@@ -89,6 +93,9 @@ def run(args: argparse.Namespace) -> Callable[[], None]:
     options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
     sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
     outputs = plan_outputs(args)
+    if not 0 < args.max_duration < inf:
+        raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
+    longest = min(args.max_duration, MAX_WAV_BYTES // 2 / args.rate)  # a WAV holds no more
     tell({"clip": str(args.clip)})
     engines = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
     with engines as pipeline, reporter(args.progress) as shown:
@@ -97,7 +104,7 @@ def run(args: argparse.Namespace) -> Callable[[], None]:
             signals.check()
             shown.update(progress)
 
-        takes = pipeline.generate(args.clip, sampling, on_progress)
+        takes = pipeline.generate(args.clip, sampling, on_progress, max_duration=longest)
         log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
         report = write_outputs(args, outputs, takes)
         signals.finish()

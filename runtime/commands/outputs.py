@@ -15,6 +15,7 @@ import numpy as np
 from engines.contract import FloatArray
 from engines.manifest import write_atomically
 from runtime.audio import resample, write_wav
+from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.staging import Staging
 from runtime.deliver.mux import check_container, mux
@@ -130,7 +131,14 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take]) -> dict[
         if outputs.video is not None:
             best = takes[0]
             warnings = mux(
-                args.clip, best.audio, best.sample_rate, parts[outputs.video], existing=args.existing, start=best.start
+                args.clip,
+                best.audio,
+                best.sample_rate,
+                parts[outputs.video],
+                existing=args.existing,
+                start=best.start,
+                max_duration=args.max_duration,
+                check_cancelled=signals.check,
             )
             report["warnings"] += map(unstaged, warnings)
         if outputs.report is not None:

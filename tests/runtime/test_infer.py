@@ -277,6 +277,9 @@ def test_bad_clips(refused: Callable[..., str], folder: Path, name: str, words: 
 
 OPTIONS = {
     "--steps 0": "steps is 0; it must be a whole number from 1 to 1024",
+    "--max-duration 0": "max-duration is 0.0; it must be a number of seconds above 0",
+    "--max-duration nan": "max-duration is nan; it must be a number of seconds above 0",
+    "--max-duration 1": "and at most 1 s is allowed; cut it, or raise the limit (--max-duration, in seconds)",
     "--steps 1025": "steps is 1025",
     "--guidance -1": "guidance is -1.0; it must be a number from 0 to 100",
     "--guidance nan": "guidance is nan",
@@ -293,7 +296,7 @@ OPTIONS = {
     "-o clip.mp3": "clip.mp3 is not a .wav file; for a video with sound use --mux",
     "--mux out.xyz": ".mp4",
     "--mux out": "suffix",
-    "--mux clip.mp4 --overwrite": "clip.mp4 is named twice",
+    "--mux clip.mp4 --overwrite": "cannot write clip.mp4: it is the video itself",
     "--report clip.wav": "clip.wav is named twice",
     "-o nowhere/x.wav": "the folder nowhere does not exist",
     "--mux nowhere/x.mp4": "the folder nowhere does not exist",

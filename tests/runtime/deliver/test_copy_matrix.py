@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.errors import MediaError
 from runtime.deliver.mux import CONTAINERS, mux
+from runtime.errors import MediaError
 
 pytestmark = [
     pytest.mark.host,
