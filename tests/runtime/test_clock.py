@@ -155,7 +155,7 @@ def test_one_clock_is_copied(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- bounds
 def test_a_video_longer_than_allowed_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", Picture([0, 7 * 3600], last=1, tick=Fraction(1, 1000)))
-    with pytest.raises(MediaError, match=r"lasts 7\.0 h or more, and at most 6\.0 h are allowed; cut it, or raise"):
+    with pytest.raises(MediaError, match=r"lasts 7\.0 h or more, and at most 6\.0 h is allowed; cut it, or raise"):
         Video(path)
     with pytest.raises(MediaError, match="at most"):
         mux(path, np.zeros(RATE), RATE, tmp_path / "b.mp4")
