@@ -8,6 +8,7 @@ were matched to real videos (docs/log.md), whose meaning nobody looked at.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from train.synthetic.concepts.table import CLASSES, Concept
 
 Floats = NDArray[np.float32]
 TRIES = 31  # distances that are tried when a feature is moved, from 0 to FARTHEST
+BALANCE = 4  # attempts to divide the probability among concepts
+UNKNOWN_MOVE = 0.3  # of FARTHEST: how far at most features without a concept are moved
 FARTHEST = 90.0  # distance that a feature is moved at most, against NORM
 NORM = 28.0  # of pooled features before the classifier: of real frames most have 18 to 29, which says more of contrast
 
@@ -53,6 +56,10 @@ class Span:
     begin: int
     end: int
     shown: dict[int, float] = field(default_factory=dict)  # empty: nothing that is known
+
+    def __post_init__(self) -> None:
+        if self.end <= self.begin or not all(weight > 0 for weight in self.shown.values()):
+            raise OptionError(f"a span needs one or more frames, and weights above 0; got {self}")
 
 
 @dataclass(frozen=True)
@@ -94,12 +101,13 @@ class FeatureMaker:
         self.table, self.head, self.backgrounds = list(table), head, [NORM * unit_features(b) for b in backgrounds]
         self.settings = settings or Settings()
         self._directions = head.directions()
+        self._gain = float(np.linalg.norm(head.weight - head.weight.mean(0), axis=1).mean())  # of a logit, per distance
         listed = {index for concept in table for index in concept.classes}
         self._unlisted = np.array([index for index in range(CLASSES) if index not in listed])
 
     def pooled(self, spans: Sequence[Span], rng: np.random.Generator) -> Floats:
         """[T, D] for consecutive spans that begin at 0 and end at T; each is a shot with a background of its own."""
-        if not spans or spans[0].begin or any(a.end != b.begin for a, b in zip(spans, spans[1:], strict=False)):
+        if not spans or spans[0].begin or any(a.end != b.begin for a, b in pairwise(spans)):
             raise OptionError("spans must follow each other without a gap, and the first must begin at 0")
         return np.concatenate([self._shot(span, rng) for span in spans])
 
@@ -110,16 +118,17 @@ class FeatureMaker:
         start = rng.integers(len(there_and_back))
         return there_and_back[(start + np.arange(frames)) % len(there_and_back)]
 
-    def _classes(self, span: Span, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Weights [1000] of the classes that a span shows: some classes of each concept, more or less alike."""
-        weights = np.zeros(CLASSES)
+    def _classes(self, span: Span, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """(weights, shares): per concept shown, the weights [K, 1000] of some of its classes, and its share [K]."""
         shown = {self.table[index].classes: weight for index, weight in span.shown.items()}
         if not shown and len(self._unlisted) and rng.random() < self.settings.unlisted:
             shown = {(int(rng.choice(self._unlisted)),): 1.0}
-        for classes, weight in shown.items():
+        weights = np.zeros((len(shown), CLASSES), np.float32)
+        for row, classes in zip(weights, shown, strict=True):
             parts = rng.gamma(self.settings.classes, size=len(classes)) + 1e-6
-            weights[list(classes)] += weight * parts / parts.sum()
-        return weights / max(weights.sum(), 1e-9)
+            row[list(classes)] = parts / parts.sum()
+        shares = np.array(list(shown.values()), np.float32)
+        return weights, shares / shares.sum() if len(shares) else shares
 
     def _shot(self, span: Span, rng: np.random.Generator) -> Floats:
         """[frames, D] of one span."""
@@ -127,19 +136,34 @@ class FeatureMaker:
         base = self._background(frames, rng)
         base = base * np.exp(settings.clip_noise * rng.standard_normal(width, dtype=np.float32))
         base = base * np.exp(settings.frame_noise * walk(frames, width, settings.persistence, rng))
-        weights = self._classes(span, rng)
+        weights, shares = self._classes(span, rng)
+        distraction = np.zeros(CLASSES, np.float32)
         others = rng.integers(CLASSES, size=rng.poisson(settings.distractors))
-        distraction = np.zeros(CLASSES)
         distraction[others] = rng.uniform(0, settings.distraction, len(others))
-        if weights.any():
-            goal = rng.beta(*settings.certainty)
-            push = (weights + distraction).astype(np.float32) @ self._directions
-            length = self._distance(base.mean(0), push, weights > 0, goal)
+        if len(shares):
+            push, length = self._move(base.mean(0), weights, shares, distraction, rng.beta(*settings.certainty))
         else:
-            push = distraction.astype(np.float32) @ self._directions
-            length = rng.uniform(0, 0.3) * FARTHEST
+            push, length = distraction @ self._directions, rng.uniform(0, UNKNOWN_MOVE) * FARTHEST
         moved = np.exp(settings.drift * walk(frames, 1, settings.persistence, rng)) * np.float32(length)
         return np.maximum(base + moved * push, 0)
+
+    def _move(
+        self, base: Floats, weights: Floats, shares: Floats, distraction: Floats, goal: float
+    ) -> tuple[Floats, float]:
+        """Direction and distance that give the shown classes the probability `goal`, divided among the concepts.
+
+        A classifier prefers one of two concepts strongly over small differences, so their weights are balanced.
+        """
+        amounts, shown = shares.copy(), weights.max(0) > 0
+        for attempt in range(BALANCE if len(shares) > 1 else 1):
+            push = (amounts @ weights + distraction) @ self._directions
+            length = self._distance(base, push, shown, goal)
+            if len(shares) > 1 and length > 0 and attempt < BALANCE - 1:
+                reached = self.head.probabilities(np.maximum(base + np.float32(length) * push, 0))
+                found = (weights > 0) @ reached + 1e-9
+                amounts = amounts + np.log(shares * found.sum() / found) / np.float32(self._gain * length)
+                amounts = np.maximum(amounts, 0)
+        return push, length
 
     def _distance(self, base: Floats, push: Floats, shown: NDArray[np.bool_], goal: float) -> float:
         """How far to move `base` along `push` until the shown classes have the probability `goal`.
