@@ -58,8 +58,8 @@ def fit(inputs: Floats, answers: Floats, hidden: int, steps: int, seed: int) -> 
         mean, scale = inputs.mean(0), float(np.sqrt(inputs.var(0).mean()))
         x, y = torch.from_numpy((inputs - mean) / scale), torch.from_numpy(answers)
         dims, classes = x.shape[1], y.shape[1]
-        layers = [nn.Linear(dims, hidden), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(hidden, classes)]
-        net = nn.Sequential(*layers) if hidden else nn.Linear(dims, classes)
+        layers = [nn.Linear(dims, hidden), nn.GELU(), nn.Dropout(DROPOUT)] if hidden else []
+        net = nn.Sequential(*layers, nn.Linear(hidden or dims, classes))
         optimiser = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps)
         for _ in range(steps):

@@ -17,7 +17,7 @@ from runtime.errors import OptionError
 from train.synthetic.concepts.table import CLASSES, Concept
 
 Floats = NDArray[np.float32]
-TRIES = 31  # distances that are tried when a feature is moved, from 0 to FARTHEST
+TRIES = 16  # distances that are tried when a feature is moved, from 0 to FARTHEST, closer together at first
 BALANCE = 4  # attempts to divide the probability among concepts
 UNKNOWN_MOVE = 0.3  # of FARTHEST: how far at most features without a concept are moved
 FARTHEST = 90.0  # distance that a feature is moved at most, against NORM
@@ -66,10 +66,10 @@ class Span:
 class Settings:
     """Distributions of made-up features."""
 
-    certainty: tuple[float, float] = (0.6, 0.6)  # Beta: total probability of the shown classes
+    certainty: tuple[float, float] = (0.9, 0.6)  # Beta: total probability of the shown classes
     classes: float = 0.4  # Dirichlet: below 1, one class of a concept outweighs its others
     distractors: float = 3.0  # mean number of other classes that resemble what is seen
-    distraction: float = 1.1  # their weight at most; those of the shown classes sum to 1
+    distraction: float = 0.8  # their weight at most; those of the shown classes sum to 1
     clip_noise: float = 0.6  # standard deviation of a log-normal factor per feature, the same for all frames of a span
     frame_noise: float = 0.35  # the same, from frame to frame
     drift: float = 0.35  # standard deviation of the log of how far a frame is moved
@@ -170,7 +170,7 @@ class FeatureMaker:
 
         If they cannot reach it, because distractors are stronger, as far as brings them nearest to it.
         """
-        tried = np.linspace(0, FARTHEST, TRIES, dtype=np.float32)
+        tried = FARTHEST * np.linspace(0, 1, TRIES, dtype=np.float32) ** 2
         reached = self.head.probabilities(np.maximum(base + tried[:, None] * push, 0))[:, shown].sum(1)
         k = int(np.argmax(reached >= goal)) if (reached >= goal).any() else int(np.argmax(reached))
         if k == 0 or reached[k] < goal:
