@@ -1,0 +1,1 @@
+"""Which frame features let a model learn concepts from made-up examples? A probe on real videos."""
