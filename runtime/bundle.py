@@ -11,9 +11,9 @@ from engines.base import Array, Engine
 from engines.contract import Graph, ModelConfig, graphs
 from engines.manifest import MINI, Manifest
 from engines.selftest import check_repeats, compare, summarise
+from engines.verified import VerifiedFiles
 from runtime.errors import BackendUnavailable, Cancelled, ContractError, EngineError, ManifestError, PipelineClosed
 from runtime.running import check_ending, running
-from runtime.verified import VerifiedFiles
 
 NEEDED = ("frame_encoder", "sync_encoder", "condition", "step", "codec_decoder")  # by every generation
 CLOSED = "this pipeline is closed; open another one with runtime.load()"

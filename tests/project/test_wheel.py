@@ -57,6 +57,8 @@ def differences(wheel: zipfile.ZipFile) -> set[str]:
         *(f"engines/mini/{p.name}" for p in (ROOT / "engines" / "mini").iterdir() if p.is_file()),
         *(p.relative_to(ROOT).as_posix() for p in (ROOT / "train").rglob("*.toml")),
         "runtime/py.typed",
+        "train/synthetic/concepts/classes.txt",
+        "train/synthetic/concepts/concepts.csv",
         "train/listen/page.html",
     }
     return found ^ (sources | data)

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engines.manifest import Manifest, repair_hint, sha256
-from runtime.errors import ManifestError
+from engines.manifest import Manifest, ManifestError, repair_hint, sha256
 
 Stamp = tuple[int, ...]
 
