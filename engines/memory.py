@@ -1,4 +1,4 @@
-"""Short memory, as libraries report it. Imports nothing, because it is needed where memory is short."""
+"""Recognises libraries' messages about lack of memory. Imports nothing, because there is no memory for it then."""
 
 MEMORY = (
     "not enough memory; close other programs, use fewer --candidates or shorter clips, or raise the limit (ulimit -v)"
@@ -20,5 +20,5 @@ WORDS = (
 
 
 def short_of_memory(text: str) -> bool:
-    """Whether a library's message says that memory is short."""
+    """Whether a library's message is about lack of memory."""
     return any(words in text.lower() for words in WORDS)

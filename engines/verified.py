@@ -1,4 +1,4 @@
-"""Files of a bundle that are verified once, and stay so until they are opened, which may be much later."""
+"""A bundle's files: verified once, and again when they are opened if they have changed since (perhaps much later)."""
 
 import os
 from collections.abc import Iterator

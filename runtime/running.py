@@ -1,4 +1,4 @@
-"""Work that runs in native code. A program that ends cancels it and waits, or it would abort.
+"""Native code that is still running when Python ends: it is cancelled and waited for. Otherwise the process aborts.
 
 When Python ends, daemon threads stop where they are; a thread that then returns from a library's C++ code ends the
 process with "terminate called without an active exception".

@@ -1,4 +1,4 @@
-"""How to sample, and how far a generation has come."""
+"""The options of a generation, and its progress. The sampling loop itself is in runtime.decode."""
 
 from dataclasses import dataclass
 from itertools import pairwise

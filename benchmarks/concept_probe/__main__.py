@@ -1,10 +1,16 @@
 """`python -m benchmarks.concept_probe CLIPS --backgrounds SIMULATED`: which frame features teach concepts best?
 
-A probe learns concepts from made-up frame features and is scored on the real clips that may be used to choose with
-(the 31 with the smallest digests of their names among all clips given), for every route: a, the square root of class
-probabilities (a_warm: at temperature 2); b, the square root of concept probabilities and a rest; c, the encoder's
-1,280 numbers. The plain rule sums class probabilities by concept. Means over clips with bootstrap 95 % intervals, in
-pairs. Quantiles of made-up features are printed beside real ones. The last line is one JSON object.
+A probe (a small classifier) learns concepts from made-up frame features. It is scored on real clips: the 31 of those
+given whose names have the smallest SHA-256 digests. The others are kept for reports. The kinds of features ("routes"):
+
+  a        square root of the probabilities of ImageNet classes
+  a_warm   the same at temperature 2
+  b        square root of the probabilities of concepts, and of "none of them"
+  c        the encoder's 1,280 numbers
+
+They are compared clip by clip, also with a plain rule that sums the class probabilities of each concept. Values are
+means over clips with a bootstrap 95 % interval. Quantiles of made-up features are printed beside those of real ones.
+The last line is one JSON object.
 """
 
 import argparse
@@ -16,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.report import command, find_clips, finish, result, table
+from benchmarks.common.report import command_parser, find_clips, finish, make_result, run_command, table
 from runtime.errors import OptionError
 from train.evaluate.bootstrap import summarise, words
 from train.extras import requires_extra
@@ -120,12 +126,11 @@ def run(args: argparse.Namespace) -> None:
     values |= {"clips": [video.name for video in videos], "quantiles": quantiles, "summary": summary(scores)}
     values["scores"] = {name: {key: x.round(4).tolist() for key, x in found.items()} for name, found in scores.items()}
     print_summary(values["summary"])
-    finish(result("concept_probe", values), args.out)
+    finish(make_result("concept_probe", values), args.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    about = (__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.concept_probe", description=about)
+    parser = command_parser("benchmarks.concept_probe", __doc__)
     add = parser.add_argument
     add("clips", type=Path, nargs="+", help="folders of the real development clips")
     add("--backgrounds", type=Path, action="append", required=True, help="folder of simulated videos; may be repeated")
@@ -136,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seeds", type=int, default=2, help="probes per route, with different examples (default: 2)")
     add("--cache", type=Path, help="folder that keeps the features of the clips, as NAME.npy")
     add("--out", type=Path, help="also write the JSON to this file")
-    return command(run, parser.parse_args(argv), WeightsError)
+    return run_command(run, parser.parse_args(argv), WeightsError)
 
 
 if __name__ == "__main__":

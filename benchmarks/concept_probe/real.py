@@ -1,4 +1,4 @@
-"""Real videos of the probe: which ones may be used to choose with, their features, and what they show."""
+"""The probe's real videos: which of them it uses (the others are kept for reports), their features, their concepts."""
 
 import csv
 import hashlib

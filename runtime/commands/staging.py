@@ -1,4 +1,4 @@
-"""Outputs are written into hidden folders beside their final places, and get their names together, or not at all.
+"""Outputs are written into hidden folders beside their final places, and then renamed: all of them or none.
 
 This module imports little: the process that watches over the command also uses it, to clean up after a crash.
 """

@@ -1,4 +1,4 @@
-"""Carry the packets of a video over into a copy, with the sound in step."""
+"""Copy a video's packets into a new file, interleaved with the new sound."""
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction

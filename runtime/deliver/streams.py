@@ -1,4 +1,4 @@
-"""Which streams of a video a copy takes, and with which codec tags: tried on the muxer, never guessed."""
+"""Which streams of a video a copy takes, and with which codec tags. Each choice is tested with the muxer."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The generated sound as a track of a copy, encoded as far as the picture has come."""
+"""The generated sound as a track of a copy, encoded only as far as the picture is written."""
 
 from fractions import Fraction
 from typing import cast

@@ -1,6 +1,7 @@
 """Tests that need a GPU: every installed backend against the CPU, on the shipped bundle.
 
-`pytest -m gpu tests/test_gpu.py -s` prints the agreement. The CPU's own case, in the slow lane, shows that this works.
+`pytest -m gpu tests/engines/test_gpu.py -s` prints the agreement. The slow tests also run this for the
+CPU against itself, which shows that the comparison works.
 """
 
 from collections.abc import Iterator

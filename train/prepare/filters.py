@@ -1,6 +1,6 @@
 """Reads clips window by window, and drops those that are unfit for training.
 
-The paper (section 4.1) drops clips that are silent, shorter than 10 s, or below 15 fps. `Filters` holds the thresholds.
+The paper (section 4) drops clips that are silent, shorter than 10 s, or below 15 fps. `Filters` holds the thresholds.
 What is measured is stored with each sample.
 """
 
@@ -29,7 +29,10 @@ UNREADABLE = ("unreadable", "no sound", "no picture", "crashed")  # reasons that
 
 @dataclass(frozen=True)
 class Filters:
-    """Thresholds. The defaults are those of the paper, with some tolerance for rounding in the files."""
+    """Thresholds. Length and frame rate are the paper's, less a little for rounding in the files.
+
+    The paper does not say what counts as silent; these levels are our choice.
+    """
 
     silence_peak: float = -60.0  # dBFS; a window with a lower peak is silent
     silence_rms: float = -70.0  # dBFS; a window with a lower RMS level is silent too

@@ -28,8 +28,8 @@ from train.prepare.shard_worker import ShardSettings, make_shard, usable
 from train.prepare.sources import SOURCES, Clip, Excluded, Files, rank, stratified
 
 PREPROCESSING = 1  # Raise it when the same file would give other arrays.
-VALIDATION = {"vggsound": 535}  # clips (paper, section 4.1); other sources: 1 in 20, at least one
-TEST = {"music21": 103}  # videos (paper, section 4.1)
+VALIDATION = {"vggsound": 535}  # clips (paper, section 4); other sources: 1 in 20, at least one
+TEST = {"music21": 103}  # videos (paper, section 4)
 PER_CHECK = 8  # clips that one task reads to check whether they are usable
 INCOMPLETE = 3  # exit status if shards were written but some files could not be read
 

@@ -3,7 +3,7 @@
 A made-up sequence starts from features of simulated videos (the background), is moved towards the rows of the
 encoder's classifier that belong to the concepts it shows, and drifts from frame to frame. The classifier then confuses
 classes as it does on real video, because similar classes have similar rows. `Settings` holds the distributions; they
-were matched to real videos (docs/log.md), whose meaning nobody looked at.
+were matched to the features of real videos; what these videos show was not used.
 """
 
 from collections.abc import Sequence
