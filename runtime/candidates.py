@@ -229,7 +229,8 @@ def scav_distance(bundle: Bundle, clip_features: FloatArray, audio: FloatArray) 
     """The SCAV distance (arXiv 2407.05782), by which MaskVAT selects candidates (paper, section 3.2.4).
 
     It is the mean squared difference between the embeddings of clip features [1, N, Dc] and audio [L] at
-    `config.audio_rate`. Compare it only between candidates of the same clip. Sounds too short for one step of the audio encoder are padded.
+    `config.audio_rate`. Compare it only between candidates of the same clip. Sounds too short for one step of the
+    audio encoder are padded.
     """
     shortest = 2 * bundle.config.audio_stride  # one step and the frames' overhang
     audio = np.pad(audio, (0, max(0, shortest - len(audio)))).astype(np.float32, copy=False)
