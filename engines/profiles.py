@@ -29,7 +29,7 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
     frames = int(indices["frame_index"].max()) + 2 if "frame_index" in indices else 1  # with the row of [NULL]
     rate = c.audio_rate if graph.name == "audio_encoder" else c.sample_rate
     samples = -(-tokens * c.hop_length * rate // c.sample_rate)
-    shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.ranking)
+    shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.candidates)
     steps = -(-tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
     chunk = CODEC_CHUNK + 2 * c.codec_context  # of the codec; may be longer than a window
     longest = tokens if graph.name == "step" else max(tokens, chunk)

@@ -17,11 +17,11 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.packet import Packet
 from numpy.typing import NDArray
 
 from runtime.errors import MediaError, OptionError
 from runtime.media.file_kind import check_encryption, not_media
+from runtime.media.packets import read_packets
 
 FloatArray = NDArray[np.float32]
 Sound = NDArray[np.floating[Any]]
@@ -141,7 +141,7 @@ def read_audio(path: PathLike, rate: int, max_duration: float = MAX_DURATION) ->
 def _sound_frames(container: InputContainer, stream: AudioStream, path: PathLike) -> Iterator[tuple[AudioFrame, int]]:
     """(frame, samples of silence that belong before it)."""
     due: Fraction | None = None  # when the next frame should begin, seconds
-    packets: Iterator[Packet[AudioStream]] = container.demux(stream)
+    packets = read_packets(container, stream)
     while True:
         packet = None
         with suppress(av.FFmpegError):  # a file that breaks off ends there

@@ -12,12 +12,13 @@ import numpy as np
 from engines.base import Array, Bound, Feeds
 from engines.contract import FloatArray, Int32Array
 from engines.feeds import all_positions, conditional_only, positions
+from engines.length_adapter import interpolation_matrix
 from runtime.audio import resample
+from runtime.bundle import Bundle
 from runtime.context import GenerationContext
 from runtime.decode import DecodeState, UnmaskSchedule, advance
 from runtime.errors import BackendUnavailable, EngineError
 from runtime.progress import SCORE
-from runtime.ranking import scav_distance
 from runtime.rng import CONFIDENCE, TOKENS, uniforms
 from runtime.sampling import SamplingConfig
 from runtime.take import DroppedCandidate
@@ -222,3 +223,19 @@ class Candidates:
         self._done += SCORE
         self.context.work.decoding_done(self._done)
         return distance
+
+
+def scav_distance(bundle: Bundle, clip_features: FloatArray, audio: FloatArray) -> float:
+    """The SCAV distance (arXiv 2407.05782), by which MaskVAT selects candidates (paper, section 3.2.4).
+
+    It is the mean squared difference between the embeddings of clip features [1, N, Dc] and audio [L] at
+    `config.audio_rate`. Compare it only between candidates of the same clip. Sounds too short for one step of the
+    audio encoder are padded.
+    """
+    shortest = 2 * bundle.config.audio_stride  # one step and the frames' overhang
+    audio = np.pad(audio, (0, max(0, shortest - len(audio)))).astype(np.float32, copy=False)
+    (audio_features,) = bundle.run("audio_encoder", audio=audio[None])
+    (sound,) = bundle.run("scav_audio", audio_features=audio_features)  # [1, A, 8, H]
+    matrix = interpolation_matrix(sound.shape[1], clip_features.shape[1])
+    (picture,) = bundle.run("scav_video", clip_features=clip_features, interpolation=matrix)  # [1, A, H]
+    return float(np.mean((picture[:, :, None].astype(np.float64) - sound) ** 2))

@@ -31,6 +31,7 @@ from runtime.deliver.describe import stream_lines
 from runtime.errors import MediaError, OptionError
 from runtime.media.clock import JUMP_AHEAD, MAY_JUMP, NO_TIMESTAMPS, Clock, FrameSlots, frame_rate, header_duration
 from runtime.media.file_kind import NO_DRM, check_encryption, no_decoder, protection, undecodable
+from runtime.media.packets import read_packets
 
 Image = NDArray[np.uint8]  # [height, width, 3] RGB
 
@@ -177,7 +178,7 @@ class Video:
         slots = FrameSlots() if self._container.format.name == "avi" else None
         untimed = self._container.format.flags & NO_TIMESTAMPS  # libav's guesses fail at repeated fields
         stream.thread_type = "SLICE"  # frame threads would be faster, but lose good frames around a damaged one
-        packets, packet, broken = self._container.demux(stream), None, 0
+        packets, packet, broken = read_packets(self._container, stream), None, 0
         while True:
             self._check_cancelled()
             try:

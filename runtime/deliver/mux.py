@@ -25,6 +25,7 @@ from runtime.deliver.matroska import set_track_fields
 from runtime.deliver.packets import PacketCopy, check_times
 from runtime.deliver.streams import CopyPlan, Refused, matroska_fields, plan_streams
 from runtime.errors import MediaError, OptionError
+from runtime.media.packets import read_packets
 from runtime.video import Video, picture_stream
 
 __all__ = ["CONTAINERS", "Container", "Existing", "check_container", "mux"]
@@ -188,7 +189,7 @@ def _first_frame(container: InputContainer, path: Path) -> NDArray[Any] | None:
     try:
         stream = picture_stream(container, path)
         stream.thread_type = "SLICE"
-        for number, packet in enumerate(container.demux(stream)):
+        for number, packet in enumerate(read_packets(container, stream)):
             for frame in stream.decode(packet if packet.size else None):
                 width, height = (min(n, TRIAL_WIDTH) for n in (frame.width, frame.height))
                 return frame.reformat(width, height, "rgba", threads=1).to_ndarray()

@@ -19,6 +19,7 @@ from runtime.deliver.streams import CopyPlan, Refused, add_stream, codec_name
 from runtime.deliver.track import SoundTrack
 from runtime.errors import MediaError
 from runtime.media.clock import DEFAULT_PERIOD, JUMP_AHEAD, JUMP_BACK, MAY_JUMP, frame_rate
+from runtime.media.packets import read_packets
 from runtime.video import NOT_PICTURE, picture_stream
 
 GENERATE_PTS = 0x1  # libav's AVFMT_FLAG_GENPTS: presentation times from decoding times where a file has only these
@@ -181,7 +182,7 @@ class PacketCopy:
         last: dict[int, int] = {}
         self.source.flags |= GENERATE_PTS
         try:
-            for packet in self.source.demux([self.source.streams[i] for i in self.routes]):
+            for packet in read_packets(self.source, [self.source.streams[i] for i in self.routes]):
                 if packet.dts is None and packet.pts is None and packet.size == 0:
                     continue  # PyAV's mark of a stream's end
                 if packet.stream_index == self.times.stream.index:
@@ -216,7 +217,7 @@ def check_times(path: Path, kind: Container, check_cancelled: Callable[[], None]
         if not (times.to_avi or source.format.flags & MAY_JUMP):
             return
         try:
-            for packet in source.demux(times.stream):
+            for packet in read_packets(source, times.stream):
                 check_cancelled()
                 if packet.size:
                     times.check(packet)
@@ -233,7 +234,7 @@ def _first_stamps(path: Path) -> list[tuple[int | None, int | None]]:
     """When the picture's first packets are shown and decoded, in ticks."""
     with open_media(path) as source:
         try:
-            packets = islice(source.demux(picture_stream(source, path)), LOOK_AHEAD)
+            packets = islice(read_packets(source, picture_stream(source, path)), LOOK_AHEAD)
             return [(p.pts, p.dts) for p in packets if p.size]
         except av.FFmpegError:
             return []

@@ -17,6 +17,7 @@ from runtime.deliver.describe import FILE_TAGS
 from runtime.deliver.matroska import TrackFields
 from runtime.errors import MediaError
 from runtime.media.clock import frame_rate
+from runtime.media.packets import read_packets
 from runtime.video import NOT_PICTURE
 
 Refusals = (ValueError, av.FFmpegError)
@@ -154,5 +155,5 @@ def _cover(path: Path, stream: Stream) -> list[tuple[str, str, bytes]]:
     if not mime:
         return []
     with open_media(path) as again:
-        packet = next((p for p in again.demux(again.streams[stream.index]) if p.size), None)
+        packet = next((p for p in read_packets(again, again.streams[stream.index]) if p.size), None)
     return [] if packet is None else [(stream.metadata.get("filename", name), mime, bytes(packet))]

@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=10_000, help="damaged files that are read (default: 10,000)")
     parser.add_argument("--commands", type=int, default=1_000, help="damaged files for the command (default: 1,000)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same cases (default: 0)")
-    parser.add_argument("--plant", choices=PLANTS, help="a fault to plant: the campaign must find it")
+    parser.add_argument("--plant", choices=PLANTS, help="make this fault on purpose; the campaign must find it")
     parser.add_argument("--seconds", type=float, default=30, help="most seconds of a case (default: 30)")
     parser.add_argument("--keep", type=Path, help="folder for the files that show faults")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
