@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.common.machine import ROOT
 from benchmarks.latency.clip import make_clip
 from benchmarks.latency.points import Worker, WorkerError, Workload, runtime_order
-from benchmarks.latency.worker import process_peak_mb
+from benchmarks.latency.worker import tree_peak_mb
 
 OURS = ("engines", "runtime", "train", "export")  # the packages in the wheel
 LEAN = ("numpy", "av", "onnxruntime")  # the extra `cpu`
@@ -51,7 +51,7 @@ def run_and_watch(command: list[str]) -> tuple[float, float | None]:
 
     def watch() -> None:
         while process.returncode is None:
-            peaks.append(process_peak_mb(process.pid) or 0.0)
+            peaks.append(tree_peak_mb(process.pid))
             time.sleep(0.02)
 
     watcher = Thread(target=watch)

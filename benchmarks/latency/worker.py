@@ -30,6 +30,15 @@ def process_peak_mb(process: int | str) -> float | None:
     return int(found[0]) / 1024 if found else None
 
 
+def tree_peak_mb(process: int) -> float:
+    """The largest peak among a process and its children in MB: the command works in a child process. 0 if unknown."""
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split()
+    except OSError:
+        children = []
+    return max([process_peak_mb(process) or 0.0, *(tree_peak_mb(int(child)) for child in children)])
+
+
 def peak_megabytes() -> float:
     """Peak resident memory of this process in MB.
 

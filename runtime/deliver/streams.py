@@ -28,6 +28,8 @@ COVER_NAMES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image
 class Refused(MediaError):
     """A kind of file does not take a video. The text begins with a verb; the caller names the file and gives advice."""
 
+    code = "container_refused"
+
 
 @dataclass
 class CopyPlan:

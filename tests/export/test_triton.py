@@ -233,7 +233,7 @@ def test_plans_that_triton_cannot_run(bundles: Callable[..., Path], tmp_path: Pa
         bundles(), tmp_path / "r", *arguments, capsys=capsys
     )
     arguments += ["--kind", "cpu"]
-    assert "--plan with --kind cpu: plans run on cards" in refused(bundles(), tmp_path / "r", *arguments, capsys=capsys)
+    assert "--plan with --kind cpu: plans need a GPU" in refused(bundles(), tmp_path / "r", *arguments, capsys=capsys)
 
 
 def test_plans_with_scalars_are_refused(tmp_path: Path) -> None:

@@ -54,6 +54,13 @@ def run_help(names: list[str], path: Path = ROOT) -> dict[str, tuple[object, str
     return {name: (code, text) for name, code, text in found}
 
 
+def help_of(name: str) -> tuple[object, str]:
+    """The same of one command in a process of its own: `runtime.infer` prints in a child process."""
+    command = [sys.executable, "-m", name, "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return result.returncode, result.stdout
+
+
 def problems(found: dict[str, tuple[object, str]]) -> dict[str, str]:
     """Name -> what is wrong, for commands that fail or show another name."""
     failed = {name: str(code) for name, (code, _) in found.items() if code not in (0, None)}
@@ -64,7 +71,8 @@ def problems(found: dict[str, tuple[object, str]]) -> dict[str, str]:
 def test_every_documented_command_shows_its_help() -> None:
     names = documented([path.read_text(encoding="utf-8") for path in DOCS if path.name != "log.md"])
     assert {"runtime.infer", "train.fit", "export", "benchmarks.latency"} <= names
-    found = problems(run_help(sorted(names | set(RENAMED))))
+    guarded = {"runtime.infer": help_of("runtime.infer")}
+    found = problems(run_help(sorted((names | set(RENAMED)) - set(guarded))) | guarded)
     missing = {name: problem for name, problem in found.items() if "is not installed; install it with" in problem}
     assert found == missing
     if missing:

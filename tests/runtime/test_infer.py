@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -100,9 +101,9 @@ def test_the_video_is_not_opened_again_to_find_its_start(
     """A picture that starts late: the take knows when, and the copy's sound starts there."""
     opened, init = [], Video.__init__
 
-    def counted(self: Video, path: Path) -> None:
+    def counted(self: Video, path: Path, *rest: Any) -> None:
         opened.append(path)
-        init(self, path)
+        init(self, path, *rest)
 
     times = [Fraction(3, 10) + time for time in steady(20, 10)]
     late = write_video(folder / "late.mkv", Picture(times, last=Fraction(1, 10)))
@@ -263,7 +264,7 @@ def make_bad_clips(folder: Path) -> None:
         ("empty.mp4", "is empty"),
         ("text.mp4", "not a video"),
         ("noise.mp4", "not a video"),
-        ("no_index.mp4", "not a video"),
+        ("no_index.mp4", "without its index"),
         ("audio.m4a", "sound but no picture"),
         ("bare.mp4", "no frame"),
         ("x" * 300 + ".mp4", "name"),

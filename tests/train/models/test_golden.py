@@ -110,7 +110,7 @@ def test_dac_refuses_what_is_not_the_official_file(official_dac: Path, tmp_path:
     del content["state_dict"]["encoder.block.0.bias"]
     content["state_dict"]["encoder.block.9.bias"] = torch.zeros(1)
     torch.save(content, tmp_path / "broken.pth")
-    with pytest.raises(WeightsError, match="no place in a DAC of 4 blocks"):
+    with pytest.raises(WeightsError, match="does not fit a DAC of 4 blocks"):
         DAC.load(tmp_path / "broken.pth")
 
 
