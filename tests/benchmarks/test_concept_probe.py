@@ -60,7 +60,7 @@ def test_a_probe_learns_and_repeats(hidden: int) -> None:
     rng = np.random.default_rng(0)
     kinds = rng.integers(3, size=600)
     inputs = (np.eye(3)[kinds] * 2 + rng.normal(0, 0.15, (600, 3))).astype(np.float32)
-    one, two = (fit(inputs, np.eye(3, dtype=np.float32)[kinds], hidden, 150, 7) for _ in range(2))
+    one, two = (fit(inputs, np.eye(3, dtype=np.float32)[kinds], hidden, 1000, 7) for _ in range(2))
     assert (one(inputs).argmax(1) == kinds).mean() > 0.95
     assert np.array_equal(one(inputs), two(inputs))
 
