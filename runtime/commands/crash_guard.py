@@ -25,6 +25,7 @@ from runtime.commands import signals
 from runtime.commands.streams import open_missing, say
 
 KEPT = 1 << 16  # bytes of what libraries print
+_WITHOUT_MEMORY = ("SIGABRT", "SIGSEGV", "SIGBUS")  # how libraries die that do not check what they allocated
 PATIENCE = 5.0  # seconds after the first signal until another one kills
 _to_parent: int | None = None  # in the child: where messages go
 
@@ -173,8 +174,10 @@ def explain(how: str, printed: str, clip: str, writing: bool = False) -> str:
     """One line about a death by signal or a library's exit. `printed`: faulthandler's traceback, libraries' lines."""
     if how == "SIGKILL":
         return "the system killed the program (SIGKILL), usually because memory is short; " + MEMORY.split("; ", 1)[1]
-    if short_of_memory(printed) or (how == "SIGABRT" and _memory_is_limited()):
+    if short_of_memory(printed):
         return MEMORY
+    if how in _WITHOUT_MEMORY and _memory_is_limited():
+        return f"the program crashed ({how}) under a limit on memory (`ulimit -v`); raise the limit and try again"
     where = _crashed_thread(printed)
     if "/engines/" in where:
         return f"the engines crashed ({how}); try another --backend, and check them with `python -m runtime.doctor`"
@@ -185,7 +188,7 @@ def explain(how: str, printed: str, clip: str, writing: bool = False) -> str:
 
 
 def _memory_is_limited() -> bool:
-    """Whether `ulimit -v` is set: libraries that get no memory abort, some without a word."""
+    """Whether `ulimit -v` is set. Libraries that get no memory abort or use a null pointer, some without a word."""
     if sys.platform == "win32":
         return False
     import resource
