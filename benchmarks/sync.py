@@ -4,7 +4,9 @@
 
 For every video that has sound, the bundle generates one sound per seed. The score is `lift`: onset F1 within 100 ms of
 the true track, minus chance. The baseline takes the peaks of the difference between frames as onsets; `paired` is
-generated minus baseline. Values are means over clips with a bootstrap 95 % interval.
+generated minus baseline. `wrong_lift` is the lift against the true tracks of the other videos; `above_wrong` is lift
+minus wrong_lift: use it to say whether a sound is in time. Videos of impacts (benchmarks.common.impacts: a rule on the
+true track) are also reported apart. Values are means over clips with a bootstrap 95 % interval.
 
 Several --engines are compared clip by clip; the second may lose at most 0.01 of lift. --compare-candidates scores all
 candidates of a clip, not only SCAV's choice. The last line is one JSON object.
@@ -20,6 +22,8 @@ import numpy as np
 
 import runtime
 from benchmarks.common.caching_pipeline import CachingPipeline
+from benchmarks.common.halves import add_folders_option, find_half
+from benchmarks.common.impacts import SHARE, sharp_share
 from benchmarks.common.pairing import (
     Rows,
     add_comparison_options,
@@ -33,18 +37,18 @@ from benchmarks.common.pairing import (
 from benchmarks.common.report import (
     add_output_options,
     command_parser,
-    find_clips,
     finish,
     make_plots_folder,
     make_result,
     run_command,
 )
+from benchmarks.common.wrong_pairings import wrong_lifts
 from engines.contract import FloatArray
 from runtime.audio import resample
 from train.evaluate.bootstrap import summarise, words
 from train.evaluate.frame_difference import frame_difference
 from train.extras import requires_extra
-from train.metrics.onsets import FRAME_RATE, RATE, lift_of_onsets, onset_scores, onset_strength, pick_onsets
+from train.metrics.onsets import FRAME_RATE, RATE, Floats, lift_of_onsets, onset_scores, onset_strength, pick_onsets
 
 with requires_extra("bench", __name__):
     from benchmarks.common.true_track import TrueTrack, read_true_track
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from train.evaluate.plots import Strip
 
 LARGEST_DROP = 0.01  # lift that a smaller or faster bundle may lose
+SHOWN = ("lift", "wrong_lift", "above_wrong", "baseline_lift", "paired")  # lines of a bundle's table
 
 
 def baseline_lift(track: TrueTrack) -> float:
@@ -65,8 +70,8 @@ def baseline_lift(track: TrueTrack) -> float:
 
 def measure(
     track: TrueTrack, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int
-) -> tuple[dict[str, Any], FloatArray]:
-    """Run one clip through one bundle: means over seeds of SCAV's choice; and the sound of the first seed at 16 kHz.
+) -> tuple[dict[str, Any], list[FloatArray]]:
+    """Run one clip through one bundle: means over seeds of SCAV's choice; and its sound for every seed at 16 kHz.
 
     If all candidates are returned, `takes` has their lifts by seed, SCAV's choice first.
     """
@@ -76,10 +81,12 @@ def measure(
         sounds.append([resample(take.audio, take.sample_rate, RATE) for take in takes])
     results = [[onset_scores(track.audio, sound) for sound in takes] for takes in sounds]
     row: dict[str, Any] = {"clip": track.path.name, "onsets": len(track.onsets)}
+    row["sharp"] = sharp_share(track.audio, track.onsets)
+    row["impact"] = row["sharp"] >= SHARE
     row |= {key: float(np.mean([r[0][key] for r in results])) for key in ("f1", "chance", "lift", "n")}
     if options["takes"] > 1:
         row["takes"] = [[score["lift"] for score in takes] for takes in results]
-    return row, sounds[0][0]
+    return row, [takes[0] for takes in sounds]
 
 
 def plot(track: TrueTrack, title: str, sound: FloatArray, file: Path) -> "Strip":
@@ -93,12 +100,20 @@ def plot(track: TrueTrack, title: str, sound: FloatArray, file: Path) -> "Strip"
     return strip
 
 
+def summarise_lifts(rows: Rows) -> dict[str, Any]:
+    """Summaries over clips of every kind of lift in the rows, and of the differences among them."""
+    names = ("lift", "wrong_lift", "baseline_lift")
+    columns = {name: np.array([r[name] for r in rows]) for name in names if rows and name in rows[0]}
+    for name, of in (("paired", "baseline_lift"), ("above_wrong", "wrong_lift")):
+        if of in columns:
+            columns[name] = columns["lift"] - columns[of]
+    return {name: summarise(values) for name, values in columns.items()}
+
+
 def summarise_bundle(rows: Rows) -> dict[str, Any]:
-    """Figures of one bundle: summaries over clips."""
-    generated = np.array([r["lift"] for r in rows])
-    baseline = np.array([r["baseline_lift"] for r in rows])
-    columns = {"lift": generated, "baseline_lift": baseline, "paired": generated - baseline}
-    figures: dict[str, Any] = {name: summarise(v) for name, v in columns.items()}
+    """Figures of one bundle: summaries over clips; the same for impacts and for other clips."""
+    parts = {"impacts": [r for r in rows if r.get("impact")], "others": [r for r in rows if not r.get("impact")]}
+    figures: dict[str, Any] = summarise_lifts(rows) | {name: summarise_lifts(part) for name, part in parts.items()}
     return figures | {"candidates": compare_candidates([r["takes"] for r in rows if "takes" in r])}
 
 
@@ -117,14 +132,18 @@ def drop_verdict(difference: dict[str, Any] | None) -> dict[str, Any] | None:
 def summary(rows: dict[str, Rows]) -> dict[str, Any]:
     """{"bundles": {name: figures}, "pairs": {"a - b": difference of lift by clip, and the verdict on b}}."""
     pairs = {name: drop_verdict(difference) for name, difference in paired_differences(rows, "lift").items()}
+    impacts = paired_differences({name: [r for r in own if r.get("impact")] for name, own in rows.items()}, "lift")
+    pairs = {name: pair and pair | {"impacts": impacts[name]} for name, pair in pairs.items()}
     return {"bundles": {name: summarise_bundle(r) for name, r in rows.items()}, "pairs": pairs}
 
 
 def print_summary(values: dict[str, Any]) -> None:
     for name, figures in values["bundles"].items():
         print(f"\n{name}")
-        for key in ("lift", "baseline_lift", "paired"):
-            print(f"  {key:22} {words(figures[key])}")
+        for part in ("", "impacts", "others"):
+            own = figures[part] if part else figures
+            for key in (key for key in SHOWN if own.get(key)):
+                print(f"  {' '.join([key, part]):22} {words(own[key])} of {own[key]['n']}")
         for label, value in candidate_lines(figures["candidates"]) if figures["candidates"] else ():
             print(f"  {label:22} {value}")
     for name, pair in values["pairs"].items():
@@ -140,6 +159,8 @@ def row_line(row: dict[str, Any]) -> str:
 def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, runtime.Pipeline]) -> dict[str, Rows]:
     """Rows of every bundle, clip by clip. Draws plots with --plots, and reports clips that cannot be used."""
     rows: dict[str, Rows] = {name: [] for name in pipelines}
+    true: list[Floats] = []
+    made: dict[str, list[list[Floats]]] = {name: [] for name in pipelines}
     strips: list[Strip] = []
     for clip in clips:
         try:
@@ -149,14 +170,19 @@ def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, 
         except runtime.MediaError as error:
             print(f"skipped {clip.name}: {error}", file=sys.stderr)
             continue
-        for name, (scores, sound) in found.items():
+        true.append(onset_strength(track.audio))
+        for name, (scores, sounds) in found.items():
+            made[name].append([onset_strength(sound) for sound in sounds])
             row = scores | baseline
             rows[name].append(row)
             labels = [name] if len(pipelines) > 1 else []
             print("  ".join([row_line(row), *labels]), flush=True)
             if args.plots:
                 title = ", ".join([f"F1 {row['f1']:.2f}", f"chance {row['chance']:.2f}", *labels])
-                strips.append(plot(track, title, sound, args.plots / f"{'-'.join([clip.stem, *labels])}.png"))
+                strips.append(plot(track, title, sounds[0], args.plots / f"{'-'.join([clip.stem, *labels])}.png"))
+    for name, own in rows.items() if len(true) > 1 else ():
+        for row, wrong in zip(own, wrong_lifts(true, made[name]), strict=True):
+            row["wrong_lift"] = wrong
     if strips:
         from train.evaluate.plots import contact_sheet
 
@@ -169,13 +195,14 @@ def run(args: argparse.Namespace) -> None:
         raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
     check_comparison_options(args)
     make_plots_folder(args.plots)
-    clips = find_clips(args.clips)
+    clips = find_half(args.clips, args.half)
     pipelines = {n: CachingPipeline(folder, args.backend, 0, p) for n, (folder, p) in systems_to_compare(args).items()}
     rows = run_clips(args, clips, pipelines)
     measured = len(next(iter(rows.values())))
     if not measured:
-        raise runtime.OptionError(f"none of the {len(clips)} videos of {args.clips} can be used")
+        raise runtime.OptionError(f"none of the {len(clips)} videos can be used")
     values: dict[str, Any] = {"options": sampling_options(args), "seeds": args.seeds, "skipped": len(clips) - measured}
+    values["half"] = args.half
     values["steps_in"] = {name: p.bundle.file_for("step") for name, p in pipelines.items()}
     values["summary"] = summary(rows)
     print_summary(values["summary"])
@@ -184,9 +211,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.sync", __doc__)
-    parser.add_argument(
-        "clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them"
-    )
+    add_folders_option(parser)
     add_comparison_options(parser)
     parser.add_argument("--seeds", type=int, default=4, help="sounds per clip (default: 4)")
     parser.add_argument("--steps", type=int, default=32, help="unmasking steps (default: 32)")

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common.halves import choosing_clips
 from benchmarks.common.report import command_parser, find_clips, finish, make_result, run_command, table
 from runtime.errors import OptionError
 from train.evaluate.bootstrap import summarise, words
@@ -33,8 +34,8 @@ from train.synthetic.concepts.table import Concept, membership, read_table
 with requires_extra("bench", __name__):
     import torch
 
+    from benchmarks.common.real_videos import pooled_features, read_encoder, read_truth
     from benchmarks.concept_probe.probe import ROUTES, RealVideo, fit, make_examples, plain_rule, score
-    from benchmarks.concept_probe.real import choosing_clips, pooled_features, read_encoder, read_truth
     from train.models.loading import WeightsError
 
 SEQUENCES, FRAMES = 100, 40  # made-up sequences whose quantiles are compared with real ones

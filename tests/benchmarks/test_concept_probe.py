@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from benchmarks.common.halves import choosing_clips
+from benchmarks.common.real_videos import pooled_features, read_truth
 from benchmarks.concept_probe import __main__ as probe_command
 from benchmarks.concept_probe.probe import ROUTES, RealVideo, fit, plain_rule, score
-from benchmarks.concept_probe.real import choosing_clips, pooled_features, read_truth
 from runtime.errors import OptionError
 from train.synthetic.concepts.features import ClassifierHead
 from train.synthetic.concepts.table import CLASSES, membership, read_table

@@ -2,6 +2,7 @@
 
     python tests/golden/make_metrics_golden.py mfcc | vggish | wav2clip | beats
     python tests/golden/make_metrics_golden.py sparsesync CHECKOUT    a clone of github.com/v-iashin/SparseSync
+    python tests/golden/make_metrics_golden.py semantic TOOL    the script of the first measurements of semantic lift
 
 In an environment of its own:
     pip install --no-deps librosa==0.11.0 torchvggish==0.2 wav2clip==0.1.0 speechbrain==1.1.2 torchaudio==2.11.0
@@ -10,6 +11,7 @@ In an environment of its own:
 
 mfcc: librosa (ISC). vggish: torchvggish (Apache-2.0), a port of Google's code. wav2clip: the official package (MIT).
 beats: speechbrain's copy (Apache-2.0) of the official code (MIT). sparsesync: the official code (MIT, commit a5bee8a).
+semantic: the network and the weights are those of the package aisfx 0.1.2 (CC BY 4.0); install it with --no-deps.
 Only the Python code of torchaudio is used; its compiled part is replaced by an empty module.
 """
 
@@ -26,7 +28,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from make_golden import digest, rule_state, signal, write
+from make_golden import digest, rule, rule_state, signal, write
 
 VGGISH = {"width": 4, "hidden": 32, "dim": 12}
 BEATS_CFG = {
@@ -40,6 +42,7 @@ BEATS_CFG = {
 MFCC_SAMPLES, VGGISH_SAMPLES, WAV2CLIP_SAMPLES, BEATS_SAMPLES = 30_000, 33_000, 24_000, 160_000
 SYNC = {"n_layer": 1, "visual_block_shape": [2, 2, 2], "audio_block_shape": [9, 3]}  # all else as published
 SYNC_FRAMES, SYNC_SIZE, SYNC_SAMPLES = 16, 64, 10240
+AISFX_WIDTH, SEMANTIC_SAMPLES = 4, 160_000
 
 
 def torch_state(shapes: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +62,24 @@ def film(n: int, size: int) -> np.ndarray:
     green = np.where(((x + 3 * t) // 9 + y // 7) % 2, 210, 30)
     blue = (x * y // 7 + 17 * t) % 256
     return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
+def semantic_sounds() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """True and generated sounds [160000]: tones, clicks, noises; half of the generated ones are near their own."""
+    t = np.arange(SEMANTIC_SAMPLES) / 44100
+    noise = rule("noise", (SEMANTIC_SAMPLES, 1))[:, 0].astype(np.float64)
+    clicks = np.exp(-(t % 0.4) / 0.02)
+    true = [
+        noise * clicks,
+        np.sin(2 * np.pi * 220 * t) + 0.5 * np.sin(2 * np.pi * 660 * t),
+        np.cumsum(noise - noise.mean()) / 100,
+        np.sin(2 * np.pi * 1500 * t * (1 + 0.1 * t)) * np.exp(-(t % 0.9) / 0.3),
+        noise * (1 + np.sin(2 * np.pi * 3 * t)),
+        signal(SEMANTIC_SAMPLES).astype(np.float64),
+    ]
+    made = [0.6 * x + 0.4 * true[(k + 1) % len(true)] if k % 2 else true[(k + 2) % len(true)] + 0.1 * noise
+            for k, x in enumerate(true)]  # fmt: skip
+    return [x.astype(np.float32) for x in true], [x.astype(np.float32) for x in made]
 
 
 def shapes_of(module: Any) -> dict[str, list[int]]:
@@ -203,6 +224,29 @@ def make_sparsesync() -> None:
     os.chdir(HERE)
     facts = {"made_by": "SparseSync, commit a5bee8a", "weights_sha256": sha256, "shapes": shapes}
     write("sparsesync", facts, {"logits": logits.numpy(), "features": maps.mean(dim=(3, 4))[0].T.numpy()})
+
+
+def make_semantic() -> None:
+    import torch
+    from aisfx.models.cnn2d import EmbeddingNet
+
+    spec = importlib.util.spec_from_file_location("tool", sys.argv[2])
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    torch.set_num_threads(1)
+    narrow = EmbeddingNet("max", 3, 1, AISFX_WIDTH)
+    shapes = shapes_of(narrow)
+    sha256 = load(narrow, shapes)
+    sets = semantic_sounds()
+    levels = [[tool.spectrogram(x.astype(np.float64)) for x in sounds] for sounds in sets]
+    tool.load, network = lambda sound: sound.astype(np.float64), tool.network()
+    truth, made = (np.stack([tool.embed(network, x) for x in sounds]) for sounds in sets)
+    lift, rank = tool.score(truth, made)
+    with torch.no_grad():
+        embedding = narrow(torch.tensor(levels[0][0][None, :100], dtype=torch.float32))[0].numpy()
+    facts = {"made_by": "aisfx 0.1.2", "weights_sha256": sha256, "shapes": shapes}
+    arrays = {"levels": levels[0][0][::20].astype(np.float32), "embedding": embedding}
+    write("semantic", facts, arrays | {"lift": lift.astype(np.float32), "rank": rank.astype(np.int16)})
 
 
 if __name__ == "__main__":

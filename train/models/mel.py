@@ -33,6 +33,7 @@ def codec_bank(rate: int, fft: int, bands: int) -> MelBank:
 
 
 MFCC = codec_bank(44100, 2048, 128)  # Frechet distance of MFCCs: the filters of librosa
+AISFX = codec_bank(44100, 2048, 96)  # the embedding of semantic lift
 VGGISH = MelBank(16000, 512, 64, 125, 7500, "htk", straight_in="mel")
 BEATS = MelBank(16000, 512, 128, 20, 8000, "htk", straight_in="mel", nyquist=False)  # as Kaldi computes it
 ONSETS = MelBank(16000, 1024, 40, 50, 7600, "htk")

@@ -1,8 +1,7 @@
-"""The probe's real videos: which of them it uses (the others are kept for reports), their features, their concepts."""
+"""Real videos: the concepts that a person saw and heard in them, and what the frame encoder sees in them."""
 
 import csv
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -18,13 +17,7 @@ from train.synthetic.concepts.features import ClassifierHead
 from train.synthetic.concepts.table import Concept
 
 Floats = NDArray[np.float32]
-CHOOSING = 31  # of the 63 development clips; the other 32 are for reports
 FPS, BATCH = 8, 8
-
-
-def choosing_clips(paths: Iterable[Path]) -> list[Path]:
-    """The CHOOSING clips with the smallest SHA-256 digests of their file names."""
-    return sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())[:CHOOSING]
 
 
 def read_truth(table: Sequence[Concept], path: Path | None = None) -> dict[str, list[int]]:
