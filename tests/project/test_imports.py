@@ -63,7 +63,7 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
     "benchmarks": Rule(("benchmarks.common", *MEASURED)),
     **{
         f"benchmarks/{name}": Rule((f"benchmarks.{name}", "benchmarks.common", *MEASURED))
-        for name in ("codec", "common", "concept_probe", "latency", "scenes")
+        for name in ("codec", "common", "concept_probe", "latency", "meaning", "scenes")
     },
 }
 LAZY = {  # backends may be imported inside functions of one file only

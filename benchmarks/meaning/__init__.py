@@ -1,0 +1,1 @@
+"""Does a generated sound mean what the video shows? Semantic lift against the true sound."""

@@ -1,0 +1,118 @@
+"""Measure whether generated sounds mean what the videos show.
+
+    python -m benchmarks.meaning VIDEOS [VIDEOS ...] [--recordings POOL [POOL ...]]
+
+The score is semantic lift: the similarity of a generated sound to its own video's true sound, minus the mean similarity
+to the true sounds of the other videos, in an embedding of sound effects (aiSFX; train.metrics.semantic has the
+definition). `rank` is the rank of the own true sound among all. Chance is 0, and rank (n + 1) / 2. The score depends on
+the set of videos: compare systems on the same set only.
+
+  --engines     bundles to measure; repeat to compare several
+  --generated   folders of sounds that another system generated, paired by file name
+  --recordings  baseline: random recordings of the concept that the frame encoder sees most, without any timing
+  floors        noise; and `other`, the true sounds of the other videos
+
+Systems are compared video by video. Values are means over videos with a bootstrap 95 % interval. The last line is one
+JSON object. The embedding needs `pip install --no-deps aisfx==0.1.2` (weights CC BY 4.0). It is for evaluation only:
+never train or choose with it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import runtime
+from benchmarks.common.caching_pipeline import CachingPipeline
+from benchmarks.common.halves import add_folders_option, find_half
+from benchmarks.common.pairing import (
+    add_comparison_options,
+    check_comparison_options,
+    sampling_options,
+    systems_to_compare,
+)
+from benchmarks.common.report import (
+    add_output_options,
+    command_parser,
+    finish,
+    make_plots_folder,
+    make_result,
+    run_command,
+)
+from benchmarks.meaning.tables import print_tables, summary
+from train.extras import requires_extra
+
+with requires_extra("bench", __name__):
+    from benchmarks.common.real_videos import read_truth
+    from benchmarks.meaning.measure import run_videos, score_system, swapped_lifts
+    from benchmarks.meaning.recordings import RandomRecordings
+    from benchmarks.meaning.systems import System, bundle_system, folder_system, noise_system
+    from train.evaluate.files import scan_systems
+    from train.metrics.aisfx import AiSFX, embed
+    from train.models.loading import WeightsError
+    from train.synthetic.concepts.table import read_table
+
+NOISE, RECORDINGS = "noise", "recordings"
+
+
+def make_systems(args: argparse.Namespace, pipelines: dict[str, CachingPipeline]) -> dict[str, System]:
+    """All systems by name: bundles first, then folders of sounds, then the baselines.
+
+    Raises OptionError if two have the same name.
+    """
+    systems: dict[str, System] = {n: bundle_system(p, sampling_options(args), args.seeds) for n, p in pipelines.items()}
+    others: dict[str, System] = {folder.name: folder_system(folder) for folder in scan_systems(args.generated or [])}
+    if repeated := sorted(set(others) & {*systems, NOISE, RECORDINGS}):
+        raise runtime.OptionError(f"the name {repeated[0]} is taken; write --generated NAME=DIR to choose another")
+    if args.recordings:
+        others[RECORDINGS] = RandomRecordings(args.recordings, args.weights)
+    return systems | others | {NOISE: noise_system()}
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.seeds < 1:
+        raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
+    check_comparison_options(args)
+    make_plots_folder(args.plots)
+    network, videos = AiSFX.load(), find_half(args.clips, args.half)
+    bundles = systems_to_compare(args) if args.engines or not args.generated else {}
+    pipelines = {n: CachingPipeline(folder, args.backend, 0, p) for n, (folder, p) in bundles.items()}
+    systems = make_systems(args, pipelines)
+    measured = run_videos(videos, systems, lambda sound: embed(network, sound), bool(args.plots))
+    if len(measured.tracks) < 2:
+        raise runtime.OptionError(f"{len(measured.tracks)} of {len(videos)} videos can be used; 2 or more are needed")
+    table = read_table()
+    concepts = {file: [table[k].name for k in right] for file, right in read_truth(table).items()}
+    rows = {name: score_system(measured, name, concepts) for name in systems}
+    floors = {NOISE: [row["lift"] for row in rows.pop(NOISE)], "other": swapped_lifts(measured.truth)}
+    if args.plots:
+        from benchmarks.meaning.plots import draw_plots
+
+        draw_plots(args.plots, measured, rows)
+    values: dict[str, Any] = {"options": sampling_options(args), "seeds": args.seeds, "half": args.half}
+    values |= {"skipped": len(videos) - len(measured.tracks), "embedding": "aisfx 0.1.2"}
+    values["steps_in"] = {name: p.bundle.file_for("step") for name, p in pipelines.items()}
+    values["summary"] = summary(rows, floors)
+    print_tables(values["summary"])
+    finish(make_result("meaning", values | {"clips": rows}), args.out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = command_parser("benchmarks.meaning", __doc__)
+    add = parser.add_argument
+    add_folders_option(parser)
+    add_comparison_options(parser)
+    words = "folder of generated sounds, one file per video with the same name; NAME=DIR sets a name; may be repeated"
+    add("--generated", action="append", metavar="DIR", help=words)
+    words = "folders of recordings with sounds.csv, for the baseline of random recordings"
+    add("--recordings", type=Path, nargs="+", metavar="POOL", help=words)
+    add("--weights", type=Path, help="mobilenet_v2-b0353104.pth, for --recordings (default: from its package)")
+    add("--seeds", type=int, default=1, help="sounds per video (default: 1)")
+    add("--steps", type=int, default=32, help="unmasking steps (default: 32)")
+    add_output_options(parser, plots="folder for one plot of spectrograms per video, and contact sheets")
+    return run_command(run, parser.parse_args(argv), WeightsError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

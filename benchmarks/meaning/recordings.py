@@ -1,0 +1,69 @@
+"""A baseline that needs no generator: random recordings of the concept that the frame encoder sees most, untimed."""
+
+import csv
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common.real_videos import pooled_features, read_encoder
+from benchmarks.meaning.systems import Track
+from runtime.audio import read_audio
+from train.metrics.inputs import Sound
+from train.metrics.semantic import RATE
+from train.synthetic.concepts.table import Concept, membership, pool_labels, read_table
+from train.synthetic.recordings import PoolError
+
+DRAWS = 4  # sounds per video
+
+
+def files_by_label(folders: list[Path]) -> dict[str, list[Path]]:
+    """The recordings of several folders with sounds.csv. Raises PoolError if a list is missing."""
+    pool_labels(folders)  # raises PoolError for a missing or empty list
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        with open(folder / "sounds.csv", encoding="utf-8", newline="") as table:
+            for row in csv.DictReader(table):
+                found.setdefault(row["label"], []).append(folder / row["file"])
+    return found
+
+
+class RandomRecordings:
+    """A system (see benchmarks.meaning.systems): recordings of one concept, one after another, as long as the video.
+
+    The concept is the one with the highest probability, summed over its classes and averaged over the frames, among
+    those that have recordings. Every recording is scaled to peak 1.
+    """
+
+    def __init__(self, folders: list[Path], weights: Path | None = None) -> None:
+        labelled = files_by_label(folders)
+        self.files: dict[Concept, list[Path]] = {}
+        for concept in read_table():
+            if files := sorted(file for label in concept.labels for file in labelled.get(label, [])):
+                self.files[concept] = files
+        if not self.files:
+            raise PoolError(f"no recordings of any concept in {', '.join(map(str, folders))}; give the pools")
+        self.encoder, self.head = read_encoder(weights)
+        self.rng = np.random.default_rng(0)
+        self._read = cache(self._scaled)
+
+    def concept(self, path: Path) -> tuple[Concept, float]:
+        """The concept of a video, and its probability."""
+        concepts = list(self.files)
+        shares = self.head.probabilities(pooled_features(path, self.encoder)).mean(0) @ membership(concepts).T
+        return concepts[int(shares.argmax())], float(shares.max())
+
+    def _scaled(self, path: Path) -> NDArray[np.float32]:
+        samples = read_audio(path, RATE)
+        return np.asarray(samples / max(float(np.abs(samples).max(initial=0)), 1e-6), np.float32)
+
+    def __call__(self, track: Track) -> list[list[Sound]]:
+        files, length = self.files[self.concept(track.path)[0]], len(track.sound.samples)
+        return [[Sound(self._sequence(files, length), RATE)] for _ in range(DRAWS)]
+
+    def _sequence(self, files: list[Path], length: int) -> NDArray[np.float32]:
+        parts = [np.zeros(0, np.float32)]
+        while sum(map(len, parts)) < length:
+            parts.append(self._read(files[self.rng.integers(len(files))]))
+        return np.concatenate(parts)[:length]

@@ -1,0 +1,74 @@
+"""What benchmarks.meaning measures: bundles, folders of generated sounds, and noise.
+
+A system is a function from a track to its sounds: one list per seed, in each the takes, SCAV's choice first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import runtime
+from runtime.video import Video
+from train.data.clip_files import clip_sound
+from train.evaluate.files import Folder, clip_name, read_sound
+from train.metrics.inputs import Sound
+from train.metrics.semantic import RATE
+
+
+@dataclass(frozen=True)
+class Track:
+    """A video with its true sound from the first frame on."""
+
+    path: Path
+    sound: Sound  # at RATE
+
+
+System = Callable[[Track], list[list[Sound]]]
+
+
+def read_track(path: Path) -> Track:
+    """Read a video's true sound. Raises MediaError if it has none."""
+    with Video(path) as video:
+        start = float(video.start)
+    return Track(path, Sound(clip_sound(path, start, RATE), RATE))
+
+
+def bundle_system(pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int) -> System:
+    """The sounds that a bundle generates. `options`: of SamplingConfig, without the seed."""
+
+    def sounds(track: Track) -> list[list[Sound]]:
+        configs = [runtime.SamplingConfig(seed=seed, **options) for seed in range(seeds)]
+        takes = [pipeline.generate(track.path, config) for config in configs]
+        return [[Sound(take.audio, take.sample_rate) for take in own] for own in takes]
+
+    return sounds
+
+
+def folder_system(folder: Folder) -> System:
+    """Sounds that are already generated: the file with the video's name. Raises MediaError if there is none."""
+
+    def sounds(track: Track) -> list[list[Sound]]:
+        name = clip_name(track.path)
+        if name not in folder.clips:
+            raise runtime.MediaError(f"no sound of {name} in {folder.path}")
+        sound, problems = read_sound(folder.clips[name], folder.name, name)
+        if sound is None:
+            raise runtime.MediaError(str(problems[-1]))
+        return [[sound]]
+
+    return sounds
+
+
+def noise_system() -> System:
+    """White noise, as long as the true sound."""
+    rng = np.random.default_rng(0)
+
+    def sounds(track: Track) -> list[list[Sound]]:
+        noise: NDArray[np.float32] = rng.uniform(-1, 1, len(track.sound.samples)).astype(np.float32)
+        return [[Sound(noise, RATE)]]
+
+    return sounds
