@@ -35,7 +35,8 @@ with requires_extra("bench", __name__):
     import torch
 
     from benchmarks.common.real_videos import pooled_features, read_encoder, read_truth
-    from benchmarks.concept_probe.probe import ROUTES, RealVideo, fit, make_examples, plain_rule, score
+    from benchmarks.common.small_classifier import fit
+    from benchmarks.concept_probe.probe import ROUTES, RealVideo, make_examples, plain_rule, score
     from train.models.loading import WeightsError
 
 SEQUENCES, FRAMES = 100, 40  # made-up sequences whose quantiles are compared with real ones

@@ -9,6 +9,8 @@ the set of videos: compare systems on the same set only.
 
   --engines     bundles to measure; repeat to compare several
   --generated   folders of sounds that another system generated, paired by file name
+  --judge       simulated videos: how often a judge hears the concept that is shown, beside the true tracks. Bundles
+                then get made-up frame features of these concepts, because a simulated picture does not show them
   --recordings  baseline: random recordings of the concept that the frame encoder sees most, without any timing
   floors        noise; and `other`, the true sounds of the other videos
 
@@ -24,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import runtime
-from benchmarks.common.caching_pipeline import CachingPipeline
 from benchmarks.common.halves import add_folders_option, find_half
 from benchmarks.common.pairing import (
     add_comparison_options,
@@ -44,9 +45,11 @@ from benchmarks.meaning.tables import print_tables, summary
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
-    from benchmarks.common.real_videos import read_truth
+    from benchmarks.common.real_videos import read_encoder, read_truth
+    from benchmarks.meaning.judge import train_judge
     from benchmarks.meaning.measure import run_videos, score_system, swapped_lifts
     from benchmarks.meaning.recordings import RandomRecordings
+    from benchmarks.meaning.shown import FeaturesOfShown, ShownPipeline
     from benchmarks.meaning.systems import System, bundle_system, folder_system, noise_system
     from train.evaluate.files import scan_systems
     from train.metrics.aisfx import AiSFX, embed
@@ -56,17 +59,20 @@ with requires_extra("bench", __name__):
 NOISE, RECORDINGS = "noise", "recordings"
 
 
-def make_systems(args: argparse.Namespace, pipelines: dict[str, CachingPipeline]) -> dict[str, System]:
+def make_systems(args: argparse.Namespace, pipelines: "dict[str, ShownPipeline]") -> "dict[str, System]":
     """All systems by name: bundles first, then folders of sounds, then the baselines.
 
     Raises OptionError if two have the same name.
     """
-    systems: dict[str, System] = {n: bundle_system(p, sampling_options(args), args.seeds) for n, p in pipelines.items()}
+    encoder = read_encoder(args.weights) if args.recordings or args.judge else None
+    features = FeaturesOfShown(read_table(), *encoder) if encoder and args.judge else None
+    options = sampling_options(args)
+    systems: dict[str, System] = {n: bundle_system(p, options, args.seeds, features) for n, p in pipelines.items()}
     others: dict[str, System] = {folder.name: folder_system(folder) for folder in scan_systems(args.generated or [])}
     if repeated := sorted(set(others) & {*systems, NOISE, RECORDINGS}):
         raise runtime.OptionError(f"the name {repeated[0]} is taken; write --generated NAME=DIR to choose another")
-    if args.recordings:
-        others[RECORDINGS] = RandomRecordings(args.recordings, args.weights)
+    if encoder and args.recordings:
+        others[RECORDINGS] = RandomRecordings(args.recordings, *encoder)
     return systems | others | {NOISE: noise_system()}
 
 
@@ -77,12 +83,13 @@ def run(args: argparse.Namespace) -> None:
     make_plots_folder(args.plots)
     network, videos = AiSFX.load(), find_half(args.clips, args.half)
     bundles = systems_to_compare(args) if args.engines or not args.generated else {}
-    pipelines = {n: CachingPipeline(folder, args.backend, 0, p) for n, (folder, p) in bundles.items()}
+    pipelines = {n: ShownPipeline(folder, args.backend, 0, p) for n, (folder, p) in bundles.items()}
     systems = make_systems(args, pipelines)
-    measured = run_videos(videos, systems, lambda sound: embed(network, sound), bool(args.plots))
+    table = read_table()
+    judge, facts = train_judge(*args.judge, table) if args.judge else (None, None)
+    measured = run_videos(videos, systems, lambda sound: embed(network, sound), bool(args.plots), judge)
     if len(measured.tracks) < 2:
         raise runtime.OptionError(f"{len(measured.tracks)} of {len(videos)} videos can be used; 2 or more are needed")
-    table = read_table()
     concepts = {file: [table[k].name for k in right] for file, right in read_truth(table).items()}
     rows = {name: score_system(measured, name, concepts) for name in systems}
     floors = {NOISE: [row["lift"] for row in rows.pop(NOISE)], "other": swapped_lifts(measured.truth)}
@@ -91,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
 
         draw_plots(args.plots, measured, rows)
     values: dict[str, Any] = {"options": sampling_options(args), "seeds": args.seeds, "half": args.half}
-    values |= {"skipped": len(videos) - len(measured.tracks), "embedding": "aisfx 0.1.2"}
+    values |= {"skipped": len(videos) - len(measured.tracks), "embedding": "aisfx 0.1.2", "judge": facts}
     values["steps_in"] = {name: p.bundle.file_for("step") for name, p in pipelines.items()}
     values["summary"] = summary(rows, floors)
     print_tables(values["summary"])
@@ -107,7 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--generated", action="append", metavar="DIR", help=words)
     words = "folders of recordings with sounds.csv, for the baseline of random recordings"
     add("--recordings", type=Path, nargs="+", metavar="POOL", help=words)
-    add("--weights", type=Path, help="mobilenet_v2-b0353104.pth, for --recordings (default: from its package)")
+    words = "folders of recordings that train the judge: one whose labels are materials, one of sound classes"
+    add("--judge", type=Path, nargs=2, metavar="POOL", help=words)
+    words = "mobilenet_v2-b0353104.pth, for --recordings and --judge (default: from its package)"
+    add("--weights", type=Path, help=words)
     add("--seeds", type=int, default=1, help="sounds per video (default: 1)")
     add("--steps", type=int, default=32, help="unmasking steps (default: 32)")
     add_output_options(parser, plots="folder for one plot of spectrograms per video, and contact sheets")

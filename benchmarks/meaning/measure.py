@@ -11,26 +11,41 @@ from numpy.typing import NDArray
 
 import runtime
 from benchmarks.common.pairing import Rows
+from benchmarks.meaning.judge import Judge
 from benchmarks.meaning.systems import System, Track, read_track
 from train.metrics.inputs import Sound
 from train.metrics.semantic import own_rank, semantic_lift, similarities
 
+TRUTH = "true track"
 Embedding = NDArray[np.float64]  # [D]
 Embed = Callable[[Sound], Embedding]
 
 
 @dataclass
 class Measured:
-    """The videos that can be used, and of each system the embeddings by video, seed and take."""
+    """The videos that can be used, and of each system the embeddings by video, seed and take.
+
+    guesses: the judge's, by video: of the true track under the name TRUTH, of the systems for all seeds.
+    """
 
     tracks: list[Track] = field(default_factory=list)
     truth: list[Embedding] = field(default_factory=list)
     systems: dict[str, list[list[list[Embedding]]]] = field(default_factory=dict)
     sounds: dict[str, list[Sound]] = field(default_factory=dict)  # first choice of each video; empty unless kept
+    guesses: dict[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
+
+    def add_guesses(self, judge: Judge, track: Track, sounds: Mapping[str, list[list[Sound]]]) -> None:
+        """Judge the true sound of a video, and SCAV's choice of every system and seed."""
+        heard = {TRUTH: [[track.sound]]} | dict(sounds)
+        for name, seeds in heard.items():
+            own = [guess for takes in seeds for guess in judge.judge(takes[0], track.sound, track.shown)]
+            self.guesses.setdefault(name, []).append(own)
 
 
-def run_videos(paths: Iterable[Path], systems: Mapping[str, System], embed: Embed, keep: bool) -> Measured:
-    """Embed the true sound and all systems' sounds. Videos that a system cannot use are reported and left out.
+def run_videos(
+    paths: Iterable[Path], systems: Mapping[str, System], embed: Embed, keep: bool, judge: Judge | None = None
+) -> Measured:
+    """Embed and judge the true sound and all systems' sounds. Videos that cannot be used are reported and left out.
 
     keep: also return the sound of each system's first choice, for plots.
     """
@@ -44,6 +59,8 @@ def run_videos(paths: Iterable[Path], systems: Mapping[str, System], embed: Embe
             continue
         found.tracks.append(track)
         found.truth.append(embed(track.sound))
+        if judge:
+            found.add_guesses(judge, track, sounds)
         for name, seeds in sounds.items():
             found.systems[name].append([[embed(take) for take in takes] for takes in seeds])
             if keep:
@@ -55,17 +72,20 @@ def run_videos(paths: Iterable[Path], systems: Mapping[str, System], embed: Embe
 def score_system(measured: Measured, name: str, concepts: Mapping[str, list[str]]) -> Rows:
     """One row per video: `lift` and `rank` of SCAV's choice, means over seeds; with several takes also their lifts.
 
-    concepts: file name -> concepts that are seen and heard.
+    concepts: file name of a real video -> concepts that are seen and heard. Simulated videos have their own.
     """
     truth, rows = np.stack(measured.truth), []
     for k, (track, seeds) in enumerate(zip(measured.tracks, measured.systems[name], strict=True)):
         cosines = [similarities(np.stack(takes), truth) for takes in seeds]
         lifts = [[semantic_lift(take, k) for take in takes] for takes in cosines]
-        row: dict[str, Any] = {"clip": track.path.name, "concepts": concepts.get(track.path.name, [])}
+        row: dict[str, Any] = {"clip": track.path.name}
+        row["concepts"] = track.concepts or concepts.get(track.path.name, [])
         row["lift"] = float(np.mean([takes[0] for takes in lifts]))
         row["rank"] = float(np.mean([own_rank(takes[0], k) for takes in cosines]))
         if len(seeds[0]) > 1:
             row["takes"] = lifts
+        if measured.guesses:
+            row["heard"], row["heard_true"] = measured.guesses[name][k], measured.guesses[TRUTH][k]
         rows.append(row)
     return rows
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common.real_videos import pooled_features, read_encoder
+from benchmarks.common.real_videos import pooled_features
 from benchmarks.meaning.systems import Track
 from runtime.audio import read_audio
 from train.metrics.inputs import Sound
 from train.metrics.semantic import RATE
+from train.models.mobilenet import MobileNetV2
+from train.synthetic.concepts.features import ClassifierHead
 from train.synthetic.concepts.table import Concept, membership, pool_labels, read_table
 from train.synthetic.recordings import PoolError
 
@@ -36,7 +38,7 @@ class RandomRecordings:
     those that have recordings. Every recording is scaled to peak 1.
     """
 
-    def __init__(self, folders: list[Path], weights: Path | None = None) -> None:
+    def __init__(self, folders: list[Path], encoder: MobileNetV2, head: ClassifierHead) -> None:
         labelled = files_by_label(folders)
         self.files: dict[Concept, list[Path]] = {}
         for concept in read_table():
@@ -44,7 +46,7 @@ class RandomRecordings:
                 self.files[concept] = files
         if not self.files:
             raise PoolError(f"no recordings of any concept in {', '.join(map(str, folders))}; give the pools")
-        self.encoder, self.head = read_encoder(weights)
+        self.encoder, self.head = encoder, head
         self.rng = np.random.default_rng(0)
         self._read = cache(self._scaled)
 

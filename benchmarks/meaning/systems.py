@@ -4,7 +4,7 @@ A system is a function from a track to its sounds: one list per seed, in each th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runtime
+from benchmarks.meaning.shown import FeaturesOfShown, Shown, ShownPipeline, read_shown
+from runtime.errors import MediaError
 from runtime.video import Video
 from train.data.clip_files import clip_sound
 from train.evaluate.files import Folder, clip_name, read_sound
@@ -25,24 +27,38 @@ class Track:
 
     path: Path
     sound: Sound  # at RATE
+    shown: list[Shown] = field(default_factory=list)  # of simulated videos that show concepts
+
+    @property
+    def concepts(self) -> list[str]:
+        """The concepts that a simulated video shows."""
+        return sorted({name for span in self.shown for name in span.concepts})
 
 
 System = Callable[[Track], list[list[Sound]]]
 
 
 def read_track(path: Path) -> Track:
-    """Read a video's true sound. Raises MediaError if it has none."""
+    """Read a video's true sound, and what it shows if it is simulated. Raises MediaError if it has no sound."""
     with Video(path) as video:
         start = float(video.start)
-    return Track(path, Sound(clip_sound(path, start, RATE), RATE))
+    return Track(path, Sound(clip_sound(path, start, RATE), RATE), read_shown(path))
 
 
-def bundle_system(pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int) -> System:
-    """The sounds that a bundle generates. `options`: of SamplingConfig, without the seed."""
+def bundle_system(
+    pipeline: ShownPipeline, options: dict[str, Any], seeds: int, features: FeaturesOfShown | None = None
+) -> System:
+    """The sounds that a bundle generates. `options`: of SamplingConfig, without the seed.
+
+    features: makes the frame features of videos that show concepts. Without it, all videos have their own.
+    """
 
     def sounds(track: Track) -> list[list[Sound]]:
-        configs = [runtime.SamplingConfig(seed=seed, **options) for seed in range(seeds)]
-        takes = [pipeline.generate(track.path, config) for config in configs]
+        made = features.of_track(track.path, track.shown, pipeline) if features and track.concepts else None
+        takes = []
+        for seed in range(seeds):
+            pipeline.bundle.show(made)
+            takes.append(pipeline.generate(track.path, runtime.SamplingConfig(seed=seed, **options)))
         return [[Sound(take.audio, take.sample_rate) for take in own] for own in takes]
 
     return sounds
@@ -54,10 +70,10 @@ def folder_system(folder: Folder) -> System:
     def sounds(track: Track) -> list[list[Sound]]:
         name = clip_name(track.path)
         if name not in folder.clips:
-            raise runtime.MediaError(f"no sound of {name} in {folder.path}")
+            raise MediaError(f"no sound of {name} in {folder.path}")
         sound, problems = read_sound(folder.clips[name], folder.name, name)
         if sound is None:
-            raise runtime.MediaError(str(problems[-1]))
+            raise MediaError(str(problems[-1]))
         return [[sound]]
 
     return sounds

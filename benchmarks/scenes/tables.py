@@ -3,29 +3,13 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from benchmarks.common.pairing import Rows, candidate_lines, compare_candidates, paired_differences
+from benchmarks.common.ratios import ratio_of_sums
 from benchmarks.common.report import format_number, table
 from benchmarks.common.true_track import SILENT_SOUND
 from benchmarks.scenes.materials import accuracy, per_class
 from train.evaluate.bootstrap import summarise, words
-
-BOOTSTRAPS = 2000
-
-
-def ratio_of_sums(pairs: ArrayLike) -> dict[str, Any] | None:
-    """Sum of the first numbers of pairs [clips, 2] over the sum of the second, with a bootstrap 95 % interval.
-
-    Both numbers of a clip are resampled together. Returns None if there are no clips or the second sum is 0.
-    """
-    data = np.asarray(pairs, np.float64).reshape(-1, 2)
-    if not data[:, 1].any():
-        return None
-    draws = data[np.random.default_rng(0).integers(0, len(data), (BOOTSTRAPS, len(data)))].sum(axis=1)
-    ratios = draws[:, 0] / np.maximum(draws[:, 1], 1e-9)
-    low, high = (float(np.quantile(ratios, q)) for q in (0.025, 0.975))
-    return {"mean": float(data[:, 0].sum() / data[:, 1].sum()), "interval": [low, high], "n": len(data)}
 
 
 def summarise_kinds(rows: Rows) -> dict[str, dict[str, Any]]:

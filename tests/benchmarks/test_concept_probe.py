@@ -11,8 +11,9 @@ pytest.importorskip("torch")
 
 from benchmarks.common.halves import choosing_clips
 from benchmarks.common.real_videos import pooled_features, read_truth
+from benchmarks.common.small_classifier import fit
 from benchmarks.concept_probe import __main__ as probe_command
-from benchmarks.concept_probe.probe import ROUTES, RealVideo, fit, plain_rule, score
+from benchmarks.concept_probe.probe import ROUTES, RealVideo, plain_rule, score
 from runtime.errors import OptionError
 from train.synthetic.concepts.features import ClassifierHead
 from train.synthetic.concepts.table import CLASSES, membership, read_table

@@ -112,9 +112,8 @@ def test_random_recordings_are_of_the_most_probable_concept(
     rows_of_head = np.zeros((CLASSES, 2), np.float32)
     rows_of_head[table["cat"].classes[0], 0] = rows_of_head[table["dog"].classes[0], 1] = 1
     head = ClassifierHead(rows_of_head, np.zeros(CLASSES, np.float32))
-    monkeypatch.setattr(recordings, "read_encoder", lambda weights: (None, head))
     monkeypatch.setattr(recordings, "pooled_features", lambda path, encoder: np.array([[1, 0.2], [1, 0.1]], np.float32))
-    system = recordings.RandomRecordings([pool])
+    system = recordings.RandomRecordings([pool], None, head)
     concept, probability = system.concept(folder / "low.mp4")
     assert concept.name == "cat" and probability > 0.9
     sounds = system(Track(folder / "low.mp4", Sound(tone(150), RATE)))
@@ -123,7 +122,7 @@ def test_random_recordings_are_of_the_most_probable_concept(
     assert np.argmax(spectrum) == 350  # 700 Hz: a bin is 2 Hz; the bark is not used
     (pool / "sounds.csv").write_text("file,label\nmeow.wav,unknown\n")
     with pytest.raises(PoolError, match="no recordings of any concept"):
-        recordings.RandomRecordings([pool])
+        recordings.RandomRecordings([pool], None, head)
 
 
 # ---------------------------------------------------------------- the command

@@ -11,12 +11,13 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from benchmarks import sync
 from benchmarks.common.pairing import compare_candidates, paired_differences
+from benchmarks.common.ratios import ratio_of_sums
 from benchmarks.common.true_track import peak_rms
 from benchmarks.scenes import __main__ as scenes
 from benchmarks.scenes.clips import read_scene_clip
 from benchmarks.scenes.materials import accuracy, features, fit, window_after
 from benchmarks.scenes.measure import recognise_materials
-from benchmarks.scenes.tables import ratio_of_sums, summarise_materials
+from benchmarks.scenes.tables import summarise_materials
 from runtime.audio import write_wav
 from tests.conftest import Bundles, Clip
 from train.evaluate.bootstrap import interval, summarise
