@@ -153,7 +153,8 @@ def test_command_judges_simulated_videos(
     monkeypatch.setattr(meaning, "read_table", lambda: TABLE)
     monkeypatch.setattr(meaning, "read_truth", lambda table: {})
     monkeypatch.setattr(showing, "pooled_features", lambda path, encoder: np.ones((4, 8), np.float32))
-    width = ShownPipeline(bundles()).config.clip_dim
+    bundle = bundles(window_seconds=3)  # longer than the videos
+    width = ShownPipeline(bundle).config.clip_dim
     asked: list[int] = []
 
     def make(self: FeaturesOfShown, shown: list[Shown], background: np.ndarray, count: int, *_: object) -> np.ndarray:
@@ -169,7 +170,7 @@ def test_command_judges_simulated_videos(
         write_wav(tmp_path / "made" / f"{name}.wav", tone(name, 2.4, 44100, 1.05), 44100)
         concepts = [[0, 2.4, {name: 1.0}]] if name != "bell" else []
         (tmp_path / "videos" / f"{name}.json").write_text(json.dumps({"events": [], "concepts": concepts}))
-    options = ["--generated", str(tmp_path / "made"), "--engines", str(bundles()), "--steps", "2"]
+    options = ["--generated", str(tmp_path / "made"), "--engines", str(bundle), "--steps", "2"]
     assert meaning.main([str(tmp_path / "videos"), *options, "--judge", *map(str, pools)]) == 0
     printed = capsys.readouterr().out
     result = json.loads(printed.splitlines()[-1])
