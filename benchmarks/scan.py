@@ -1,6 +1,6 @@
 """Measure how one sampling option changes quality and speed.
 
-    python -m benchmarks.scan CLIPS --what guidance
+    python -m benchmarks.scan VIDEOS --what guidance
 
 Generates sounds with every value of the option, for the same clips and seeds. Other options keep their defaults. One
 row per value; columns are means over clips with a bootstrap 95 % interval:
@@ -205,7 +205,7 @@ def run(args: argparse.Namespace) -> None:
     for setting in settings:
         runtime.SamplingConfig(**setting)  # reports bad options before the measurement
     make_plots_folder(args.plots)
-    tracks = read_true_tracks(args.clips, args.limit)
+    tracks = read_true_tracks(args.videos, args.limit)
     pipeline = CachingPipeline(args.engines, args.backend, 0, args.precision)
     default = values.index(options[args.what]) if options[args.what] in values else None
     rows = scan(tracks, pipeline, settings, default, args.seeds)
@@ -228,7 +228,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.scan", __doc__)
     add = parser.add_argument
-    add("clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
+    add("videos", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
     add("--what", choices=list(VALUES), required=True, help="option to scan")
     add("--values", help="values with commas between them (default: the range of the paper)")
     add_bundle_options(parser)

@@ -1,6 +1,6 @@
 """Frames of any video file, sampled by time stamp on several grids in one streaming pass.
 
-    with Video("clip.mp4") as video:
+    with Video("video.mp4") as video:
         for grid, frame in video.sample([FrameGrid(fps=8, resize=224, size=224)]):
             ...
 

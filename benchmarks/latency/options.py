@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.random_system import RANDOM
-from benchmarks.common.report import add_output_options, check_writable, command_parser, find_clips, make_plots_folder
-from benchmarks.latency.clip import BOUNCE
+from benchmarks.common.report import add_output_options, check_writable, command_parser, find_videos, make_plots_folder
 from benchmarks.latency.points import GRIDS, Workload, grid
 from benchmarks.latency.subjects import named_folders
+from benchmarks.latency.video import BOUNCE
 from engines.backends import BACKENDS, PRECISIONS
 from engines.manifest import Manifest, sha256
 from runtime.errors import OptionError
@@ -94,7 +94,7 @@ def check(args: argparse.Namespace) -> None:
         with Video(args.clip):  # raises if it is not a video
             pass
     if args.clips is not None:
-        find_clips(args.clips, args.clips_limit)
+        find_videos(args.clips, args.clips_limit)
     workloads(args, True)
     if args.pair_steps is not None:
         try:
@@ -110,6 +110,6 @@ def check(args: argparse.Namespace) -> None:
 
 def settings(args: argparse.Namespace, threads: int) -> dict[str, Any]:
     """The settings that decide the work of a point, for the result. The clip has its name and hash."""
-    clip = args.clip or BOUNCE
+    video = args.clip or BOUNCE
     kept = {name: getattr(args, name) for name in ("guidance", "repeat", "limit", "grid", "precision", "baselines")}
-    return kept | {"threads": threads, "clip": f"{clip.name} {sha256(clip)[:16]}"}
+    return kept | {"threads": threads, "clip": f"{video.name} {sha256(video)[:16]}"}

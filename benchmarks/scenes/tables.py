@@ -45,12 +45,12 @@ def summarise_kinds(rows: Rows) -> dict[str, dict[str, Any]]:
 
 def summarise_materials(rows: Rows, key: str) -> dict[str, Any] | None:
     """Accuracy over impacts with its interval over clips, chance levels, and accuracy per class."""
-    per_clip = [r[key] for r in rows if r.get(key)]
-    pairs = [h for clip in per_clip for h in clip]
+    per_video = [r[key] for r in rows if r.get(key)]
+    pairs = [h for video in per_video for h in video]
     if not pairs:
         return None
     guesses, truth = [h["guess"] for h in pairs], [h["truth"] for h in pairs]
-    share = ratio_of_sums([(sum(h["guess"] == h["truth"] for h in clip), len(clip)) for clip in per_clip])
+    share = ratio_of_sums([(sum(h["guess"] == h["truth"] for h in video), len(video)) for video in per_video])
     assert share is not None
     return (
         accuracy(guesses, truth)
@@ -90,8 +90,8 @@ def material_text(m: dict[str, Any] | None) -> str:
 
 
 def print_bundle(name: str, s: dict[str, Any]) -> None:
-    clips = s["f1"]["n"] if s["f1"] else 0
-    print(f"\n{name}: {clips} clips with impacts, {s['silent']['n'] if s['silent'] else 0} silent")
+    videos = s["f1"]["n"] if s["f1"] else 0
+    print(f"\n{name}: {videos} clips with impacts, {s['silent']['n'] if s['silent'] else 0} silent")
     for key, label in (
         ("f1", "onset F1"),
         ("chance", "chance"),

@@ -58,10 +58,10 @@ def find_clips(args: Namespace) -> tuple[list[Clip], list[Excluded]]:
     """
     if args.source != "folder" and args.table is None:
         raise OptionError(f"--source {args.source} needs its list: --table FILE")
-    clips, excluded = SOURCES[args.source](Files(args.clips), args.table)
+    clips, excluded = SOURCES[args.source](Files(args.videos), args.table)
     if not clips:
         first = f", first {excluded[0].clip}: {excluded[0].detail}" if excluded else ""
-        raise MediaError(f"{args.clips} holds none of the {len(excluded)} clips of {args.table}{first}")
+        raise MediaError(f"{args.videos} holds none of the {len(excluded)} clips of {args.table}{first}")
     kept, unwanted = choose(clips, args.only, args.without)
     return kept, excluded + unwanted
 

@@ -1,4 +1,4 @@
-"""The task that trains MaskVAT on prepared clips (`train.prepare`).
+"""The task that trains MaskVAT on prepared examples (`train.prepare`).
 
 The loss is cross-entropy over masked tokens, plus the auxiliary losses for the designs with an encoder. `batch` is the
 effective batch size: torchrun's processes split it, and each computes its rows in parts of `device_batch`. Neither
@@ -47,14 +47,14 @@ class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
         "crop_seconds": POSITIVE,
         "condition_dropout": SHARE,
     }
-    data: str  # prepared clips: a folder, or the folder or URL of shards
+    data: str  # prepared examples: a folder, or the folder or URL of shards
     validation: str
     system: str  # system folder with codec and encoders; the trained component is saved there
     start: str = ""  # system folder with a maskvat to start from (fine-tuning); default: random weights
     design: str = "hybrid"
     size: str = "mini"
     batch: int = 8  # examples of one update, over all processes
-    # seconds of each clip; shorter crops train faster. Crops start at multiples of train.data.dataset.start_interval
+    # seconds of each example; shorter crops train faster. Crops start at multiples of train.data.dataset.start_interval
     crop_seconds: float = 10.0
     condition_dropout: float = 0.1  # share of examples that get [NULL]; paper, section 3.2.3
     mse_weight: float = 1.0
@@ -66,7 +66,7 @@ class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
     bfloat16: bool = False
     compile: bool = False  # torch.compile the blocks
     readers: int = 4  # threads that read shards
-    validation_count: int = 24  # number of validation clips
+    validation_count: int = 24  # number of validation examples
     round_weights: bool = False  # round final weights to fp16, so that an fp16 bundle holds them exactly
     model: dict[str, Any] = field(default_factory=dict)  # other fields of ModelConfig
 
@@ -246,7 +246,7 @@ class MaskVATTask:
         return {name: float(np.mean(values)) for name, values in sums.items()}
 
     def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
-        """Score generated validation clips, including the paper's aggregate; empty if judge_clips is 0."""
+        """Score sound generated for validation examples, including the paper's aggregate; empty if judge_clips is 0."""
         if self.judged is None:
             return {}, []
 
@@ -270,4 +270,4 @@ class MaskVATTask:
         if distributed.rank() == 0:
             save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance, state)
         if self.train_examples.bad:
-            print(f"{len(self.train_examples.bad)} prepared clips could not be used", file=sys.stderr)
+            print(f"{len(self.train_examples.bad)} prepared examples could not be used", file=sys.stderr)

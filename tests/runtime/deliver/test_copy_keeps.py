@@ -390,7 +390,7 @@ def test_every_kind_that_advice_names_takes_the_picture(tmp_path: Path, name: st
             assert decoded(tmp_path / f"out{suffix}") == before
 
 
-def test_the_clip_is_not_replaced_under_another_name(tmp_path: Path, film: Path) -> None:
+def test_the_video_is_not_replaced_under_another_name(tmp_path: Path, film: Path) -> None:
     os.link(film, tmp_path / "hard.mp4")
     os.symlink(film, tmp_path / "soft.mp4")
     before = film.read_bytes()

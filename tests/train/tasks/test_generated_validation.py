@@ -23,7 +23,7 @@ JUDGED = {"judge_clips": 3, "judge_batch": 2, "judge_steps": 2}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("judge"), clips=3)
+    return write_prepared(tmp_path_factory.mktemp("judge"), examples=3)
 
 
 def make(root: Path, **changes: object) -> MaskVATTask:
@@ -60,7 +60,7 @@ def test_the_step_on_the_device_is_the_reference(root: Path, guidance: float) ->
     assert np.abs(logp - expected_logp)[equal].max() < 1e-4
 
 
-def test_generated_clips_do_not_depend_on_their_batch(root: Path) -> None:
+def test_generated_examples_do_not_depend_on_their_batch(root: Path) -> None:
     task = make(root, **JUDGED)
 
     @torch.no_grad()
@@ -120,8 +120,8 @@ def test_tensorboard_has_curves_sound_and_pictures(root: Path, tmp_path: Path) -
     tags = found.Tags()
     assert {"training/loss", "training/mfu", "validation/accuracy", "validation/aggregate"} <= set(tags["scalars"])
     assert [event.step for event in found.Scalars("training/loss")] == [1, 2]
-    assert set(tags["audio"]) == {f"clip{i}/{kind}" for i in range(3) for kind in ("generated", "reference")}
-    assert set(tags["images"]) == {f"clip{i}/{kind}" for i in range(3) for kind in ("spectrograms", "onsets")}
+    assert set(tags["audio"]) == {f"example{i}/{kind}" for i in range(3) for kind in ("generated", "reference")}
+    assert set(tags["images"]) == {f"example{i}/{kind}" for i in range(3) for kind in ("spectrograms", "onsets")}
 
 
 def test_the_bar_shows_loss_speed_and_what_is_left(
