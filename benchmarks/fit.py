@@ -119,7 +119,7 @@ def with_random_data(recipe: Recipe, folder: Path) -> Recipe:
     data.mkdir()
     for n in range(NOISE_EXAMPLES):
         np.savez(data / f"{n}.npz", **random_example(config, n))
-    places = {"system": str(system), "data": str(data), "validation": str(data), "judge_clips": 0}
+    places = {"system": str(system), "data": str(data), "validation": str(data), "generate_count": 0}
     return recipe | {"task": recipe["task"] | places}
 
 

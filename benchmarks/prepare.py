@@ -29,7 +29,7 @@ with requires_extra("bench", __name__):
     from torch import nn
 
     from train.checkpoint import system_config
-    from train.data.shards import ShardWriter, Store
+    from train.data.shard_files import ShardWriter, Store
     from train.distributed import find_device
     from train.errors import CheckpointError
     from train.prepare.features import Arrays, encode_windows, load_components

@@ -36,7 +36,7 @@ from benchmarks.common.report import (
 )
 from benchmarks.common.true_track import TOLERANCE, TrueTrack, read_true_tracks, score_takes
 from runtime.sampling import read_budget
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 
 FIGURES = {  # name -> number format in the table
     "f1": ".3f",
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
     pipeline = CachingPipeline(args.engines, args.backend, args.threads, args.precision)
     rows, by_video = compare(tracks, pipeline, args)
     summaries = {name: summary(own, rows["plain"]) for name, own in rows.items()}
-    cells = [[name, *(words(s[key], form) for key, form in FIGURES.items())] for name, s in summaries.items()]
+    cells = [[name, *(format_summary(s[key], form) for key, form in FIGURES.items())] for name, s in summaries.items()]
     print(table([f"best of {args.candidates}", *FIGURES], cells))
     facts = {"steps": args.steps, "candidates": args.candidates, "budgets": args.budget, "seeds": args.seeds}
     facts |= {"bundle": pipeline.bundle.manifest.name, "backend": pipeline.bundle.backend, "tolerance": TOLERANCE}

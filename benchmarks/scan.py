@@ -40,7 +40,7 @@ from benchmarks.common.report import (
 )
 from engines.contract import Int32Array
 from runtime.decode import SCHEDULES
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
@@ -211,7 +211,9 @@ def run(args: argparse.Namespace) -> None:
     rows = scan(tracks, pipeline, settings, default, args.seeds)
     summaries = [summary(r, None if default is None else rows[default]) for r in rows]
     pairs = zip(values, summaries, strict=True)
-    cells = [[value_label(value), *(words(s[name], form) for name, form in FIGURES.items())] for value, s in pairs]
+    cells = [
+        [value_label(value), *(format_summary(s[name], form) for name, form in FIGURES.items())] for value, s in pairs
+    ]
     print(table([args.what, *FIGURES], cells))
     if args.plots:
         draw(args.plots / f"scan-{args.what}.png", args.what, values, summaries)

@@ -38,7 +38,7 @@ from runtime.bundle import Bundle
 from runtime.features import Encoders
 from runtime.video import FrameGrid, Video
 from runtime.windows import Frames
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
@@ -171,9 +171,9 @@ def run(args: argparse.Namespace) -> None:
     names, rows = collect(args, bundles)
     summary = {name: {m: summarise(row[m]) for m in MEASURES} for name, row in rows.items()}
     print(f"{len(names)} clips, crops of {args.seconds:g} s; chance {1 / len(names):.3f} and {1 / MOMENTS:.3f}\n")
-    print(table(["", *HEADS], [[n, *(words(row[m], ".3f") for m in MEASURES)] for n, row in summary.items()]))
+    print(table(["", *HEADS], [[n, *(format_summary(row[m], ".3f") for m in MEASURES)] for n, row in summary.items()]))
     differences = paired_with_first(rows)
-    lines = [[f"minus {n}", *(words(row[m]) for m in MEASURES)] for n, row in differences.items()]
+    lines = [[f"minus {n}", *(format_summary(row[m]) for m in MEASURES)] for n, row in differences.items()]
     print("\n" + table(["paired difference", *HEADS], lines))
     if args.plots:
         plot(args.plots, summary)

@@ -41,7 +41,7 @@ from benchmarks.common.report import (
 )
 from engines.contract import FloatArray
 from runtime.audio import resample
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.evaluate.frame_difference import frame_difference
 from train.extras import requires_extra
 from train.metrics.onsets import FRAME_RATE, RATE, lift_of_onsets, onset_scores, onset_strength, pick_onsets
@@ -124,12 +124,15 @@ def print_summary(values: dict[str, Any]) -> None:
     for name, figures in values["bundles"].items():
         print(f"\n{name}")
         for key in ("lift", "baseline_lift", "paired"):
-            print(f"  {key:22} {words(figures[key])}")
+            print(f"  {key:22} {format_summary(figures[key])}")
         for label, value in candidate_lines(figures["candidates"]) if figures["candidates"] else ():
             print(f"  {label:22} {value}")
     for name, pair in values["pairs"].items():
         verdict = f"the second loses {'at most' if pair['kept'] else 'more than'} {pair['largest_drop']:g}"
-        print(f"paired lift, {name}: {words(pair['lift'])}, {verdict}" + ("" if pair["certain"] else ", not certain"))
+        print(
+            f"paired lift, {name}: {format_summary(pair['lift'])}, {verdict}"
+            + ("" if pair["certain"] else ", not certain")
+        )
 
 
 def row_line(row: dict[str, Any]) -> str:

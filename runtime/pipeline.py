@@ -17,9 +17,9 @@ from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext
 from runtime.errors import MediaError, PipelineClosed
+from runtime.exit_wait import check_ending, delay_exit
 from runtime.features import Encoders
 from runtime.progress import WorkEstimate
-from runtime.running import check_ending, running
 from runtime.sampling import Progress, SamplingConfig, whole_number
 from runtime.take import EngineFile, Report, Take
 from runtime.version import program_version
@@ -98,7 +98,7 @@ class Pipeline:
         Raises MediaError, EngineError, BackendUnavailable, Cancelled, PipelineClosed.
         """
         run = _Run(self._usable(), sampling or SamplingConfig(), on_progress, cancel)
-        with running(), Video(video, max_duration, run.check_cancel) as opened:
+        with delay_exit(), Video(video, max_duration, run.check_cancel) as opened:
             return run(opened)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 import runtime
 from engines.backends import AUTO, PRECISIONS
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 
 Rows = list[dict[str, Any]]
 
@@ -88,7 +88,7 @@ def candidate_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(label, value) of each line of a table of the figures of `compare_candidates`."""
     labels = {"chosen": "SCAV's choice", "mean": "mean of all", "difference": "choice - mean"}
     for key, label in (labels | {"best_possible": "best possible", "to_best": "choice - best"}).items():
-        yield f"{label} of {figures['takes']}", words(figures[key])
+        yield f"{label} of {figures['takes']}", format_summary(figures[key])
 
 
 # ---------------------------------------------------------------- bundles

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.common.report import command_parser, find_videos, finish, make_result, run_command, table
 from runtime.errors import OptionError
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.extras import requires_extra
 from train.synthetic.concepts.compose import answer, draw_spans, looks
 from train.synthetic.concepts.features import ClassifierHead, FeatureMaker, Floats
@@ -108,7 +108,7 @@ def print_summary(found: dict[str, Any]) -> None:
     keys = ("first", "five", "log")
     for part in ("probes", "pairs"):
         extra = ("nothing", "nothing_unknown") if part == "probes" else ()
-        rows = [[name, *(words(row[key]) for key in (*keys, *extra))] for name, row in found[part].items()]
+        rows = [[name, *(format_summary(row[key]) for key in (*keys, *extra))] for name, row in found[part].items()]
         print("\n" + table([part, *keys, *extra], rows))
 
 

@@ -9,7 +9,7 @@ from benchmarks.common.pairing import Rows, candidate_lines, compare_candidates,
 from benchmarks.common.report import format_number, table
 from benchmarks.common.true_track import SILENT_SOUND
 from benchmarks.scenes.materials import accuracy, per_class
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 
 BOOTSTRAPS = 2000
 
@@ -98,8 +98,9 @@ def print_bundle(name: str, s: dict[str, Any]) -> None:
         ("codec_f1", "codec's copy"),
         ("f1_over_codec", "ratio"),
     ):
-        print(f"  {label:22} {words(s[key], '.3f')}")
-    print(f"  {'silent stays silent':22} {words(s['silent'], '.3f')}, codec {words(s['silent_codec'], '.3f')}")
+        print(f"  {label:22} {format_summary(s[key], '.3f')}")
+    silent, silent_codec = (format_summary(s[key], ".3f") for key in ("silent", "silent_codec"))
+    print(f"  {'silent stays silent':22} {silent}, codec {silent_codec}")
     print(f"  {'material':22} {material_text(s['material'])}")
     print(f"  {'material, true track':22} {material_text(s['material_true_track'])}")
     if (c := s["candidates"]) is not None:
@@ -121,7 +122,7 @@ def print_tables(values: dict[str, Any], classifier: dict[str, Any] | None) -> N
     for name, s in values["bundles"].items():
         print_bundle(name, s)
     for name, difference in values["pairs"].items():
-        print(f"paired F1, {name}: {words(difference)}")
+        print(f"paired F1, {name}: {format_summary(difference)}")
     if classifier is not None:
         share = format_number(classifier.get("accuracy"), ".3f")
         print(f"classifier: {share} on {classifier['held_out']} held-out recordings")

@@ -22,7 +22,7 @@ from typing import Any
 
 from engines.memory import MEMORY, short_of_memory
 from runtime.commands import signals
-from runtime.commands.streams import open_missing, say
+from runtime.commands.standard_streams import open_missing, say
 
 KEPT = 1 << 16  # bytes of what libraries print
 _WITHOUT_MEMORY = ("SIGABRT", "SIGSEGV", "SIGBUS")  # how libraries die that do not check what they allocated

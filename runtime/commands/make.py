@@ -17,8 +17,8 @@ from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
+from runtime.commands.standard_streams import drop_unread, say
 from runtime.commands.status import run_command
-from runtime.commands.streams import drop_unread, say
 from runtime.decode import SCHEDULES
 from runtime.errors import OptionError
 from runtime.pipeline import load

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from runtime.audio import MAX_DURATION, PathLike, Sound, check_sound, open_media, replacing, resample
 from runtime.deliver.containers import CONTAINERS, FALLBACK_RATE, MOV_FAMILY, Container, Existing, join_or
+from runtime.deliver.copied_streams import CopyPlan, Refused, matroska_fields, plan_streams
 from runtime.deliver.describe import FileFacts, describe, losses
 from runtime.deliver.matroska import set_track_fields
-from runtime.deliver.packets import PacketCopy, check_times
-from runtime.deliver.streams import CopyPlan, Refused, matroska_fields, plan_streams
+from runtime.deliver.packet_copy import PacketCopy, check_times
 from runtime.errors import MediaError, OptionError
 from runtime.media.packets import read_packets
 from runtime.video import Video, picture_stream

@@ -22,7 +22,14 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 GUIDE = (ROOT / "docs" / "PAPER_SCALE.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in GUIDE.splitlines() if line.startswith("torchrun")]
 LOOP = {"steps": 2, "warmup_steps": 1, "save_every": 1}
-MASKVAT = {"size": '"tiny"', "batch": 4, "device_batch": 1, "judge_clips": 2, "judge_steps": 2, "compile": "false"}
+MASKVAT = {
+    "size": '"tiny"',
+    "batch": 4,
+    "device_batch": 1,
+    "generate_count": 2,
+    "generate_steps": 2,
+    "compile": "false",
+}
 SCAV = {"batch": 4, "device_batch": 1, "dim": 16, "layers": 1, "heads": 2}
 
 

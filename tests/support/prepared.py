@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engines.contract import ModelConfig
 from tests.support.tiny_system import tiny_components, write_system
-from train.data.shards import FORMAT, ShardWriter, write_index
+from train.data.shard_files import FORMAT, ShardWriter, write_index
 from train.data.storage import Store
 
 SMALL = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1}

@@ -19,7 +19,7 @@ from torch import Tensor
 from engines.contract import ModelConfig
 from train.data.batch import Batch, token_mask
 from train.data.sample_order import Row
-from train.data.shards import ShardSet
+from train.data.shard_files import ShardSet
 from train.distributed import max_over_processes
 from train.errors import RecipeError, ShardError
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engines.contract import ModelConfig
 from runtime.audio import resample
 from runtime.video import FrameGrid, Video
-from train.checkpoint import USED, load, read_meta
+from train.checkpoint import PREPARED_ARRAYS, load, read_meta
 
 Arrays = dict[str, NDArray[Any]]
 Frames = NDArray[np.uint8]
@@ -25,10 +25,10 @@ SHORTEST = 1.0  # seconds of sound that a video must have
 def load_components(folder: Path) -> dict[str, nn.Module]:
     """Load the codec and the encoders of a system folder, in eval mode. A missing one is reported and skipped."""
     known = read_meta(folder)["components"]
-    for name in USED:
+    for name in PREPARED_ARRAYS:
         if name not in known:
             print(f"{folder} has no {name}; its array is left out", file=sys.stderr)
-    return {name: load(folder, name) for name in USED if name in known}
+    return {name: load(folder, name) for name in PREPARED_ARRAYS if name in known}
 
 
 # ---------------------------------------------------------------- reading a video

@@ -32,7 +32,7 @@ from train.extras import requires_extra
 with requires_extra("train", __name__):
     from torch import nn
 
-    from train.checkpoint import USED, read_meta, system_config
+    from train.checkpoint import PREPARED_ARRAYS, read_meta, system_config
     from train.data.video_files import BAD, VIDEOS, events_inside, video_events, video_sound
     from train.errors import CheckpointError
     from train.models.s3d import BUNDLED
@@ -86,7 +86,11 @@ def kept_arrays(path: Path, made_by: Mapping[str, str]) -> Arrays:
     try:
         with np.load(path) as arrays:
             before = json.loads(str(arrays["made_by"]))
-            return {USED[n]: arrays[USED[n]] for n, sha256 in made_by.items() if before.get(n) == sha256}
+            return {
+                PREPARED_ARRAYS[n]: arrays[PREPARED_ARRAYS[n]]
+                for n, sha256 in made_by.items()
+                if before.get(n) == sha256
+            }
     except (*BAD, BadZipFile, EOFError):
         return {}
 
@@ -95,13 +99,13 @@ def prepare_features(videos: list[Path], system: Path, out: Path) -> list[str]:
     """Write the arrays of all videos; returns "video: reason" for each unusable one. Raises CheckpointError."""
     components = load_components(system)
     if not components:
-        raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
+        raise CheckpointError(f"{system} has none of {', '.join(PREPARED_ARRAYS)}; train or import them first")
     config, known = system_config(components), read_meta(system)["components"]
     made_by = {name: known[name]["sha256"] for name in components}
     bad = []
     for video in videos:
         kept = kept_arrays(window_path(out, video, 0), made_by)
-        wanted = {name: module for name, module in components.items() if USED[name] not in kept}
+        wanted = {name: module for name, module in components.items() if PREPARED_ARRAYS[name] not in kept}
         if not wanted:
             continue
         try:

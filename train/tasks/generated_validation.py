@@ -32,21 +32,21 @@ Logits = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
+class GenerationOptions:
     """Options of generated validation in a recipe's [task] table."""
 
     RANGES: ClassVar[Ranges] = {
-        "judge_clips": NATURAL,
-        "judge_batch": COUNT,
-        "judge_steps": COUNT,
-        "judge_guidance": NATURAL,
-        "judge_diversity": NATURAL,
+        "generate_count": NATURAL,
+        "generate_batch": COUNT,
+        "generate_steps": COUNT,
+        "generate_guidance": NATURAL,
+        "generate_diversity": NATURAL,
     }
-    judge_clips: int = 0  # validation clips to generate every loop.judge_every steps; 0: none
-    judge_batch: int = 8
-    judge_steps: int = 32
-    judge_guidance: float = 3.0  # paper: 2 to 4
-    judge_diversity: float = 8.0
+    generate_count: int = 0  # validation examples to generate sound for every loop.generate_every steps
+    generate_batch: int = 8
+    generate_steps: int = 32
+    generate_guidance: float = 3.0  # paper: 2 to 4
+    generate_diversity: float = 8.0
     metric_weights: str = ""  # folder of official weights; a metric whose file is missing is skipped
 
 
@@ -81,7 +81,7 @@ def guided_step(
 
 
 def generate(
-    logits: Logits, batch: Batch, chosen: list[int], options: JudgeOptions, mask_token: int, seed: int
+    logits: Logits, batch: Batch, chosen: list[int], options: GenerationOptions, mask_token: int, seed: int
 ) -> Int32Array:
     """Generate codes [B, K, T] for the videos of a batch. The numbers of its examples, `chosen`, seed the noise."""
     shape = tuple(batch.codes.shape[1:])
@@ -91,9 +91,9 @@ def generate(
         u, gumbel = np.stack(rows, axis=1)
         return u, gumbel
 
-    step = guided_step(logits, batch, options.judge_guidance, mask_token)
+    step = guided_step(logits, batch, options.generate_guidance, mask_token)
     start = np.full((len(chosen), *shape), mask_token, np.int32)
-    how = {"steps": options.judge_steps, "diversity": options.judge_diversity, "mask_token": mask_token}
+    how = {"steps": options.generate_steps, "diversity": options.generate_diversity, "mask_token": mask_token}
     return decode(step, start, noise, **how)
 
 
@@ -151,10 +151,10 @@ class Scores:
         return accuracy + 1 / (1 + max(0.0, float(np.mean(distances)))) + scores.get("WC", 0.0)
 
 
-class Judge:
+class GeneratedValidation:
     """Generates sound for validation examples and scores it; the examples are split over the processes."""
 
-    def __init__(self, options: JudgeOptions, codec: Codec, rate: int, device: torch.device) -> None:
+    def __init__(self, options: GenerationOptions, codec: Codec, rate: int, device: torch.device) -> None:
         self.options, self.codec, self.rate = options, codec, rate
         self.scores = Scores(options.metric_weights, str(device))
 
@@ -166,12 +166,12 @@ class Judge:
     ) -> tuple[dict[str, float], list[Sample]]:
         """Return scores by name and the first samples. `batches` gives conditions and true codes."""
         o = self.options
-        each = -(-o.judge_clips // world_size())  # equal in all processes, because FSDP needs them in step
-        own = [min(rank() + k * world_size(), o.judge_clips - 1) for k in range(each)]
+        each = -(-o.generate_count // world_size())  # equal in all processes, because FSDP needs them in step
+        own = [min(rank() + k * world_size(), o.generate_count - 1) for k in range(each)]
         found: dict[int, dict[str, Any]] = {}
         samples = []
-        for first in range(0, len(own), o.judge_batch):
-            chosen = own[first : first + o.judge_batch]
+        for first in range(0, len(own), o.generate_batch):
+            chosen = own[first : first + o.generate_batch]
             batch = batches(chosen)
             codes = generate(logits, batch, chosen, o, mask_token, seed)
             generated, truth = self.sounds(torch.from_numpy(codes).to(batch.codes)), self.sounds(batch.codes)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engines.length_adapter import interpolation_matrix
 from train import distributed
-from train.checkpoint import USED, load, save, system_config
+from train.checkpoint import PREPARED_ARRAYS, load, save, system_config
 from train.data import sample_order
 from train.data.batch import Batch
 from train.data.dataset import Examples, open_source
@@ -75,7 +75,7 @@ class ScavPreparedTask:
         self.options, self.seed = options, seed
         self.device = distributed.find_device(options.device, distributed.local_rank())
         self.own, self.part = options.split_batch(options.batch)
-        self.config = c = system_config({name: load(options.system, name) for name in USED})
+        self.config = c = system_config({name: load(options.system, name) for name in PREPARED_ARRAYS})
         self.train_examples = Examples(open_source(options.data, "train", c), c, options.readers)
         self.validation_examples = Examples(open_source(options.validation, "validation", c), c, options.readers)
         if min(len(self.train_examples), options.batch) < 2:

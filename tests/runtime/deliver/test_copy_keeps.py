@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-import runtime.deliver.packets as packets_module
+import runtime.deliver.packet_copy as packets_module
 from runtime.audio import open_media, read_audio
 from runtime.deliver.describe import FileFacts, StreamFacts, describe, losses
 from runtime.deliver.matroska import TrackFields, set_track_fields

@@ -11,7 +11,7 @@ from engines.contract import ModelConfig
 from tests.support.prepared import arrays, write_shards
 from train.data.dataset import Examples, Folder, open_source
 from train.data.sample_order import rows
-from train.data.shards import ShardSet
+from train.data.shard_files import ShardSet
 from train.errors import RecipeError
 
 pytestmark = pytest.mark.torch

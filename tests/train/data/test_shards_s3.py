@@ -21,7 +21,7 @@ from tests.support.corpus import video
 from tests.support.tiny_system import tiny_components, write_system
 from tests.train.data.test_shards import NAMES, arrays, write_set
 from train import shards as check_shards
-from train.data.shards import ShardSet, Store
+from train.data.shard_files import ShardSet, Store
 from train.errors import ShardError
 from train.prepare import __main__ as prepare
 

@@ -15,7 +15,7 @@ from runtime.audio import write_wav
 from runtime.video import FrameGrid
 from tests.support.media import Picture, Sound, clicks, number, steady, write_video
 from train import checkpoint
-from train.checkpoint import USED, system_config
+from train.checkpoint import PREPARED_ARRAYS, system_config
 from train.data.video_files import video_sound
 from train.models.beats import BEATs, BEATsConfig
 from train.models.codec import FrameCodec, FrameCodecConfig
@@ -168,7 +168,7 @@ def test_resumes_and_makes_again_only_what_other_weights_make(tmp_path: Path, mo
     encode = folder.encode_window
 
     def encode_and_record(components, *rest):  # which arrays are made
-        made.append([USED[name] for name in components])
+        made.append([PREPARED_ARRAYS[name] for name in components])
         return encode(components, *rest)
 
     monkeypatch.setattr(folder, "encode_window", encode_and_record)

@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from tests.support.corpus import BAD, HERE, bad_videos, command, video
 from train import shards as check_shards
-from train.checkpoint import USED, system_config
+from train.checkpoint import PREPARED_ARRAYS, system_config
 from train.data import shards
-from train.data.shards import ShardSet
+from train.data.shard_files import ShardSet
 from train.prepare import __main__ as prepare
 from train.prepare import folder
 from train.prepare.features import FrameGrid, Video, video_windows
@@ -41,7 +41,9 @@ def test_shards_hold_what_the_trainer_needs(made: Path, system: Path) -> None:
     counts = sum(np.stack([np.bincount(r, minlength=config.codebook_size) for r in s["codes"]]) for s in sets["train"])
     assert np.array_equal(sets["train"].code_counts, counts)
     known = json.loads((system / "meta.json").read_text())["components"]
-    assert {n: c["sha256"] for n, c in manifest["components"].items()} == {n: known[n]["sha256"] for n in USED}
+    assert {n: c["sha256"] for n, c in manifest["components"].items()} == {
+        n: known[n]["sha256"] for n in PREPARED_ARRAYS
+    }
     assert len(manifest["preprocessing"]["sha256"]) == 64 and manifest["samples"]["train"] == 2
     assert manifest["preprocessing"]["settings"]["filters"]["max_still"] == 0.8
 

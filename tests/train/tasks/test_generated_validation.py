@@ -18,12 +18,12 @@ from train.tasks.generated_validation import Scores, generate, guided_step, pict
 from train.tasks.maskvat import MaskVATTask
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
-JUDGED = {"judge_clips": 3, "judge_batch": 2, "judge_steps": 2}
+GENERATED = {"generate_count": 3, "generate_batch": 2, "generate_steps": 2}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("judge"), examples=3)
+    return write_prepared(tmp_path_factory.mktemp("generated"), examples=3)
 
 
 def make(root: Path, **changes: object) -> MaskVATTask:
@@ -61,7 +61,7 @@ def test_the_step_on_the_device_is_the_reference(root: Path, guidance: float) ->
 
 
 def test_generated_examples_do_not_depend_on_their_batch(root: Path) -> None:
-    task = make(root, **JUDGED)
+    task = make(root, **GENERATED)
 
     @torch.no_grad()
     def logits(some: Batch) -> torch.Tensor:
@@ -113,8 +113,8 @@ def test_tensorboard_has_curves_sound_and_pictures(root: Path, tmp_path: Path) -
     events = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="the tensorboard extra is not installed"
     )
-    config = LoopConfig(steps=2, warmup_steps=1, log_every=1, validate_every=10, judge_every=10, tensorboard=True)
-    results = fit(make(root, **JUDGED), config, tmp_path)
+    config = LoopConfig(steps=2, warmup_steps=1, log_every=1, validate_every=10, generate_every=10, tensorboard=True)
+    results = fit(make(root, **GENERATED), config, tmp_path)
     assert results["validation_aggregate"] > 0 and results["validation_FDM"] > 0
     found = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     tags = found.Tags()

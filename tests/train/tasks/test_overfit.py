@@ -29,7 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(root: Path, **changes: object) -> MaskVATTask:
     folders = {"data": str(root / "prepared"), "validation": str(root / "prepared"), "system": str(root / "system")}
     few = {"size": "tiny", "batch": EXAMPLES, "crop_seconds": 0.139, "device": "cpu"}
-    sampling = {"judge_steps": 16, "judge_guidance": 1.0, "judge_diversity": 0.0}
+    sampling = {"generate_steps": 16, "generate_guidance": 1.0, "generate_diversity": 0.0}
     changes["model"] = {"clip_fps": CLIP_FPS} | changes.get("model", {})
     return MaskVATTask.from_options(folders | few | sampling | changes, seed=0)
 

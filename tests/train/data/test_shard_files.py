@@ -12,7 +12,7 @@ pytest.importorskip("fsspec", reason="needs the extra train")
 
 from train import shards as check_shards
 from train.data import shards
-from train.data.shards import SPLITS, ShardInfo, ShardSet, ShardWriter, Store, sample_key
+from train.data.shard_files import SPLITS, ShardInfo, ShardSet, ShardWriter, Store, sample_key
 from train.errors import ShardError
 
 NAMES = ["-a_b", "dotted.name", "Ünïcode " + "x" * 120, "d", "e", "f"]
