@@ -74,7 +74,7 @@ def _is_a(value: Any, kind: type) -> bool:
 def options_from(cls: type, values: dict[str, Any], table: str = "task") -> Any:
     """Make an options dataclass from a recipe's table.
 
-    Raises RecipeError for unknown keys, with the allowed ones, for values that are not allowed, and for missing folders.
+    Raises RecipeError for unknown keys, with the allowed ones, for values that are not allowed and for missing folders.
     Folders are the only values without a default.
     """
     allowed = [f.name for f in fields(cls)]

@@ -127,6 +127,8 @@ def test_a_damaged_recipe_of_a_run(tmp_path: Path, text: str) -> None:
 
 def test_the_command_reports_a_bad_value_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = next(p for p in RECIPES if p.stem == "codec")
-    assert fit.main([str(path), "--out", str(tmp_path / "run"), "--set", "task.threads=0"]) == 1
+    assert (
+        fit.main([str(path), "--out", str(tmp_path / "run"), "--set", "task.sounds=a", "--set", "task.threads=0"]) == 1
+    )
     assert capsys.readouterr().err == "error: [task] threads must be at least 1, not 0\n"
     assert not (tmp_path / "run").exists()
