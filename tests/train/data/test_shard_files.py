@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("fsspec", reason="needs the extra train")
 
 from train import shards as check_shards
-from train.data import shards
+from train.data import shard_files
 from train.data.shard_files import SPLITS, ShardInfo, ShardSet, ShardWriter, Store, sample_key
 from train.errors import ShardError
 
@@ -35,8 +35,8 @@ def write_set(url: str | Path, names: list[str] = NAMES, per_shard: int = 2) -> 
                 shard.add(names[n], arrays(n), {"clip": names[n]})
             shard.drop(f"lost{number}", "silent", "peak -71.0 dBFS")
         infos.append(shard.info)
-    shards.write_index(store, "train", infos)
-    store.write_json("manifest.json", {"format": shards.FORMAT})
+    shard_files.write_index(store, "train", infos)
+    store.write_json("manifest.json", {"format": shard_files.FORMAT})
     return str(url)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from tests.support.corpus import video
 from tests.support.tiny_system import tiny_components, write_system
-from tests.train.data.test_shards import NAMES, arrays, write_set
+from tests.train.data.test_shard_files import NAMES, arrays, write_set
 from train import shards as check_shards
 from train.data.shard_files import ShardSet, Store
 from train.errors import ShardError
