@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 from tests.support.corpus import BAD, HERE, bad_videos, command, video
 from train import shards as check_shards
 from train.checkpoint import PREPARED_ARRAYS, system_config
+from train.data import shard_files
 from train.data.shard_files import ShardSet
 from train.prepare import __main__ as prepare
 from train.prepare import folder
