@@ -1,6 +1,6 @@
 """Measure how well generated sounds are synchronised with the video.
 
-    python -m benchmarks.sync CLIPS
+    python -m benchmarks.sync VIDEOS
 
 For every video that has sound, the bundle generates one sound per seed. The score is `lift`: onset F1 within 100 ms of
 the true track, minus chance. The baseline takes the peaks of the difference between frames as onsets; `paired` is
@@ -45,14 +45,14 @@ from benchmarks.common.report import (
 from benchmarks.common.wrong_pairings import wrong_lifts
 from engines.contract import FloatArray
 from runtime.audio import resample
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.evaluate.frame_difference import frame_difference
 from train.extras import requires_extra
 from train.metrics.onsets import FRAME_RATE, RATE, Floats, lift_of_onsets, onset_scores, onset_strength, pick_onsets
 
 with requires_extra("bench", __name__):
     from benchmarks.common.true_track import TrueTrack, read_true_track
-    from train.data.clip_files import clip_events
+    from train.data.video_files import video_events
 
 if TYPE_CHECKING:
     from train.evaluate.plots import Strip
@@ -71,7 +71,7 @@ def baseline_lift(track: TrueTrack) -> float:
 def measure(
     track: TrueTrack, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int
 ) -> tuple[dict[str, Any], list[FloatArray]]:
-    """Run one clip through one bundle: means over seeds of SCAV's choice; and its sound for every seed at 16 kHz.
+    """Run one video through one bundle: means over seeds of SCAV's choice; and its sound for every seed at 16 kHz.
 
     If all candidates are returned, `takes` has their lifts by seed, SCAV's choice first.
     """
@@ -90,11 +90,11 @@ def measure(
 
 
 def plot(track: TrueTrack, title: str, sound: FloatArray, file: Path) -> "Strip":
-    """Write the onset strip of one clip, and return it for the contact sheet."""
+    """Write the onset strip of one video, and return it for the contact sheet."""
     from train.evaluate.plots import Strip, onset_strip
 
     movement = frame_difference(track.path, track.seconds)
-    events = clip_events(track.path)[:, 0]
+    events = video_events(track.path)[:, 0]
     strip = Strip(f"{track.path.stem}: {title}", movement, events, track.audio, sound)
     onset_strip(file, strip)
     return strip
@@ -143,12 +143,15 @@ def print_summary(values: dict[str, Any]) -> None:
         for part in ("", "impacts", "others"):
             own = figures[part] if part else figures
             for key in (key for key in SHOWN if own.get(key)):
-                print(f"  {' '.join([key, part]):22} {words(own[key])} of {own[key]['n']}")
+                print(f"  {' '.join([key, part]):22} {format_summary(own[key])} of {own[key]['n']}")
         for label, value in candidate_lines(figures["candidates"]) if figures["candidates"] else ():
             print(f"  {label:22} {value}")
     for name, pair in values["pairs"].items():
         verdict = f"the second loses {'at most' if pair['kept'] else 'more than'} {pair['largest_drop']:g}"
-        print(f"paired lift, {name}: {words(pair['lift'])}, {verdict}" + ("" if pair["certain"] else ", not certain"))
+        print(
+            f"paired lift, {name}: {format_summary(pair['lift'])}, {verdict}"
+            + ("" if pair["certain"] else ", not certain")
+        )
 
 
 def row_line(row: dict[str, Any]) -> str:
@@ -156,19 +159,19 @@ def row_line(row: dict[str, Any]) -> str:
     return f"{row['clip']:44} onsets {row['onsets']:3d}  generated {row['n']:5.1f}  {scores}"
 
 
-def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, runtime.Pipeline]) -> dict[str, Rows]:
-    """Rows of every bundle, clip by clip. Draws plots with --plots, and reports clips that cannot be used."""
+def run_videos(args: argparse.Namespace, videos: list[Path], pipelines: dict[str, runtime.Pipeline]) -> dict[str, Rows]:
+    """Rows of every bundle, video by video. Draws plots with --plots, and reports videos that cannot be used."""
     rows: dict[str, Rows] = {name: [] for name in pipelines}
     true: list[Floats] = []
     made: dict[str, list[list[Floats]]] = {name: [] for name in pipelines}
     strips: list[Strip] = []
-    for clip in clips:
+    for video in videos:
         try:
-            track = read_true_track(clip)
+            track = read_true_track(video)
             baseline = {"baseline_lift": baseline_lift(track)}
             found = {name: measure(track, p, sampling_options(args), args.seeds) for name, p in pipelines.items()}
         except runtime.MediaError as error:
-            print(f"skipped {clip.name}: {error}", file=sys.stderr)
+            print(f"skipped {video.name}: {error}", file=sys.stderr)
             continue
         true.append(onset_strength(track.audio))
         for name, (scores, sounds) in found.items():
@@ -179,7 +182,7 @@ def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, 
             print("  ".join([row_line(row), *labels]), flush=True)
             if args.plots:
                 title = ", ".join([f"F1 {row['f1']:.2f}", f"chance {row['chance']:.2f}", *labels])
-                strips.append(plot(track, title, sounds[0], args.plots / f"{'-'.join([clip.stem, *labels])}.png"))
+                strips.append(plot(track, title, sounds[0], args.plots / f"{'-'.join([video.stem, *labels])}.png"))
     for name, own in rows.items() if len(true) > 1 else ():
         for row, wrong in zip(own, wrong_lifts(true, made[name]), strict=True):
             row["wrong_lift"] = wrong
@@ -195,13 +198,13 @@ def run(args: argparse.Namespace) -> None:
         raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
     check_comparison_options(args)
     make_plots_folder(args.plots)
-    clips = find_half(args.clips, args.half)
+    videos = find_half(args.videos, args.half)
     pipelines = {n: CachingPipeline(folder, args.backend, 0, p) for n, (folder, p) in systems_to_compare(args).items()}
-    rows = run_clips(args, clips, pipelines)
+    rows = run_videos(args, videos, pipelines)
     measured = len(next(iter(rows.values())))
     if not measured:
-        raise runtime.OptionError(f"none of the {len(clips)} videos can be used")
-    values: dict[str, Any] = {"options": sampling_options(args), "seeds": args.seeds, "skipped": len(clips) - measured}
+        raise runtime.OptionError(f"none of the {len(videos)} videos can be used")
+    values: dict[str, Any] = {"options": sampling_options(args), "seeds": args.seeds, "skipped": len(videos) - measured}
     values["half"] = args.half
     values["steps_in"] = {name: p.bundle.file_for("step") for name, p in pipelines.items()}
     values["summary"] = summary(rows)

@@ -9,14 +9,14 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.common.report import find_clips
+from benchmarks.common.report import find_videos
 from runtime.errors import OptionError
 
 CLIPS, CHOOSING = 63, 31  # development clips, and how many of them are for choosing; the other 32 are for reports
 HALVES = ("choose", "report", "all")
 
 
-def choosing_clips(paths: Iterable[Path]) -> list[Path]:
+def choosing_videos(paths: Iterable[Path]) -> list[Path]:
     """The CHOOSING clips with the smallest SHA-256 digests of their file names."""
     return sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())[:CHOOSING]
 
@@ -24,7 +24,7 @@ def choosing_clips(paths: Iterable[Path]) -> list[Path]:
 def add_folders_option(parser: ArgumentParser) -> None:
     """Add the folders of videos and --half."""
     words = "folders of videos with their own sound, or with ID.flac or ID.wav beside them"
-    parser.add_argument("clips", type=Path, nargs="+", help=words)
+    parser.add_argument("videos", type=Path, nargs="+", help=words)
     words = "half of the 63 real development clips, divided by the SHA-256 of their file names (default: all videos)"
     parser.add_argument("--half", choices=HALVES, default="all", help=words)
 
@@ -35,7 +35,7 @@ def find_half(folders: Sequence[Path], half: str = "all") -> list[Path]:
     Raises OptionError if a folder has no videos, if two videos have the same name without suffix, or if a half is
     requested of other videos than the CLIPS development clips.
     """
-    clips = [clip for folder in folders for clip in find_clips(folder)]
+    clips = [clip for folder in folders for clip in find_videos(folder)]
     stems = [clip.stem for clip in clips]
     repeated = sorted({stem for stem in stems if stems.count(stem) > 1})
     if repeated:
@@ -44,5 +44,5 @@ def find_half(folders: Sequence[Path], half: str = "all") -> list[Path]:
         return clips
     if len(clips) != CLIPS:
         raise OptionError(f"--half {half} divides the {CLIPS} development clips; the folders have {len(clips)} videos")
-    chosen = set(choosing_clips(clips))
+    chosen = set(choosing_videos(clips))
     return [clip for clip in clips if (clip in chosen) == (half == "choose")]

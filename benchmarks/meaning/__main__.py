@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
         raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
     check_comparison_options(args)
     make_plots_folder(args.plots)
-    network, videos = AiSFX.load(), find_half(args.clips, args.half)
+    network, videos = AiSFX.load(), find_half(args.videos, args.half)
     bundles = systems_to_compare(args) if args.engines or not args.generated else {}
     pipelines = {n: ShownPipeline(folder, args.backend, 0, p) for n, (folder, p) in bundles.items()}
     systems = make_systems(args, pipelines)

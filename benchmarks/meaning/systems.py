@@ -15,7 +15,7 @@ import runtime
 from benchmarks.meaning.shown import FeaturesOfShown, Shown, ShownPipeline, read_shown
 from runtime.errors import MediaError
 from runtime.video import Video
-from train.data.clip_files import clip_sound
+from train.data.video_files import video_sound
 from train.evaluate.files import Folder, clip_name, read_sound
 from train.metrics.inputs import Sound
 from train.metrics.semantic import RATE
@@ -42,7 +42,7 @@ def read_track(path: Path) -> Track:
     """Read a video's true sound, and what it shows if it is simulated. Raises MediaError if it has no sound."""
     with Video(path) as video:
         start = float(video.start)
-    return Track(path, Sound(clip_sound(path, start, RATE), RATE), read_shown(path))
+    return Track(path, Sound(video_sound(path, start, RATE), RATE), read_shown(path))
 
 
 def bundle_system(

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.common.pairing import Rows, candidate_lines, compare_candidates, paired_differences
 from benchmarks.common.ratios import ratio_of_sums
 from benchmarks.common.report import table
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 
 NO_CONCEPT = "none"  # no concept of the table is seen and heard, or none is known
 
@@ -57,17 +57,19 @@ def summary(rows: dict[str, Rows], floors: dict[str, list[float]]) -> dict[str, 
 def print_tables(values: dict[str, Any]) -> None:
     systems = values["systems"]
     lines = [
-        [name, words(s["lift"]), f"{words(s['rank'], '.1f')} (chance {s['rank_chance']:g})"]
+        [name, format_summary(s["lift"]), f"{format_summary(s['rank'], '.1f')} (chance {s['rank_chance']:g})"]
         for name, s in systems.items()
     ]
-    lines += [[f"floor: {name}", words(lift), ""] for name, lift in values["floors"].items()]
+    lines += [[f"floor: {name}", format_summary(lift), ""] for name, lift in values["floors"].items()]
     print("\n" + table(["system", "semantic lift", "rank of own true sound"], lines))
     for name, difference in values["pairs"].items():
-        print(f"paired lift, {name}: {words(difference)}")
+        print(f"paired lift, {name}: {format_summary(difference)}")
     for name, s in systems.items():
         for key, figures in (s["heard"] or {}).items():
             if key != "spans":
-                texts = [f"{part} {words(figures[part], '.3f')}" for part in ("generated", "true_track", "ratio")]
+                texts = [
+                    f"{part} {format_summary(figures[part], '.3f')}" for part in ("generated", "true_track", "ratio")
+                ]
                 print(f"{name}: concept {key.replace('_', ' within ')}: {', '.join(texts)}")
         for label, value in candidate_lines(s["candidates"]) if s["candidates"] else ():
             print(f"{name}: {label:22} {value}")

@@ -18,7 +18,7 @@ from benchmarks.meaning.shown import FeaturesOfShown, Shown, ShownPipeline, read
 from benchmarks.meaning.tables import summarise_heard
 from runtime.audio import write_wav
 from runtime.errors import MediaError, OptionError
-from tests.conftest import Bundles, Clip
+from tests.conftest import Bundles, MakeVideo
 from train.metrics.inputs import Sound
 from train.metrics.onsets import RATE
 from train.metrics.semantic import spectrogram
@@ -140,7 +140,7 @@ def test_a_bundle_gets_the_made_up_features(bundles: Bundles) -> None:
 def test_command_judges_simulated_videos(
     pools: tuple[Path, Path],
     bundles: Bundles,
-    clip: Clip,
+    make_video: MakeVideo,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -165,7 +165,7 @@ def test_command_judges_simulated_videos(
     (tmp_path / "videos").mkdir()
     (tmp_path / "made").mkdir()
     for name in SOUNDS:
-        (tmp_path / "videos" / f"{name}.mp4").write_bytes(clip().read_bytes())
+        (tmp_path / "videos" / f"{name}.mp4").write_bytes(make_video().read_bytes())
         write_wav(tmp_path / "videos" / f"{name}.wav", tone(name, 2.4, 44100), 44100)
         write_wav(tmp_path / "made" / f"{name}.wav", tone(name, 2.4, 44100, 1.05), 44100)
         concepts = [[0, 2.4, {name: 1.0}]] if name != "bell" else []

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.common.halves import choosing_clips
+from benchmarks.common.halves import choosing_videos
 from benchmarks.common.real_videos import pooled_features, read_truth
 from benchmarks.common.small_classifier import fit
 from benchmarks.concept_probe import __main__ as probe_command
@@ -21,13 +21,15 @@ from train.synthetic.concepts.table import CLASSES, membership, read_table
 pytestmark = pytest.mark.torch
 
 
-def test_choosing_clips_are_those_with_the_smallest_digests() -> None:
+def test_choosing_videos_are_those_with_the_smallest_digests() -> None:
     paths = [Path(f"/x/{n}/clip{n}.mp4") for n in range(63)]
-    chosen = choosing_clips(paths)
+    chosen = choosing_videos(paths)
     digests = {p: hashlib.sha256(p.name.encode()).hexdigest() for p in paths}
     assert len(chosen) == 31
     assert max(digests[p] for p in chosen) < min(digests[p] for p in paths if p not in chosen)
-    assert choosing_clips(Path("/other") / p.name for p in reversed(paths)) == [Path("/other") / p.name for p in chosen]
+    assert choosing_videos(Path("/other") / p.name for p in reversed(paths)) == [
+        Path("/other") / p.name for p in chosen
+    ]
 
 
 def test_true_answers_are_concepts_of_the_table(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from benchmarks.meaning.systems import Track
 from benchmarks.meaning.tables import summary
 from runtime.audio import write_wav
 from runtime.errors import OptionError
-from tests.conftest import Bundles, Clip
+from tests.conftest import Bundles, MakeVideo
 from train.metrics.inputs import Sound
 from train.metrics.semantic import spectrogram
 from train.synthetic.concepts.features import ClassifierHead
@@ -37,12 +37,12 @@ def tone(frequency: float, seconds: float = 2.4) -> np.ndarray:
 
 
 @pytest.fixture
-def folder(clip: Clip, tmp_path: Path) -> Path:
+def folder(make_video: MakeVideo, tmp_path: Path) -> Path:
     """Three videos whose true sounds are tones."""
     out = tmp_path / "videos"
     out.mkdir()
     for name, frequency in FREQUENCIES.items():
-        (out / f"{name}.mp4").write_bytes(clip().read_bytes())
+        (out / f"{name}.mp4").write_bytes(make_video().read_bytes())
         write_wav(out / f"{name}.wav", tone(frequency), RATE)
     return out
 

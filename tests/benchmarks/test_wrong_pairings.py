@@ -13,7 +13,7 @@ from benchmarks import sync
 from benchmarks.common.impacts import is_impact, sharp_share
 from benchmarks.common.wrong_pairings import lift_of_strengths, wrong_lifts
 from runtime.audio import write_wav
-from tests.conftest import Bundles, Clip
+from tests.conftest import Bundles, MakeVideo
 from train.metrics.onsets import RATE, onset_scores, onset_strength, pick_onsets
 
 TIMES = (0.4, 1.0, 1.7, 2.9)
@@ -72,12 +72,12 @@ def test_the_share_counts_every_onset() -> None:
 
 # ---------------------------------------------------------------- the command
 def test_sync_reports_wrong_pairings_and_impacts_of_two_folders(
-    bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundles: Bundles, make_video: MakeVideo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sounds = {"a/hits": bursts(TIMES, 44100), "a/slow": bursts(TIMES, 44100, attack=0.15), "b/quiet": np.zeros(99999)}
     for name, sound in sounds.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / f"{name}.mp4").write_bytes(clip().read_bytes())
+        (tmp_path / f"{name}.mp4").write_bytes(make_video().read_bytes())
         write_wav(tmp_path / f"{name}.wav", sound.astype(np.float32), 44100)
     options = ["--engines", str(bundles()), "--engines", str(bundles("adaln_a")), "--seeds", "1", "--steps", "2"]
     assert sync.main([str(tmp_path / "a"), str(tmp_path / "b"), *options]) == 0
