@@ -9,15 +9,19 @@ shorter than one window is padded with its last frame and silence. The files hol
     sync_features   float16 [S, Ds]
     audio_features  float16 [A, 8, D]
     events          float32 [E, 3]: time in the window, end (0 for a contact), strength
+    concepts        JSON: [begin, end, {concept: weight}] of what the window shows; only if ID.json lists concepts. Such
+                    a window has no clip_features, because training makes them up
     made_by         JSON: the sha256 of each component's weights
 
-An array is absent if the system has no component for it. A second run continues after an interruption. It makes only
+An array is absent if the system has no component for it. Clips that are hard links to one video share its features: a
+picture is encoded once. A second run continues after an interruption. It makes only
 the arrays whose component is new or has other weights.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -33,27 +37,50 @@ with requires_extra("train", __name__):
     from torch import nn
 
     from train.checkpoint import USED, read_meta, system_config
-    from train.data.clip_files import BAD, VIDEOS, clip_events, clip_sound, events_inside
+    from train.data.clip_files import (
+        BAD,
+        VIDEOS,
+        clip_concepts,
+        clip_events,
+        clip_sound,
+        concepts_inside,
+        events_inside,
+    )
     from train.errors import CheckpointError
     from train.models.s3d import BUNDLED
     from train.prepare.features import SHORTEST, Arrays, encode_window, load_components, sync_frames, video_windows
 
+PICTURE = ("frame_encoder", "sync_encoder")  # components that encode the picture
+NO_FRAMES = np.zeros((0, 0, 0, 3), np.uint8)
 BESIDE = (".flac", ".wav", ".json")  # files that may accompany a video of the same name
 
 
 # ---------------------------------------------------------------- a clip
-def prepare_clip(path: Path, components: Mapping[str, nn.Module], config: ModelConfig) -> Iterator[Arrays]:
-    """Yield the arrays of each window of a clip. Raises MediaError, or ValueError if the clip is too short."""
+def prepare_clip(
+    path: Path, components: Mapping[str, nn.Module], config: ModelConfig, pictures: Sequence[Arrays] = ()
+) -> Iterator[Arrays]:
+    """Yield the arrays of each window of a clip. Raises MediaError, or ValueError if the clip is too short.
+
+    `pictures`: arrays of each window's picture that are known already. If no others are needed, no picture is decoded.
+    """
     length = config.window_seconds * config.sample_rate
-    events = clip_events(path)
+    events, concepts = clip_events(path), clip_concepts(path)
+    known = pictures[0] if pictures else {}
+    components = {name: module for name, module in components.items() if USED[name] not in known}
     with Video(path) as video:
         audio = clip_sound(path, float(video.start), config.sample_rate)
         if len(audio) < SHORTEST * config.sample_rate:
             raise ValueError(f"{len(audio) / config.sample_rate:.2f} s of sound; at least {SHORTEST} s are needed")
-        for index, frames in enumerate(video_windows(video, config)):
+        decoded = not pictures or any(name in PICTURE for name in components)
+        windows = video_windows(video, config) if decoded else repeat((NO_FRAMES, NO_FRAMES), len(pictures))
+        for index, frames in enumerate(windows):
             part = audio[index * length : (index + 1) * length]
             arrays = encode_window(components, config, frames, np.pad(part, (0, length - len(part))))
-            arrays["events"] = events_inside(events, index * config.window_seconds, config.window_seconds)
+            arrays |= pictures[index] if pictures else {}
+            begin, size = index * config.window_seconds, config.window_seconds
+            arrays["events"] = events_inside(events, begin, size)
+            if concepts:
+                arrays["concepts"] = np.array(json.dumps(concepts_inside(concepts, begin, size)))
             yield arrays
 
 
@@ -91,6 +118,37 @@ def kept_arrays(path: Path, made_by: Mapping[str, str]) -> Arrays:
         return {}
 
 
+def known_pictures(out: Path, twins: Sequence[Path], made_by: Mapping[str, str]) -> list[Arrays]:
+    """Arrays of each window's picture that prepared clips with the same picture (`twins`) have; none if there are none.
+
+    `made_by`: the wanted components of the picture, and the sha256 of their weights.
+    """
+    windows: list[Arrays] = []
+    for component in made_by.items():
+        for clip in twins:
+            found: list[Arrays] = []
+            while kept := kept_arrays(window_path(out, clip, len(found)), dict([component])):
+                found.append(kept)
+            if found and len(found) == len(windows or found):
+                windows = [a | b for a, b in zip(windows or [{}] * len(found), found, strict=True)]
+                break
+    return windows
+
+
+def clips_of_pictures(clips: Sequence[Path]) -> dict[tuple[int, int], list[Path]]:
+    """File on the disk -> the clips whose picture it is."""
+    found: dict[tuple[int, int], list[Path]] = {}
+    for clip in clips:
+        found.setdefault(file_key(clip), []).append(clip)
+    return found
+
+
+def file_key(path: Path) -> tuple[int, int]:
+    """What hard links to one file have in common."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
     """Write the arrays of all clips; returns "clip: reason" for each unusable one. Raises CheckpointError."""
     components = load_components(system)
@@ -98,14 +156,17 @@ def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
         raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
     config, known = system_config(components), read_meta(system)["components"]
     made_by = {name: known[name]["sha256"] for name in components}
-    bad = []
+    twins, bad = clips_of_pictures(clips), []
     for clip in clips:
-        kept = kept_arrays(window_path(out, clip, 0), made_by)
-        wanted = {name: module for name, module in components.items() if USED[name] not in kept}
-        if not wanted:
-            continue
         try:
-            windows = list(prepare_clip(clip, wanted, config))
+            made_up = ("frame_encoder",) if clip_concepts(clip) else ()
+            needed = {name: sha256 for name, sha256 in made_by.items() if name not in made_up}
+            kept = kept_arrays(window_path(out, clip, 0), needed)
+            wanted = {name: components[name] for name in needed if USED[name] not in kept}
+            if not wanted:
+                continue
+            pictures = known_pictures(out, twins[file_key(clip)], {n: needed[n] for n in wanted if n in PICTURE})
+            windows = list(prepare_clip(clip, wanted, config, pictures))
             if not windows:
                 raise ValueError("it has no picture")
         except BAD as error:
@@ -113,9 +174,9 @@ def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
             continue
         for index in reversed(range(len(windows))):  # The first window is written last: it marks the clip complete.
             path = window_path(out, clip, index)
-            arrays = kept_arrays(path, {n: made_by[n] for n in components if n not in wanted}) | windows[index]
+            arrays = kept_arrays(path, {n: needed[n] for n in needed if n not in wanted}) | windows[index]
             with replacing(path) as part, open(part, "wb") as file:
-                np.savez(file, **arrays, made_by=np.array(json.dumps(made_by)))
+                np.savez(file, **arrays, made_by=np.array(json.dumps(needed)))
         print(clip.stem, flush=True)
     return bad
 

@@ -89,7 +89,7 @@ def add_phrase(layer: Layer, cue: Cue, rng: np.random.Generator) -> None:
     style = draw_style([pitch for pitch, _ in tuned], rng)
     place = int(rng.integers(len(style.scale)))
     notes = onsets(cue.moments, cue.span, style, rng)
-    ends = [*(time for time, _ in notes[1:]), cue.span[1]]
+    ends = [*(time for time, _ in notes[1:]), cue.span[1]][: len(notes)]
     for (time, strength), following in zip(notes, ends, strict=True):
         place += int(rng.choice(STEPS, p=CHANCES))
         place = int(np.clip(place, 0, len(style.scale) - 1))
