@@ -162,7 +162,7 @@ class Examples:
                 "set task.concepts to the file that `python -m train.prepare.backgrounds` writes"
             )
         count = self.config.n_clip(clip["codes"].shape[1])
-        shown = read_shown(json.loads(str(clip["concepts"])))
+        shown = read_shown(json.loads(str(clip["concepts"].item())))
         return clip | {"clip_features": self.make_features(shown, count, rng)}
 
     def frequencies(self) -> Tensor:

@@ -109,7 +109,7 @@ def window_sound(clips: Path, name: str) -> NDArray[np.float32]:
 def read_clip(path: Path, clips: Path, shortest: float) -> Clip | None:
     """Read a prepared window with its sound; None if it is silent or short. Raises an error if it cannot be used."""
     with np.load(path) as arrays:
-        shown = read_shown(json.loads(str(arrays["concepts"]))) if "concepts" in arrays else []
+        shown = read_shown(json.loads(str(arrays["concepts"].item()))) if "concepts" in arrays else []
         if not shown and "clip_features" not in arrays:
             raise RecipeError(
                 "it has no clip_features; run `python -m train.prepare` with a system that has a frame_encoder"

@@ -31,8 +31,8 @@ class Style:
     legato: float  # length of a note against the time to the next one; 0: it rings
 
 
-def draw_style(pitches: Sequence[float], rng: np.random.Generator) -> Style:
-    """A scale within the range of the recordings, a tempo, and habits."""
+def draw_style(pitches: Sequence[float], rings: bool, rng: np.random.Generator) -> Style:
+    """A scale within the range of the recordings, a tempo, and habits. `rings`: notes decay, so they may overlap."""
     root, scale = int(rng.integers(12)), SCALES[int(rng.integers(len(SCALES)))]
     low, high = min(pitches) - BENT, max(pitches) + BENT
     inside = [n for n in range(int(np.ceil(low)), int(high) + 1) if (n - root) % 12 in scale]
@@ -42,7 +42,7 @@ def draw_style(pitches: Sequence[float], rng: np.random.Generator) -> Style:
         float(60 / np.exp(rng.uniform(np.log(60), np.log(200)))),
         float(rng.uniform(0.3, 0.9)) if rng.random() < 0.6 else 0.0,
         bool(rng.random() < 0.2),
-        float(rng.uniform(0.6, 1.3)) if rng.random() < 0.5 else 0.0,
+        float(rng.uniform(0.6, 1.05)) if rng.random() < 0.4 or not rings else 0.0,
     )
 
 
@@ -86,7 +86,7 @@ def add_phrase(layer: Layer, cue: Cue, rng: np.random.Generator) -> None:
     if not tuned:
         add_calls(layer, cue, rng)
         return
-    style = draw_style([pitch for pitch, _ in tuned], rng)
+    style = draw_style([pitch for pitch, _ in tuned], tuned[0][1].decays, rng)
     place = int(rng.integers(len(style.scale)))
     notes = onsets(cue.moments, cue.span, style, rng)
     ends = [*(time for time, _ in notes[1:]), cue.span[1]][: len(notes)]

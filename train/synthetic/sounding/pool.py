@@ -45,6 +45,13 @@ class Recording:
         return running_part(self.samples)
 
     @cached_property
+    def decays(self) -> bool:
+        """Whether it has lost 9 dB after 0.8 s, as plucked and struck notes have and blown and bowed ones have not."""
+        attack = self.hits[0][0]
+        early, late = (self.cut((attack + a * RATE // 10, attack + b * RATE // 10)) for a, b in ((0, 3), (7, 9)))
+        return not len(late) or float(np.square(late).mean()) < 0.125 * float(np.square(early).mean())
+
+    @cached_property
     def pitch(self) -> float | None:
         return pitch_of(self.samples)
 

@@ -11,7 +11,7 @@ from train.synthetic.events import Event
 from train.synthetic.recordings import RATE, Floats
 from train.synthetic.sounding.cuts import calls_in, hits_in, pitch_of, running_part
 from train.synthetic.sounding.layer import Cue, Layer, fade, stretch
-from train.synthetic.sounding.notes import add_phrase
+from train.synthetic.sounding.notes import add_phrase, draw_style
 from train.synthetic.sounding.pool import Recording
 from train.synthetic.sounding.scene import Movement, activity
 from train.synthetic.sounding.steady import add_running, running_sound, runs
@@ -202,6 +202,13 @@ def test_notes_begin_at_movements_and_stay_on_a_scale() -> None:
             at = round(event.time * RATE)
             near = np.abs(made.audio[at : at + RATE // 20])
             assert np.argmax(near > near.max() / 3) < RATE // 100
+
+
+def test_only_notes_that_decay_ring() -> None:
+    plucked, blown = (Recording("x", "x", int16(x)) for x in (sound_of("pluck", 0), tone(440, 1.0)))
+    assert plucked.decays and not blown.decays
+    styles = [draw_style([60.0], rings, np.random.default_rng(seed)) for seed in range(40) for rings in (True, False)]
+    assert any(s.legato == 0 for s in styles[::2]) and all(0.6 <= s.legato <= 1.05 for s in styles[1::2])
 
 
 def test_without_movement_an_instrument_plays_or_rests() -> None:
