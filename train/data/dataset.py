@@ -1,7 +1,7 @@
-"""Prepared clips for training: a folder of npz files kept in memory, or shards read clip by clip.
+"""Prepared examples for training: a folder of npz files kept in memory, or shards read example by example.
 
-Each clip is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D]. A clip with
-`concepts` (JSON) has no clip_features: they are made up anew whenever it is read.
+Each example is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D]. An example
+with `concepts` (JSON) has no clip_features: they are made up anew whenever it is read.
 """
 
 import json
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from engines.contract import ModelConfig
 from train.data.batch import Batch, token_mask
-from train.data.clip_files import Shown, read_shown
 from train.data.sample_order import FEATURES, Row
-from train.data.shards import ShardSet
+from train.data.shard_files import ShardSet
+from train.data.video_files import Shown, read_shown
 from train.distributed import max_over_processes
 from train.errors import RecipeError, ShardError
 
@@ -31,15 +31,15 @@ Arrays = dict[str, NDArray[Any]]
 NAMES = ("codes", "clip_features", "sync_features", "audio_features")
 # (what is seen, number of frames, random generator) -> frame features [N, Dc]; raises ValueError for unknown concepts
 MakeFeatures = Callable[[list[Shown], int, np.random.Generator], NDArray[np.float32]]
-BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of a clip that cannot be used
-MAX_SKIPPED = 100  # unusable clips in a row, after which training stops
+BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of an example that cannot be used
+MAX_SKIPPED = 100  # unusable examples in a row, after which training stops
 
 
 class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> Arrays:
-        """Raises one of BAD if the clip cannot be used."""
+        """Raises one of BAD if the example cannot be used."""
         ...
 
 
@@ -48,32 +48,32 @@ class Folder:
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
         """Unusable files are reported on stderr and skipped. Raises RecipeError if none is left."""
-        self.clips: list[Arrays] = []
+        self.examples: list[Arrays] = []
         paths = sorted(folder.glob("*.npz"))
         for path in paths:
             try:
                 with np.load(path) as arrays:
-                    self.clips.append(checked({n: arrays[n] for n in (*NAMES, "concepts") if n in arrays}, config))
+                    self.examples.append(checked({n: arrays[n] for n in (*NAMES, "concepts") if n in arrays}, config))
             except BAD as error:
                 print(f"skipped {path.name}: {error}", file=sys.stderr)
-        bad = len(paths) - len(self.clips)
+        bad = len(paths) - len(self.examples)
         if bad:
-            print(f"{bad} of {len(paths)} prepared clips of {folder} skipped", file=sys.stderr)
-        if not self.clips:
+            print(f"{bad} of {len(paths)} prepared examples of {folder} skipped", file=sys.stderr)
+        if not self.examples:
             advice = "make them with `python -m train.prepare` and the whole system"
-            raise RecipeError(f"no usable prepared clips (*.npz) in {folder} ({bad} skipped); {advice}")
+            raise RecipeError(f"no usable prepared examples (*.npz) in {folder} ({bad} skipped); {advice}")
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.examples)
 
     def __getitem__(self, i: int) -> Arrays:
-        return self.clips[i]
+        return self.examples[i]
 
 
 def open_source(place: str, split: str, config: ModelConfig) -> Source:
     """Open a folder of npz files, or shards in a folder or at an fsspec URL.
 
-    Raises RecipeError or ShardError if nothing usable is there, or if processes see different numbers of clips.
+    Raises RecipeError or ShardError if nothing usable is there, or if processes see different numbers of examples.
     """
     source: Source
     if "://" in place or Path(place, "manifest.json").exists():
@@ -85,31 +85,31 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
     counts = torch.tensor([len(source), -len(source)])
     if (most := max_over_processes(counts)).sum() != 0:
         raise RecipeError(
-            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; they must see the same data"
+            f"{place} holds {most[0]} examples for one process and {-most[1]} for another; they must see the same data"
         )
     return source
 
 
-def checked(clip: Arrays, config: ModelConfig) -> Arrays:
-    """Check the arrays of one clip and return them. Raises ValueError if one is missing or does not fit."""
-    made_up = ("clip_features",) if "concepts" in clip else ()
-    missing = [n for n in NAMES if n not in clip and n not in made_up]
+def checked(example: Arrays, config: ModelConfig) -> Arrays:
+    """Check the arrays of one example and return them. Raises ValueError if one is missing or does not fit."""
+    made_up = ("clip_features",) if "concepts" in example else ()
+    missing = [n for n in NAMES if n not in example and n not in made_up]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
     sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
-    sizes = {n: size for n, size in sizes.items() if n in clip}
-    wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
-    if wrong or len(clip["codes"]) != config.n_codebooks:
+    sizes = {n: size for n, size in sizes.items() if n in example}
+    wrong = [n for n, size in sizes.items() if example[n].shape[-1] != size]
+    if wrong or len(example["codes"]) != config.n_codebooks:
         raise ValueError(
             f"{', '.join(wrong or ['codes'])}: made by other components; run `python -m train.prepare` again"
         )
-    if clip["codes"].max(initial=0) >= config.codebook_size or not all(np.isfinite(clip[n]).all() for n in sizes):
+    if example["codes"].max(initial=0) >= config.codebook_size or not all(np.isfinite(example[n]).all() for n in sizes):
         raise ValueError("has codes outside of the codebook, or features that are not finite")
-    return clip
+    return example
 
 
 def start_interval(config: ModelConfig) -> Fraction:
-    """Seconds between the places in a clip at which a CLIP feature and a sync feature begin together.
+    """Seconds between the places in an example at which a CLIP feature and a sync feature begin together.
 
     1 s at 8 and 25 features a second, as in the bundled system; 8 s for S3D's bridge with its 8 frames a feature. A
     crop that starts there sees pictures at the same times after its start as a window of the runtime.
@@ -119,12 +119,12 @@ def start_interval(config: ModelConfig) -> Fraction:
 
 
 class Examples:
-    """Crops of a source's clips, as batches. A clip that cannot be read is reported, and the next one is used."""
+    """Crops of a source's examples, as batches. An unreadable example is reported, and the next one is used."""
 
     def __init__(
         self, source: Source, config: ModelConfig, readers: int = 4, make_features: MakeFeatures | None = None
     ) -> None:
-        """`make_features` makes the frame features of clips that show concepts."""
+        """`make_features` makes the frame features of examples that show concepts."""
         self.source, self.config, self.make_features = source, config, make_features
         self.bad: set[int] = set()
         self.readers = None if isinstance(source, Folder) else ThreadPoolExecutor(readers)
@@ -133,7 +133,7 @@ class Examples:
         return len(self.source)
 
     def example(self, index: int, rng: np.random.Generator) -> Arrays:
-        """The clip with this number, or the next usable one; the same in every process.
+        """The example with this number, or the next usable one; the same in every process.
 
         `rng` draws its frame features if it shows concepts. Raises RecipeError if nothing can make them.
         """
@@ -145,25 +145,25 @@ class Examples:
             except BAD as error:
                 reason = str(error)
                 if i not in self.bad:
-                    print(f"skipped prepared clip {i}: {error}", file=sys.stderr)
+                    print(f"skipped prepared example {i}: {error}", file=sys.stderr)
                     self.bad.add(i)
-        raise RecipeError(f"{tries} prepared clips in a row cannot be used; the last: {reason}")
+        raise RecipeError(f"{tries} prepared examples in a row cannot be used; the last: {reason}")
 
     def examples(self, indices: Sequence[int], rngs: Sequence[np.random.Generator]) -> list[Arrays]:
         return list((self.readers.map if self.readers else map)(self.example, indices, rngs))
 
-    def _with_features(self, clip: Arrays, rng: np.random.Generator) -> Arrays:
-        """A clip with frame features: its own, or made-up ones that show its concepts."""
-        if "concepts" not in clip:
-            return clip
+    def _with_features(self, example: Arrays, rng: np.random.Generator) -> Arrays:
+        """An example with frame features: its own, or made-up ones that show its concepts."""
+        if "concepts" not in example:
+            return example
         if self.make_features is None:
             raise RecipeError(
-                "prepared clips show concepts, whose frame features are made up in training; "
+                "prepared examples show concepts, whose frame features are made up in training; "
                 "set task.concepts to the file that `python -m train.prepare.backgrounds` writes"
             )
-        count = self.config.n_clip(clip["codes"].shape[1])
-        shown = read_shown(json.loads(str(clip["concepts"].item())))
-        return clip | {"clip_features": self.make_features(shown, count, rng)}
+        count = self.config.n_clip(example["codes"].shape[1])
+        shown = read_shown(json.loads(str(example["concepts"].item())))
+        return example | {"clip_features": self.make_features(shown, count, rng)}
 
     def frequencies(self) -> Tensor:
         """How often each code occurs: [K, V]."""
@@ -178,14 +178,14 @@ class Examples:
         c = self.config
         return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
 
-    def crop(self, clip: Arrays, share: float, n_tokens: int) -> Arrays:
-        """Cut n_tokens out of a clip; `share` in [0, 1) chooses among the possible starts.
+    def crop(self, example: Arrays, share: float, n_tokens: int) -> Arrays:
+        """Cut n_tokens out of an example; `share` in [0, 1) chooses among the possible starts.
 
         A start is a multiple of `start_interval`, so both picture streams begin exactly there. Tokens and audio
         features begin at the nearest place in time.
         """
         c, interval = self.config, start_interval(self.config)
-        spare = max(0, clip["codes"].shape[1] - n_tokens)  # tokens
+        spare = max(0, example["codes"].shape[1] - n_tokens)  # tokens
         # the last start is less than half a token behind them, so that it is rounded to one of them
         last = Fraction((2 * spare + 1) * c.hop_length - 1, 2 * c.sample_rate) // interval
         seconds = int(share * (last + 1)) * interval
@@ -198,19 +198,19 @@ class Examples:
         out = {}
         for name, (first, length) in begin.items():
             axis = 1 if name == "codes" else 0
-            index = np.minimum(np.arange(first, first + length), clip[name].shape[axis] - 1)
-            out[name] = clip[name].take(index, axis=axis)
+            index = np.minimum(np.arange(first, first + length), example[name].shape[axis] - 1)
+            out[name] = example[name].take(index, axis=axis)
         return out
 
     def validation_batch(
         self, indices: list[int], n_tokens: int, rngs: Sequence[np.random.Generator] | None = None
     ) -> Batch:
-        """Crops from the middle of clips; no token is masked and no condition dropped.
+        """Crops from the middle of examples; no token is masked and no condition dropped.
 
-        `rngs` draw made-up frame features; without them, a clip always gets the same ones.
+        `rngs` draw made-up frame features; without them, an example always gets the same ones.
         """
         rngs = rngs or [np.random.default_rng([FEATURES, index]) for index in indices]
-        crops = [self.crop(clip, 0.5, n_tokens) for clip in self.examples(indices, rngs)]
+        crops = [self.crop(example, 0.5, n_tokens) for example in self.examples(indices, rngs)]
         masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
         return collate(crops, masks, [False] * len(crops))
 
@@ -218,9 +218,9 @@ class Examples:
         """A training batch; features, crop, mask and dropped condition of every row are functions of (seed, row)."""
         crops, masks, drops = [], [], []
         rngs = [row.rng(seed, FEATURES) for row in rows]
-        for row, clip in zip(rows, self.examples([row.sample for row in rows], rngs), strict=True):
+        for row, example in zip(rows, self.examples([row.sample for row in rows], rngs), strict=True):
             rng = row.rng(seed)
-            crops.append(self.crop(clip, rng.random(), n_tokens))
+            crops.append(self.crop(example, rng.random(), n_tokens))
             drops.append(bool(rng.random() < dropout))
             masks.append(token_mask(rng, crops[-1]["codes"].shape))
         return collate(crops, masks, drops)

@@ -18,7 +18,15 @@ from engines.contract import ModelConfig
 from runtime.audio import open_media
 from runtime.errors import MediaError
 from runtime.video import Video, picture_stream
-from train.data.clip_files import BAD, Shown, clip_concepts, clip_events, clip_sound, concepts_inside, events_inside
+from train.data.video_files import (
+    BAD,
+    Shown,
+    concepts_inside,
+    events_inside,
+    video_concepts,
+    video_events,
+    video_sound,
+)
 from train.prepare.features import Frames, Window, video_windows
 from train.prepare.sources import Clip
 
@@ -167,10 +175,10 @@ def _windows(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Samp
         raise Dropped("missing", "no file")
     properties = file_properties(clip.path)
     check_file(properties, filters)
-    events, concepts = clip_events(clip.path), clip_concepts(clip.path)
+    events, concepts = video_events(clip.path), video_concepts(clip.path)
     size, rate = config.window_seconds, config.sample_rate
     with Video(clip.path) as video:
-        sounds = {r: clip_sound(clip.path, float(video.start), r) for r in (rate, config.audio_rate)}
+        sounds = {r: video_sound(clip.path, float(video.start), r) for r in (rate, config.audio_rate)}
         length = len(sounds[rate]) / rate
         end = length if clip.seconds is None else clip.begin + clip.seconds
         for number, frames in enumerate(video_windows(video, config, clip.begin)):

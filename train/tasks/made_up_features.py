@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OptionError
-from train.data.clip_files import Shown
+from train.data.video_files import Shown
 from train.errors import RecipeError
 from train.synthetic.concepts.features import ClassifierHead, FeatureMaker, Span, class_roots, unit_features
 from train.synthetic.concepts.table import CLASSES, Concept, read_table

@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from engines.contract import ModelConfig
 from tests.support.prepared import arrays, write_shards
-from train.data.clip_files import clip_concepts, concepts_inside, read_shown
 from train.data.dataset import Examples, open_source
 from train.data.sample_order import Row, rows
+from train.data.video_files import concepts_inside, read_shown, video_concepts
 from train.errors import RecipeError
 from train.synthetic.concepts.features import ClassifierHead, FeatureMaker
 from train.synthetic.concepts.table import CLASSES, Concept
@@ -161,11 +161,11 @@ def test_what_is_no_list_of_spans_is_refused(tmp_path: Path, spans: object) -> N
         read_shown(spans)
     (tmp_path / "a.json").write_text(json.dumps({"concepts": spans}))
     with pytest.raises(ValueError, match=r"a.json does not say which concepts are seen"):
-        clip_concepts(tmp_path / "a.mp4")
+        video_concepts(tmp_path / "a.mp4")
 
 
 def test_spans_of_a_window() -> None:
     shown = read_shown([[0, 12, {"dog": 1}], [12, 25, {}]])
     assert concepts_inside(shown, 0, 10) == [(0, 10, {"dog": 1})]
     assert concepts_inside(shown, 10, 10) == [(0, 2, {"dog": 1}), (2, 10, {})]
-    assert clip_concepts(Path("nowhere.mp4")) == [] == concepts_inside([], 0, 10)
+    assert video_concepts(Path("nowhere.mp4")) == [] == concepts_inside([], 0, 10)

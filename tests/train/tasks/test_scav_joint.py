@@ -13,7 +13,7 @@ from train.errors import RecipeError
 from train.loop.trainer import LoopConfig, fit
 from train.models.beats import BEATsConfig
 from train.models.scav import SCAVConfig, distances, pooled
-from train.tasks.scav_joint import ScavOptions, ScavTask, read_clips
+from train.tasks.scav_joint import ScavOptions, ScavTask, read_examples
 
 pytestmark = pytest.mark.torch
 TINY_BEATS = BEATsConfig(embed_dim=16, dim=16, layers=2, heads=2, ffn_dim=32, conv_pos=8, conv_pos_groups=4)
@@ -88,7 +88,7 @@ def test_bad_windows_are_named_skipped_and_counted(tmp_path, capsys) -> None:
     np.savez(tmp_path / "a-weird-walk.npz", clip_features=np.zeros((24, 10), np.float32))  # no sound
     (tmp_path / "text.npz").write_text("foreign")
     (tmp_path / "3.wav").write_bytes(b"RIFF")
-    assert len(read_clips(tmp_path, tmp_path, 1.5)) == 2
+    assert len(read_examples(tmp_path, tmp_path, 1.5)) == 2
     output = capsys.readouterr().err
     skipped = {line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("skipped")}
     assert skipped == {"0.npz", "1.npz", "2.npz", "3.npz", "nan.npz", "a-weird-walk.npz", "text.npz"}
@@ -96,10 +96,10 @@ def test_bad_windows_are_named_skipped_and_counted(tmp_path, capsys) -> None:
     for path in tmp_path.glob("*.npz"):
         path.write_text("foreign")
     with pytest.raises(RecipeError, match=r"0 windows .* 9 bad; 0.npz: "):
-        read_clips(tmp_path, tmp_path, 1.5)
+        read_examples(tmp_path, tmp_path, 1.5)
 
 
-def test_clips_that_show_concepts_get_made_up_features(tmp_path) -> None:
+def test_examples_that_show_concepts_get_made_up_features(tmp_path) -> None:
     """They are drawn anew in every step, the same in every run, and needed to start at all."""
     write_tones(tmp_path, 3)
     for i in (1, 2):
@@ -112,7 +112,7 @@ def test_clips_that_show_concepts_get_made_up_features(tmp_path) -> None:
     path = tmp_path / "file" / "concepts.npz"
     np.savez(path, **arrays, pooled=rng.uniform(0, 1, (20, 10)).astype(np.float16), lengths=np.array([20]))
     task, again = (scav_task(tmp_path, concepts=str(path)) for _ in range(2))
-    frames = [task.frames(task.clips[1], np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    frames = [task.frames(task.train_examples[1], np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert frames[0].shape == (80, 10) and torch.equal(frames[0], frames[1]) and not torch.equal(frames[0], frames[2])
-    assert torch.equal(task.frames(task.clips[0], np.random.default_rng(0)), task.clips[0].frames)
+    assert torch.equal(task.frames(task.train_examples[0], np.random.default_rng(0)), task.train_examples[0].frames)
     assert task.loss(5)[0].item() == again.loss(5)[0].item() and task.validate() == again.validate()
