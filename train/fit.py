@@ -39,7 +39,10 @@ CHANGEABLE = {  # when a run is resumed: length, reports, remedies for divergenc
     *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every", "generate_every")),
     *(f"loop.{key}" for key in ("keep_states", "result", "tensorboard")),
     *(f"loop.{key}" for key in ("learning_rate", "final_learning_rate", "clip_norm")),
-    *(f"task.{key}" for key in ("sounds", "class_sounds", "clips", "data", "frames", "system", "start", "device")),
+    *(
+        f"task.{key}"
+        for key in ("sounds", "class_sounds", "clips", "concepts", "data", "frames", "system", "start", "device")
+    ),
     *(f"task.{key}" for key in ("validation", "validation_data", "validation_clips", "validation_frames")),
     *(f"task.{key}" for key in ("data_licence", "origin")),
     *(

@@ -1,9 +1,12 @@
 """Prepared examples for training: a folder of npz files kept in memory, or shards read example by example.
 
-Each example is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D].
+Each example is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D]. An example
+with `concepts` (JSON) has no clip_features: they are made up anew whenever it is read.
 """
 
+import json
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from math import lcm
@@ -18,13 +21,16 @@ from torch import Tensor
 
 from engines.contract import ModelConfig
 from train.data.batch import Batch, token_mask
-from train.data.sample_order import Row
+from train.data.sample_order import FEATURES, Row
 from train.data.shard_files import ShardSet
+from train.data.video_files import Shown, read_shown
 from train.distributed import max_over_processes
 from train.errors import RecipeError, ShardError
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = ("codes", "clip_features", "sync_features", "audio_features")
+# (what is seen, number of frames, random generator) -> frame features [N, Dc]; raises ValueError for unknown concepts
+MakeFeatures = Callable[[list[Shown], int, np.random.Generator], NDArray[np.float32]]
 BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of an example that cannot be used
 MAX_SKIPPED = 100  # unusable examples in a row, after which training stops
 
@@ -47,7 +53,7 @@ class Folder:
         for path in paths:
             try:
                 with np.load(path) as arrays:
-                    self.examples.append(checked({n: arrays[n] for n in NAMES if n in arrays}, config))
+                    self.examples.append(checked({n: arrays[n] for n in (*NAMES, "concepts") if n in arrays}, config))
             except BAD as error:
                 print(f"skipped {path.name}: {error}", file=sys.stderr)
         bad = len(paths) - len(self.examples)
@@ -86,10 +92,12 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
 
 def checked(example: Arrays, config: ModelConfig) -> Arrays:
     """Check the arrays of one example and return them. Raises ValueError if one is missing or does not fit."""
-    missing = [n for n in NAMES if n not in example]
+    made_up = ("clip_features",) if "concepts" in example else ()
+    missing = [n for n in NAMES if n not in example and n not in made_up]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
     sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
+    sizes = {n: size for n, size in sizes.items() if n in example}
     wrong = [n for n, size in sizes.items() if example[n].shape[-1] != size]
     if wrong or len(example["codes"]) != config.n_codebooks:
         raise ValueError(
@@ -113,21 +121,27 @@ def start_interval(config: ModelConfig) -> Fraction:
 class Examples:
     """Crops of a source's examples, as batches. An unreadable example is reported, and the next one is used."""
 
-    def __init__(self, source: Source, config: ModelConfig, readers: int = 4) -> None:
-        self.source, self.config = source, config
+    def __init__(
+        self, source: Source, config: ModelConfig, readers: int = 4, make_features: MakeFeatures | None = None
+    ) -> None:
+        """`make_features` makes the frame features of examples that show concepts."""
+        self.source, self.config, self.make_features = source, config, make_features
         self.bad: set[int] = set()
         self.readers = None if isinstance(source, Folder) else ThreadPoolExecutor(readers)
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def example(self, index: int) -> Arrays:
-        """The example with this number, or the next usable one; the same in every process."""
+    def example(self, index: int, rng: np.random.Generator) -> Arrays:
+        """The example with this number, or the next usable one; the same in every process.
+
+        `rng` draws its frame features if it shows concepts. Raises RecipeError if nothing can make them.
+        """
         tries, reason = min(MAX_SKIPPED, len(self.source)), ""
         for i in range(index, index + tries):
             i %= len(self.source)
             try:
-                return checked(self.source[i], self.config)
+                return self._with_features(checked(self.source[i], self.config), rng)
             except BAD as error:
                 reason = str(error)
                 if i not in self.bad:
@@ -135,8 +149,21 @@ class Examples:
                     self.bad.add(i)
         raise RecipeError(f"{tries} prepared examples in a row cannot be used; the last: {reason}")
 
-    def examples(self, indices: list[int]) -> list[Arrays]:
-        return list((self.readers.map if self.readers else map)(self.example, indices))
+    def examples(self, indices: Sequence[int], rngs: Sequence[np.random.Generator]) -> list[Arrays]:
+        return list((self.readers.map if self.readers else map)(self.example, indices, rngs))
+
+    def _with_features(self, example: Arrays, rng: np.random.Generator) -> Arrays:
+        """An example with frame features: its own, or made-up ones that show its concepts."""
+        if "concepts" not in example:
+            return example
+        if self.make_features is None:
+            raise RecipeError(
+                "prepared examples show concepts, whose frame features are made up in training; "
+                "set task.concepts to the file that `python -m train.prepare.backgrounds` writes"
+            )
+        count = self.config.n_clip(example["codes"].shape[1])
+        shown = read_shown(json.loads(str(example["concepts"].item())))
+        return example | {"clip_features": self.make_features(shown, count, rng)}
 
     def frequencies(self) -> Tensor:
         """How often each code occurs: [K, V]."""
@@ -175,16 +202,23 @@ class Examples:
             out[name] = example[name].take(index, axis=axis)
         return out
 
-    def validation_batch(self, indices: list[int], n_tokens: int) -> Batch:
-        """Crops from the middle of examples; no token is masked and no condition dropped."""
-        crops = [self.crop(example, 0.5, n_tokens) for example in self.examples(indices)]
+    def validation_batch(
+        self, indices: list[int], n_tokens: int, rngs: Sequence[np.random.Generator] | None = None
+    ) -> Batch:
+        """Crops from the middle of examples; no token is masked and no condition dropped.
+
+        `rngs` draw made-up frame features; without them, an example always gets the same ones.
+        """
+        rngs = rngs or [np.random.default_rng([FEATURES, index]) for index in indices]
+        crops = [self.crop(example, 0.5, n_tokens) for example in self.examples(indices, rngs)]
         masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
         return collate(crops, masks, [False] * len(crops))
 
     def training_batch(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
-        """A training batch; crop, mask and dropped condition of every row are functions of (seed, row)."""
+        """A training batch; features, crop, mask and dropped condition of every row are functions of (seed, row)."""
         crops, masks, drops = [], [], []
-        for row, example in zip(rows, self.examples([row.sample for row in rows]), strict=True):
+        rngs = [row.rng(seed, FEATURES) for row in rows]
+        for row, example in zip(rows, self.examples([row.sample for row in rows], rngs), strict=True):
             rng = row.rng(seed)
             crops.append(self.crop(example, rng.random(), n_tokens))
             drops.append(bool(rng.random() < dropout))

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-PERMUTATION, DRAWS = 1, 2  # streams of random numbers: the first entry of a generator's key
+PERMUTATION, DRAWS, FEATURES = 1, 2, 3  # streams of random numbers: the first entry of a generator's key
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Row:
     epoch: int  # tells repeats of a sample apart if the batch has more rows than there are samples
     sample: int
 
-    def rng(self, seed: int) -> np.random.Generator:
-        """The random generator of this example: a function of (seed, step, epoch, sample)."""
-        return np.random.default_rng([DRAWS, seed, self.step, self.epoch, self.sample])
+    def rng(self, seed: int, stream: int = DRAWS) -> np.random.Generator:
+        """A random generator of this example: a function of (stream, seed, step, epoch, sample)."""
+        return np.random.default_rng([stream, seed, self.step, self.epoch, self.sample])
 
 
 @lru_cache(maxsize=4)

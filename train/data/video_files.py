@@ -1,7 +1,10 @@
 """Files of a training video: the video and, optionally, its sound (ID.flac, ID.wav) and its events (ID.json)."""
 
 import json
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +13,7 @@ from runtime.audio import open_media, read_audio
 from runtime.errors import MediaError
 
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+Shown = tuple[float, float, dict[str, float]]  # from second, to second, concepts that are seen with their weights
 BAD = (MediaError, ValueError, KeyError, OSError)  # errors of a file that cannot be used
 
 
@@ -50,3 +54,42 @@ def events_inside(events: NDArray[np.float32], begin: float, size: float) -> NDA
     local = events[(events[:, 0] >= begin) & (events[:, 0] < begin + size)]
     local[:, :2] -= np.where(local[:, :2] > 0, np.float32(begin), 0)
     return local
+
+
+def read_shown(spans: Any) -> list[Shown]:
+    """Check spans of concepts as JSON holds them: [[begin, end, {concept: weight}], ...], each after the last one.
+
+    Raises ValueError if they are not.
+    """
+    try:
+        found = [
+            (float(begin), float(end), {str(k): float(w) for k, w in shown.items()}) for begin, end, shown in spans
+        ]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"concepts are not spans [begin, end, {{concept: weight}}] ({error!r})") from error
+    ends = [0.0, *(end for _, end, _ in found)]
+    good = all(isfinite(end) and last <= begin < end for (begin, end, _), last in zip(found, ends[:-1], strict=True))
+    if not good or not all(w > 0 and isfinite(w) for *_, shown in found for w in shown.values()):
+        raise ValueError("spans of concepts must follow each other, with weights above 0")
+    return found
+
+
+def video_concepts(path: Path) -> list[Shown]:
+    """What a video shows, if its ID.json says that its frame features are to be made up; empty otherwise.
+
+    Raises ValueError if ID.json is damaged.
+    """
+    label = path.with_suffix(".json")
+    if not label.exists():
+        return []
+    try:
+        data = json.loads(label.read_text(encoding="utf-8"))
+        return read_shown(data.get("concepts", []))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{label.name} does not say which concepts are seen ({error}); make it again") from error
+
+
+def concepts_inside(spans: Sequence[Shown], begin: float, size: float) -> list[Shown]:
+    """The spans of a window of `size` seconds, cut to it, with times relative to its start."""
+    cut = [(max(a - begin, 0.0), min(b - begin, size), shown) for a, b, shown in spans]
+    return [span for span in cut if span[1] > span[0]]

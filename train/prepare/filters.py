@@ -18,7 +18,15 @@ from engines.contract import ModelConfig
 from runtime.audio import open_media
 from runtime.errors import MediaError
 from runtime.video import Video, picture_stream
-from train.data.video_files import BAD, events_inside, video_events, video_sound
+from train.data.video_files import (
+    BAD,
+    Shown,
+    concepts_inside,
+    events_inside,
+    video_concepts,
+    video_events,
+    video_sound,
+)
 from train.prepare.features import Frames, Window, video_windows
 from train.prepare.sources import Clip
 
@@ -61,6 +69,7 @@ class Sample:
     name: str
     window: Window
     events: NDArray[np.float32]
+    concepts: list[Shown] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
 
 
@@ -166,7 +175,7 @@ def _windows(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Samp
         raise Dropped("missing", "no file")
     properties = file_properties(clip.path)
     check_file(properties, filters)
-    events = video_events(clip.path)
+    events, concepts = video_events(clip.path), video_concepts(clip.path)
     size, rate = config.window_seconds, config.sample_rate
     with Video(clip.path) as video:
         sounds = {r: video_sound(clip.path, float(video.start), r) for r in (rate, config.audio_rate)}
@@ -186,7 +195,8 @@ def _windows(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Samp
                 yield name, dropped
             else:
                 record = _record(clip, properties, number, measured)
-                yield Sample(name, window, events_inside(events, begin, size), record)
+                shown = concepts_inside(concepts, begin, size)
+                yield Sample(name, window, events_inside(events, begin, size), shown, record)
             if clip.seconds is not None and end - begin - size < filters.min_seconds:
                 return
 

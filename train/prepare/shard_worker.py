@@ -1,5 +1,6 @@
 """Makes one shard from its clips. train.prepare.workers runs `make_shard` in some process of some machine."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -81,6 +82,9 @@ def stored_arrays(settings: ShardSettings, sample: Sample, arrays: Arrays) -> Ar
         arrays["sync_times"] = sync_times(settings.config, len(arrays["sync_features"]))
     if len(sample.events):
         arrays["events"] = sample.events
+    if sample.concepts:  # training makes up features that show them
+        arrays.pop("clip_features", None)
+        arrays["concepts"] = np.array(json.dumps(sample.concepts))
     return arrays
 
 

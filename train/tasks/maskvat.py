@@ -31,6 +31,7 @@ from train.models.losses import TARGET_NORMS, AuxiliaryLosses, contrastive_loss,
 from train.models.maskvat import MaskVAT
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.generated_validation import GeneratedValidation, GenerationOptions
+from train.tasks.made_up_features import made_up_features
 from train.tasks.maskvat_objective import Objective, Terms
 from train.tasks.precision import uses_bfloat16
 
@@ -50,6 +51,7 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
     data: str  # prepared examples: a folder, or the folder or URL of shards
     validation: str
     system: str  # system folder with codec and encoders; the trained component is saved there
+    concepts: str = ""  # file of train.prepare.backgrounds; needed if examples show concepts
     start: str = ""  # system folder with a maskvat to start from (fine-tuning); default: random weights
     design: str = "hybrid"
     size: str = "mini"
@@ -104,8 +106,11 @@ class MaskVATTask:
             self.config = c = system_config(parts, design=options.design, **sizes)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise RecipeError(f"[task] model and the components of {options.system} do not fit: {error}") from error
-        self.train_examples = Examples(open_source(options.data, "train", c), c, options.readers)
-        self.validation_examples = Examples(open_source(options.validation, "validation", c), c, options.readers)
+        made_up = made_up_features(options.concepts, c.clip_dim, c.clip_fps)
+        self.train_examples, self.validation_examples = (
+            Examples(open_source(place, split, c), c, options.readers, made_up)
+            for place, split in ((options.data, "train"), (options.validation, "validation"))
+        )
         self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
         self.indices = self._indices(self.n_tokens)
         torch.manual_seed(seed)

@@ -21,6 +21,7 @@ from train.errors import RecipeError
 from train.loop.gradient_cache import cached_loss
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
 from train.recipe import COUNT, SHARE, ProvenanceOptions, Ranges, options_from
+from train.tasks.made_up_features import made_up_features
 from train.tasks.precision import uses_bfloat16
 
 POOLINGS = ("sequence", "mean")
@@ -37,6 +38,7 @@ class ScavPreparedOptions(distributed.BatchSplit, ProvenanceOptions):
     data: str  # prepared examples: a folder, or the folder or URL of shards
     validation: str
     system: str  # system folder with the encoders that made them; the trained component is saved there
+    concepts: str = ""  # file of train.prepare.backgrounds; needed if examples show concepts
     batch: int = 256
     dim: int = 512
     layers: int = 2
@@ -76,8 +78,11 @@ class ScavPreparedTask:
         self.device = distributed.find_device(options.device, distributed.local_rank())
         self.own, self.part = options.split_batch(options.batch)
         self.config = c = system_config({name: load(options.system, name) for name in PREPARED_ARRAYS})
-        self.train_examples = Examples(open_source(options.data, "train", c), c, options.readers)
-        self.validation_examples = Examples(open_source(options.validation, "validation", c), c, options.readers)
+        made_up = made_up_features(options.concepts, c.clip_dim, c.clip_fps)
+        self.train_examples, self.validation_examples = (
+            Examples(open_source(place, split, c), c, options.readers, made_up)
+            for place, split in ((options.data, "train"), (options.validation, "validation"))
+        )
         if min(len(self.train_examples), options.batch) < 2:
             raise RecipeError(
                 "SCAV learns from the differences of examples; give at least 2 prepared examples and task.batch >= 2"
@@ -111,10 +116,10 @@ class ScavPreparedTask:
 
     def backward(self, step: int) -> dict[str, float]:
         """Compute gradients of a step's batch, averaged over processes; return the loss and the temperature."""
-        o, T = self.options, self.config.window_tokens
+        o = self.options
         rows = sample_order.rows(self.seed, step, o.batch, len(self.train_examples), self.own)
         parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
-        batches = [self.train_examples.validation_batch([r.sample for r in part], T).to(self.device) for part in parts]
+        batches = [self._batch(part).to(self.device) for part in parts]
         first = self.own.start // self.part  # parts are numbered over all processes, for the seeds of dropout
         if len(batches) == 1 and distributed.world_size() == 1:
             self._seed(step, first)
@@ -132,6 +137,11 @@ class ScavPreparedTask:
             with distributed.gradient_exchange(self.network, last=i == len(batches) - 1):
                 (negatives.surrogate(i, self.embed(batch)) * distributed.world_size()).backward()
         return self._numbers(negatives.value, step)
+
+    def _batch(self, rows: list[sample_order.Row]) -> Batch:
+        """Whole examples, with frame features drawn anew for those that show concepts."""
+        rngs = [row.rng(self.seed, sample_order.FEATURES) for row in rows]
+        return self.train_examples.validation_batch([row.sample for row in rows], self.config.window_tokens, rngs)
 
     def _seed(self, step: int, part: int) -> None:
         torch.manual_seed((self.seed * 1_000_003 + step) * 4099 + part)

@@ -5,6 +5,7 @@ sound at the encoder's sample rate. Every example gives several crops to a batch
 distinguish moments of one example: at inference it chooses among candidates for the same video.
 """
 
+import json
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -24,7 +25,8 @@ from runtime.audio import read_audio
 from runtime.errors import MediaError
 from runtime.video import Video
 from train import checkpoint
-from train.data.video_files import VIDEOS, video_sound
+from train.data.sample_order import FEATURES
+from train.data.video_files import VIDEOS, Shown, read_shown, video_sound
 from train.errors import RecipeError
 from train.models.beats import BUNDLED as BEATS_BUNDLED
 from train.models.beats import RATE, BEATs, BEATsConfig, fbank
@@ -32,6 +34,8 @@ from train.models.loading import read_config
 from train.models.scav import BUNDLED as SCAV_BUNDLED
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances, pooled, recalls
 from train.recipe import COUNT, NATURAL, POSITIVE, ProvenanceOptions, Ranges, options_from
+from train.synthetic.concepts.table import CLASSES
+from train.tasks.made_up_features import made_up_features
 from train.tasks.precision import uses_bfloat16
 
 WINDOW = ModelConfig.window_seconds * RATE  # samples in a prepared window
@@ -53,6 +57,7 @@ class ScavOptions(ProvenanceOptions):
     clips: str = "clips/train"  # folder with ID.mp4, and ID.flac or ID.wav if the sound is in a separate file
     validation_data: str = "prepared/val"
     validation_clips: str = "clips/val"
+    concepts: str = ""  # file of train.prepare.backgrounds; needed if clips show concepts
     system: str = ""  # system folder to save both components in; default: the run's own
     clip_fps: int = 8
     batch: int = 32  # crops
@@ -74,8 +79,9 @@ class ScavOptions(ProvenanceOptions):
 # ---------------------------------------------------------------- data
 @dataclass(frozen=True)
 class Example:
-    frames: Tensor  # (N, Dc) at clip_fps
+    frames: Tensor  # (N, Dc) at clip_fps; empty if they are made up
     log_mel: Tensor  # (frames, 128), half precision
+    shown: list[Shown]  # concepts that made-up frame features show; empty for an example with features of its own
 
 
 @lru_cache(maxsize=1)
@@ -103,18 +109,19 @@ def window_sound(videos: Path, name: str) -> NDArray[np.float32]:
 def read_example(path: Path, videos: Path, shortest: float) -> Example | None:
     """Read a prepared window with its sound; None if it is silent or short. Raises an error if it cannot be used."""
     with np.load(path) as arrays:
-        if "clip_features" not in arrays:
+        shown = read_shown(json.loads(str(arrays["concepts"].item()))) if "concepts" in arrays else []
+        if not shown and "clip_features" not in arrays:
             raise RecipeError(
                 "it has no clip_features; run `python -m train.prepare` with a system that has a frame_encoder"
             )
-        frames = torch.from_numpy(arrays["clip_features"].astype(np.float32))
+        frames = torch.zeros(0, 0) if shown else torch.from_numpy(arrays["clip_features"].astype(np.float32))
     if frames.ndim != 2 or not frames.isfinite().all():
         raise RecipeError(f"its clip_features {list(frames.shape)} must be finite numbers [frames, width]")
     audio = window_sound(videos, path.stem)
     if np.abs(audio).max(initial=0) < 1e-4 or len(audio) < shortest * RATE:
         return None  # silence matches every video; short ones give no crop
     with torch.no_grad():
-        return Example(frames, fbank(torch.from_numpy(audio)[None])[0].half())
+        return Example(frames, fbank(torch.from_numpy(audio)[None])[0].half(), shown)
 
 
 def read_examples(data: Path, videos: Path, shortest: float) -> list[Example]:
@@ -132,9 +139,10 @@ def read_examples(data: Path, videos: Path, shortest: float) -> list[Example]:
         silent += example is None
         if example:
             found[path.name] = example
-    widths = Counter(example.frames.shape[1] for example in found.values())
+    widths = Counter(example.frames.shape[1] for example in found.values() if not example.shown)
     for name, example in list(found.items()):
-        if (width := example.frames.shape[1]) != (usual := widths.most_common(1)[0][0]):
+        usual = widths.most_common(1)[0][0] if widths else 0
+        if not example.shown and (width := example.frames.shape[1]) != usual:
             bad.append(f"{name}: its features are {width} wide, most are {usual}; run `python -m train.prepare` again")
             del found[name]
     for line in bad:
@@ -166,7 +174,9 @@ class ScavTask:
         shortest = options.seconds + 0.5
         self.train_examples = read_examples(Path(options.data), Path(options.clips), shortest)
         self.validation = read_examples(Path(options.validation_data), Path(options.validation_clips), shortest)
-        values = asdict(scav) | {"clip_dim": self.train_examples[0].frames.shape[1], "audio_dim": beats.dim}
+        width = self._width()
+        self.made_up = made_up_features(options.concepts, width, options.clip_fps)
+        values = asdict(scav) | {"clip_dim": width, "audio_dim": beats.dim}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.module = nn.ModuleDict({"audio_encoder": BEATs(beats), "scav": SCAV(read_config(SCAVConfig, values))})
@@ -181,16 +191,36 @@ class ScavTask:
     def from_options(cls, options: dict[str, Any], seed: int) -> "ScavTask":
         return cls(options_from(ScavOptions, options), seed)
 
+    def _width(self) -> int:
+        """The width of the frame features. Raises RecipeError if examples show concepts and nothing makes them up."""
+        examples = [*self.train_examples, *self.validation]
+        if not self.options.concepts and any(example.shown for example in examples):
+            raise RecipeError(
+                "prepared examples show concepts, whose frame features are made up in training; "
+                "set task.concepts to the file that `python -m train.prepare.backgrounds` writes"
+            )
+        return next((example.frames.shape[1] for example in examples if not example.shown), CLASSES)
+
+    def frames(self, example: Example, rng: np.random.Generator) -> Tensor:
+        """The frame features [N, Dc] of an example: its own, or made-up ones that `rng` draws."""
+        if not example.shown or self.made_up is None:
+            return example.frames
+        return torch.from_numpy(self.made_up(example.shown, self.count(example), rng))
+
+    def count(self, example: Example) -> int:
+        """How many frames an example has."""
+        return ModelConfig.window_seconds * self.options.clip_fps if example.shown else len(example.frames)
+
     def last_start(self, example: Example) -> int:
         """The last possible start of a crop of this example, in units of `stride` frames."""
         mel = (len(example.log_mel) - self.n_mel) * self.options.clip_fps // FRAMES_PER_SECOND
-        return max(0, min(len(example.frames) - self.n_frames, mel)) // self.stride
+        return max(0, min(self.count(example) - self.n_frames, mel)) // self.stride
 
-    def crop(self, example: Example, start: int) -> tuple[Tensor, Tensor]:
+    def crop(self, example: Example, frames: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Frames [n, Dc] and log mel [m, 128] of the crop at `start`, in units of `stride` frames."""
         first = start * self.stride
         mel = first * FRAMES_PER_SECOND // self.options.clip_fps
-        return example.frames[first : first + self.n_frames], example.log_mel[mel : mel + self.n_mel].float()
+        return frames[first : first + self.n_frames], example.log_mel[mel : mel + self.n_mel].float()
 
     def embed(self, crops: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Embeddings of video [B, A, H] and of sound [B, A, 8, H]."""
@@ -208,10 +238,11 @@ class ScavTask:
         for i in rng.choice(len(self.train_examples), n_examples, replace=len(self.train_examples) < n_examples):
             last = self.last_start(self.train_examples[i])
             starts = rng.choice(last + 1, o.crops_per_clip, replace=last + 1 < o.crops_per_clip)
+            frames = self.frames(self.train_examples[i], np.random.default_rng([self.seed, step, int(i), FEATURES]))
             for start in starts:
-                frames, log_mel = self.crop(self.train_examples[i], int(start))
+                crop, log_mel = self.crop(self.train_examples[i], frames, int(start))
                 gain = rng.uniform(-o.gain_db, o.gain_db) * np.log(10) / 10  # energies are natural logarithms
-                crops.append((frames, log_mel + gain))
+                crops.append((crop, log_mel + gain))
         distance = distances(*self.embed(crops))
         temperature = self.module["scav"].temperature()
         loss = contrastive_loss(distance, temperature)
@@ -220,13 +251,16 @@ class ScavTask:
 
     def validate(self) -> dict[str, float]:
         """Recall of the right sound and the right video among all examples, and of the right moment within one."""
-        pairs = [self.crop(example, self.last_start(example) // 2) for example in self.validation]
+        rngs = [np.random.default_rng([FEATURES, i]) for i in range(len(self.validation))]
+        features = [self.frames(example, rng) for example, rng in zip(self.validation, rngs, strict=True)]
+        known = list(zip(self.validation, features, strict=True))
+        pairs = [self.crop(example, frames, self.last_start(example) // 2) for example, frames in known]
         distance = distances(*self.embed(pairs))
         numbers = {"clips": float(len(pairs))} | recalls(distance)
         right = []
-        for example in self.validation:
+        for example, frames in known:
             starts = np.linspace(0, self.last_start(example), SHIFTS).astype(int)
-            table = distances(*self.embed([self.crop(example, int(s)) for s in starts]))
+            table = distances(*self.embed([self.crop(example, frames, int(s)) for s in starts]))
             right.append((table.argmin(dim=1) == torch.arange(SHIFTS)).float().mean().item())
         return numbers | {f"moment_of_{SHIFTS}": float(np.mean(right))}
 

@@ -219,3 +219,48 @@ def test_frames_for_sync_training(tmp_path: Path, capsys) -> None:
     assert "skipped broken.mp4" in capsys.readouterr().err
     assert prepare.main(command) == 0 and "one\n" not in capsys.readouterr().out
     assert folder.sync_frames(video, FrameGrid(25, 32, 32), seconds=3.0).shape == (75, 32, 32, 3)
+
+
+def test_clips_that_share_a_picture_encode_it_once(system: Path, tmp_path: Path, monkeypatch) -> None:
+    """Variants are hard links to one video. Those that show concepts keep them in place of frame features."""
+    first = make_video(tmp_path / "clips", "a", 12.0)
+    shown = [[0.0, 4.0, {"dog": 1.0}], [4.0, 12.0, {}]]
+    for name, concepts in (("b", shown), ("c", []), ("d", shown)):
+        (tmp_path / "clips" / f"{name}.mp4").hardlink_to(first)
+        write_wav(tmp_path / "clips" / f"{name}.wav", clicks(12 * RATE, RATE) / 2, RATE)
+        (tmp_path / "clips" / f"{name}.json").write_text(json.dumps({"events": [], "concepts": concepts}))
+    first.with_suffix(".json").write_text(json.dumps({"events": [], "concepts": shown}))
+    made: list[list[str]] = []
+    encode, decode = folder.encode_window, folder.video_windows
+
+    def encode_and_record(components, *rest):
+        made.append(sorted(components))
+        return encode(components, *rest)
+
+    def decode_and_record(*arguments):
+        made.append(["decoded"])
+        return decode(*arguments)
+
+    monkeypatch.setattr(folder, "encode_window", encode_and_record)
+    monkeypatch.setattr(folder, "video_windows", decode_and_record)
+    command = [str(tmp_path / "clips"), str(system), str(tmp_path / "out")]
+    assert prepare.main(command) == 0
+    sound = ["audio_encoder", "codec"]
+    frames = sorted([*sound, "frame_encoder"])
+    assert made == [["decoded"], sorted([*sound, "sync_encoder"]), sound, ["decoded"], frames, sound]
+    arrays = {name: dict(np.load(tmp_path / "out" / f"{name}.npz")) for name in "abcd"}
+    for name, found in arrays.items():
+        assert ("concepts" in found) == ("clip_features" not in found) == (name != "c")
+        assert np.array_equal(found["sync_features"], arrays["a"]["sync_features"])
+        assert np.array_equal(found["codes"], arrays["a" if name == "a" else "b"]["codes"])
+    assert json.loads(str(arrays["d"]["concepts"])) == [[0.0, 4.0, {"dog": 1.0}], [4.0, 10.0, {}]]
+    made.clear()
+    (tmp_path / "out" / "d.npz").unlink()
+    assert prepare.main(command) == 0 and made == [sound]  # a second run takes the picture from the first one's files
+
+
+def test_concepts_that_are_damaged_are_named(system: Path, tmp_path: Path, capsys) -> None:
+    make_video(tmp_path / "clips", "good", 1.5)
+    make_video(tmp_path / "clips", "bad", 1.5).with_suffix(".json").write_text('{"events": [], "concepts": [[0, 1]]}')
+    assert prepare.main([str(tmp_path / "clips"), str(system), str(tmp_path / "out")]) == 0
+    assert "skipped bad.mp4: bad.json does not say which concepts are seen" in capsys.readouterr().err

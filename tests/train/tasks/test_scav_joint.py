@@ -97,3 +97,22 @@ def test_bad_windows_are_named_skipped_and_counted(tmp_path, capsys) -> None:
         path.write_text("foreign")
     with pytest.raises(RecipeError, match=r"0 windows .* 9 bad; 0.npz: "):
         read_examples(tmp_path, tmp_path, 1.5)
+
+
+def test_examples_that_show_concepts_get_made_up_features(tmp_path) -> None:
+    """They are drawn anew in every step, the same in every run, and needed to start at all."""
+    write_tones(tmp_path, 3)
+    for i in (1, 2):
+        np.savez(tmp_path / f"{i}.npz", concepts=np.array(f'[[0, 10, {{"{("dog", "harp")[i - 1]}": 1.0}}]]'))
+    with pytest.raises(RecipeError, match=r"set task.concepts to the file"):
+        scav_task(tmp_path)
+    rng = np.random.default_rng(0)
+    arrays = {"weight": rng.standard_normal((1000, 10)).astype(np.float32), "bias": np.zeros(1000, np.float32)}
+    (tmp_path / "file").mkdir()
+    path = tmp_path / "file" / "concepts.npz"
+    np.savez(path, **arrays, pooled=rng.uniform(0, 1, (20, 10)).astype(np.float16), lengths=np.array([20]))
+    task, again = (scav_task(tmp_path, concepts=str(path)) for _ in range(2))
+    frames = [task.frames(task.train_examples[1], np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert frames[0].shape == (80, 10) and torch.equal(frames[0], frames[1]) and not torch.equal(frames[0], frames[2])
+    assert torch.equal(task.frames(task.train_examples[0], np.random.default_rng(0)), task.train_examples[0].frames)
+    assert task.loss(5)[0].item() == again.loss(5)[0].item() and task.validate() == again.validate()

@@ -71,6 +71,11 @@ class Foley:
         Also returns the file names of the recordings, in the order of the events, then the background's. An event made
         by modal synthesis alone adds no name. Raises ValueError for an unknown material.
         """
+        audio, used = self.contacts(events, rng, seconds)
+        return self.finish(audio, used, rng)
+
+    def contacts(self, events: list[Event], rng: np.random.Generator, seconds: float) -> tuple[Floats, list[str]]:
+        """As `mix`, but without room, level and background."""
         audio, used = np.zeros(round(seconds * RATE), np.float32), []
         surface = int(rng.integers(1 << 30))  # the voice of the surfaces that are struck in this clip
         for event in events:
@@ -81,13 +86,20 @@ class Foley:
             part, names = self._sustained(event, rng) if event.end else self._impact(event, surface, rng)
             used += names
             add_at(audio, part, event.time)
+        return audio, used
+
+    def finish(self, audio: Floats, used: list[str], rng: np.random.Generator) -> tuple[Floats, list[str]]:
+        """Give a clip's sound [L] a room, a level and a background; digital silence stays. Changes `audio`.
+
+        Returns the sound and `used` with the background's recording.
+        """
         add_reverb(audio, rng)
         peak = float(np.abs(audio).max(initial=0))
         if not peak:
             return audio, used
         target = 10 ** (rng.uniform(-20, -0.5) / 20)
         audio *= np.float32(target / peak)
-        used += add_background(audio, self.sounds, rng)
+        used = used + add_background(audio, self.sounds, rng)
         return audio * np.float32(target / max(target, float(np.abs(audio).max()))), used
 
     def _table(self, material: str) -> str | None:
