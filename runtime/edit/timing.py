@@ -1,0 +1,75 @@
+"""How a video counts its frames: rate, start timecode, and the first picture, without decoding."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from runtime.audio import PathLike, open_media
+from runtime.edit.timecode import Span, Timecode, TimeRange, exact_rate
+from runtime.errors import MediaError, OptionError
+from runtime.media.clock import DEFAULT_PERIOD, NO_TIMESTAMPS, frame_rate
+from runtime.media.packets import read_packets
+from runtime.video import picture_stream
+
+JITTER = Fraction(1, 4)  # share of a frame by which a picture may be early or late in a video of constant rate
+
+
+@dataclass(frozen=True)
+class VideoTiming:
+    """Frames and timecode of a video. All times count from its first picture."""
+
+    rate: Fraction  # frames per second; the average if they are not steady
+    steady: bool  # whether frame n lies at n / rate
+    start: Timecode | None  # of the first picture; None if the file has no start timecode
+    warnings: tuple[str, ...] = ()
+
+    def resolve(self, time_range: TimeRange, duration: Fraction | None = None) -> Span:
+        """Find the part of the video that a range names. Raises OptionError as `TimeRange.resolve` does."""
+        return time_range.resolve(self.rate if self.steady else None, self.start, duration)
+
+
+def read_timing(path: PathLike, check_cancelled: Callable[[], None] = lambda: None) -> VideoTiming:
+    """Read the timing of a video from its packets. Raises MediaError if it cannot be read."""
+    with open_media(path) as container:
+        stream = picture_stream(container, path)
+        rate = exact_rate(frame_rate(container, stream) or 1 / DEFAULT_PERIOD)
+        text = find_timecode(container, stream)
+        times = _picture_times(container, stream, check_cancelled)
+    first = times[0] if times else Fraction(0)
+    steady = all(abs(time - first - n / rate) <= JITTER / rate for n, time in enumerate(times))
+    if text is None:
+        return VideoTiming(rate, steady, None)
+    try:
+        return VideoTiming(rate, steady, Timecode.parse(text, rate).plus(round(first * rate)))
+    except OptionError as error:
+        return VideoTiming(rate, steady, None, (f"{path}: its start timecode is ignored: {error}",))
+
+
+def find_timecode(container: InputContainer, stream: VideoStream) -> str | None:
+    """The start timecode as the file gives it: from the picture, a timecode track, or the file's own tags."""
+    tracks = [stream, *(s for s in container.streams if s.type == "data"), container]
+    for tags in (track.metadata for track in tracks):
+        for key, value in tags.items():
+            if key.lower() == "timecode":
+                return str(value)
+    return None
+
+
+def _picture_times(container: InputContainer, stream: VideoStream, check: Callable[[], None]) -> list[Fraction]:
+    """When the pictures are shown, in order; empty if the file only numbers them, as AVI does."""
+    unit = stream.time_base
+    if unit is None or container.format.flags & NO_TIMESTAMPS or container.format.name == "avi":
+        return []
+    stamps: list[int] = []
+    try:
+        for packet in read_packets(container, stream):
+            check()
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                stamps.append(packet.pts)
+    except (av.FFmpegError, MediaError):
+        pass  # the video ends there
+    return [stamp * unit for stamp in sorted(stamps)]

@@ -1,0 +1,77 @@
+"""Rate, start timecode and steadiness of real files, which the tests write."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from runtime import MediaError
+from runtime.edit.timecode import Timecode, TimeRange
+from runtime.edit.timing import VideoTiming, read_timing
+from tests.support.media import Picture, grey, steady, write_video
+
+RATES = [Fraction(text) for text in ("24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001")]
+NTSC = Fraction(30000, 1001)
+
+
+def write_timed(path: Path, rate: Fraction, code: str | None, frames: int = 9, first: int = 0) -> Path:
+    """A video whose file says which timecode its time zero has; its first picture is frame `first`."""
+    with av.open(str(path), "w") as out:
+        codec = "mpeg2video" if path.suffix == ".mxf" else "libx264"
+        stream = out.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        if code is not None:
+            (out if path.suffix == ".mkv" else stream).metadata["timecode"] = code
+        for n in range(first, first + frames):
+            frame = av.VideoFrame.from_ndarray(grey(n, (64, 48)))
+            frame.pts, frame.time_base = n, 1 / rate
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mxf", ".mkv"])
+@pytest.mark.parametrize("code", ["01:00:00;00", "10:11:12:13"])
+def test_start_timecode_of_every_container(tmp_path: Path, suffix: str, code: str) -> None:
+    timing = read_timing(write_timed(tmp_path / f"x{suffix}", NTSC, code))
+    assert timing == VideoTiming(NTSC, True, Timecode.parse(code, NTSC))
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi"])
+@pytest.mark.parametrize("rate", RATES, ids=str)
+def test_rates_are_exact(tmp_path: Path, rate: Fraction, suffix: str) -> None:
+    assert read_timing(write_timed(tmp_path / f"x{suffix}", rate, None, frames=50)) == VideoTiming(rate, True, None)
+
+
+def test_the_start_is_that_of_the_first_picture(tmp_path: Path) -> None:
+    timing = read_timing(write_timed(tmp_path / "late.mkv", Fraction(25), "01:00:00:00", first=10))
+    assert str(timing.start) == "01:00:00:10"
+
+
+def test_a_variable_rate_is_seen(tmp_path: Path) -> None:
+    times = [Fraction(n, 25) + Fraction(n % 7, 30) for n in range(40)]
+    timing = read_timing(write_video(tmp_path / "x.mp4", Picture(sorted(times), last=Fraction(1, 25))))
+    assert not timing.steady
+    span = timing.resolve(TimeRange.parse("0.3-0.7"))
+    assert span.frames is None and span.seconds == Fraction("0.4")
+
+
+def test_jitter_is_not_a_variable_rate(tmp_path: Path) -> None:
+    times = [t + Fraction(n % 3, 1000) for n, t in enumerate(steady(40, 30))]
+    timing = read_timing(write_video(tmp_path / "x.mp4", Picture(times, last=Fraction(1, 30))))
+    assert timing.steady and timing.rate == 30
+
+
+def test_timecode_that_the_rate_does_not_have_is_reported(tmp_path: Path) -> None:
+    path = write_timed(tmp_path / "x.mkv", Fraction(25), "01:00:00:29")
+    timing = read_timing(path)
+    assert timing.start is None
+    (warning,) = timing.warnings
+    assert warning.startswith(f"{path}: its start timecode is ignored: there is no timecode 01:00:00:29 at 25")
+
+
+def test_a_file_without_a_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"not a video")
+    with pytest.raises(MediaError):
+        read_timing(tmp_path / "x.mp4")
