@@ -1,7 +1,7 @@
 """Frame rates, timecode and ranges of a video, in exact arithmetic.
 
 A frame rate is a fraction: 29.97 means 30000/1001. Timecode numbers frames at the next whole rate, the time base. In
-drop frame, the first numbers of most minutes are skipped (2 at 29.97, 4 at 59.94), so that the numbers follow the clock.
+drop frame, the first numbers of most minutes are skipped (2 at 29.97, 4 at 59.94), so that it keeps to the clock.
 """
 
 import re
@@ -173,15 +173,14 @@ class TimeRange:
             raise OptionError(f"the range {text} mixes {units[0]} and {units[1]}; use the same unit for IN and OUT")
         result = cls(units[0], *parts)
         if result.unit != "timecode":
-            _check_order(text, *(Fraction(part.removesuffix("f")) for part in parts))
+            begin, end = (Fraction(part.removesuffix("f")) for part in parts)
+            _check_order(text, begin, end)
         return result
 
     def __str__(self) -> str:
         return f"{self.begin}-{self.end}"
 
-    def resolve(
-        self, rate: Fraction | None, start: Timecode | None = None, duration: Fraction | None = None
-    ) -> Span:
+    def resolve(self, rate: Fraction | None, start: Timecode | None = None, duration: Fraction | None = None) -> Span:
         """Find the part of a video: frames if the video has a constant `rate`, and seconds if not (rate None).
 
         Seconds become the nearest frames. Timecode counts from `start`, the timecode of the first picture (None:

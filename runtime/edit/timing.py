@@ -51,8 +51,8 @@ def read_timing(path: PathLike, check_cancelled: Callable[[], None] = lambda: No
 
 def find_timecode(container: InputContainer, stream: VideoStream) -> str | None:
     """The start timecode as the file gives it: from the picture, a timecode track, or the file's own tags."""
-    tracks = [stream, *(s for s in container.streams if s.type == "data"), container]
-    for tags in (track.metadata for track in tracks):
+    tracks = [s.metadata for s in container.streams if s.type == "data"]
+    for tags in [stream.metadata, *tracks, container.metadata]:
         for key, value in tags.items():
             if key.lower() == "timecode":
                 return str(value)

@@ -152,7 +152,7 @@ def test_a_video_of_variable_rate_takes_seconds() -> None:
     assert (span.begin, span.end, span.frames, span.rate) == (Fraction("2.1"), Fraction("3.4"), None, None)
     assert span.samples(44100) == 57330 and span.seconds == Fraction("1.3")
     for text in ("1f-2f", "00:00:01:00-00:00:02:00"):
-        with pytest.raises(OptionError, match="frame rate varies, so the range .* must be in seconds"):
+        with pytest.raises(OptionError, match=r"frame rate varies, so the range .* must be in seconds"):
             TimeRange.parse(text).resolve(None)
 
 
