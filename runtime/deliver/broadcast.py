@@ -14,7 +14,6 @@ from runtime.media.wav import BYTES, Chunk, WavFormat
 ORIGINATOR = "MaskVAT"
 BEXT = "<256s32s32s10s8sQH64s5h180s"  # the fixed part, 602 bytes
 NOT_MEASURED = 0x7FFF
-DAY = 24 * 3600  # seconds
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,9 @@ class Origin:
 
 def time_reference(origin: Origin, rate: int) -> int:
     """Samples from midnight to the first sample by the video's timecode; from its first picture without timecode."""
-    start = origin.start.seconds if origin.start is not None else Fraction(0)
-    return round((start + origin.offset) % DAY * rate)
+    if origin.start is None:
+        return round(origin.offset * rate)
+    return round((origin.start.seconds + origin.offset) % (origin.start.day / origin.start.rate) * rate)
 
 
 def broadcast_chunks(form: WavFormat, origin: Origin, loudness: Loudness) -> list[Chunk]:

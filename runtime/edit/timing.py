@@ -10,7 +10,7 @@ from av.video.stream import VideoStream
 
 from runtime.audio import PathLike, open_media
 from runtime.edit.timecode import Span, Timecode, TimeRange, exact_rate
-from runtime.errors import MediaError, OptionError
+from runtime.errors import OptionError
 from runtime.media.clock import DEFAULT_PERIOD, NO_TIMESTAMPS, frame_rate
 from runtime.media.packets import read_packets
 from runtime.video import picture_stream
@@ -23,6 +23,7 @@ class VideoTiming:
     """Frames and timecode of a video. All times count from its first picture."""
 
     rate: Fraction  # frames per second; the average if they are not steady
+    frames: int  # from the first picture to the end of the last, at that rate
     steady: bool  # whether frame n lies at n / rate
     start: Timecode | None  # of the first picture; None if the file has no start timecode
     warnings: tuple[str, ...] = ()
@@ -38,15 +39,15 @@ def read_timing(path: PathLike, check_cancelled: Callable[[], None] = lambda: No
         stream = picture_stream(container, path)
         rate = exact_rate(frame_rate(container, stream) or 1 / DEFAULT_PERIOD)
         text = find_timecode(container, stream)
-        times = _picture_times(container, stream, check_cancelled)
+        times = _picture_times(container, stream, rate, check_cancelled)
     first = times[0] if times else Fraction(0)
     steady = all(abs(time - first - n / rate) <= JITTER / rate for n, time in enumerate(times))
-    if text is None:
-        return VideoTiming(rate, steady, None)
+    frames = round((times[-1] - first) * rate) + 1 if times else 1
     try:
-        return VideoTiming(rate, steady, Timecode.parse(text, rate).plus(round(first * rate)))
+        start = None if text is None else Timecode.parse(text, rate).plus(round(first * rate))
+        return VideoTiming(rate, frames, steady, start)
     except OptionError as error:
-        return VideoTiming(rate, steady, None, (f"{path}: its start timecode is ignored: {error}",))
+        return VideoTiming(rate, frames, steady, None, (f"{path}: its start timecode is ignored: {error}",))
 
 
 def find_timecode(container: InputContainer, stream: VideoStream) -> str | None:
@@ -59,17 +60,22 @@ def find_timecode(container: InputContainer, stream: VideoStream) -> str | None:
     return None
 
 
-def _picture_times(container: InputContainer, stream: VideoStream, check: Callable[[], None]) -> list[Fraction]:
-    """When the pictures are shown, in order; empty if the file only numbers them, as AVI does."""
-    unit = stream.time_base
-    if unit is None or container.format.flags & NO_TIMESTAMPS or container.format.name == "avi":
-        return []
+def _picture_times(
+    container: InputContainer, stream: VideoStream, rate: Fraction, check: Callable[[], None]
+) -> list[Fraction]:
+    """When the pictures are shown, in order. A file without time stamps, such as AVI, only numbers its pictures."""
+    unit, pictures = stream.time_base, 0
+    numbered = unit is None or bool(container.format.flags & NO_TIMESTAMPS) or container.format.name == "avi"
     stamps: list[int] = []
     try:
         for packet in read_packets(container, stream):
             check()
-            if packet.size and packet.pts is not None and not packet.is_discard:
-                stamps.append(packet.pts)
-    except (av.FFmpegError, MediaError):
+            if packet.size and not packet.is_discard:
+                pictures += 1
+                if packet.pts is not None:
+                    stamps.append(packet.pts)
+    except av.FFmpegError:
         pass  # the video ends there
+    if numbered or unit is None:
+        return [number / rate for number in range(pictures)]
     return [stamp * unit for stamp in sorted(stamps)]

@@ -191,6 +191,8 @@ def test_time_reference(code: str, rate: Fraction, reference: int) -> None:
     assert time_reference(origin(None, offset=Fraction(3, 2)), RATE) == 72000
     late = Timecode.parse("23:59:59:00", Fraction(25))
     assert time_reference(origin(late, offset=Fraction(3)), RATE) == 2 * RATE  # past midnight
+    long = Timecode.parse("23:59:59:00", NTSC)  # a day of this timecode lasts 86486.4 s
+    assert time_reference(origin(long), RATE) == long.samples(RATE) > 86400 * RATE
 
 
 @pytest.mark.parametrize("bits", ["16", "24", "float"])

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -14,10 +15,14 @@ import pytest
 from runtime import MediaError, OptionError
 from runtime.audio import read_audio
 from runtime.deliver.sound_file import write_sound
+from runtime.deliver.timeline.takes import timeline_of
+from runtime.deliver.delivery import DeliveryConfig, deliver_take
 from runtime.deliver.timeline.model import Timeline, TimelineSound, sound_frames
 from runtime.deliver.timeline.write import WRITERS, check_timeline_file, write_timeline
-from runtime.edit.timecode import Timecode, dropped_per_minute, frame_samples
+from runtime.edit.timing import read_timing
+from runtime.edit.timecode import Span, Timecode, dropped_per_minute, frame_samples
 from runtime.media.wav import WavFormat
+from tests.support.takes import make_take
 from tests.support.media import Picture, steady, write_video
 
 RATES = [Fraction(text) for text in ("24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001")]
@@ -224,3 +229,22 @@ def test_the_properties_that_make_it_a_timeline_in_shotcut(tmp_path: Path) -> No
     names = {(e.get("id"), p.get("name")): p.text for e in root for p in e.findall("property")}
     assert names[("tractor0", "shotcut")] == "1" and names[("playlist0", "shotcut:video")] == "1"
     assert names[("playlist2", "shotcut:audio")] == "1" and names[("playlist2", "shotcut:name")] == "take 2"
+
+
+# ---------------------------------------------------------------- from takes
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)], ids=str)
+def test_the_timeline_of_takes(tmp_path: Path, rate: Fraction) -> None:
+    video = write_video(tmp_path / "x.mkv", Picture(steady(60, rate), last=1 / rate, size=(96, 64)))
+    timing = replace(read_timing(video), start=Timecode.parse("01:00:00:00", rate))
+    span = Span.of_frames(10, 40, rate)
+    audio = np.full(span.samples(44100), 0.1, np.float32)
+    sounds = [deliver_take(make_take(audio, duration=span.seconds), DeliveryConfig(rate=48000, bits="24"), span)] * 2
+    files = [(tmp_path / f"{n}.wav", sound) for n, sound in enumerate(sounds)]
+    for stamped in (False, True):
+        timeline = timeline_of(video, timing, files, span, stamped)
+        assert (timeline.rate, timeline.frames, timeline.size) == (rate, 60, (96, 64))
+        assert [(s.path, s.first, s.frames) for s in timeline.sounds] == [(path, 10, 30) for path, _ in files]
+        first = timing.start.frame + 10 if stamped else 0
+        assert {(s.media_start, s.depth, s.samples) for s in timeline.sounds} == {(first, 24, span.samples(48000))}
+    whole = timeline_of(video, timing, files[:1])
+    assert (whole.sounds[0].first, whole.media_start) == (0, timing.start.frame)

@@ -35,13 +35,13 @@ def write_timed(path: Path, rate: Fraction, code: str | None, frames: int = 9, f
 @pytest.mark.parametrize("code", ["01:00:00;00", "10:11:12:13"])
 def test_start_timecode_of_every_container(tmp_path: Path, suffix: str, code: str) -> None:
     timing = read_timing(write_timed(tmp_path / f"x{suffix}", NTSC, code))
-    assert timing == VideoTiming(NTSC, True, Timecode.parse(code, NTSC))
+    assert timing == VideoTiming(NTSC, 9, True, Timecode.parse(code, NTSC))
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mkv", ".avi"])
 @pytest.mark.parametrize("rate", RATES, ids=str)
 def test_rates_are_exact(tmp_path: Path, rate: Fraction, suffix: str) -> None:
-    assert read_timing(write_timed(tmp_path / f"x{suffix}", rate, None, frames=50)) == VideoTiming(rate, True, None)
+    assert read_timing(write_timed(tmp_path / f"x{suffix}", rate, None, frames=50)) == VideoTiming(rate, 50, True, None)
 
 
 def test_the_start_is_that_of_the_first_picture(tmp_path: Path) -> None:
