@@ -1,4 +1,4 @@
-"""The flags that say how a sound is delivered: format, levels, broadcast WAV, timeline; and their checks before work."""
+"""The flags that say how a sound is delivered: format, levels, broadcast WAV, timeline. All are checked before work."""
 
 import sys
 from argparse import Namespace
@@ -30,7 +30,7 @@ def add_delivery_options(add: Callable[..., object]) -> None:
     add("--bits", choices=("16", "24", "float"), default="16", help="bits per sample")
     add("--channels", type=int, choices=(1, 2), default=1, help="1, or 2 with the same sound in both")
     add("--bwf", action="store_true",
-        help="broadcast WAV: with a time stamp from the video's timecode, loudness, and how the sound was made")  # fmt: skip
+        help="broadcast WAV: time stamp from the video's timecode, loudness, how the sound was made")  # fmt: skip
     add("--gain", type=float, metavar="DB", default=0.0, help="make the sound louder or quieter, -120 to 60 dB")
     add("--fade", type=float, metavar="MS", default=None,
         help="fade in and out, 0 to 60000 ms (default: 5 for a range, 0 for a whole video)")  # fmt: skip
@@ -41,7 +41,7 @@ def add_delivery_options(add: Callable[..., object]) -> None:
     add("--peak", type=float, metavar="DBTP", default=None,
         help="keep the true peak at or below this, -60 to 0 (default: -1 with --lufs, else no limit)")  # fmt: skip
     add("--timeline", type=Path, metavar="FILE", default=None,
-        help="also write a timeline with every take as a track: .otio, .xml (Final Cut Pro 7), .mlt or .fcpxml")  # fmt: skip
+        help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt or .fcpxml")  # fmt: skip
     add("--sidecar", action="store_true", help="also write a .json beside each sound file: the report and its facts")
 
 
@@ -116,14 +116,14 @@ def _check_pipe(args: Namespace) -> None:
         if getattr(args, flag):
             raise OptionError(f"--{flag} needs a sound file; give -o FILE.wav in place of -o -")
     if args.progress == "json":
-        raise OptionError("--progress json and -o - both write to standard output; give -o FILE.wav, or another --progress")
+        raise OptionError("--progress json and -o - both write to standard output; give -o FILE.wav or drop --progress")
     standard_output()
 
 
 def standard_output() -> BinaryIO:
     """Standard output for bytes. Raises MediaError if there is none, or if it is a terminal."""
     if is_terminal(sys.stdout):
-        raise MediaError("-o - would print the WAV on the terminal; redirect it, as in `-o - > sound.wav`, or name a file")
+        raise MediaError("-o - would print the WAV on the terminal; redirect it (`-o - > sound.wav`), or name a file")
     stream: BinaryIO | None = getattr(sys.stdout, "buffer", None) if usable(sys.stdout) else None
     if stream is None:
         raise MediaError("-o - needs a standard output that takes bytes; name a file")
@@ -139,5 +139,3 @@ def write_to_pipe(sound: DeliveredSound, delivery: Delivery) -> dict[str, Any]:
     write_wav_to(stream, sound.samples, sound.form, chunks)
     stream.flush()
     return sound.facts()
-
-

@@ -37,17 +37,35 @@ def read_timing(path: PathLike, check_cancelled: Callable[[], None] = lambda: No
     """Read the timing of a video from its packets. Raises MediaError if it cannot be read."""
     with open_media(path) as container:
         stream = picture_stream(container, path)
-        rate = exact_rate(frame_rate(container, stream) or 1 / DEFAULT_PERIOD)
+        claimed = exact_rate(frame_rate(container, stream) or 1 / DEFAULT_PERIOD)
         text = find_timecode(container, stream)
-        times = _picture_times(container, stream, rate, check_cancelled)
-    first = times[0] if times else Fraction(0)
-    steady = all(abs(time - first - n / rate) <= JITTER / rate for n, time in enumerate(times))
-    frames = round((times[-1] - first) * rate) + 1 if times else 1
+        times = _picture_times(container, stream, claimed, check_cancelled) or [Fraction(0)]
+    first = times[0]
+    rate, error = _fitting_rate([time - first for time in times], claimed)
+    steady = error <= JITTER
+    frames = round((times[-1] - first) * rate) + 1
     try:
         start = None if text is None else Timecode.parse(text, rate).plus(round(first * rate))
         return VideoTiming(rate, frames, steady, start)
     except OptionError as error:
         return VideoTiming(rate, frames, steady, None, (f"{path}: its start timecode is ignored: {error}",))
+
+
+def _fitting_rate(times: list[Fraction], claimed: Fraction) -> tuple[Fraction, Fraction]:
+    """(frames per second, largest distance of a picture from its place, in frames). Times count from the first picture.
+
+    The header's rate counts if the pictures follow it; else the standard rate that they follow best, if there is one.
+    """
+
+    def error(rate: Fraction) -> Fraction:
+        return max(abs(time * rate - n) for n, time in enumerate(times))
+
+    if error(claimed) <= JITTER or times[-1] <= 0:
+        return claimed, error(claimed)
+    measured = (len(times) - 1) / times[-1]
+    base = max(1, round(measured))
+    best = min((Fraction(base), Fraction(base * 1000, 1001)), key=error)
+    return (best, error(best)) if error(best) <= JITTER else (claimed, error(claimed))
 
 
 def find_timecode(container: InputContainer, stream: VideoStream) -> str | None:

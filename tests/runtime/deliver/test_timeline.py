@@ -14,16 +14,16 @@ import pytest
 
 from runtime import MediaError, OptionError
 from runtime.audio import read_audio
-from runtime.deliver.sound_file import write_sound
-from runtime.deliver.timeline.takes import timeline_of
 from runtime.deliver.delivery import DeliveryConfig, deliver_take
+from runtime.deliver.sound_file import write_sound
 from runtime.deliver.timeline.model import Timeline, TimelineSound, sound_frames
+from runtime.deliver.timeline.takes import timeline_of
 from runtime.deliver.timeline.write import WRITERS, check_timeline_file, write_timeline
-from runtime.edit.timing import read_timing
 from runtime.edit.timecode import Span, Timecode, dropped_per_minute, frame_samples
+from runtime.edit.timing import read_timing
 from runtime.media.wav import WavFormat
-from tests.support.takes import make_take
 from tests.support.media import Picture, steady, write_video
+from tests.support.takes import make_take
 
 RATES = [Fraction(text) for text in ("24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001")]
 FOLDER = "Täkes & <cuts> 100%"  # letters that XML and URLs must escape

@@ -63,6 +63,14 @@ def test_jitter_is_not_a_variable_rate(tmp_path: Path) -> None:
     assert timing.steady and timing.rate == 30
 
 
+@pytest.mark.parametrize("rate", [NTSC, Fraction(30)], ids=str)
+def test_time_stamps_win_over_a_header_that_contradicts_them(tmp_path: Path, rate: Fraction) -> None:
+    path = write_video(tmp_path / "x.mkv", Picture(steady(300, rate), last=1 / rate))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 25  # which `write_video` always writes
+    assert read_timing(path) == VideoTiming(rate, 300, True, None)
+
+
 def test_timecode_that_the_rate_does_not_have_is_reported(tmp_path: Path) -> None:
     path = write_timed(tmp_path / "x.mkv", Fraction(25), "01:00:00:29")
     timing = read_timing(path)
