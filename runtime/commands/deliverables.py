@@ -48,7 +48,10 @@ def add_delivery_options(add: Callable[..., object]) -> None:
 def read_delivery(args: Namespace) -> DeliveryConfig:
     """The configuration that the flags give. Raises OptionError."""
     names = ("bits", "rate", "channels", "gain", "fade", "mix", "lufs", "peak", "bwf")
-    return DeliveryConfig(**{name: getattr(args, name) for name in names})
+    config = DeliveryConfig(**{name: getattr(args, name) for name in names})
+    if args.timeline is not None:
+        check_timeline_file(args.timeline)
+    return config
 
 
 @dataclass(frozen=True)
@@ -91,21 +94,23 @@ class Delivery:
         return list(dict.fromkeys(found))
 
 
-def plan_delivery(args: Namespace, sounds: Sequence[Path]) -> Delivery:
-    """Check all flags against each other and the video. Raises OptionError, MediaError."""
-    config = read_delivery(args)
-    pipe = args.output == PIPE if hasattr(args, "output") else False
-    form = WavFormat(args.rate, config.bits, config.channels)
-    for path in sounds:
-        check_sound_file(path, form, config.bwf)
-    if pipe:
+def plan_sounds(args: Namespace, config: DeliveryConfig) -> list[Path]:
+    """The names of the sound files; none for a pipe. Raises OptionError if a name does not fit the flags."""
+    first: Path = getattr(args, "output", args.video.with_suffix(".wav"))
+    if first == PIPE:
         _check_pipe(args)
-    if args.timeline is not None:
-        check_timeline_file(args.timeline)
+        return []
+    check_sound_file(first, WavFormat(args.rate, config.bits, config.channels), config.bwf)
+    suffix = first.suffix.lower()
+    return [first] + [first.with_name(f"{first.stem}.take{n}{suffix}") for n in range(2, args.takes + 1)]
+
+
+def plan_delivery(args: Namespace, config: DeliveryConfig) -> Delivery:
+    """Check what the flags need of the video. Raises OptionError, MediaError."""
     if config.mix is not None:
         check_own_sound(args.video)
     timing = read_timing(args.video, signals.check) if config.bwf or args.timeline is not None else None
-    return Delivery(config, timing, pipe)
+    return Delivery(config, timing, getattr(args, "output", None) == PIPE)
 
 
 def _check_pipe(args: Namespace) -> None:

@@ -1,6 +1,6 @@
 """Loudness and true peak of a sound (EBU R 128), measured by FFmpeg's filter ebur128."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import log10
@@ -17,7 +17,8 @@ PEAK_TAIL = 2  # hops of silence after the sound: the filter's interpolation is 
 GATE = -70.0  # LUFS: blocks below this count as silence
 FILTER_FLOOR = -100.0  # LUFS: the filter gives about -120 for silence, and for windows that are not full yet
 RANGE_GATE, RANGE_WINDOWS = -20.0, 5  # LU below the integrated loudness; the filter's range is wrong for fewer windows
-KEYS = ("I", "LRA", "M", "S")
+KEYS, PEAK = ("I", "LRA", "M", "S"), "true_peak"
+PRECISE_ABOVE = 0.25  # peak above which its three decimals are enough; a quieter sound is measured once more, scaled up
 
 
 @dataclass(frozen=True)
@@ -35,36 +36,38 @@ class Loudness:
     dual_mono: bool
 
 
-def measure_loudness(audio: FloatArray, rate: int, dual_mono: bool = True) -> Loudness:
-    """Measure mono audio [L]. `dual_mono`: for a sound that plays on both speakers, as a mono track usually does."""
+def measure_loudness(
+    audio: FloatArray, rate: int, dual_mono: bool = True, check_cancelled: Callable[[], None] = lambda: None
+) -> Loudness:
+    """Measure mono audio [L]. `dual_mono`: for a sound that plays on both speakers, as a mono track usually does.
+
+    `check_cancelled` is called for every tenth of a second, and may raise.
+    """
     scale = float(np.abs(audio).max(initial=0.0))
-    found: dict[str, list[float]] = {key: [] for key in KEYS}
+    if scale == 0:
+        return Loudness(None, None, None, None, None, dual_mono)
+    options = {"metadata": "1", "dualmono": str(int(dual_mono)), "peak": "true"}
+    found: dict[str, list[float]] = {key: [] for key in (*KEYS, PEAK)}
+    for values in _run_filter(audio, rate, options, check_cancelled):
+        for key, series in found.items():
+            series.append(values[key])
+    peak = max(found[PEAK])
+    if scale < PRECISE_ABOVE:
+        scaled = _run_filter(audio / np.float32(scale), rate, options, check_cancelled)
+        peak = scale * max(values[PEAK] for values in scaled)
     hops = len(audio) // round(rate * HOP)  # whole ones: windows that end in the padding do not count
-    if scale > 0 and hops:
-        options = {"metadata": "1", "dualmono": str(int(dual_mono))}
-        for number, values in enumerate(_run_filter(audio, rate, options)):
-            if number < hops:
-                for key in KEYS:
-                    found[key].append(values[key])
-    integrated = _above(found["I"][-1:], GATE)
+    whole = {key: found[key][:hops] for key in KEYS}
+    integrated = _above(whole["I"][-1:], GATE)
     gate = FILTER_FLOOR if integrated is None else max(GATE, integrated + RANGE_GATE)
-    windows = sum(value > gate for value in found["S"])
+    windows = sum(value > gate for value in whole["S"])
     return Loudness(
         integrated=integrated,
-        range=found["LRA"][-1] if integrated is not None and windows >= RANGE_WINDOWS else None,
-        momentary_max=_above(found["M"], FILTER_FLOOR),
-        short_term_max=_above(found["S"], FILTER_FLOOR),
-        true_peak=_true_peak(audio, rate, scale),
+        range=whole["LRA"][-1] if integrated is not None and windows >= RANGE_WINDOWS else None,
+        momentary_max=_above(whole["M"], FILTER_FLOOR),
+        short_term_max=_above(whole["S"], FILTER_FLOOR),
+        true_peak=round(20 * log10(max(peak, scale)), 3),
         dual_mono=dual_mono,
     )
-
-
-def _true_peak(audio: FloatArray, rate: int, scale: float) -> float | None:
-    """dBTP, from a copy at full scale: the filter rounds peaks to three decimals."""
-    if scale == 0:
-        return None
-    peaks = (v["true_peak"] for v in _run_filter(audio / np.float32(scale), rate, {"metadata": "1", "peak": "true"}))
-    return round(20 * log10(max(1.0, *peaks) * scale), 3)
 
 
 def _above(values: list[float], floor: float) -> float | None:
@@ -72,7 +75,9 @@ def _above(values: list[float], floor: float) -> float | None:
     return loudest if loudest > floor else None
 
 
-def _run_filter(audio: FloatArray, rate: int, options: dict[str, str]) -> Iterator[dict[str, float]]:
+def _run_filter(
+    audio: FloatArray, rate: int, options: dict[str, str], check_cancelled: Callable[[], None]
+) -> Iterator[dict[str, float]]:
     """The filter's values after each tenth of a second, names without their prefix."""
     graph = Graph()
     source = graph.add_abuffer(sample_rate=rate, format="fltp", layout="mono", time_base=Fraction(1, rate))
@@ -83,6 +88,7 @@ def _run_filter(audio: FloatArray, rate: int, options: dict[str, str]) -> Iterat
     graph.configure()
     hop = round(rate * HOP)
     for first in range(0, len(audio) + PEAK_TAIL * hop, hop):
+        check_cancelled()
         block = audio[first : first + hop]
         source.push(audio_frame(np.pad(block, (0, hop - len(block))), rate, first))
         yield from _pull(sink)

@@ -19,7 +19,7 @@ from runtime.deliver.loudness import measure_loudness
 from runtime.infer import main
 from runtime.pipeline import Pipeline
 from tests.support.fake_engines import NEEDS_ORT
-from tests.support.media import Picture, Sound, steady, write_video
+from tests.support.media import Picture, Sound, steady, write_timed, write_video
 from tests.support.paths import ROOT
 
 pytestmark = NEEDS_ORT
@@ -32,16 +32,8 @@ SAMPLES = round(FRAMES / RATE * 44100)
 def folder(tmp_path: Path) -> Path:
     """A folder with video.mov: 60 frames of 29.97 per second from 01:00:00;00 on, with sound of its own."""
     tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(round(FRAMES / RATE * 48000)) / 48000)
-    picture = Picture(steady(FRAMES, RATE), last=1 / RATE)
-    write_video(tmp_path / "plain.mov", picture, Sound(tone[None].astype(np.float32), 48000, "pcm_s16le"))
-    with av.open(str(tmp_path / "plain.mov")) as source, av.open(str(tmp_path / "video.mov"), "w") as out:
-        streams = {s.index: out.add_stream_from_template(s) for s in (source.streams.video[0], source.streams.audio[0])}
-        streams[0].metadata["timecode"] = "01:00:00;00"
-        for packet in source.demux(list(source.streams.video) + list(source.streams.audio)):
-            if packet.dts is not None:
-                packet.stream = streams[packet.stream_index]
-                out.mux(packet)
-    (tmp_path / "plain.mov").unlink()
+    sound = Sound(tone[None].astype(np.float32), 48000, "pcm_s16le")
+    write_timed(tmp_path / "video.mov", RATE, "01:00:00;00", FRAMES, sound=sound)
     return tmp_path
 
 
@@ -128,7 +120,9 @@ def test_a_mix_has_the_own_sound_and_the_muxed_video_has_the_mix(run: Callable[.
 
 @pytest.mark.parametrize("suffix", [".otio", ".mlt", ".xml", ".fcpxml"])
 def test_a_timeline_names_the_files_where_they_end_up(run: Callable[..., int], folder: Path, suffix: str) -> None:
-    assert run("--timeline", f"t{suffix}", "--candidates", "2", "--takes", "2", "-o", "a b.wav", "--report", "r.json") == 0
+    assert (
+        run("--timeline", f"t{suffix}", "--candidates", "2", "--takes", "2", "-o", "a b.wav", "--report", "r.json") == 0
+    )
     text = (folder / f"t{suffix}").read_text(encoding="utf-8")
     space = "%20" if suffix in (".xml", ".fcpxml") else " "
     for name in ("video.mov", f"a{space}b.wav", f"a{space}b.take2.wav"):

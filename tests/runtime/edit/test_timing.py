@@ -9,26 +9,10 @@ import pytest
 from runtime import MediaError
 from runtime.edit.timecode import Timecode, TimeRange
 from runtime.edit.timing import VideoTiming, read_timing
-from tests.support.media import Picture, grey, steady, write_video
+from tests.support.media import Picture, steady, write_timed, write_video
 
 RATES = [Fraction(text) for text in ("24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001")]
 NTSC = Fraction(30000, 1001)
-
-
-def write_timed(path: Path, rate: Fraction, code: str | None, frames: int = 9, first: int = 0) -> Path:
-    """A video whose file says which timecode its time zero has; its first picture is frame `first`."""
-    with av.open(str(path), "w") as out:
-        codec = "mpeg2video" if path.suffix == ".mxf" else "libx264"
-        stream = out.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        if code is not None:
-            (out if path.suffix == ".mkv" else stream).metadata["timecode"] = code
-        for n in range(first, first + frames):
-            frame = av.VideoFrame.from_ndarray(grey(n, (64, 48)))
-            frame.pts, frame.time_base = n, 1 / rate
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mxf", ".mkv"])
