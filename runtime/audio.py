@@ -3,7 +3,6 @@
 import errno
 import os
 import secrets
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from runtime.errors import MediaError, OptionError
 from runtime.media.file_kind import check_encryption, not_media
 from runtime.media.packets import read_packets
+from runtime.media.wav import WavFormat, integers, wav_header, wav_samples
 
 FloatArray = NDArray[np.float32]
 Sound = NDArray[np.floating[Any]]
@@ -33,7 +33,6 @@ FILTER_SIZE = 64  # taps of the resampling filter at the lower rate: above 100 d
 BLOCK = 1 << 16  # samples handled at a time
 MAX_RATE = 768_000  # Hz
 MAX_DURATION = 6 * 3600  # seconds: a longer file is refused unless the caller allows it
-MAX_WAV_BYTES = 2**32 - 64  # a WAV file counts its bytes in 32 bits
 
 
 # ---------------------------------------------------------------- files
@@ -233,24 +232,12 @@ def check_sound(audio: Sound, rate: int) -> FloatArray:
 
 def pcm16(audio: FloatArray) -> NDArray[np.int16]:
     """[-1, 1] -> 16-bit samples, rounded to the nearest; what is louder is clipped, never wrapped."""
-    return np.asarray(np.clip(np.rint(audio * 32768.0), -32768, 32767), "<i2")
-
-
-def check_wav_size(path: PathLike, samples: int, rate: int) -> None:
-    """Raise MediaError when a WAV file cannot hold that many 16-bit samples."""
-    if 2 * samples > MAX_WAV_BYTES:
-        raise MediaError(f"cannot write {path}: {samples / rate / 3600:.1f} h of sound is too long for a WAV file")
+    return np.asarray(integers(audio, 16), "<i2")
 
 
 def write_wav(path: PathLike, audio: Sound, rate: int) -> None:
     """Write mono audio [L] in [-1, 1] as 16-bit PCM WAV, atomically; MediaError when it cannot be written."""
-    audio = check_sound(audio, rate)
-    check_wav_size(path, len(audio), rate)
-    size = 2 * len(audio)
-    chunks = struct.pack(
-        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16, b"data", size
-    )  # PCM, one channel, block of 2 bytes, 16 bits
+    audio, form = check_sound(audio, rate), WavFormat(rate)
     with replacing(path) as part, open(part, "xb") as file:
-        file.write(chunks)
-        for i in range(0, len(audio), BLOCK):
-            file.write(pcm16(audio[i : i + BLOCK]).tobytes())
+        file.write(wav_header(form, len(audio)))
+        file.writelines(wav_samples(form, audio))

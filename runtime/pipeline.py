@@ -16,6 +16,7 @@ from runtime.audio import MAX_DURATION
 from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext
+from runtime.deliver.loudness import Loudness, measure_loudness
 from runtime.errors import MediaError, PipelineClosed
 from runtime.exit_wait import check_ending, delay_exit
 from runtime.features import Encoders
@@ -129,7 +130,8 @@ class _Run(GenerationContext):
         self.work.begin_rendering(sum(self.chunks(candidates.chains[i].shape[1]) for i in order))
         audio = [self._render(candidates.chains[i], total, done - 1) for i in order]
         candidates.scores /= done
-        report = self._report(video, total, done, candidates, order, time.perf_counter() - begin)
+        loudness = [measure_loudness(a, config.sample_rate, check_cancelled=self.check_cancel) for a in audio]
+        report = self._report(video, loudness, done, candidates, order, time.perf_counter() - begin)
         scores = report.scores or [None]
         takes = [
             Take(audio[n], config.sample_rate, i, scores[i], candidates.chains[i], video.duration, video.start, report)
@@ -185,7 +187,13 @@ class _Run(GenerationContext):
         return np.clip(audio, -1.0, 1.0, out=audio)
 
     def _report(
-        self, video: Video, total: int, n_windows: int, candidates: Candidates, order: list[int], seconds: float
+        self,
+        video: Video,
+        loudness: list[Loudness],
+        n_windows: int,
+        candidates: Candidates,
+        order: list[int],
+        seconds: float,
     ) -> Report:
         manifest, timer = self.bundle.manifest, self.timer
         timer.seconds["host"] = timer.seconds["sample"] - timer.seconds["step"]
@@ -202,11 +210,12 @@ class _Run(GenerationContext):
             engines={g: EngineFile(file, manifest.files[file].sha256) for g, file in files.items()},
             sampling=self.sampling,
             windows=n_windows,
-            samples=total,
+            samples=total_samples(self.config, video),
             sample_rate=self.config.sample_rate,
             seconds={stage: round(value, 4) for stage, value in timer.seconds.items()},
             calls=dict(timer.calls),
             total_seconds=round(seconds, 4),
+            loudness=loudness,
             warnings=list(dict.fromkeys([*self.bundle.warnings, *self._untrained(), *self.warnings])),
             scores=scores if len(scores) > 1 else None,
             ranking=order,

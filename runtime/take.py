@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from engines.contract import FloatArray, Int32Array
+from runtime.deliver.loudness import Loudness
 from runtime.sampling import SamplingConfig
 
 
@@ -47,6 +48,7 @@ class Report:
     seconds: Mapping[str, float]  # stage -> time spent in it; "host" is the part of "sample" outside of "step"
     calls: Mapping[str, int]  # stage -> how often it ran
     total_seconds: float  # of the whole call
+    loudness: Sequence[Loudness]  # of the takes, in their order
     warnings: Sequence[str]  # what went less than well, one line each
     scores: Sequence[float | None] | None  # mean SCAV distance of every candidate; None if there was only one
     ranking: Sequence[int]  # candidates of the takes, the best first

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from engines.backends import BACKENDS, PRECISIONS
-from runtime.audio import MAX_DURATION, MAX_WAV_BYTES
+from runtime.audio import MAX_DURATION
 from runtime.commands import signals
 from runtime.commands.crash_guard import tell
+from runtime.commands.deliverables import add_delivery_options, plan_delivery, read_delivery
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
 from runtime.commands.standard_streams import drop_unread, say
@@ -39,7 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("video", type=Path, help="video file, in any container and codec that FFmpeg decodes")
     add("-o", "--output", type=Path, default=argparse.SUPPRESS,
-        help="WAV to write (default: the name of the video, with .wav)")  # fmt: skip
+        help=".wav or .flac to write; - writes a WAV to stdout (default: the video's name with .wav)")  # fmt: skip
     add("--engines", type=Path, default=argparse.SUPPRESS,
         help="folder of the bundle to use (default: the shipped one)")  # fmt: skip
     add("--backend", choices=("auto", *BACKENDS), default="auto",
@@ -49,9 +50,11 @@ def get_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0 lets the backend choose")
     add_sampling_options(add)
     add_output_options(add)
+    add_delivery_options(add)
     add("--max-duration", type=float, metavar="SECONDS", default=MAX_DURATION, help="refuse a video that lasts longer")
     add("--progress", choices=PROGRESS, default="auto",
         help="auto shows a bar on a terminal; json prints JSON lines on stdout")  # fmt: skip
+    add("--quiet", action="store_true", help="print warnings and errors only")
     add("--debug", action="store_true", help="log more, and show the traceback of an error")
     return parser
 
@@ -77,7 +80,6 @@ def add_sampling_options(add: Callable[..., object]) -> None:
 
 def add_output_options(add: Callable[..., object]) -> None:
     """Add the flags that say what to write."""
-    add("--rate", type=int, choices=(44100, 48000), default=44100, help="sample rate of the WAV in Hz")
     add("--mux", nargs="?", type=Path, const=Path(), metavar="FILE", default=argparse.SUPPRESS,
         help="also write the video with the best sound; the picture is copied unchanged (default: VIDEO.sound.SUFFIX); "
         "give the video first, because a name after --mux is the file to write")  # fmt: skip
@@ -92,21 +94,22 @@ def run(args: argparse.Namespace) -> Callable[[], None]:
     """Generate and write. Returns a function that shows the result. Raises MaskVATError."""
     options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
     sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
-    outputs = plan_outputs(args)
+    config = read_delivery(args)
+    outputs = plan_outputs(args, config)
     if not 0 < args.max_duration < inf:
         raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
-    longest = min(args.max_duration, MAX_WAV_BYTES // 2 / args.rate)  # a WAV holds no more
     tell({"video": str(args.video)})
+    delivery = plan_delivery(args, config)
     engines = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
-    with engines as pipeline, reporter(args.progress) as shown:
+    with engines as pipeline, reporter("none" if args.quiet and args.progress == "auto" else args.progress) as shown:
 
         def on_progress(progress: Progress) -> None:
             signals.check()
             shown.update(progress)
 
-        takes = pipeline.generate(args.video, sampling, on_progress, max_duration=longest)
+        takes = pipeline.generate(args.video, sampling, on_progress, max_duration=args.max_duration)
         log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
-        report = write_outputs(args, outputs, takes)
+        report = write_outputs(args, outputs, takes, delivery)
         signals.finish()
     return lambda: show(shown, report, outputs)
 
@@ -151,8 +154,7 @@ def standalone() -> int:
     """Run the command as a process of its own. Returns its exit status."""
     args = get_parser().parse_args()
     atexit.register(gc.freeze)  # at exit, searching the remaining objects for cycles would only take time
-    logging.basicConfig(
-        level=logging.DEBUG if args.debug else logging.INFO, format="%(message)s", handlers=[StderrLog()]
-    )
+    level = logging.DEBUG if args.debug else logging.WARNING if args.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", handlers=[StderrLog()])
     signals.listen()
     return execute(args)

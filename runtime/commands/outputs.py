@@ -6,19 +6,19 @@ import re
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engines.contract import FloatArray
 from engines.manifest import write_atomically
-from runtime.audio import resample, write_wav
 from runtime.commands import signals
 from runtime.commands.crash_guard import tell
+from runtime.commands.deliverables import PIPE, Delivery, plan_sounds, write_to_pipe
 from runtime.commands.staging import Staging
+from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, write_take
 from runtime.deliver.mux import check_container, mux
+from runtime.deliver.timeline.takes import timeline_of
+from runtime.deliver.timeline.write import write_timeline
 from runtime.errors import MediaError, OptionError
 from runtime.take import Take
 
@@ -27,16 +27,18 @@ from runtime.take import Take
 class Outputs:
     """The files that a call will write."""
 
-    wavs: list[Path]
+    sounds: list[Path]  # one for each take; none if the sound goes to a pipe
     muxed: Path | None
     report: Path | None
+    timeline: Path | None = None
+    sidecars: list[Path] = field(default_factory=list)  # one for each sound, or none
 
     @property
     def files(self) -> list[Path]:
-        return self.wavs + [p for p in (self.muxed, self.report) if p is not None]
+        return self.sounds + [p for p in (self.muxed, self.report, self.timeline) if p is not None] + self.sidecars
 
 
-def plan_outputs(args: Namespace) -> Outputs:
+def plan_outputs(args: Namespace, config: DeliveryConfig) -> Outputs:
     """Choose the outputs' names and check them before any work starts.
 
     Names must differ, be in folders that can be written, and be new unless --overwrite is given. Raises MediaError,
@@ -45,16 +47,14 @@ def plan_outputs(args: Namespace) -> Outputs:
     video: Path = args.video
     if video.is_dir():
         raise MediaError(f"{video} is a folder; give the path of one file")
-    wav: Path = getattr(args, "output", video.with_suffix(".wav"))
-    if wav.suffix.lower() != ".wav":
-        raise OptionError(f"the output {wav} is not a .wav file; for a video with sound use --mux {wav}")
-    wavs = [wav] + [wav.with_name(f"{wav.stem}.take{n}.wav") for n in range(2, args.takes + 1)]
+    sounds = plan_sounds(args, config)
     muxed: Path | None = getattr(args, "mux", None)
     if muxed == Path():
         muxed = video.with_name(f"{video.stem}.sound{video.suffix}")
     if muxed is not None:
         check_container(muxed, video, args.existing)
-    outputs = Outputs(wavs, muxed, getattr(args, "report", None))
+    sidecars = [path.with_suffix(".json") for path in sounds] if args.sidecar else []
+    outputs = Outputs(sounds, muxed, getattr(args, "report", None), args.timeline, sidecars)
     seen = {video.resolve()}
     for path in outputs.files:
         if path.resolve() in seen:
@@ -108,39 +108,46 @@ def unstaged(text: str) -> str:
     return re.sub(r"\.maskvat-\w+[/\\]", "", text)
 
 
-def at_rate(take: Take, rate: int) -> FloatArray:
-    """The sound at another rate, again as long as the picture, rounded to one sample of that rate."""
-    if rate == take.sample_rate:
-        return take.audio
-    audio = resample(take.audio, take.sample_rate, rate)
-    length = max(1, round(take.duration * rate))
-    return np.pad(audio, (0, max(0, length - len(audio))), mode="edge")[:length]
-
-
-def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take]) -> dict[str, Any]:
+def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery: Delivery) -> dict[str, Any]:
     """Write all outputs, or none of them. Returns the report, with what was written."""
-    report = takes[0].report.to_dict()
+    sounds = delivery.sounds(args, takes)
+    report = takes[0].report.to_dict() | delivery.facts()
     report["rate"] = args.rate
     report["outputs"] = [str(p) for p in outputs.files]
+    report["warnings"] += delivery.warnings(sounds, outputs.timeline)
+    files = outputs.sounds or [PIPE]
     report["takes"] = [
-        {"file": str(p), "candidate": t.candidate, "score": t.score} for p, t in zip(outputs.wavs, takes, strict=True)
+        {"file": str(p), "candidate": t.candidate, "score": t.score} for p, t in zip(files, takes, strict=True)
     ]
+    start = None if delivery.timing is None else delivery.timing.start
     with staged(outputs.files, args.video, args.overwrite) as parts:
-        for path, take in zip(outputs.wavs, takes, strict=True):
-            write_wav(parts[path], at_rate(take, args.rate), args.rate)
+        for n, (path, sound) in enumerate(zip(outputs.sounds, sounds, strict=False), 1):
+            report["takes"][n - 1] |= write_take(parts[path], sound, delivery.config, n, start=start)
         if outputs.muxed is not None:
-            best = takes[0]
-            warnings = mux(
-                args.video,
-                best.audio,
-                best.sample_rate,
-                parts[outputs.muxed],
-                existing=args.existing,
-                start=best.start,
-                max_duration=args.max_duration,
-                check_cancelled=signals.check,
-            )
-            report["warnings"] += map(unstaged, warnings)
+            report["warnings"] += map(unstaged, write_muxed(args, sounds[0], parts[outputs.muxed]))
+        if outputs.timeline is not None and delivery.timing is not None:
+            named = list(zip(outputs.sounds, sounds, strict=True))
+            timeline = timeline_of(args.video, delivery.timing, named, stamped=args.bwf)
+            write_timeline(parts[outputs.timeline], timeline)
+        if delivery.pipe:
+            report["takes"][0] |= write_to_pipe(sounds[0], delivery)
         if outputs.report is not None:
             write_atomically(parts[outputs.report], json.dumps(report, indent=1) + "\n")
+        for path, entry in zip(outputs.sidecars, report["takes"], strict=False):
+            write_atomically(parts[path], json.dumps(report | {"takes": [entry]}, indent=1) + "\n")
     return report
+
+
+def write_muxed(args: Namespace, sound: DeliveredSound, path: Path) -> list[str]:
+    """Write the video with a sound. Returns warnings."""
+    take = sound.take
+    return mux(
+        args.video,
+        sound.audio,
+        take.sample_rate,
+        path,
+        existing=args.existing,
+        start=take.start,
+        max_duration=args.max_duration,
+        check_cancelled=signals.check,
+    )

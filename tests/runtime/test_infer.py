@@ -20,8 +20,8 @@ import pytest
 
 from runtime import MediaError, Progress
 from runtime.commands import outputs
-from runtime.commands.outputs import at_rate
 from runtime.commands.show_progress import Reporter
+from runtime.deliver.delivery import at_rate
 from runtime.infer import main
 from runtime.video import Video
 from tests.support.fake_engines import NEEDS_ORT, rewrite_manifest
@@ -158,8 +158,8 @@ def test_48_khz_is_as_long_as_the_picture_too(run: Callable[..., int], folder: P
 def test_the_rate_of_the_codec_needs_no_copy() -> None:
     sound = np.ones(44100, np.float32)
     take = make_take(sound)
-    assert at_rate(take, 44100) is sound
-    assert at_rate(take, 48000).shape == (48000,)
+    assert at_rate(take.audio, take.sample_rate, take.duration, 44100) is sound
+    assert at_rate(take.audio, take.sample_rate, take.duration, 48000).shape == (48000,)
 
 
 def test_same_seed_same_bytes(run: Callable[..., int], folder: Path) -> None:

@@ -128,6 +128,27 @@ def write_video(
     return path
 
 
+def write_timed(
+    path: Path, rate: Fraction, code: str | None, frames: int = 9, first: int = 0, sound: Sound | None = None
+) -> Path:
+    """A video whose file says which timecode its time zero has; its first picture is frame `first`."""
+    with av.open(str(path), "w") as out:
+        codec = "mpeg2video" if path.suffix == ".mxf" else "libx264"
+        stream: Any = out.add_stream(codec, rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        audio = None if sound is None else _add_sound(out, sound)
+        if code is not None:
+            (out if path.suffix == ".mkv" else stream).metadata["timecode"] = code
+        for n in range(first, first + frames):
+            frame = av.VideoFrame.from_ndarray(grey(n, (64, 48)))
+            frame.pts, frame.time_base = n, 1 / rate
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+        if sound is not None:
+            _encode_sound(out, audio, sound)
+    return path
+
+
 def _add_cover(out: Any) -> Any:
     stream = out.add_stream("mjpeg", rate=1)
     stream.width, stream.height, stream.pix_fmt = 200, 200, "yuvj420p"

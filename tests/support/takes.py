@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from engines.contract import FloatArray, Int32Array
+from runtime.deliver.loudness import Loudness
 from runtime.sampling import SamplingConfig
 from runtime.take import EngineFile, Report, Take
 
@@ -25,6 +26,7 @@ REPORT = Report(
     seconds={"step": 1.0},
     calls={"step": 32},
     total_seconds=1.0,
+    loudness=(Loudness(None, None, None, None, None, True),),
     warnings=(),
     scores=None,
     ranking=(0,),

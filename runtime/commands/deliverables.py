@@ -1,0 +1,146 @@
+"""The flags that say how a sound is delivered: format, levels, broadcast WAV, timeline. All are checked before work."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from engines.contract import FloatArray
+from runtime.commands import signals
+from runtime.commands.standard_streams import is_terminal, usable
+from runtime.deliver.broadcast import broadcast_chunks
+from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, deliver_take, make_origin
+from runtime.deliver.levels import check_own_sound, own_sound
+from runtime.deliver.sound_file import check_sound_file, write_wav_to
+from runtime.deliver.timeline.write import check_timeline_file
+from runtime.edit.timing import VideoTiming, read_timing
+from runtime.errors import MediaError, OptionError
+from runtime.media.wav import WavFormat
+from runtime.take import Take
+
+PIPE = Path("-")  # as an output: the WAV goes to standard output
+RATES = (44100, 48000, 88200, 96000)
+
+
+def add_delivery_options(add: Callable[..., object]) -> None:
+    """Add the flags that set the fields of DeliveryConfig, and those of the files beside the sound."""
+    add("--rate", type=int, choices=RATES, default=44100, help="sample rate of the sound file in Hz")
+    add("--bits", choices=("16", "24", "float"), default="16", help="bits per sample")
+    add("--channels", type=int, choices=(1, 2), default=1, help="1, or 2 with the same sound in both")
+    add("--bwf", action="store_true",
+        help="broadcast WAV: time stamp from the video's timecode, loudness, how the sound was made")  # fmt: skip
+    add("--gain", type=float, metavar="DB", default=0.0, help="make the sound louder or quieter, -120 to 60 dB")
+    add("--fade", type=float, metavar="MS", default=None,
+        help="fade in and out, 0 to 60000 ms (default: 5 for a range, 0 for a whole video)")  # fmt: skip
+    add("--mix", type=float, metavar="DB", default=None,
+        help="add the sound to the video's own sound, at this level, -120 to 60 dB")  # fmt: skip
+    add("--lufs", type=float, metavar="LUFS", default=None,
+        help="bring the sound to this loudness, -70 to 0, as far as --peak allows")  # fmt: skip
+    add("--peak", type=float, metavar="DBTP", default=None,
+        help="keep the true peak at or below this, -60 to 0 (default: -1 with --lufs, else no limit)")  # fmt: skip
+    add("--timeline", type=Path, metavar="FILE", default=None,
+        help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt or .fcpxml")  # fmt: skip
+    add("--sidecar", action="store_true", help="also write a .json beside each sound file: the report and its facts")
+
+
+def read_delivery(args: Namespace) -> DeliveryConfig:
+    """The configuration that the flags give. Raises OptionError."""
+    names = ("bits", "rate", "channels", "gain", "fade", "mix", "lufs", "peak", "bwf")
+    config = DeliveryConfig(**{name: getattr(args, name) for name in names})
+    if args.timeline is not None:
+        check_timeline_file(args.timeline)
+    return config
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the flags ask of the sound files. Everything is checked before any work."""
+
+    config: DeliveryConfig
+    timing: VideoTiming | None  # of the video, if a file needs it
+    pipe: bool  # the WAV goes to standard output
+
+    def sounds(self, args: Namespace, takes: Sequence[Take]) -> list[DeliveredSound]:
+        """The takes at their delivered level. Raises OptionError if a loudness is asked of silence."""
+        own: FloatArray | None = None
+        if self.config.mix is not None:
+            first = takes[0]
+            own = own_sound(args.video, first.sample_rate, first.start, len(first.audio), args.max_duration)
+        delivered = []
+        for take in takes:
+            signals.check()
+            delivered.append(deliver_take(take, self.config, own=own))
+        return delivered
+
+    def facts(self) -> dict[str, Any]:
+        """What the report says about the video's timing."""
+        if self.timing is None:
+            return {}
+        start = self.timing.start
+        return {"frame_rate": str(self.timing.rate), "start_timecode": None if start is None else str(start)}
+
+    def warnings(self, takes: Sequence[DeliveredSound], timeline: Path | None) -> list[str]:
+        """What went less than well."""
+        found = [w for sound in takes for w in sound.warnings]
+        if self.timing is not None:
+            found += self.timing.warnings
+            if timeline is not None and not self.timing.steady:
+                found.append(
+                    f"{timeline}: the video's frame rate varies; the timeline counts {float(self.timing.rate):.3f} "
+                    "frames per second"
+                )
+        return list(dict.fromkeys(found))
+
+
+def plan_sounds(args: Namespace, config: DeliveryConfig) -> list[Path]:
+    """The names of the sound files; none for a pipe. Raises OptionError if a name does not fit the flags."""
+    first: Path = getattr(args, "output", args.video.with_suffix(".wav"))
+    if first == PIPE:
+        _check_pipe(args)
+        return []
+    check_sound_file(first, WavFormat(args.rate, config.bits, config.channels), config.bwf)
+    suffix = first.suffix.lower()
+    return [first] + [first.with_name(f"{first.stem}.take{n}{suffix}") for n in range(2, args.takes + 1)]
+
+
+def plan_delivery(args: Namespace, config: DeliveryConfig) -> Delivery:
+    """Check what the flags need of the video. Raises OptionError, MediaError."""
+    if config.mix is not None:
+        check_own_sound(args.video)
+    timing = read_timing(args.video, signals.check) if config.bwf or args.timeline is not None else None
+    return Delivery(config, timing, getattr(args, "output", None) == PIPE)
+
+
+def _check_pipe(args: Namespace) -> None:
+    """Refuse what a WAV on standard output excludes."""
+    if args.takes > 1:
+        raise OptionError(f"--takes is {args.takes}, and a pipe takes one sound; give -o FILE.wav")
+    for flag in ("timeline", "sidecar"):
+        if getattr(args, flag):
+            raise OptionError(f"--{flag} needs a sound file; give -o FILE.wav in place of -o -")
+    if args.progress == "json":
+        raise OptionError("--progress json and -o - both write to standard output; give -o FILE.wav or drop --progress")
+    standard_output()
+
+
+def standard_output() -> BinaryIO:
+    """Standard output for bytes. Raises MediaError if there is none, or if it is a terminal."""
+    if is_terminal(sys.stdout):
+        raise MediaError("-o - would print the WAV on the terminal; redirect it (`-o - > sound.wav`), or name a file")
+    stream: BinaryIO | None = getattr(sys.stdout, "buffer", None) if usable(sys.stdout) else None
+    if stream is None:
+        raise MediaError("-o - needs a standard output that takes bytes; name a file")
+    return stream
+
+
+def write_to_pipe(sound: DeliveredSound, delivery: Delivery) -> dict[str, Any]:
+    """Write a WAV to standard output. Raises BrokenPipeError if its reader is gone."""
+    start = None if delivery.timing is None else delivery.timing.start
+    origin = make_origin(sound, 1, None, start)
+    chunks = broadcast_chunks(sound.form, origin, sound.loudness) if delivery.config.bwf else []
+    stream = standard_output()
+    write_wav_to(stream, sound.samples, sound.form, chunks)
+    stream.flush()
+    return sound.facts()

@@ -1,0 +1,1 @@
+"""Edit a sound: time codes, and ranges of a clip."""

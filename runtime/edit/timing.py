@@ -1,0 +1,99 @@
+"""How a video counts its frames: rate, start timecode, and the first picture, without decoding."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from runtime.audio import PathLike, open_media
+from runtime.edit.timecode import Span, Timecode, TimeRange, exact_rate
+from runtime.errors import OptionError
+from runtime.media.clock import DEFAULT_PERIOD, NO_TIMESTAMPS, frame_rate
+from runtime.media.packets import read_packets
+from runtime.video import picture_stream
+
+JITTER = Fraction(1, 4)  # share of a frame by which a picture may be early or late in a video of constant rate
+
+
+@dataclass(frozen=True)
+class VideoTiming:
+    """Frames and timecode of a video. All times count from its first picture."""
+
+    rate: Fraction  # frames per second; the average if they are not steady
+    frames: int  # from the first picture to the end of the last, at that rate
+    steady: bool  # whether frame n lies at n / rate
+    start: Timecode | None  # of the first picture; None if the file has no start timecode
+    warnings: tuple[str, ...] = ()
+
+    def resolve(self, time_range: TimeRange, duration: Fraction | None = None) -> Span:
+        """Find the part of the video that a range names. Raises OptionError as `TimeRange.resolve` does."""
+        return time_range.resolve(self.rate if self.steady else None, self.start, duration)
+
+
+def read_timing(path: PathLike, check_cancelled: Callable[[], None] = lambda: None) -> VideoTiming:
+    """Read the timing of a video from its packets. Raises MediaError if it cannot be read."""
+    with open_media(path) as container:
+        stream = picture_stream(container, path)
+        claimed = exact_rate(frame_rate(container, stream) or 1 / DEFAULT_PERIOD)
+        text = find_timecode(container, stream)
+        times = _picture_times(container, stream, claimed, check_cancelled) or [Fraction(0)]
+    first = times[0]
+    rate, error = _fitting_rate([time - first for time in times], claimed)
+    steady = error <= JITTER
+    frames = round((times[-1] - first) * rate) + 1
+    try:
+        start = None if text is None else Timecode.parse(text, rate).plus(round(first * rate))
+        return VideoTiming(rate, frames, steady, start)
+    except OptionError as error:
+        return VideoTiming(rate, frames, steady, None, (f"{path}: its start timecode is ignored: {error}",))
+
+
+def _fitting_rate(times: list[Fraction], claimed: Fraction) -> tuple[Fraction, Fraction]:
+    """(frames per second, largest distance of a picture from its place, in frames). Times count from the first picture.
+
+    The header's rate counts if the pictures follow it; else the standard rate that they follow best, if there is one.
+    """
+
+    def error(rate: Fraction) -> Fraction:
+        return max(abs(time * rate - n) for n, time in enumerate(times))
+
+    if error(claimed) <= JITTER or times[-1] <= 0:
+        return claimed, error(claimed)
+    measured = (len(times) - 1) / times[-1]
+    base = max(1, round(measured))
+    best = min((Fraction(base), Fraction(base * 1000, 1001)), key=error)
+    return (best, error(best)) if error(best) <= JITTER else (claimed, error(claimed))
+
+
+def find_timecode(container: InputContainer, stream: VideoStream) -> str | None:
+    """The start timecode as the file gives it: from the picture, a timecode track, or the file's own tags."""
+    tracks = [s.metadata for s in container.streams if s.type == "data"]
+    for tags in [stream.metadata, *tracks, container.metadata]:
+        for key, value in tags.items():
+            if key.lower() == "timecode":
+                return str(value)
+    return None
+
+
+def _picture_times(
+    container: InputContainer, stream: VideoStream, rate: Fraction, check: Callable[[], None]
+) -> list[Fraction]:
+    """When the pictures are shown, in order. A file without time stamps, such as AVI, only numbers its pictures."""
+    unit, pictures = stream.time_base, 0
+    numbered = unit is None or bool(container.format.flags & NO_TIMESTAMPS) or container.format.name == "avi"
+    stamps: list[int] = []
+    try:
+        for packet in read_packets(container, stream):
+            check()
+            if packet.size and not packet.is_discard:
+                pictures += 1
+                if packet.pts is not None:
+                    stamps.append(packet.pts)
+    except av.FFmpegError:
+        pass  # the video ends there
+    if numbered or unit is None:
+        return [number / rate for number in range(pictures)]
+    return [stamp * unit for stamp in sorted(stamps)]
