@@ -35,11 +35,13 @@ KINDS = {  # kind -> class; each class has `.config` (a dataclass) and `from_con
     "dac": "train.models.dac:DAC",
     "mobilenet_v2": "train.models.mobilenet:MobileNetV2",
     "clip": "train.models.clip_image:CLIP",
+    "clip_text": "train.models.clip_text:CLIPText",
     "s3d": "train.models.s3d:S3D",
     "beats": "train.models.beats:BEATs",
     "scav": "train.models.scav:SCAV",
 }
 COMPONENTS = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
+OPTIONAL = ("text_encoder",)  # a system may lack it
 USED = {  # component -> the prepared array that it makes
     "codec": "codes",
     "frame_encoder": "clip_features",
@@ -121,8 +123,8 @@ def save(
     An older component of that name is replaced; others stay. `state` replaces the module's own state dict, for example
     with averaged weights. Raises CheckpointError for an unknown name or kind, or an incomplete provenance.
     """
-    if name not in COMPONENTS:
-        raise CheckpointError(f"unknown component {name!r}; choose from {', '.join(COMPONENTS)}")
+    if name not in COMPONENTS + OPTIONAL:
+        raise CheckpointError(f"unknown component {name!r}; choose from {', '.join(COMPONENTS + OPTIONAL)}")
     if kind not in KINDS:
         raise CheckpointError(f"unknown kind {kind!r}; choose from {', '.join(KINDS)}")
     missing = [key for key in PROVENANCE if key not in provenance]
@@ -150,6 +152,18 @@ def _replace(folder: Path, name: str, entry: dict[str, Any], state: dict[str, Te
     meta["components"][name] = entry
     write_json(folder / "meta.json", meta)
     return path
+
+
+def remove(folder: Path | str, name: str) -> bool:
+    """Remove a component; returns whether there was one."""
+    folder = Path(folder)
+    with _only_writer(folder):
+        meta = read_meta(folder)
+        if meta["components"].pop(name, None) is None:
+            return False
+        write_json(folder / "meta.json", meta)
+        _weights_path(folder, name).unlink(missing_ok=True)
+    return True
 
 
 def load(folder: Path | str, name: str, device: str = "cpu") -> nn.Module:
