@@ -1,7 +1,7 @@
 """`python -m train.adopt SYSTEM SOURCE [FILE]`: convert published weights to a component of a system folder.
 
-    mobilenet_v2            frame encoder of the bundled model; without FILE, the weights come from an installed package.
-                            --features classes keeps the ImageNet classifier, so that a bundle has words (concepts)
+    mobilenet_v2            frame encoder of the bundled model; without FILE, the weights come from an installed
+                            package. --features classes keeps the ImageNet classifier, so that a bundle has words
     clip FILE or TAG        frame encoder and text encoder: CLIP through open_clip. --model names the network. --licence
                             states the licence of the weights; it is not needed for OpenAI's (TAG openai: MIT)
     dac FILE                codec: weights_44khz_8kbps_0.0.1.pth, or the safetensors file or folder of it

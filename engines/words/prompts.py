@@ -51,9 +51,7 @@ def mixture(vocabulary: Vocabulary, words: Mapping[str, float]) -> FloatArray:
     return unit((weights / weights.sum()) @ np.stack(vectors))
 
 
-def prompt_features(
-    config: ModelConfig, seen: FloatArray, prompts: Iterable[Prompt], start: float = 0.0
-) -> FloatArray:
+def prompt_features(config: ModelConfig, seen: FloatArray, prompts: Iterable[Prompt], start: float = 0.0) -> FloatArray:
     """Change frame features [1, N, frame_dim] by prompts, one after the other.
 
     `start` is the time in seconds at which these features begin, for a window that is not the first. Feature k lies at

@@ -1,6 +1,6 @@
 """CLIP's tokeniser in plain Python: byte-level BPE, as in OpenAI's CLIP and open_clip (both MIT).
 
-A bundle with a text encoder has its table of merges: {"context": 77, "merges": ["i n", "t h", ...], "origin", "licence"}.
+A bundle with a text encoder has its table: {"context": 77, "merges": ["i n", "t h", ...], "origin", "licence"}.
 The official tokenisers clean text with ftfy. `cleaned` does the same to widths, ligatures, quotes, control characters,
 HTML entities and Unicode's composition (NFC), but does not repair text that was decoded with a wrong encoding. What is
 a letter or a number comes from Python's Unicode tables, not from the package regex; they differ only in characters that
@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -117,16 +118,15 @@ class Tokeniser:
         symbols[-1] += END_OF_WORD
         never = len(self._ranks)
         while len(symbols) > 1:
-            pairs = list(zip(symbols, symbols[1:], strict=False))
-            best = min(pairs, key=lambda pair: self._ranks.get(pair, never))
+            best = min(pairwise(symbols), key=lambda pair: self._ranks.get(pair, never))
             if best not in self._ranks:
                 break
             symbols = _merged(symbols, best)
         return [self._ids[symbol] for symbol in symbols]
 
     def __call__(self, text: str) -> Int32Array:
-        """Tokens [1, context]: start, the text's, end, then zeros. A longer text is cut, and still ends with the end."""
-        ids = [self._ids[START], *self.encode(text)][: self.context - 1] + [self._ids[END]]
+        """Tokens [1, context]: start, the text's, end, then zeros. A longer text is cut before its end."""
+        ids = [*[self._ids[START], *self.encode(text)][: self.context - 1], self._ids[END]]
         tokens = np.zeros((1, self.context), np.int32)
         tokens[0, : len(ids)] = ids
         return tokens

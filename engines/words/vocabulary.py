@@ -35,9 +35,9 @@ class Vocabulary:
     """Words and their vectors: `vocabulary.vector("dog")`."""
 
     def __init__(self, words: tuple[str, ...], vectors: FloatArray, null: FloatArray) -> None:
-        """Use `load`, which checks a file, or `from_vectors`."""
-        self.words = words  # in the file's order, without [NULL]
-        self._vectors = {folded(word): vector for word, vector in zip(words, vectors, strict=True)}
+        """`words` without [NULL], `vectors` [W, frame_dim], `null` [frame_dim]. `load` checks a file."""
+        self.words = words  # in the file's order
+        self._vectors: dict[str, FloatArray] = {folded(word): vector for word, vector in zip(words, vectors, strict=True)}
         self._vectors[folded(NULL_WORD)] = null
 
     @classmethod
@@ -63,10 +63,9 @@ class Vocabulary:
 
         Raises OptionError that names similar words and says how to list all of them.
         """
-        found = self._vectors.get(folded(word))
-        if found is None:
+        if word not in self:
             raise OptionError(self._unknown(word))
-        return found
+        return self._vectors[folded(word)]
 
     def _unknown(self, word: str) -> str:
         close = get_close_matches(folded(word), [folded(w) for w in self.words], SUGGESTIONS)

@@ -15,7 +15,13 @@ from train.models.loading import State, WeightsError, import_library, load_stric
 
 PREFIXES = ("positional_embedding", "text_projection", "transformer.", "token_embedding.", "ln_final.")
 # what a text configuration of open_clip may state; other keys change the network or its tokeniser
-SIZES = {"context_length": "context", "vocab_size": "vocabulary", "width": "width", "heads": "heads", "layers": "layers"}
+SIZES = {
+    "context_length": "context",
+    "vocab_size": "vocabulary",
+    "width": "width",
+    "heads": "heads",
+    "layers": "layers",
+}
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,9 @@ class CLIPText(nn.Module):
             raise WeightsError(f"the text encoder of {model} cannot be used: {reason}")
         architecture = import_library("open_clip").get_model_config(model)
         sizes = {SIZES[key]: value for key, value in architecture["text_cfg"].items()}
-        module = cls(ClipTextConfig(architecture["embed_dim"], quick_gelu=architecture.get("quick_gelu", False), **sizes))
+        module = cls(
+            ClipTextConfig(architecture["embed_dim"], quick_gelu=architecture.get("quick_gelu", False), **sizes)
+        )
         own = select_prefix(state, {"text.": ""}) if architecture.get("custom_text") else state
         load_strict(module, {k: v for k, v in own.items() if k.startswith(PREFIXES)}, source)
         return module
