@@ -37,7 +37,9 @@ class Vocabulary:
     def __init__(self, words: tuple[str, ...], vectors: FloatArray, null: FloatArray) -> None:
         """`words` without [NULL], `vectors` [W, frame_dim], `null` [frame_dim]. `load` checks a file."""
         self.words = words  # in the file's order
-        self._vectors: dict[str, FloatArray] = {folded(word): vector for word, vector in zip(words, vectors, strict=True)}
+        self._vectors: dict[str, FloatArray] = {
+            folded(word): vector for word, vector in zip(words, vectors, strict=True)
+        }
         self._vectors[folded(NULL_WORD)] = null
 
     @classmethod

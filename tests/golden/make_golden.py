@@ -144,7 +144,10 @@ def smallest_margin(model: Any, latents: np.ndarray) -> float:
 
 
 # ---------------------------------------------------------------- CLIP
-VISION, TEXT = ("visual.",), ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+VISION, TEXT = (
+    ("visual.",),
+    ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection"),
+)
 
 
 def clip_state(shapes: Mapping[str, Any], tower: tuple[str, ...] = VISION) -> dict[str, Any]:
@@ -213,7 +216,10 @@ def make_clip_text() -> None:
 def write(name: str, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(facts, indent=0) + "\n", encoding="utf-8")
     np.savez_compressed(HERE / f"{name}.npz", **arrays)
-    print({k: v for k, v in facts.items() if k not in ("shapes", "tokens")}, {k: (v.shape, float(v.std())) for k, v in arrays.items()})
+    print(
+        {k: v for k, v in facts.items() if k not in ("shapes", "tokens")},
+        {k: (v.shape, float(v.std())) for k, v in arrays.items()},
+    )
 
 
 def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
