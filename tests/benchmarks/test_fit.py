@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_prepared(tmp_path_factory.mktemp("bench"), clips=2)
+    root = write_prepared(tmp_path_factory.mktemp("bench"), examples=2)
     folders = f'data = "{root}/prepared"\nvalidation = "{root}/prepared"\nsystem = "{root}/system"\n'
     sizes = 'size = "tiny"\nbatch = 2\ncrop_seconds = 0.5\ndevice = "cpu"\n'
     path = root / "tiny.toml"
