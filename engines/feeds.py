@@ -52,7 +52,7 @@ def step_conditions(
 ) -> Feeds:
     """Everything that `step` needs besides codes, index, u and guidance. It is the same for every candidate and step.
 
-    `features` are frame_features [1, N, Dc] and, if the design uses them, sync_features [1, S, Ds].
+    `features` are frame_features [1, N, Df] and, if the design uses them, sync_features [1, S, Ds].
     `run_condition` runs the `condition` graph.
     """
     n_frames = features["frame_features"].shape[1]

@@ -44,7 +44,7 @@ COMPONENTS = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encode
 OPTIONAL = ("text_encoder",)  # a system may lack it
 PREPARED_ARRAYS = {  # component -> the prepared array that it makes
     "codec": "codes",
-    "frame_encoder": "clip_features",
+    "frame_encoder": "frame_features",
     "sync_encoder": "sync_features",
     "audio_encoder": "audio_features",
 }
@@ -179,6 +179,12 @@ def load(folder: Path | str, name: str, device: str = "cpu") -> nn.Module:
         entry = _entry(folder, name)  # another process may have replaced the component meanwhile
         if not _has_weights_of(entry, path):
             raise CheckpointError(f"{path} is not the file that meta.json describes (sha256 differs); copy it again")
+    old = [key for key in entry["config"] if key.startswith("clip_")]
+    if old:
+        raise CheckpointError(
+            f"{name} in {folder} was trained for contract 2 (it has {', '.join(old)}); train it again with "
+            "`python -m train.fit`, after `python -m train.prepare`"
+        )
     try:
         module: nn.Module = resolve(KINDS[entry["kind"]]).from_config(entry["config"])
         module.load_state_dict(load_file(str(path)), strict=True)
@@ -206,7 +212,7 @@ def system_config(components: Mapping[str, nn.Module], **options: Any) -> ModelC
         facts |= {"n_codebooks": books, "codebook_size": size, "codec_latent": latent, "codec_context": codec.context}
         facts |= {"sample_rate": codec.config.sample_rate, "hop_length": codec.config.hop_length}
     for name, role, fields in (
-        ("clip", "frame_encoder", ("resize", "size", "dim")),
+        ("frame", "frame_encoder", ("resize", "size", "dim")),
         ("sync", "sync_encoder", ("fps", "resize", "size", "dim", "stride", "offset")),
         ("audio", "audio_encoder", ("dim",)),
         ("scav", "scav", ("dim",)),

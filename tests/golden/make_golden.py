@@ -39,12 +39,14 @@ CLIP_MODEL = "ViT-B-32-quickgelu"
 PICTURES = ((224, 224), (300, 257))  # width, height
 EMBEDDED = ("a photo of a dog", "a photo of a big cat", "rain on a tin roof, far away", "", "x " * 100)
 TOKENISED = (  # everything that cleaning, cutting and merging treat in a way of its own
-    *EMBEDDED, "Dog", "dogs' barks", "it's I'LL we've they'd I'm can't you're", "'s", "don''t", "1234 2024-11-29 7th",
-    "3.14 ½ ² Ⅷ ٣", "what?!... (no) -- [NULL] <b>bold</b>", "  many \t spaces \n and\u2028lines ", "naïve café São Paulo",
-    "e\u0301 composed", "Straße İstanbul ſtraße", "狗在叫 ぎたー 기타 собака σκύλος كلب", "👍🏽 🎸 sound🎺s",
+    *EMBEDDED, "Dog", "dogs' barks", "it's I'LL we've they'd I'm can't you're", "'s", "don''t",
+    "1234 2024-11-29 7th", "3.14 ½ ² Ⅷ ٣", "what?!... (no) -- [NULL] <b>bold</b>", "  many \t spaces \n and\u2028lines ",
+    "naïve café São Paulo", "e\u0301 composed", "Straße İstanbul ſtraße", "狗在叫 ぎたー 기타 собака σκύλος كلب",
+    "👍🏽 🎸 sound🎺s",
     "fullwidth ＡＢＣ　１２３", "ﬁre ﬂute ǆ Ĳ ﬆ", "curly ‘quotes’ “double” ŉ", "&amp;amp; &lt;tag&gt; &eacute; R&B",
     "<p>&amp;</p>", "tab\x00null\x1b[31mred", "<start_of_text> in text <END_OF_TEXT> end", "hello_world snake_case",
-    "a" * 300, "antidisestablishmentarianism's", "acoustic guitar", "steam locomotive", "chainsaw", "supercalifragilistic",
+    "a" * 300, "antidisestablishmentarianism's", "acoustic guitar", "steam locomotive", "chainsaw",
+    "supercalifragilistic",
     "\ufeffbom", "zero\u200bwidth", "—–‐ dashes…", "$9.99 50% #1 @home", "C++ C# .NET", "http://example.org/?q=1&r=2",
     "ΑΒΓ ΔΕΖ", "n\u0303", "\ud83d lone half",
 )  # fmt: skip

@@ -26,6 +26,11 @@ class Batch:
     mask: Tensor  # (B, K, T) bool: positions that hold [MASK]
     drop: Tensor  # (B, 2) bool: whether frame features, and sync features, are [NULL]
 
+    @property
+    def kept(self) -> Tensor:
+        """(B,) bool: rows that have both conditions; only these enter the losses on the condition's encoder."""
+        return ~self.drop.any(dim=1)
+
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 

@@ -1,6 +1,6 @@
 """Prepared examples for training: a folder of npz files kept in memory, or shards read example by example.
 
-Each example is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D].
+Each example is a dict: codes [K, T], frame_features [N, Df], sync_features [S, Ds], audio_features [A, 8, D].
 """
 
 import sys
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engines.contract import ModelConfig
-from train.data.batch import Batch, token_mask
+from train.data.batch import Batch, Hiding
 from train.data.sample_order import Row
 from train.data.shard_files import ShardSet
 from train.distributed import max_over_processes
 from train.errors import RecipeError, ShardError
 
 Arrays = dict[str, NDArray[Any]]
-NAMES = ("codes", "clip_features", "sync_features", "audio_features")
+OLD_NAME = "clip_features"  # of frame_features, until contract 2
+NAMES = ("codes", "frame_features", "sync_features", "audio_features")
 BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of an example that cannot be used
 MAX_SKIPPED = 100  # unusable examples in a row, after which training stops
 
@@ -47,7 +48,7 @@ class Folder:
         for path in paths:
             try:
                 with np.load(path) as arrays:
-                    self.examples.append(checked({n: arrays[n] for n in NAMES if n in arrays}, config))
+                    self.examples.append(checked({n: arrays[n] for n in (*NAMES, OLD_NAME) if n in arrays}, config))
             except BAD as error:
                 print(f"skipped {path.name}: {error}", file=sys.stderr)
         bad = len(paths) - len(self.examples)
@@ -86,10 +87,12 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
 
 def checked(example: Arrays, config: ModelConfig) -> Arrays:
     """Check the arrays of one example and return them. Raises ValueError if one is missing or does not fit."""
+    if OLD_NAME in example:
+        raise ValueError(f"has {OLD_NAME}, the name of contract 2; run `python -m train.prepare` again")
     missing = [n for n in NAMES if n not in example]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
-    sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
+    sizes = {"frame_features": config.frame_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
     wrong = [n for n, size in sizes.items() if example[n].shape[-1] != size]
     if wrong or len(example["codes"]) != config.n_codebooks:
         raise ValueError(
@@ -101,13 +104,13 @@ def checked(example: Arrays, config: ModelConfig) -> Arrays:
 
 
 def start_interval(config: ModelConfig) -> Fraction:
-    """Seconds between the places in an example at which a CLIP feature and a sync feature begin together.
+    """Seconds between the places in an example at which a frame feature and a sync feature begin together.
 
     1 s at 8 and 25 features a second, as in the bundled system; 8 s for S3D's bridge with its 8 frames a feature. A
     crop that starts there sees pictures at the same times after its start as a window of the runtime.
     """
-    rate = config.clip_fps * config.sync_fps
-    return Fraction(lcm(config.sync_fps, config.sync_stride * config.clip_fps), rate)
+    rate = config.frame_fps * config.sync_fps
+    return Fraction(lcm(config.sync_fps, config.sync_stride * config.frame_fps), rate)
 
 
 class Examples:
@@ -164,7 +167,7 @@ class Examples:
         seconds = int(share * (last + 1)) * interval
         begin = {
             "codes": (round(seconds * c.sample_rate / c.hop_length), n_tokens),
-            "clip_features": (int(seconds * c.clip_fps), c.n_clip(n_tokens)),
+            "frame_features": (int(seconds * c.frame_fps), c.n_frames(n_tokens)),
             "sync_features": (int(seconds * c.sync_fps / c.sync_stride), c.n_sync(n_tokens)),
             "audio_features": (round(seconds * c.audio_rate / c.audio_stride), self.n_audio(n_tokens)),
         }
@@ -179,20 +182,20 @@ class Examples:
         """Crops from the middle of examples; no token is masked and no condition dropped."""
         crops = [self.crop(example, 0.5, n_tokens) for example in self.examples(indices)]
         masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
-        return collate(crops, masks, [False] * len(crops))
+        return collate(crops, masks, [(False, False)] * len(crops))
 
-    def training_batch(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
-        """A training batch; crop, mask and dropped condition of every row are functions of (seed, row)."""
+    def training_batch(self, rows: list[Row], seed: int, n_tokens: int, hiding: Hiding) -> Batch:
+        """A training batch; crop, mask and dropped conditions of every row are functions of (seed, row)."""
         crops, masks, drops = [], [], []
         for row, example in zip(rows, self.examples([row.sample for row in rows]), strict=True):
             rng = row.rng(seed)
             crops.append(self.crop(example, rng.random(), n_tokens))
-            drops.append(bool(rng.random() < dropout))
-            masks.append(token_mask(rng, crops[-1]["codes"].shape))
+            drops.append(hiding.drop(rng))
+            masks.append(hiding.mask(rng, crops[-1]["codes"].shape))
         return collate(crops, masks, drops)
 
 
-def collate(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[bool]) -> Batch:
+def collate(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[tuple[bool, bool]]) -> Batch:
     codes, *features = (np.stack([crop[name] for crop in crops]) for name in NAMES)
     tensors = (torch.from_numpy(array).float() for array in features)
     return Batch(

@@ -5,7 +5,7 @@ whole window of 10 s becomes one file: OUT/ID.npz, OUT/ID-w1.npz and so on. The 
 shorter than one window is padded with its last frame and silence. The files hold no pixels, but these arrays:
 
     codes           uint16 [9, T]
-    clip_features   float16 [N, Dc]
+    frame_features  float16 [N, Df]
     sync_features   float16 [S, Ds]
     audio_features  float16 [A, 8, D]
     events          float32 [E, 3]: time in the window, end (0 for a contact), strength
