@@ -97,7 +97,7 @@ def random_example(config: ModelConfig, seed: int) -> dict[str, Any]:
     """Random arrays of an example of one window (docs/DATA.md)."""
     rng, tokens = np.random.default_rng(seed), config.window_tokens
     n_audio = config.window_seconds * config.audio_rate // config.audio_stride
-    shapes = {"clip_features": (config.n_clip(tokens), config.clip_dim)}
+    shapes = {"frame_features": (config.n_frames(tokens), config.frame_dim)}
     shapes["sync_features"] = (config.n_sync(tokens), config.sync_dim)
     codes = rng.integers(0, config.codebook_size, (config.n_codebooks, tokens)).astype(np.uint16)
     audio = rng.standard_normal((n_audio, config.audio_bands, config.audio_dim)).astype(np.float16)

@@ -56,7 +56,7 @@ Hits = dict[str, FloatArray]  # measure -> one number from 0 to 1 per clip
 
 @dataclass(frozen=True)
 class SoundVideo:
-    """Frames [n, size, size, 3] at `clip_fps`, sound [L] at `audio_rate`, and the first frame of each crop."""
+    """Frames [n, size, size, 3] at `frame_fps`, sound [L] at `audio_rate`, and the first frame of each crop."""
 
     name: str
     frames: Frames
@@ -67,12 +67,12 @@ class SoundVideo:
 def read_video(path: Path, config: ModelConfig, seconds: float) -> SoundVideo:
     """Read a video. Raises MediaError if it cannot be read or is too short for MOMENTS crops."""
     with Video(path) as video:
-        frames = [f for _, f in video.sample([FrameGrid(config.clip_fps, config.clip_resize, config.clip_size)])]
+        frames = [f for _, f in video.sample([FrameGrid(config.frame_fps, config.frame_resize, config.frame_size)])]
         audio = video_sound(path, float(video.start), config.audio_rate)
-    last = len(frames) - round(seconds * config.clip_fps)
+    last = len(frames) - round(seconds * config.frame_fps)
     if last < MOMENTS - 1:
         raise runtime.MediaError(f"too short for {MOMENTS} crops of {seconds:g} s; choose a smaller --seconds")
-    audio = np.pad(audio, (0, max(0, len(frames) * config.audio_rate // config.clip_fps - len(audio))))
+    audio = np.pad(audio, (0, max(0, len(frames) * config.audio_rate // config.frame_fps - len(audio))))
     return SoundVideo(
         path.name, np.stack(frames), audio, (last // 2, *np.linspace(0, last, MOMENTS).astype(int).tolist())
     )
@@ -81,15 +81,15 @@ def read_video(path: Path, config: ModelConfig, seconds: float) -> SoundVideo:
 def embed(bundle: Bundle, video: SoundVideo, seconds: float) -> tuple[Tensor, Tensor]:
     """Embeddings of the crops of a video: pictures [1 + MOMENTS, A, H] and sounds [1 + MOMENTS, A, 8, H]."""
     c = bundle.config
-    features = Encoders(bundle, lambda stage: nullcontext(), lambda frames: None).clip_features(video.frames)[0]
-    n, samples = round(seconds * c.clip_fps), round(seconds * c.audio_rate)
-    begins = [round(start * c.audio_rate / c.clip_fps) for start in video.starts]
+    features = Encoders(bundle, lambda stage: nullcontext(), lambda frames: None).frame_features(video.frames)[0]
+    n, samples = round(seconds * c.frame_fps), round(seconds * c.audio_rate)
+    begins = [round(start * c.audio_rate / c.frame_fps) for start in video.starts]
     sounds = np.stack([video.audio[b : b + samples] for b in begins]).astype(np.float32, copy=False)
     (audio_features,) = bundle.run("audio_encoder", audio=sounds)
     (sound,) = bundle.run("scav_audio", audio_features=audio_features)
     matrix = interpolation_matrix(sound.shape[1], n)
     crops = np.stack([features[start : start + n] for start in video.starts])
-    (picture,) = bundle.run("scav_video", clip_features=crops, interpolation=matrix)
+    (picture,) = bundle.run("scav_video", frame_features=crops, interpolation=matrix)
     return torch.from_numpy(picture).float(), torch.from_numpy(sound).float()
 
 

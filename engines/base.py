@@ -39,6 +39,12 @@ class EngineError(MaskVATError):
     code = "engine_error"
 
 
+class OptionError(MaskVATError, ValueError):
+    """An option's value is not allowed."""
+
+    code = "option_error"
+
+
 class Engine(ABC):
     """A loaded graph, ready to run. `run` and the result of `bind` may be called from several threads."""
 

@@ -3,11 +3,11 @@
 The exporter, the backends and the tests' fake engines all read this file, so that nothing is written down twice.
 
 Axis letters
-    B   batch (candidates)                      C   pairs of clip and sync features
+    B   batch (candidates)                      C   pairs of frame and sync features
     K   codebooks                               F   condition frames, and one row for [NULL]
     T   token frames                            M   rows of the memory
-    P   positions to draw                       G   groups: the clip, and [NULL] if there is guidance
-    N   frames at `clip_fps`                    L   samples
+    P   positions to draw                       G   groups: the video, and [NULL] if there is guidance
+    N   frames at `frame_fps`                    L   samples
     Y   frames at `sync_fps`                    A   steps of the audio encoder
     S   sync features
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engines.fields import from_json
 
-CONTRACT_VERSION = 2  # rises when a graph's signature or meaning changes
+CONTRACT_VERSION = 3  # rises when a graph's signature or meaning changes
 OPSET, IR_VERSION = 20, 10
 
 Design = Literal["adaln_a", "adaln_b", "seq2seq", "hybrid"]
@@ -61,11 +61,13 @@ LEAST = {
     "sync_context": 0,
     "encoder_blocks": 0,
     "cls_in_memory": 0,
+    "text_context": 0,
 }
 MOST = {
-    **dict.fromkeys(("clip_resize", "clip_size", "sync_resize", "sync_size"), 4096),
-    **dict.fromkeys(("clip_fps", "sync_fps", "sync_stride", "n_codebooks", "n_blocks", "encoder_blocks"), 256),
+    **dict.fromkeys(("frame_resize", "frame_size", "sync_resize", "sync_size"), 4096),
+    **dict.fromkeys(("frame_fps", "sync_fps", "sync_stride", "n_codebooks", "n_blocks", "encoder_blocks"), 256),
     **dict.fromkeys(("window_seconds", "overlap_seconds"), 3600),
+    "text_context": 4096,
 }
 
 
@@ -84,10 +86,11 @@ class ModelConfig:
     window_seconds: int = 10
     overlap_seconds: int = 2  # the next window gets these tokens as known
     # frame encoder (CLIP's role)
-    clip_fps: int = 8  # not given in the paper; components' default
-    clip_resize: int = 224  # short side, pixels
-    clip_size: int = 224  # centre crop, pixels
-    clip_dim: int = 512
+    frame_fps: int = 8  # of frame_features; not given in the paper; components' default
+    frame_resize: int = 224  # short side, pixels
+    frame_size: int = 224  # centre crop, pixels
+    frame_dim: int = 512
+    text_context: int = 0  # tokens that the text encoder reads; 0: the bundle has none; CLIP: 77
     # sync encoder (S3D's role)
     sync_fps: int = 25
     sync_resize: int = 256
@@ -139,13 +142,13 @@ class ModelConfig:
 
     @property
     def has_memory(self) -> bool:
-        """Whether the design has cross-attention to an encoder over [CLS] and [clip ; sync]."""
+        """Whether the design has cross-attention to an encoder over [CLS] and [frame ; sync]."""
         return self.design in ("seq2seq", "hybrid")
 
     @property
     def adaln_streams(self) -> tuple[str, ...]:
         """The feature streams that modulate the AdaLN blocks."""
-        return {"adaln_a": ("clip",), "adaln_b": ("clip", "sync"), "seq2seq": (), "hybrid": ("sync",)}[self.design]
+        return {"adaln_a": ("frame",), "adaln_b": ("frame", "sync"), "seq2seq": (), "hybrid": ("sync",)}[self.design]
 
     @property
     def uses_sync(self) -> bool:
@@ -157,8 +160,8 @@ class ModelConfig:
 
     # sample k of a video is the picture at (k + 1/2) / fps (runtime.video); half frames need doubled rates
     @property
-    def clip_grid(self) -> Grid:
-        return Grid(2 * self.clip_fps, 2, 1)
+    def frame_grid(self) -> Grid:
+        return Grid(2 * self.frame_fps, 2, 1)
 
     @property
     def sync_grid(self) -> Grid:
@@ -176,9 +179,9 @@ class ModelConfig:
     def window_tokens(self) -> int:
         return self.n_tokens(self.window_seconds * self.sample_rate)
 
-    def n_clip(self, n_tokens: int) -> int:
-        """N, frames at `clip_fps` for T tokens: 80 for 862 at 8 fps."""
-        return max(1, round(n_tokens * self.hop_length * self.clip_fps / self.sample_rate))
+    def n_frames(self, n_tokens: int) -> int:
+        """N, frames at `frame_fps` for T tokens: 80 for 862 at 8 fps."""
+        return max(1, round(n_tokens * self.hop_length * self.frame_fps / self.sample_rate))
 
     def n_sync(self, n_tokens: int) -> int:
         """S, sync features for T tokens: 32 for 862 at 25 fps and stride 8 (the last frame is repeated to fill)."""
@@ -220,7 +223,7 @@ class Graph:
 
 
 def graphs(config: ModelConfig) -> dict[str, Graph]:
-    """Every graph of a bundle with this configuration, by name.
+    """Every graph of a bundle with this configuration, by name. docs/CONTRACT.md describes them.
 
     `condition` runs once per window, for all candidates. `modulation` holds, for each block, shift, 1 + scale and gate
     of self-attention and of the MLP, then shift and 1 + scale of the last norm. `step` draws at token frames `index`.
@@ -230,11 +233,11 @@ def graphs(config: ModelConfig) -> dict[str, Graph]:
     def drawn(name: str, dtype: str) -> TensorSpec:
         return TensorSpec(name, dtype, ("B", c.n_codebooks, "P"))
 
-    clip_features = TensorSpec("clip_features", f32, ("B", "N", c.clip_dim))
+    frame_features = TensorSpec("frame_features", f32, ("B", "N", c.frame_dim))
     sync_features = TensorSpec("sync_features", f32, ("B", "S", c.sync_dim))
     codes = TensorSpec("codes", i32, ("B", c.n_codebooks, "T"))
     audio_features = TensorSpec("audio_features", f32, ("B", "A", c.audio_bands, c.audio_dim))
-    features = (clip_features, sync_features) if c.uses_sync else (clip_features,)
+    features = (frame_features, sync_features) if c.uses_sync else (frame_features,)
     condition_in = tuple(TensorSpec(t.name, f32, (1, *t.axes[1:])) for t in features)
     condition_out, step_in = tuple[TensorSpec, ...](), tuple[TensorSpec, ...]()
     if c.has_memory:
@@ -245,13 +248,16 @@ def graphs(config: ModelConfig) -> dict[str, Graph]:
         step_in += tuple(TensorSpec(name, f32, ("G", *axes)) for name in ("keys", "values"))
     if c.adaln_streams:
         if c.design == "adaln_b":
-            condition_in += (TensorSpec("clip_index", i32, ("C",)), TensorSpec("sync_index", i32, ("C",)))
+            condition_in += (
+                TensorSpec("frame_features_index", i32, ("C",)),
+                TensorSpec("sync_features_index", i32, ("C",)),
+            )
         modulation = TensorSpec("modulation", f32, (6 * c.n_blocks + 2, "F", c.hidden_size))
         condition_out += (modulation,)
         step_in += (TensorSpec("frame_index", i32, ("G", "T")), modulation)
     all_graphs = (
-        Graph("frame_encoder", (TensorSpec("frames", "uint8", ("N", c.clip_size, c.clip_size, 3)),),
-              (TensorSpec("features", f32, ("N", c.clip_dim)),)),
+        Graph("frame_encoder", (TensorSpec("frames", "uint8", ("N", c.frame_size, c.frame_size, 3)),),
+              (TensorSpec("features", f32, ("N", c.frame_dim)),)),
         Graph("sync_encoder", (TensorSpec("frames", "uint8", ("B", "Y", c.sync_size, c.sync_size, 3)),),
               (sync_features,)),
         Graph("condition", condition_in, condition_out),
@@ -260,9 +266,14 @@ def graphs(config: ModelConfig) -> dict[str, Graph]:
         Graph("codec_decoder", (codes,), (TensorSpec("audio", f32, ("B", "L")),)),
         Graph("codec_encoder", (TensorSpec("audio", f32, ("B", "L")),), (codes,)),
         Graph("audio_encoder", (TensorSpec("audio", f32, ("B", "L")),), (audio_features,)),
-        Graph("scav_video", (clip_features, TensorSpec("interpolation", f32, ("A", "N"))),
+        Graph("scav_video", (frame_features, TensorSpec("interpolation", f32, ("A", "N"))),
               (TensorSpec("embedding", f32, ("B", "A", c.scav_dim)),)),
         Graph("scav_audio", (audio_features,),
               (TensorSpec("embedding", f32, ("B", "A", c.audio_bands, c.scav_dim)),)),
     )  # fmt: skip
-    return {g.name: g for g in all_graphs}
+    text_encoder = Graph(
+        "text_encoder",
+        (TensorSpec("tokens", i32, ("B", c.text_context)),),
+        (TensorSpec("embedding", f32, ("B", c.frame_dim)),),
+    )
+    return {g.name: g for g in (*all_graphs, *((text_encoder,) if c.text_context else ()))}

@@ -11,6 +11,7 @@ from engines.contract import Int32Array, ModelConfig
 from engines.length_adapter import condition_indices
 
 CODEC_CHUNK = 256  # token frames decoded at once: exact with context, and a third of the memory of a whole window
+TEXT_TOKENS = 256  # example texts have ids below this: single bytes in every tokeniser
 
 
 def positions(masked: NDArray[np.bool_]) -> Int32Array:
@@ -27,23 +28,23 @@ def all_positions(shape: tuple[int, ...]) -> Int32Array:
     return np.broadcast_to(np.arange(shape[-1], dtype=np.int32), shape).copy()
 
 
-def window_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: int) -> Feeds:
+def window_indices(config: ModelConfig, n_tokens: int, n_frames: int, n_sync: int) -> Feeds:
     """The integer inputs of `condition` and `step` for one window, by name.
 
-    As `condition_indices`, but `frame_index` is [2, T], as `step` takes it: the frames of the clip, then those of
+    As `condition_indices`, but `frame_index` is [2, T], as `step` takes it: the frames of the video, then those of
     [NULL], which are all the last row of `modulation`.
     """
-    indices: Feeds = dict(condition_indices(config, n_tokens, n_clip, n_sync))
+    indices: Feeds = dict(condition_indices(config, n_tokens, n_frames, n_sync))
     if "frame_index" in indices:
-        null = condition_frames(config, indices, n_clip, n_sync)
+        null = condition_frames(config, indices, n_frames, n_sync)
         indices["frame_index"] = np.stack([indices["frame_index"], np.full(n_tokens, null, np.int32)])
     return indices
 
 
-def condition_frames(config: ModelConfig, indices: Feeds, n_clip: int, n_sync: int) -> int:
+def condition_frames(config: ModelConfig, indices: Feeds, n_frames: int, n_sync: int) -> int:
     """Condition frames of a window: the rows of `modulation` without that of [NULL]."""
-    pairs = len(indices.get("clip_index", ()))
-    return {"adaln_a": n_clip, "adaln_b": pairs}.get(config.design, n_sync)
+    pairs = len(indices.get("frame_features_index", ()))
+    return {"adaln_a": n_frames, "adaln_b": pairs}.get(config.design, n_sync)
 
 
 def step_conditions(
@@ -51,12 +52,12 @@ def step_conditions(
 ) -> Feeds:
     """Everything that `step` needs besides codes, index, u and guidance. It is the same for every candidate and step.
 
-    `features` are clip_features [1, N, Dc] and, if the design uses them, sync_features [1, S, Ds].
+    `features` are frame_features [1, N, Df] and, if the design uses them, sync_features [1, S, Ds].
     `run_condition` runs the `condition` graph.
     """
-    n_clip = features["clip_features"].shape[1]
+    n_frames = features["frame_features"].shape[1]
     n_sync = features["sync_features"].shape[1] if "sync_features" in features else 0
-    indices = window_indices(config, n_tokens, n_clip, n_sync)
+    indices = window_indices(config, n_tokens, n_frames, n_sync)
     frame_index = indices.pop("frame_index", None)  # the only one that goes to `step`
     feeds = run_condition(features | indices)
     return feeds if frame_index is None else feeds | {"frame_index": frame_index}
@@ -65,3 +66,20 @@ def step_conditions(
 def conditional_only(feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The inputs of `step` without the group of [NULL], for guidance 0. Nothing is computed for it then."""
     return {name: value[:1] if name in ("frame_index", "keys", "values") else value for name, value in feeds.items()}
+
+
+def replace_null(feeds: Feeds, other: Feeds) -> Feeds:
+    """The inputs of `step` that guide away from another condition instead of [NULL] ("not this").
+
+    Both are results of `step_conditions` for one window: `other` from other frame features and the same sync features.
+    Group 0 stays the video; group 1 becomes the video of `other`, whose rows of `modulation` follow the first's.
+    """
+    out = dict(feeds)
+    for name in ("keys", "values"):
+        if name in feeds:
+            out[name] = np.concatenate([feeds[name][:1], other[name][:1]])
+    if "modulation" in feeds:
+        rows = [x["modulation"][:, :-1] for x in (feeds, other)]  # without [NULL]
+        out["modulation"] = np.concatenate(rows, axis=1)
+        out["frame_index"] = np.stack([feeds["frame_index"][0], rows[0].shape[1] + other["frame_index"][0]])
+    return out

@@ -28,25 +28,28 @@ def adapter_index(source: Grid, target: Grid, n_source: int, n_target: int, mode
     return np.clip(index, 0, n_source - 1).astype(np.int32)
 
 
-def condition_indices(config: ModelConfig, n_tokens: int, n_clip: int, n_sync: int) -> dict[str, Int32Array]:
+def condition_indices(config: ModelConfig, n_tokens: int, n_frames: int, n_sync: int) -> dict[str, Int32Array]:
     """The index arrays of one window, by name. Each maps positions of one sequence to positions of another.
 
-    frame_index [T] maps a token to its condition frame. memory_index [N] maps a clip frame to the sync feature that is
-    joined to it in the encoder's input. clip_index [C] and sync_index [C] are the distinct (clip, sync) pairs that are
-    AdaLN-B's condition frames: so adapting the length after the AdaLN projection is exactly adapting it before.
+    frame_index [T] maps a token to its condition frame. memory_index [N] maps a frame feature to the sync feature that
+    is joined to it in the encoder's input. frame_features_index [C] and sync_features_index [C] are the distinct pairs
+    of features that are AdaLN-B's condition frames: so adapting the length after the AdaLN projection is exactly
+    adapting it before.
     """
     mode = config.length_adapter
     out: dict[str, Int32Array] = {}
     if config.has_memory:
-        out["memory_index"] = adapter_index(config.sync_grid, config.clip_grid, n_sync, n_clip, mode)
+        out["memory_index"] = adapter_index(config.sync_grid, config.frame_grid, n_sync, n_frames, mode)
     if config.design == "adaln_b":
-        clip = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
+        frame = adapter_index(config.frame_grid, config.token_grid, n_frames, n_tokens, mode)
         sync = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
-        pairs, frame = np.unique(np.stack([clip, sync]), axis=1, return_inverse=True)
-        out["clip_index"], out["sync_index"] = (np.ascontiguousarray(p, dtype=np.int32) for p in pairs)
-        out["frame_index"] = frame.reshape(-1).astype(np.int32)
-    elif config.adaln_streams == ("clip",):
-        out["frame_index"] = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
+        pairs, pair = np.unique(np.stack([frame, sync]), axis=1, return_inverse=True)
+        out["frame_features_index"], out["sync_features_index"] = (
+            np.ascontiguousarray(p, dtype=np.int32) for p in pairs
+        )
+        out["frame_index"] = pair.reshape(-1).astype(np.int32)
+    elif config.adaln_streams == ("frame",):
+        out["frame_index"] = adapter_index(config.frame_grid, config.token_grid, n_frames, n_tokens, mode)
     elif config.adaln_streams == ("sync",):
         out["frame_index"] = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
     return out

@@ -1,7 +1,8 @@
 """A bundle is a folder of ONNX graphs with one manifest.json that describes them.
 
-    {"contract_version": 2, "name": ..., "config": {ModelConfig}, "built_with": {...},
+    {"contract_version": 3, "name": ..., "config": {ModelConfig}, "built_with": {...},
      "files": {"step.onnx": {"graph": "step", "precision": "fp16", "bytes": ..., "sha256": ...}},
+     "vocabulary": "vocabulary.npz", "tokeniser": "",
      "parity": {"step": {...}}, "weights": [{"role", "name", "trained", "licence", "data_licence", "origin"}]}
 
 Loading verifies every file, so that a file that is missing, truncated, altered or made for another contract never runs.
@@ -47,7 +48,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class BundleFile:
-    """One file of a bundle. `graph` is "" for a file that a graph refers to (external data)."""
+    """One file of a bundle. `graph` is "" for external data of graphs, the vocabulary and the tokeniser."""
 
     graph: str
     precision: str
@@ -74,6 +75,8 @@ class Manifest:
     name: str
     config: ModelConfig
     files: dict[str, BundleFile]
+    vocabulary: str  # name of the file with the words (engines.words.vocabulary)
+    tokeniser: str = ""  # name of the text encoder's table (engines.words.tokeniser); "" without a text encoder
     built_with: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     self_test: dict[str, Any] = field(default_factory=dict)  # see engines.selftest
@@ -94,7 +97,18 @@ class Manifest:
         missing = sorted(set(graphs(manifest.config)) - {f.graph for f in manifest.files.values()})
         if missing:
             raise ManifestError(f"{folder / MANIFEST} lists no file for {', '.join(missing)}; {repair_hint(folder)}")
+        manifest._check_words(folder)
         return manifest
+
+    def _check_words(self, folder: Path) -> None:
+        """Raise ManifestError unless vocabulary and tokeniser are listed files. Their contents are checked later."""
+        wanted = {"vocabulary": self.vocabulary}
+        if self.config.text_context or self.tokeniser:
+            wanted["tokeniser"] = self.tokeniser
+        for role, name in wanted.items():
+            if name not in self.files or self.files[name].graph:
+                given = f"{name!r} is not among its files" if name else "it names none"
+                raise ManifestError(f"{folder / MANIFEST} has no {role}: {given}; {repair_hint(folder)}")
 
     def file_for(self, graph: str, precisions: tuple[str, ...], reader: str) -> str:
         """The file of a graph in the first of `precisions` that the bundle has.

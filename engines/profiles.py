@@ -9,23 +9,23 @@ Shape = tuple[int, ...]
 Profile = dict[str, tuple[Shape, Shape, Shape]]  # input -> smallest, usual and largest shape
 
 CANDIDATES = 10  # the paper's number: the default for the largest batch that a plan takes
-# graphs with one of these inputs run on several candidates at once
-PER_CANDIDATE = {"codes", "audio", "audio_features"}
+# graphs with one of these inputs run on several candidates (or texts) at once
+PER_CANDIDATE = {"codes", "audio", "audio_features", "tokens"}
 
 
 def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> dict[str, Range]:
     """The range of each axis letter. Lengths end at the window, or at the codec's chunk if that is longer.
 
-    Graphs that see only the clip take a batch of one, because all candidates share the clip. TensorRT reserves memory
-    for the largest shapes, and the frames of ten clips would need gigabytes. Raises ValueError if `candidates` < 1.
+    Graphs that see only the video take a batch of one, because all candidates share it. TensorRT reserves memory for
+    the largest shapes, and the frames of ten videos would need gigabytes. Raises ValueError if `candidates` < 1.
     """
     if candidates < 1:
         raise ValueError(f"candidates must be at least 1, got {candidates}")
     c = config
     tokens = c.window_tokens
-    n, s, y = c.n_clip(tokens), c.n_sync(tokens), c.n_sync_frames(tokens)
+    n, s, y = c.n_frames(tokens), c.n_sync(tokens), c.n_sync_frames(tokens)
     indices = condition_indices(c, tokens, n, s)
-    pairs = len(indices.get("clip_index", (0,)))
+    pairs = len(indices.get("frame_features_index", (0,)))
     frames = int(indices["frame_index"].max()) + 2 if "frame_index" in indices else 1  # with the row of [NULL]
     rate = c.audio_rate if graph.name == "audio_encoder" else c.sample_rate
     samples = -(-tokens * c.hop_length * rate // c.sample_rate)
@@ -44,7 +44,7 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
         "Y": (c.sync_stride, y, y),
         "P": (1, tokens, tokens),
         "C": (1, pairs, n + s),  # two rising sequences have at most this many distinct pairs
-        "F": (1, frames, n + s + 1),
+        "F": (1, frames, 2 * (n + s)),  # with [NULL], or twice the condition frames (engines.feeds.replace_null)
         "G": (1, 2, 2),  # without guidance nothing is computed for [NULL]
         "L": (min(shortest, samples), samples, max(shortest, samples)),
         "A": (1, steps, steps + 1),

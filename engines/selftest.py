@@ -6,7 +6,7 @@ import numpy as np
 
 from engines.base import Engine, Feeds
 from engines.contract import Graph, ModelConfig
-from engines.feeds import condition_frames, positions, window_indices
+from engines.feeds import TEXT_TOKENS, condition_frames, positions, window_indices
 from engines.length_adapter import interpolation_matrix
 
 TOKENS = 64  # length of the inputs in token frames
@@ -18,15 +18,15 @@ Summary = dict[str, dict[str, list[float]]]
 
 def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
     """Make fixed inputs for a graph: noise of a plausible range and consistent lengths, from a seeded generator."""
-    n_clip, n_sync = config.n_clip(TOKENS), config.n_sync(TOKENS)
-    sizes = {"B": 1, "G": 2, "T": TOKENS, "P": TOKENS // 2, "N": n_clip, "S": n_sync}
-    sizes |= {"M": n_clip + 1, "Y": config.n_sync_frames(TOKENS), "L": SAMPLES, "A": 6}
-    fixed = window_indices(config, TOKENS, n_clip, n_sync)
-    sizes["C"] = len(fixed.get("clip_index", ()))
-    sizes["F"] = 1 + condition_frames(config, fixed, n_clip, n_sync)  # and [NULL]
+    n_frames, n_sync = config.n_frames(TOKENS), config.n_sync(TOKENS)
+    sizes = {"B": 1, "G": 2, "T": TOKENS, "P": TOKENS // 2, "N": n_frames, "S": n_sync}
+    sizes |= {"M": n_frames + 1, "Y": config.n_sync_frames(TOKENS), "L": SAMPLES, "A": 6}
+    fixed = window_indices(config, TOKENS, n_frames, n_sync)
+    sizes["C"] = len(fixed.get("frame_features_index", ()))
+    sizes["F"] = 1 + condition_frames(config, fixed, n_frames, n_sync)  # and [NULL]
     fixed["index"] = positions(np.indices((1, config.n_codebooks, TOKENS)).sum(axis=0) % 2 == 0)  # every second
     fixed["guidance"] = np.array(2.0, np.float32)
-    fixed["interpolation"] = interpolation_matrix(sizes["A"], n_clip)
+    fixed["interpolation"] = interpolation_matrix(sizes["A"], n_frames)
     rng = np.random.Generator(np.random.Philox(key=np.array([len(graph.name), 0], np.uint64)))
     out: Feeds = {}
     for spec in graph.inputs:
@@ -36,6 +36,8 @@ def feeds_for(graph: Graph, config: ModelConfig) -> Feeds:
         elif spec.name == "codes":
             highest = config.codebook_size + (graph.name == "step")  # `step` also gets [MASK]
             out[spec.name] = rng.integers(0, highest, shape).astype(np.int32)
+        elif spec.name == "tokens":
+            out[spec.name] = rng.integers(0, TEXT_TOKENS, shape).astype(np.int32)
         elif spec.name == "u":
             out[spec.name] = rng.random(shape, dtype=np.float32)
         elif spec.dtype == "uint8":

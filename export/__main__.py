@@ -31,6 +31,12 @@ def parse(argv: list[str] | None) -> Options:
     parser.add_argument(
         "--int8", action="store_true", help="also write step.int8.onnx for CPUs; it is faster and less exact"
     )
+    parser.add_argument(
+        "--words",
+        type=Path,
+        metavar="FILE",
+        help="words of the vocabulary, one a line, for a system with a text encoder (default: the project's concepts)",
+    )
     parser.add_argument("--name", default="", help="name of the bundle (default: the name of OUT)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--keep", action="store_true", help="write the bundle even if a parity limit is exceeded")

@@ -16,6 +16,8 @@ from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, graphs
 from engines.manifest import BundleFile, Manifest, Weights, sha256
 from engines.ort import OrtEngine
 from engines.selftest import summarise
+from engines.words import tokeniser, vocabulary
+from engines.words.vocabulary import Vocabulary
 from export import ExportError
 from train.extras import requires_extra
 
@@ -26,7 +28,8 @@ with requires_extra("export", __name__):
     from export.int8 import quantise
     from export.onnx_export import export_graph, save, store_half
     from export.verify import Parity, verify
-    from train.checkpoint import COMPONENTS, load, read_meta
+    from export.words import vocabulary_vectors, write_tokeniser
+    from train.checkpoint import COMPONENTS, OPTIONAL, load, read_meta
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 Files = dict[str, BundleFile]
@@ -44,21 +47,24 @@ class Options:
     name: str = ""
     overwrite: bool = False
     keep: bool = False
+    words: Path | None = None
 
 
 def load_components(folder: Path) -> dict[str, nn.Module]:
-    """Load every component of a system. Raises ExportError if one is missing."""
+    """Load every component of a system. Raises ExportError if one is missing (the text encoder may be)."""
     if not (folder / "meta.json").is_file():
         raise ExportError(f"{folder} is not a checkpoint: it has no meta.json; give the folder that training wrote")
-    missing = [name for name in COMPONENTS if name not in read_meta(folder)["components"]]
+    have = read_meta(folder)["components"]
+    missing = [name for name in COMPONENTS if name not in have]
     if missing:
         raise ExportError(f"{folder} lacks the components {', '.join(missing)}; train or import them into it first")
-    return {name: load(folder, name) for name in COMPONENTS}
+    return {name: load(folder, name) for name in COMPONENTS + OPTIONAL if name in have}
 
 
 def provenance(folder: Path) -> tuple[Weights, ...]:
     """The provenance of the weights in meta.json, as entries for the manifest."""
-    entries = {name: meta["provenance"] for name, meta in read_meta(folder)["components"].items() if name in COMPONENTS}
+    known, components = COMPONENTS + OPTIONAL, read_meta(folder)["components"]
+    entries = {name: meta["provenance"] for name, meta in components.items() if name in known}
     return tuple(
         Weights(
             role=role,
@@ -97,7 +103,7 @@ def write_graphs(options: Options, modules: dict[str, nn.Module], graph_table: d
             store_half(model, name)
         for file, precision, content in variants:
             for i, path in enumerate(save(content, folder / file)):
-                files[path.name] = BundleFile(name if i == 0 else "", precision, path.stat().st_size, sha256(path))
+                files[path.name] = entry(path, precision, name if i == 0 else "")
     return files
 
 
@@ -140,8 +146,25 @@ def move_to_out(folder: Path, options: Options) -> None:
 
 
 def bundle_config(components: dict[str, nn.Module]) -> ModelConfig:
-    """The transformer's configuration with `sync_context` of the sync encoder, which checkpoints do not store."""
-    return replace(components["maskvat"].config, sync_context=components["sync_encoder"].context)
+    """The transformer's configuration, with what checkpoints do not store: the contexts of two other components."""
+    text = components["text_encoder"].context if "text_encoder" in components else 0
+    return replace(components["maskvat"].config, sync_context=components["sync_encoder"].context, text_context=text)
+
+
+def entry(path: Path, precision: str, graph: str = "") -> BundleFile:
+    return BundleFile(graph, precision, path.stat().st_size, sha256(path))
+
+
+def write_words(options: Options, components: dict[str, nn.Module], folder: Path) -> Files:
+    """Write the vocabulary, and the tokeniser if there is a text encoder; return their entries of the manifest."""
+    path = folder / vocabulary.FILE
+    vocabulary.write_vocabulary(path, vocabulary_vectors(components, options.words), options.precision)
+    files = {path.name: entry(path, options.precision)}
+    if "text_encoder" in components:
+        path = folder / tokeniser.FILE
+        write_tokeniser(path, components["text_encoder"].config)
+        files[path.name] = entry(path, "")
+    return files
 
 
 def build(options: Options, components: dict[str, nn.Module], folder: Path) -> dict[str, Parity]:
@@ -149,19 +172,23 @@ def build(options: Options, components: dict[str, nn.Module], folder: Path) -> d
     config = bundle_config(components)
     table = graphs(config)
     files = write_graphs(options, graph_modules(components, fold=True), table, folder)
+    words = write_words(options, components, folder)
     log.info("verifying")
     parities = verify(folder, files, config, graph_modules(components))
     engines = {file: OrtEngine(folder / file, table[e.graph], "cpu") for file, e in files.items() if e.graph}
     Manifest(
         name=options.name or options.out.resolve().name,
         config=config,
-        files=files,
+        files=files | words,
+        vocabulary=vocabulary.FILE,
+        tokeniser=tokeniser.FILE if tokeniser.FILE in words else "",
         built_with={p: version(p) for p in PACKAGES} | {"opset": OPSET, "ir_version": IR_VERSION},
         parity=parity_for_manifest(files, parities),
         self_test=summarise(engines, config),
         weights=provenance(options.checkpoint),
     ).save(folder)
-    Manifest.load(folder)  # check that the manifest can be read again
+    Manifest.load(folder)  # check that the manifest and the words can be read again
+    Vocabulary.load(folder / vocabulary.FILE, config)
     print(report(files, parities))
     return parities
 

@@ -23,9 +23,9 @@ class ConditionGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def conditions(self, clip: Tensor, sync: Tensor | None, **indices: Tensor) -> tuple[Tensor, ...]:
-        condition = self.model.condition(clip, sync, indices)
-        null = self.model.null_condition(clip.shape[1], 0 if sync is None else sync.shape[1], indices)
+    def conditions(self, frame: Tensor, sync: Tensor | None, **indices: Tensor) -> tuple[Tensor, ...]:
+        condition = self.model.condition(frame, sync, indices)
+        null = self.model.null_condition(frame.shape[1], 0 if sync is None else sync.shape[1], indices)
         out: tuple[Tensor, ...] = ()
         if condition.memory is not None:
             out += self.keys_values(torch.cat([condition.memory, null.memory]), condition.memory_positions)
@@ -50,21 +50,26 @@ class ConditionGraph(nn.Module):
         return (parts + one).transpose(0, 1)
 
 
-class ClipCondition(ConditionGraph):
-    def forward(self, clip_features: Tensor) -> tuple[Tensor, ...]:
-        return self.conditions(clip_features, None)
+class FrameCondition(ConditionGraph):
+    def forward(self, frame_features: Tensor) -> tuple[Tensor, ...]:
+        return self.conditions(frame_features, None)
 
 
 class PairCondition(ConditionGraph):
     def forward(
-        self, clip_features: Tensor, sync_features: Tensor, clip_index: Tensor, sync_index: Tensor
+        self, frame_features: Tensor, sync_features: Tensor, frame_features_index: Tensor, sync_features_index: Tensor
     ) -> tuple[Tensor, ...]:
-        return self.conditions(clip_features, sync_features, clip_index=clip_index, sync_index=sync_index)
+        return self.conditions(
+            frame_features,
+            sync_features,
+            frame_features_index=frame_features_index,
+            sync_features_index=sync_features_index,
+        )
 
 
 class MemoryCondition(ConditionGraph):
-    def forward(self, clip_features: Tensor, sync_features: Tensor, memory_index: Tensor) -> tuple[Tensor, ...]:
-        return self.conditions(clip_features, sync_features, memory_index=memory_index)
+    def forward(self, frame_features: Tensor, sync_features: Tensor, memory_index: Tensor) -> tuple[Tensor, ...]:
+        return self.conditions(frame_features, sync_features, memory_index=memory_index)
 
 
 # ---------------------------------------------------------------- the other networks
@@ -101,9 +106,14 @@ class AudioEncoder(Component):
         return self.component(audio)
 
 
+class TextEncoder(Component):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.component(tokens)
+
+
 class ScavVideo(Component):
-    def forward(self, clip_features: Tensor, interpolation: Tensor) -> Tensor:
-        return self.component.video(clip_features, interpolation)
+    def forward(self, frame_features: Tensor, interpolation: Tensor) -> Tensor:
+        return self.component.video(frame_features, interpolation)
 
 
 class ScavAudio(Component):
@@ -111,7 +121,12 @@ class ScavAudio(Component):
         return self.component.audio(audio_features)
 
 
-CONDITIONS = {"adaln_a": ClipCondition, "adaln_b": PairCondition, "seq2seq": MemoryCondition, "hybrid": MemoryCondition}
+CONDITIONS = {
+    "adaln_a": FrameCondition,
+    "adaln_b": PairCondition,
+    "seq2seq": MemoryCondition,
+    "hybrid": MemoryCondition,
+}
 COMPONENTS: dict[str, tuple[str, type[Component]]] = {  # graph -> the component that it wraps
     "frame_encoder": ("frame_encoder", FrameEncoder),
     "sync_encoder": ("sync_encoder", SyncEncoder),
@@ -120,6 +135,7 @@ COMPONENTS: dict[str, tuple[str, type[Component]]] = {  # graph -> the component
     "audio_encoder": ("audio_encoder", AudioEncoder),
     "scav_video": ("scav", ScavVideo),
     "scav_audio": ("scav", ScavAudio),
+    "text_encoder": ("text_encoder", TextEncoder),
 }
 
 # contract field -> the component and the attribute (dots descend) that must have the same value
@@ -129,9 +145,9 @@ AGREEMENT: tuple[tuple[str, str, str], ...] = (
     ("n_codebooks", "codec", "config.n_codebooks"),
     ("codebook_size", "codec", "config.codebook_size"),
     ("codec_context", "codec", "context"),
-    ("clip_dim", "frame_encoder", "dim"),
-    ("clip_resize", "frame_encoder", "resize"),
-    ("clip_size", "frame_encoder", "size"),
+    ("frame_dim", "frame_encoder", "dim"),
+    ("frame_resize", "frame_encoder", "resize"),
+    ("frame_size", "frame_encoder", "size"),
     ("sync_fps", "sync_encoder", "fps"),
     ("sync_dim", "sync_encoder", "dim"),
     ("sync_resize", "sync_encoder", "resize"),
@@ -141,10 +157,11 @@ AGREEMENT: tuple[tuple[str, str, str], ...] = (
     ("audio_rate", "audio_encoder", "rate"),
     ("audio_bands", "audio_encoder", "bands"),
     ("audio_dim", "audio_encoder", "dim"),
-    ("clip_dim", "scav", "config.clip_dim"),
+    ("frame_dim", "scav", "config.frame_dim"),
     ("audio_dim", "scav", "config.audio_dim"),
     ("audio_bands", "scav", "config.bands"),
     ("scav_dim", "scav", "dim"),
+    ("frame_dim", "text_encoder", "dim"),
 )
 
 
@@ -153,6 +170,8 @@ def check_agreement(components: dict[str, nn.Module]) -> None:
     config: ModelConfig = components["maskvat"].config
     problems = []
     for field, component, path in AGREEMENT:
+        if component not in components:  # the text encoder is optional
+            continue
         value: object = components[component]
         for name in path.split("."):
             value = getattr(value, name)

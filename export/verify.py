@@ -15,7 +15,7 @@ from torch import nn
 
 from engines.base import Array, Engine, Feeds
 from engines.contract import FloatArray, Graph, Int32Array, ModelConfig, graphs
-from engines.feeds import CODEC_CHUNK, conditional_only, positions, step_conditions
+from engines.feeds import CODEC_CHUNK, TEXT_TOKENS, conditional_only, positions, step_conditions
 from engines.length_adapter import condition_indices, interpolation_matrix
 from engines.manifest import BundleFile
 from engines.ort import OrtEngine
@@ -80,8 +80,8 @@ def axis_sizes(config: ModelConfig, graph: str, trial: Trial) -> dict[str, int]:
     if graph.startswith("codec"):
         tokens = min(tokens, CODEC_CHUNK + 2 * config.codec_context)
     seconds = tokens * config.hop_length / config.sample_rate
-    n, s = config.n_clip(tokens), config.n_sync(tokens)
-    pairs = condition_indices(config, tokens, n, s).get("clip_index", ())
+    n, s = config.n_frames(tokens), config.n_sync(tokens)
+    pairs = condition_indices(config, tokens, n, s).get("frame_features_index", ())
     rate = config.audio_rate if graph == "audio_encoder" else config.sample_rate
     letters = {"B": trial.batch, "T": tokens, "N": n, "S": s, "Y": config.n_sync_frames(tokens), "C": len(pairs)}
     steps = max(1, round(seconds * config.audio_rate / config.audio_stride))
@@ -105,8 +105,8 @@ def random_inputs(config: ModelConfig, graph: Graph, letters: dict[str, int]) ->
         shape = [axis if isinstance(axis, int) else letters[axis] for axis in spec.axes]
         if spec.name == "frames":
             feeds[spec.name] = rng.integers(0, 256, shape, dtype=np.uint8)
-        elif spec.name == "codes":
-            feeds[spec.name] = rng.integers(0, config.codebook_size, shape, dtype=np.int32)
+        elif size := {"codes": config.codebook_size, "tokens": TEXT_TOKENS}.get(spec.name):
+            feeds[spec.name] = rng.integers(0, size, shape, dtype=np.int32)
         elif spec.name == "audio":
             feeds[spec.name] = random_sound(rng, shape[0], shape[1])
         elif spec.name not in feeds:  # features have unit length, like those of the frame encoder
@@ -178,7 +178,7 @@ def step_feeds(run_condition: Callable[[Feeds], Feeds], config: ModelConfig, tri
     """The conditions that `step` gets for random features, with or without [NULL]."""
     letters = axis_sizes(config, "condition", trial)
     inputs = random_inputs(config, graphs(config)["condition"], letters)
-    features = {name: inputs[name] for name in ("clip_features", "sync_features") if name in inputs}
+    features = {name: inputs[name] for name in ("frame_features", "sync_features") if name in inputs}
     feeds = step_conditions(config, letters["T"], features, run_condition)
     return feeds if trial.null else conditional_only(feeds)
 
@@ -194,7 +194,7 @@ def logits_reference(model: MaskVAT, trial: Trial) -> LogitsFn:
     arrays = condition_indices(config, letters["T"], letters["N"], letters["S"])
     indices = {k: torch.from_numpy(v) for k, v in arrays.items()}
     with torch.no_grad():
-        condition = model.condition(features["clip_features"], features.get("sync_features"), indices)
+        condition = model.condition(features["frame_features"], features.get("sync_features"), indices)
         null = model.null_condition(letters["N"], letters["S"], indices)
 
     def logits(codes: Int32Array, with_null: bool) -> tuple[FloatArray, FloatArray | None]:

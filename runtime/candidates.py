@@ -32,7 +32,7 @@ class Scene:
     """A window, its picture features, and the inputs of `step` made from them."""
 
     window: Window
-    clip_features: FloatArray  # [1, N, Dc]
+    frame_features: FloatArray  # [1, N, Df]
     feeds: Feeds  # engines.feeds.step_conditions
 
 
@@ -219,16 +219,16 @@ class Candidates:
         audio = self.context.sound(codes, window)
         with self.context.timer("select"):
             audio = resample(audio, self.config.sample_rate, self.config.audio_rate)
-            distance = scav_distance(self.context.bundle, scene.clip_features, audio)
+            distance = scav_distance(self.context.bundle, scene.frame_features, audio)
         self._done += SCORE
         self.context.work.decoding_done(self._done)
         return distance
 
 
-def scav_distance(bundle: Bundle, clip_features: FloatArray, audio: FloatArray) -> float:
+def scav_distance(bundle: Bundle, frame_features: FloatArray, audio: FloatArray) -> float:
     """The SCAV distance (arXiv 2407.05782), by which MaskVAT selects candidates (paper, section 3.2.4).
 
-    It is the mean squared difference between the embeddings of clip features [1, N, Dc] and audio [L] at
+    It is the mean squared difference between the embeddings of frame features [1, N, Df] and audio [L] at
     `config.audio_rate`. Compare it only between candidates of the same video. Sounds too short for one step of the
     audio encoder are padded.
     """
@@ -236,6 +236,6 @@ def scav_distance(bundle: Bundle, clip_features: FloatArray, audio: FloatArray) 
     audio = np.pad(audio, (0, max(0, shortest - len(audio)))).astype(np.float32, copy=False)
     (audio_features,) = bundle.run("audio_encoder", audio=audio[None])
     (sound,) = bundle.run("scav_audio", audio_features=audio_features)  # [1, A, 8, H]
-    matrix = interpolation_matrix(sound.shape[1], clip_features.shape[1])
-    (picture,) = bundle.run("scav_video", clip_features=clip_features, interpolation=matrix)  # [1, A, H]
+    matrix = interpolation_matrix(sound.shape[1], frame_features.shape[1])
+    (picture,) = bundle.run("scav_video", frame_features=frame_features, interpolation=matrix)  # [1, A, H]
     return float(np.mean((picture[:, :, None].astype(np.float64) - sound) ** 2))

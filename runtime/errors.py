@@ -15,7 +15,7 @@ the message.
         Cancelled           cancelled               the caller cancelled the generation
 """
 
-from engines.base import BackendUnavailable, ContractError, EngineError, MaskVATError
+from engines.base import BackendUnavailable, ContractError, EngineError, MaskVATError, OptionError
 from engines.manifest import ManifestError
 
 
@@ -23,12 +23,6 @@ class MediaError(MaskVATError):
     """A video or sound file cannot be read or written."""
 
     code = "media_error"
-
-
-class OptionError(MaskVATError, ValueError):
-    """An option's value is not allowed."""
-
-    code = "option_error"
 
 
 class PipelineClosed(MaskVATError):

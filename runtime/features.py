@@ -30,8 +30,8 @@ class Encoders:
     timer: Callable[[str], AbstractContextManager[None]]
     before_part: Callable[[int], None]
 
-    def clip_features(self, frames: Frames) -> FloatArray:
-        """Encode frames uint8 [N, size, size, 3] to features [1, N, Dc]."""
+    def frame_features(self, frames: Frames) -> FloatArray:
+        """Encode frames uint8 [N, size, size, 3] to features [1, N, Df]."""
         batch = len(frames) if self.bundle.encodes_whole_windows else FRAME_BATCH
         parts = []
         for begin in range(0, len(frames), batch):

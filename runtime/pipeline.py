@@ -158,7 +158,7 @@ class _Run(GenerationContext):
     # ------------------------------------------------------------ one window
     def _scene(self, window: Window) -> Scene:
         """Encode the pictures of a window, and compute the conditions that all its candidates and steps share."""
-        encoded, total = 0, len(window.clip_frames) + len(window.sync_frames) * self.config.uses_sync
+        encoded, total = 0, len(window.frames) + len(window.sync_frames) * self.config.uses_sync
 
         def before_part(frames: int) -> None:
             nonlocal encoded
@@ -167,11 +167,11 @@ class _Run(GenerationContext):
             encoded += frames
 
         encoders = Encoders(self.bundle, self.timer, before_part)
-        features: Feeds = {"clip_features": encoders.clip_features(window.clip_frames)}
+        features: Feeds = {"frame_features": encoders.frame_features(window.frames)}
         if self.config.uses_sync:
             features["sync_features"] = encoders.sync_features(window.sync_frames)
         feeds = step_conditions(self.config, window.length, features, self._run_condition)
-        return Scene(window, features["clip_features"], feeds)
+        return Scene(window, features["frame_features"], feeds)
 
     def _run_condition(self, feeds: Feeds) -> Feeds:
         with self.timer("condition"):

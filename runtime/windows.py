@@ -24,14 +24,14 @@ class Window:
     number: int
     start: int  # token
     length: int  # tokens
-    clip_frames: Frames  # [N, size, size, 3]
+    frames: Frames  # [N, size, size, 3]
     sync_frames: Frames  # [Y, size, size, 3]
 
 
 def grids(config: ModelConfig) -> tuple[FrameGrid, FrameGrid]:
     """The frame grids of the frame encoder and of the sync encoder."""
-    clip = FrameGrid(config.clip_fps, config.clip_resize, config.clip_size)
-    return clip, FrameGrid(config.sync_fps, config.sync_resize, config.sync_size)
+    frame = FrameGrid(config.frame_fps, config.frame_resize, config.frame_size)
+    return frame, FrameGrid(config.sync_fps, config.sync_resize, config.sync_size)
 
 
 def total_samples(config: ModelConfig, video: Video) -> int:
@@ -71,9 +71,9 @@ def windows(config: ModelConfig, video: Video, on_frame: Callable[[], None] | No
     number = second = end = 0
 
     def cut(second: int, length: int) -> Window:
-        n = (config.n_clip(length), config.n_sync_frames(length))
-        clip, sync = (b.take(second, n[i]) for i, b in enumerate(buffers))
-        return Window(number, start_token(config, second), length, clip, sync)
+        n = (config.n_frames(length), config.n_sync_frames(length))
+        frames, sync_frames = (b.take(second, n[i]) for i, b in enumerate(buffers))
+        return Window(number, start_token(config, second), length, frames, sync_frames)
 
     for grid, frame in video.sample(grids(config)):
         if on_frame is not None:

@@ -35,14 +35,16 @@ KINDS = {  # kind -> class; each class has `.config` (a dataclass) and `from_con
     "dac": "train.models.dac:DAC",
     "mobilenet_v2": "train.models.mobilenet:MobileNetV2",
     "clip": "train.models.clip_image:CLIP",
+    "clip_text": "train.models.clip_text:CLIPText",
     "s3d": "train.models.s3d:S3D",
     "beats": "train.models.beats:BEATs",
     "scav": "train.models.scav:SCAV",
 }
 COMPONENTS = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
+OPTIONAL = ("text_encoder",)  # a system may lack it
 PREPARED_ARRAYS = {  # component -> the prepared array that it makes
     "codec": "codes",
-    "frame_encoder": "clip_features",
+    "frame_encoder": "frame_features",
     "sync_encoder": "sync_features",
     "audio_encoder": "audio_features",
 }
@@ -121,8 +123,8 @@ def save(
     An older component of that name is replaced; others stay. `state` replaces the module's own state dict, for example
     with averaged weights. Raises CheckpointError for an unknown name or kind, or an incomplete provenance.
     """
-    if name not in COMPONENTS:
-        raise CheckpointError(f"unknown component {name!r}; choose from {', '.join(COMPONENTS)}")
+    if name not in COMPONENTS + OPTIONAL:
+        raise CheckpointError(f"unknown component {name!r}; choose from {', '.join(COMPONENTS + OPTIONAL)}")
     if kind not in KINDS:
         raise CheckpointError(f"unknown kind {kind!r}; choose from {', '.join(KINDS)}")
     missing = [key for key in PROVENANCE if key not in provenance]
@@ -152,6 +154,18 @@ def _replace(folder: Path, name: str, entry: dict[str, Any], state: dict[str, Te
     return path
 
 
+def remove(folder: Path | str, name: str) -> bool:
+    """Remove a component; returns whether there was one."""
+    folder = Path(folder)
+    with _only_writer(folder):
+        meta = read_meta(folder)
+        if meta["components"].pop(name, None) is None:
+            return False
+        write_json(folder / "meta.json", meta)
+        _weights_path(folder, name).unlink(missing_ok=True)
+    return True
+
+
 def load(folder: Path | str, name: str, device: str = "cpu") -> nn.Module:
     """Rebuild a component from its configuration and weights, in eval mode.
 
@@ -165,6 +179,12 @@ def load(folder: Path | str, name: str, device: str = "cpu") -> nn.Module:
         entry = _entry(folder, name)  # another process may have replaced the component meanwhile
         if not _has_weights_of(entry, path):
             raise CheckpointError(f"{path} is not the file that meta.json describes (sha256 differs); copy it again")
+    old = [key for key in entry["config"] if key.startswith("clip_")]
+    if old:
+        raise CheckpointError(
+            f"{name} in {folder} was trained for contract 2 (it has {', '.join(old)}); train it again with "
+            "`python -m train.fit`, after `python -m train.prepare`"
+        )
     try:
         module: nn.Module = resolve(KINDS[entry["kind"]]).from_config(entry["config"])
         module.load_state_dict(load_file(str(path)), strict=True)
@@ -192,7 +212,7 @@ def system_config(components: Mapping[str, nn.Module], **options: Any) -> ModelC
         facts |= {"n_codebooks": books, "codebook_size": size, "codec_latent": latent, "codec_context": codec.context}
         facts |= {"sample_rate": codec.config.sample_rate, "hop_length": codec.config.hop_length}
     for name, role, fields in (
-        ("clip", "frame_encoder", ("resize", "size", "dim")),
+        ("frame", "frame_encoder", ("resize", "size", "dim")),
         ("sync", "sync_encoder", ("fps", "resize", "size", "dim", "stride", "offset")),
         ("audio", "audio_encoder", ("dim",)),
         ("scav", "scav", ("dim",)),

@@ -54,7 +54,7 @@ def paper_components() -> dict[str, "tuple[nn.Module, str]"]:
         "frame_encoder": frames,
         "sync_encoder": (s3d.S3D(s3d.S3DConfig()), "s3d"),
         "audio_encoder": (beats.BEATs(beats.BEATsConfig()), "beats"),
-        "scav": (scav.SCAV(replace(scav.SCAVConfig(), clip_dim=frames[0].dim)), "scav"),
+        "scav": (scav.SCAV(replace(scav.SCAVConfig(), frame_dim=frames[0].dim)), "scav"),
     }
 
 

@@ -17,9 +17,9 @@ def window_gflop(system: Path, config: ModelConfig, rows: int = 2) -> dict[str, 
     def empty(*shape: int, dtype: torch.dtype = torch.uint8) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    clip, sync = config.clip_size, config.sync_size
+    frame, sync = config.frame_size, config.sync_size
     inputs: dict[str, tuple[str, str, Callable[[], Any]]] = {
-        "frame_encoder": ("frame_encoder", "forward", lambda: empty(config.n_clip(tokens), clip, clip, 3)),
+        "frame_encoder": ("frame_encoder", "forward", lambda: empty(config.n_frames(tokens), frame, frame, 3)),
         "sync_encoder": ("sync_encoder", "forward", lambda: empty(1, config.n_sync_frames(tokens), sync, sync, 3)),
         "codec": ("codec", "decode", lambda: empty(1, config.n_codebooks, tokens, dtype=torch.long)),
     }

@@ -54,7 +54,7 @@ def block_self(config: ModelConfig, rows: int, length: int, count: int) -> list[
 
 
 def memory_length(config: ModelConfig, tokens: int) -> int:
-    return config.n_clip(tokens) + int(config.cls_in_memory)
+    return config.n_frames(tokens) + int(config.cls_in_memory)
 
 
 def step_products(config: ModelConfig, tokens: int, rows: int, masked: float = 1.0) -> list[Product]:
@@ -71,17 +71,17 @@ def step_products(config: ModelConfig, tokens: int, rows: int, masked: float = 1
 
 def adaln_frames(config: ModelConfig, tokens: int) -> int:
     """Number of frames of the AdaLN condition."""
-    n, s = config.n_clip(tokens), config.n_sync(tokens) if config.uses_sync else 0
+    n, s = config.n_frames(tokens), config.n_sync(tokens) if config.uses_sync else 0
     if config.design == "adaln_b":
-        return len(condition_indices(config, tokens, n, s)["clip_index"])
+        return len(condition_indices(config, tokens, n, s)["frame_features_index"])
     return {"adaln_a": n, "hybrid": s}.get(config.design, 0)
 
 
 def condition_products(config: ModelConfig, tokens: int, rows: int) -> list[Product]:
     """Products needed once per window."""
     c, h = config, config.hidden_size
-    n, s = c.n_clip(tokens), c.n_sync(tokens) if c.uses_sync else 0
-    out = [Product("clip mlp", rows * n, c.clip_dim, h), Product("clip mlp", rows * n, h, h)]
+    n, s = c.n_frames(tokens), c.n_sync(tokens) if c.uses_sync else 0
+    out = [Product("frame mlp", rows * n, c.frame_dim, h), Product("frame mlp", rows * n, h, h)]
     if c.uses_sync:
         out += [Product("sync mlp", rows * s, c.sync_dim, h), Product("sync mlp", rows * s, h, h)]
     if c.has_memory:

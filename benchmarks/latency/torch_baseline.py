@@ -105,18 +105,18 @@ class TorchSystem:
     def _window(self, window: Window, known: Int32Array, s: SamplingConfig, timer: Timer) -> Int32Array:
         c = self.config
         with timer("frame_encoder"):
-            frames = window.clip_frames
+            frames = window.frames
             parts = [self._to_device(frames[i : i + FRAME_BATCH]) for i in range(0, len(frames), FRAME_BATCH)]
-            clip = torch.cat([self.frame_encoder(part) for part in parts])[None].to(self.mode.dtype)
+            frame = torch.cat([self.frame_encoder(part) for part in parts])[None].to(self.mode.dtype)
             self._synchronise()
         with timer("sync_encoder"):
             sync = self.sync_encoder(self._to_device(window.sync_frames[None])).to(self.mode.dtype)
             self._synchronise()
         with timer("condition"):
-            indices = condition_indices(c, window.length, clip.shape[1], sync.shape[1] if c.uses_sync else 0)
+            indices = condition_indices(c, window.length, frame.shape[1], sync.shape[1] if c.uses_sync else 0)
             gathers = {name: self._to_device(index) for name, index in indices.items()}
-            drop = torch.tensor([False, True][: 2 if s.guidance else 1], device=self.mode.device)
-            rows = [x.expand(len(drop), -1, -1) for x in (clip, sync)]
+            drop = torch.tensor([[False] * 2, [True] * 2][: 2 if s.guidance else 1], device=self.mode.device)
+            rows = [x.expand(len(drop), -1, -1) for x in (frame, sync)]
             condition = self.model.condition(rows[0], rows[1] if c.uses_sync else None, gathers, drop)
             self._synchronise()
         codes = np.full((1, c.n_codebooks, window.length), c.mask_token, np.int32)

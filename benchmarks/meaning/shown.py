@@ -62,7 +62,7 @@ class FeaturesOfShown:
 
     def of_track(self, path: Path, shown: Sequence[Shown], pipeline: runtime.Pipeline) -> Floats:
         """Features for a bundle, for a video that shows this. They last a little longer than the video."""
-        fps, width = pipeline.config.clip_fps, pipeline.config.clip_dim
+        fps, width = pipeline.config.frame_fps, pipeline.config.frame_dim
         count = math.ceil(shown[-1].end * fps) + 2
         return self.make(shown, pooled_features(path, self.encoder), count, fps, width)
 

@@ -123,7 +123,7 @@ def test_made_up_features_show_the_concepts_of_their_frames(width: int) -> None:
 
 def test_a_bundle_gets_the_made_up_features(bundles: Bundles) -> None:
     with ShownPipeline(bundles()) as pipeline:
-        size, width = pipeline.config.clip_size, pipeline.config.clip_dim
+        size, width = pipeline.config.frame_size, pipeline.config.frame_dim
         frames = np.zeros((4, size, size, 3), np.uint8)
         real = pipeline.bundle.run("frame_encoder", frames=frames)[0]
         made = np.arange(6 * width, dtype=np.float32).reshape(6, width)
@@ -154,7 +154,7 @@ def test_command_judges_simulated_videos(
     monkeypatch.setattr(meaning, "read_truth", lambda table: {})
     monkeypatch.setattr(showing, "pooled_features", lambda path, encoder: np.ones((4, 8), np.float32))
     bundle = bundles(window_seconds=3)  # longer than the videos
-    width = ShownPipeline(bundle).config.clip_dim
+    width = ShownPipeline(bundle).config.frame_dim
     asked: list[int] = []
 
     def make(self: FeaturesOfShown, shown: list[Shown], background: np.ndarray, count: int, *_: object) -> np.ndarray:

@@ -79,9 +79,9 @@ def test_what_cannot_be_timed_is_one_line(recipe: Path, capsys: pytest.CaptureFi
 
 def test_operations_are_those_of_the_layers() -> None:
     """Compare with the products of AdaLN-A, counted by hand."""
-    c = ModelConfig(design="adaln_a", clip_dim=12, hidden_size=64, n_blocks=3, n_heads=2, codec_latent=64)
+    c = ModelConfig(design="adaln_a", frame_dim=12, hidden_size=64, n_blocks=3, n_heads=2, codec_latent=64)
     T, H = 40, 64
-    N = c.n_clip(T)
+    N = c.n_frames(T)
     block = T * (4 * H * H + 8 * H * H) + N * 6 * H * H + 2 * T * T * H  # attention, MLP, modulation, scores
     rest = N * (12 * H + H * H) + N * 2 * H * H + T * H * 9 * 1024  # condition, last norm, head
     assert forward_flops(c, T) == 2 * (3 * block + rest)

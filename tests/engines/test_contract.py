@@ -23,9 +23,9 @@ def test_the_papers_sizes() -> None:
     assert C.mask_token == 1024
     assert C.window_tokens == 862  # 10 s
     assert C.n_tokens(C.overlap_seconds * C.sample_rate) == 173  # 2 s
-    assert (C.n_clip(862), C.n_sync(862), C.n_sync_frames(862)) == (80, 32, 256)
+    assert (C.n_frames(862), C.n_sync(862), C.n_sync_frames(862)) == (80, 32, 256)
     assert replace(C, sync_stride=4).n_sync(862) == 63
-    assert (C.sync_stride, C.clip_fps, C.sync_fps) == (8, 8, 25)
+    assert (C.sync_stride, C.frame_fps, C.sync_fps) == (8, 8, 25)
 
 
 @pytest.mark.parametrize(("samples", "tokens"), [(1, 1), (512, 1), (513, 2), (441000, 862), (44100, 87)])
@@ -35,7 +35,7 @@ def test_tokens_cover_the_samples(samples: int, tokens: int) -> None:
 
 @given(st.integers(1, 2000))
 def test_every_length_has_at_least_one_frame_of_each_kind(n_tokens: int) -> None:
-    assert C.n_clip(n_tokens) >= 1
+    assert C.n_frames(n_tokens) >= 1
     assert C.n_sync(n_tokens) >= 1
     assert C.n_sync_frames(n_tokens) == C.n_sync(n_tokens) * C.sync_stride
 
@@ -85,11 +85,11 @@ def test_repeat_is_the_papers_formula_where_the_counts_divide(n_in: int, repeat:
 
 def test_repeat_is_the_papers_formula_within_a_token_at_ten_seconds() -> None:
     """862 is not a multiple of 80. The rates decide, and differ from the plain index by one frame at borders."""
-    index = adapter_index(C.clip_grid, C.token_grid, 80, 862, "repeat")
+    index = adapter_index(C.frame_grid, C.token_grid, 80, 862, "repeat")
     paper = closed_floor(80, 862)
     assert np.abs(index - paper).max() <= 1
     assert (index != paper).mean() < 0.1
-    shifted = [adapter_index(C.clip_grid, C.token_grid, 80, n, "repeat") for n in (862, 500)]
+    shifted = [adapter_index(C.frame_grid, C.token_grid, 80, n, "repeat") for n in (862, 500)]
     assert np.array_equal(shifted[0][:500], shifted[1])  # does not depend on the clip's length
 
 
@@ -124,14 +124,14 @@ def test_adapter_is_monotone_and_inside(mode: str) -> None:
 @settings(max_examples=40, deadline=None)
 def test_adaln_b_gather_of_pairs_is_both_gathers(n_tokens: int, mode: str, stride: int) -> None:
     config = ModelConfig(design="adaln_b", length_adapter=mode, sync_stride=stride)
-    n_clip, n_sync = config.n_clip(n_tokens), config.n_sync(n_tokens)
-    index = condition_indices(config, n_tokens, n_clip, n_sync)
-    clip, sync, frame = (index[k] for k in ("clip_index", "sync_index", "frame_index"))
-    want_clip = adapter_index(config.clip_grid, config.token_grid, n_clip, n_tokens, mode)
+    n_frames, n_sync = config.n_frames(n_tokens), config.n_sync(n_tokens)
+    index = condition_indices(config, n_tokens, n_frames, n_sync)
+    frame, sync, pair = (index[k] for k in ("frame_features_index", "sync_features_index", "frame_index"))
+    want_frame = adapter_index(config.frame_grid, config.token_grid, n_frames, n_tokens, mode)
     want_sync = adapter_index(config.sync_grid, config.token_grid, n_sync, n_tokens, mode)
-    assert np.array_equal(clip[frame], want_clip)
-    assert np.array_equal(sync[frame], want_sync)
-    assert len({*zip(clip, sync, strict=True)}) == len(clip) <= n_clip + n_sync  # distinct, and few
+    assert np.array_equal(frame[pair], want_frame)
+    assert np.array_equal(sync[pair], want_sync)
+    assert len({*zip(frame, sync, strict=True)}) == len(frame) <= n_frames + n_sync  # distinct, and few
     assert all(value.dtype == np.int32 for value in index.values())
 
 
@@ -143,7 +143,7 @@ def test_each_design_gets_the_indices_that_its_graphs_name(design: str) -> None:
     index = condition_indices(config, 173, 16, 7)
     assert set(index) == named
     if "memory_index" in index:
-        want = adapter_index(config.sync_grid, config.clip_grid, 7, 16, config.length_adapter)
+        want = adapter_index(config.sync_grid, config.frame_grid, 7, 16, config.length_adapter)
         assert np.array_equal(index["memory_index"], want)
 
 
@@ -192,8 +192,8 @@ def test_step_takes_what_condition_gives(design: str) -> None:
 def test_the_inputs_of_step_and_condition_for_a_window(design: str) -> None:
     """`condition` gets the indices that it takes; `step` gets its outputs, and frames of [NULL] in the last row."""
     config = ModelConfig(design=design)
-    n_clip, n_sync = config.n_clip(173), config.n_sync(173)
-    names = {"clip_features": n_clip} | ({"sync_features": n_sync} if config.uses_sync else {})
+    n_frames, n_sync = config.n_frames(173), config.n_sync(173)
+    names = {"frame_features": n_frames} | ({"sync_features": n_sync} if config.uses_sync else {})
     features = {name: np.zeros((1, n, 512), np.float32) for name, n in names.items()}
     given: list[dict[str, np.ndarray]] = []
 
@@ -202,16 +202,16 @@ def test_the_inputs_of_step_and_condition_for_a_window(design: str) -> None:
         return {"keys": np.zeros(1)}
 
     feeds = step_conditions(config, 173, features, run_condition)
-    plain = condition_indices(config, 173, n_clip, n_sync)
+    plain = condition_indices(config, 173, n_frames, n_sync)
     assert set(given[0]) == {s.name for s in contract.graphs(config)["condition"].inputs}
     assert all(np.array_equal(given[0][name], index) for name, index in plain.items() if name != "frame_index")
     assert set(feeds) == {"keys"} | ({"frame_index"} & set(plain))
     if design != "seq2seq":
-        rows = {"adaln_a": n_clip, "adaln_b": len(plain.get("clip_index", ())), "hybrid": n_sync}[design]
+        rows = {"adaln_a": n_frames, "adaln_b": len(plain.get("frame_features_index", ())), "hybrid": n_sync}[design]
         assert feeds["frame_index"].dtype == np.int32 and feeds["frame_index"].shape == (2, 173)
         assert np.array_equal(feeds["frame_index"][0], plain["frame_index"])
         assert (feeds["frame_index"][1] == rows).all() and plain["frame_index"].max() < rows
-        assert np.array_equal(feeds["frame_index"], window_indices(config, 173, n_clip, n_sync)["frame_index"])
+        assert np.array_equal(feeds["frame_index"], window_indices(config, 173, n_frames, n_sync)["frame_index"])
 
 
 def test_without_null_leaves_the_clip_alone() -> None:

@@ -124,7 +124,7 @@ def test_outputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     def half(op: Builder, config: ModelConfig, graph: Graph) -> dict[str, str]:
         brightness = op("ReduceMean", op.cast("frames", onnx.TensorProto.FLOAT), [1, 2], keepdims=0)
         row = op.slice(brightness, 0, 0, 1)
-        return {"features": op("Gather", row, np.arange(config.clip_dim) % 3, axis=1)}
+        return {"features": op("Gather", row, np.arange(config.frame_dim) % 3, axis=1)}
 
     graph = graphs(CONFIG)["frame_encoder"]
     broken = engine(tmp_path, graph, half)

@@ -247,7 +247,7 @@ def test_every_video_frame_matters(bundle: Exported) -> None:
     feeds |= {"index": positions(np.ones(shape, bool)), "guidance": np.array(0, np.float32)}
     reverse = engine.run(feeds | {"frame_index": feeds["frame_index"][:, ::-1].copy()})
     assert np.abs(engine.run(feeds)["logp"] - reverse["logp"]).max() > 1e-3
-    indices = condition_indices(config, 87, config.n_clip(87), config.n_sync(87))
+    indices = condition_indices(config, 87, config.n_frames(87), config.n_sync(87))
     np.testing.assert_array_equal(feeds["frame_index"][0], indices["frame_index"])
     assert (feeds["frame_index"][1] == feeds["modulation"].shape[1] - 1).all()
 

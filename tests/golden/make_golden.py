@@ -2,6 +2,7 @@
 
     python tests/golden/make_golden.py dac     in an environment of its own, see below
     python tests/golden/make_golden.py clip    where open_clip_torch is installed, e.g. the environment of the tests
+    python tests/golden/make_golden.py clip_text    the same: tokens of many texts, and embeddings of some
 
 No weights are stored. A tensor is a function of its name and shape (`rule`), so a test can make it again. The fixture
 has the names, the shapes, a digest of all weights, and the outputs. The rule uses only uniform numbers of PCG64: they
@@ -36,6 +37,20 @@ DAC_SAMPLES = 12_000  # not a multiple of 512
 WAVE_STEP = 7  # every so many samples of the decoded waveform are stored
 CLIP_MODEL = "ViT-B-32-quickgelu"
 PICTURES = ((224, 224), (300, 257))  # width, height
+EMBEDDED = ("a photo of a dog", "a photo of a big cat", "rain on a tin roof, far away", "", "x " * 100)
+TOKENISED = (  # everything that cleaning, cutting and merging treat in a way of its own
+    *EMBEDDED, "Dog", "dogs' barks", "it's I'LL we've they'd I'm can't you're", "'s", "don''t",
+    "1234 2024-11-29 7th", "3.14 ½ ² Ⅷ ٣", "what?!... (no) -- [NULL] <b>bold</b>",
+    "  many \t spaces \n and\u2028lines ",
+    "naïve café São Paulo", "e\u0301 composed", "Straße İstanbul ſtraße", "狗在叫 ぎたー 기타 собака σκύλος كلب",
+    "👍🏽 🎸 sound🎺s",
+    "fullwidth ＡＢＣ　１２３", "ﬁre ﬂute ǆ Ĳ ﬆ", "curly ‘quotes’ “double” ŉ", "&amp;amp; &lt;tag&gt; &eacute; R&B",
+    "<p>&amp;</p>", "tab\x00null\x1b[31mred", "<start_of_text> in text <END_OF_TEXT> end", "hello_world snake_case",
+    "a" * 300, "antidisestablishmentarianism's", "acoustic guitar", "steam locomotive", "chainsaw",
+    "supercalifragilistic",
+    "\ufeffbom", "zero\u200bwidth", "—–‐ dashes…", "$9.99 50% #1 @home", "C++ C# .NET", "http://example.org/?q=1&r=2",
+    "ΑΒΓ ΔΕΖ", "n\u0303", "\ud83d lone half",
+)  # fmt: skip
 
 
 def rule(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -133,13 +148,23 @@ def smallest_margin(model: Any, latents: np.ndarray) -> float:
 
 
 # ---------------------------------------------------------------- CLIP
-def clip_state(shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """An open_clip state dict in torch: the vision tower by the rule, everything else 0 (and stored as one number)."""
+VISION, TEXT = (
+    ("visual.",),
+    ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection"),
+)
+
+
+def clip_state(shapes: Mapping[str, Any], tower: tuple[str, ...] = VISION) -> dict[str, Any]:
+    """An open_clip state dict in torch: one tower by the rule, everything else 0 (and stored as one number)."""
     import torch
 
     state = {k: torch.zeros(1).expand(tuple(s)) if len(s) else torch.zeros(()) for k, s in shapes.items()}
-    vision = rule_state({k: s for k, s in shapes.items() if k.startswith("visual.")})
-    return state | {k: torch.from_numpy(v) for k, v in vision.items()}
+    chosen = rule_state({k: s for k, s in shapes.items() if k.startswith(tower)})
+    return state | {k: torch.from_numpy(v) for k, v in chosen.items()}
+
+
+def tower_digest(state: Mapping[str, Any], tower: tuple[str, ...]) -> str:
+    return digest({k: v.numpy() for k, v in state.items() if k.startswith(tower)})
 
 
 def make_clip() -> None:
@@ -162,18 +187,43 @@ def make_clip() -> None:
     with torch.no_grad():
         pictures = torch.stack([preprocess(Image.fromarray(picture(*size))) for size in PICTURES])
         features = model.encode_image(pictures).numpy()
-    vision = {k: v.numpy() for k, v in state.items() if k.startswith("visual.")}
     facts = {
         "made_by": f"open_clip_torch {open_clip.__version__}, torch {torch.__version__}",
-        "model": CLIP_MODEL, "pictures": PICTURES, "weights_sha256": digest(vision), "shapes": shapes,
+        "model": CLIP_MODEL, "pictures": PICTURES, "weights_sha256": tower_digest(state, VISION), "shapes": shapes,
     }  # fmt: skip
     write("clip", facts, {"features": features})
+
+
+def make_clip_text() -> None:
+    sys.path.insert(0, str(HERE.parents[1]))
+    from tests.support import torchvision_stub
+
+    torchvision_stub.install()
+    import open_clip
+    import torch
+
+    torch.set_num_threads(1)
+    model = open_clip.create_model(CLIP_MODEL)
+    state = clip_state({k: list(v.shape) for k, v in model.state_dict().items()}, TEXT)
+    model.load_state_dict(state, strict=True)
+    tokenise = open_clip.get_tokenizer(CLIP_MODEL)
+    with torch.no_grad():
+        embeddings = model.eval().encode_text(tokenise(list(EMBEDDED))).numpy()
+    facts = {
+        "made_by": f"open_clip_torch {open_clip.__version__}, torch {torch.__version__}",
+        "model": CLIP_MODEL, "embedded": EMBEDDED, "weights_sha256": tower_digest(state, TEXT),
+        "tokens": {text: tokenise.encode(text) for text in TOKENISED},
+    }  # fmt: skip
+    write("clip_text", facts, {"embeddings": embeddings})
 
 
 def write(name: str, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(facts, indent=0) + "\n", encoding="utf-8")
     np.savez_compressed(HERE / f"{name}.npz", **arrays)
-    print({k: v for k, v in facts.items() if k != "shapes"}, {k: (v.shape, float(v.std())) for k, v in arrays.items()})
+    print(
+        {k: v for k, v in facts.items() if k not in ("shapes", "tokens")},
+        {k: (v.shape, float(v.std())) for k, v in arrays.items()},
+    )
 
 
 def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -183,4 +233,4 @@ def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 if __name__ == "__main__":
-    {"dac": make_dac, "clip": make_clip}[sys.argv[1]]()
+    {"dac": make_dac, "clip": make_clip, "clip_text": make_clip_text}[sys.argv[1]]()

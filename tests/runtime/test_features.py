@@ -71,7 +71,7 @@ def test_a_gpu_gets_the_window_at_once(bundles: Callable[..., Path], monkeypatch
 
     def encode() -> tuple[list[FloatArray], int]:
         calls.clear()
-        return [encoders.clip_features(frames), encoders.sync_features(frames)], len(calls)
+        return [encoders.frame_features(frames), encoders.sync_features(frames)], len(calls)
 
     parts, several = encode()
     bundle.backend = "tensorrt"

@@ -17,7 +17,7 @@ from runtime.video import FrameGrid
 from runtime.windows import Window, grids, start_token, total_samples, windows
 from tests.support.fake_engines import small_config
 
-SMALL = replace(small_config(), clip_size=2, clip_resize=2, sync_size=2, sync_resize=2)
+SMALL = replace(small_config(), frame_size=2, frame_resize=2, sync_size=2, sync_resize=2)
 PAPER = replace(SMALL, window_seconds=10, overlap_seconds=2)
 
 
@@ -78,8 +78,8 @@ def check(config: ModelConfig, seconds: Fraction) -> None:
     for w in made:
         second = round(w.start * config.hop_length / config.sample_rate)
         assert w.start == start_token(config, second)
-        wanted = (config.clip_fps, config.n_clip(w.length)), (config.sync_fps, config.n_sync_frames(w.length))
-        for frames, (fps, count) in zip((w.clip_frames, w.sync_frames), wanted, strict=True):
+        wanted = (config.frame_fps, config.n_frames(w.length)), (config.sync_fps, config.n_sync_frames(w.length))
+        for frames, (fps, count) in zip((w.frames, w.sync_frames), wanted, strict=True):
             last = max(1, ceil(seconds * fps)) - 1
             assert np.array_equal(numbers(frames), np.minimum(second * fps + np.arange(count), last))
 
@@ -105,7 +105,7 @@ def test_known_cuts() -> None:
 def test_one_frame_is_repeated() -> None:
     (window,) = cut(PAPER, Fraction(1, 30))
     assert window.length == 3  # 1470 samples
-    assert numbers(window.clip_frames).tolist() == [0]
+    assert numbers(window.frames).tolist() == [0]
     assert len(window.sync_frames) == 8 and not numbers(window.sync_frames).any()
 
 
@@ -129,7 +129,7 @@ def test_start_tokens_do_not_drift() -> None:
 def test_on_frame_is_called_for_every_frame_and_may_stop() -> None:
     calls: list[None] = []
     list(windows(PAPER, FakeVideo(Fraction(2)), lambda: calls.append(None)))
-    assert len(calls) == 2 * (PAPER.clip_fps + PAPER.sync_fps)
+    assert len(calls) == 2 * (PAPER.frame_fps + PAPER.sync_fps)
 
     def stop() -> None:
         if video.made == 5:
@@ -150,4 +150,4 @@ def test_a_long_video_keeps_a_bounded_number_of_frames() -> None:
             pass
         most.append(video.most)
     seconds = PAPER.window_seconds + (PAPER.window_seconds - PAPER.overlap_seconds) + 1
-    assert most[0] == most[1] <= seconds * (PAPER.clip_fps + PAPER.sync_fps)
+    assert most[0] == most[1] <= seconds * (PAPER.frame_fps + PAPER.sync_fps)

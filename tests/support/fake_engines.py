@@ -32,9 +32,9 @@ SMALL: dict[str, Any] = {
     "codec_context": CONTEXT,
     "window_seconds": 2,
     "overlap_seconds": 1,
-    "clip_resize": 32,
-    "clip_size": 32,
-    "clip_dim": 6,
+    "frame_resize": 32,
+    "frame_size": 32,
+    "frame_dim": 6,
     "sync_resize": 32,
     "sync_size": 32,
     "sync_dim": 6,
@@ -101,7 +101,7 @@ Body = Callable[[Builder, ModelConfig, Graph], dict[str, str]]  # -> output's na
 def frame_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
     """The mean colour of each frame, repeated."""
     mean = op("ReduceMean", op.cast("frames", TensorProto.FLOAT), [1, 2], keepdims=0)  # [N, 3]
-    return {"features": op("Gather", op("Div", mean, 255.0), np.arange(c.clip_dim) % 3, axis=1)}
+    return {"features": op("Gather", op("Div", mean, 255.0), np.arange(c.frame_dim) % 3, axis=1)}
 
 
 def sync_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
@@ -113,20 +113,24 @@ def sync_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
 
 def condition(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
     """The first feature of each stream, gathered to frames as in the contract; zero for [NULL]."""
-    clip = op.slice("clip_features", 2, 0, 1)  # [1, N, 1]
+    frame = op.slice("frame_features", 2, 0, 1)  # [1, N, 1]
     sync = op.slice("sync_features", 2, 0, 1) if c.uses_sync else ""  # [1, S, 1]
     out = {}
     if c.has_memory:
-        memory = op("Add", clip, op("Gather", sync, "memory_index", axis=1))  # [1, N, 1]
+        memory = op("Add", frame, op("Gather", sync, "memory_index", axis=1))  # [1, N, 1]
         if c.cls_in_memory:
             memory = op("Concat", op.slice(memory, 1, 0, 1), memory, axis=1)
         groups = op("Concat", memory, op("Mul", memory, 0.0), axis=0)  # [2, N, 1]
         wide = op.widen(op("Unsqueeze", groups, [1, 2]), 4, c.hidden_size // c.n_heads)
         out["keys"] = out["values"] = op.widen(op.widen(wide, 1, c.n_blocks), 2, c.n_heads)
-    if c.adaln_streams == ("clip", "sync"):
-        frames = op("Add", op("Gather", clip, "clip_index", axis=1), op("Gather", sync, "sync_index", axis=1))
+    if c.adaln_streams == ("frame", "sync"):
+        frames = op(
+            "Add",
+            op("Gather", frame, "frame_features_index", axis=1),
+            op("Gather", sync, "sync_features_index", axis=1),
+        )
     elif c.adaln_streams:
-        frames = clip if c.adaln_streams == ("clip",) else sync
+        frames = frame if c.adaln_streams == ("frame",) else sync
     if c.adaln_streams:
         rows = op("Concat", frames, op("Mul", op.slice(frames, 1, 0, 1), 0.0), axis=1)  # [1, F, 1]
         out["modulation"] = op.widen(op.widen(rows, 2, c.hidden_size), 0, 6 * c.n_blocks + 2)
@@ -188,7 +192,7 @@ def audio_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
 
 
 def scav_video(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    brightness = op("MatMul", "interpolation", op.slice("clip_features", 2, 0, 1))  # [B, A, 1]
+    brightness = op("MatMul", "interpolation", op.slice("frame_features", 2, 0, 1))  # [B, A, 1]
     return {"embedding": op.widen(brightness, 2, c.scav_dim)}
 
 

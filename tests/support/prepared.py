@@ -24,20 +24,20 @@ def arrays(config: ModelConfig, seed: int, tokens: int = 862) -> dict[str, NDArr
     n_audio = max(1, tokens * 62 // 862)
     return {
         "codes": rng.integers(0, 1024, (9, tokens)).astype(np.uint16),
-        "clip_features": rng.standard_normal((config.n_clip(tokens), config.clip_dim)).astype(np.float16),
+        "frame_features": rng.standard_normal((config.n_frames(tokens), config.frame_dim)).astype(np.float16),
         "sync_features": rng.standard_normal((config.n_sync(tokens), config.sync_dim)).astype(np.float16),
         "audio_features": rng.standard_normal((n_audio, 8, config.audio_dim)).astype(np.float16),
     }
 
 
-def write_prepared(root: Path, examples: int, tokens: int = 862, clip_fps: int = 8) -> Path:
+def write_prepared(root: Path, examples: int, tokens: int = 862, frame_fps: int = 8) -> Path:
     """Write root/system without `maskvat`, and root/prepared with that many examples."""
     components = tiny_components()
     maskvat = components.pop("maskvat")
     write_system(root / "system", components)
     (root / "prepared").mkdir()
     for n in range(examples):
-        np.savez(root / "prepared" / f"{n}.npz", **arrays(replace(maskvat.config, clip_fps=clip_fps), n, tokens))
+        np.savez(root / "prepared" / f"{n}.npz", **arrays(replace(maskvat.config, frame_fps=frame_fps), n, tokens))
     return root
 
 

@@ -10,6 +10,7 @@ from export.graphs import AGREEMENT
 from train.checkpoint import COMPONENTS
 from train.checkpoint import save as save_component
 from train.models.beats import BEATs, BEATsConfig
+from train.models.clip_text import CLIPText, ClipTextConfig
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.maskvat import MaskVAT
 from train.models.mobilenet import MobileNetV2, MobileNetV2Config
@@ -17,6 +18,7 @@ from train.models.s3d import S3D, S3DConfig
 from train.models.scav import SCAV, SCAVConfig
 
 KINDS = dict(zip(COMPONENTS, ("maskvat", "framecodec", "mobilenet_v2", "s3d", "beats", "scav"), strict=True))
+KINDS["text_encoder"] = "clip_text"
 PROVENANCE = {"name": "random", "code_licence": "A", "data_licence": "B", "origin": "a test", "trained": False}
 
 
@@ -40,21 +42,28 @@ def tiny_model(config: ModelConfig) -> MaskVAT:
 
 def tiny_config(design: str, **changes: object) -> ModelConfig:
     sizes = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1, "codec_latent": 32}
-    small = {"clip_dim": 24, "sync_dim": 16, "window_seconds": 1, "overlap_seconds": 0}
+    small = {"frame_dim": 24, "sync_dim": 16, "window_seconds": 1, "overlap_seconds": 0}
     return ModelConfig(**{"design": design, **sizes, **small, **changes})
 
 
-def tiny_components() -> dict[str, nn.Module]:
-    """A complete system with about 0.3 million weights."""
+def tiny_text_encoder(dim: int) -> CLIPText:
+    torch.manual_seed(0)
+    return alive(CLIPText(ClipTextConfig(dim, context=12, vocabulary=600, width=16, heads=2, layers=2)))
+
+
+def tiny_components(features: str = "pooled") -> dict[str, nn.Module]:
+    """A complete system with about 0.3 million weights; `features` are those of its frame encoder."""
     torch.manual_seed(0)
     codec = FrameCodec(FrameCodecConfig(latent=32, encoder_blocks=1, encoder_mlp=32, decoder_blocks=1, decoder_mlp=32))
-    frames = MobileNetV2(MobileNetV2Config(width=0.1, resize=40, size=32))
+    frames = MobileNetV2(MobileNetV2Config(width=0.1, resize=40, size=32, features=features))
     sync = S3D(S3DConfig(width=0.1, feature="mixed_4d", resize=40, size=32))
     beats = BEATsConfig(embed_dim=16, dim=16, layers=1, heads=2, ffn_dim=32, conv_pos=16, conv_pos_groups=4)
-    scav = SCAV(SCAVConfig(clip_dim=frames.dim, audio_dim=16, dim=16, layers=1, heads=2))
+    scav = SCAV(SCAVConfig(frame_dim=frames.dim, audio_dim=16, dim=16, layers=1, heads=2))
     parts = {"codec": codec, "frame_encoder": frames, "sync_encoder": sync, "audio_encoder": BEATs(beats), "scav": scav}
     found: dict[str, object] = {}
     for field, component, path in AGREEMENT:
+        if component not in parts:
+            continue
         value: object = parts[component]
         for name in path.split("."):
             value = getattr(value, name)

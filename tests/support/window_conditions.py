@@ -17,6 +17,6 @@ def first_window(bundle: Bundle, path: Path) -> tuple[Feeds, int]:
     with Video(path) as video:
         window = next(windows(config, video))
     encoders = Encoders(bundle, lambda stage: nullcontext(), lambda frames: None)
-    clip, sync = encoders.clip_features(window.clip_frames), encoders.sync_features(window.sync_frames)
-    features = {"clip_features": clip, "sync_features": sync}
+    frame, sync = encoders.frame_features(window.frames), encoders.sync_features(window.sync_frames)
+    features = {"frame_features": frame, "sync_features": sync}
     return step_conditions(config, window.length, features, bundle["condition"].run), window.length

@@ -1,4 +1,8 @@
-"""A training batch of MaskVAT, and the choice of its masked tokens (paper, section 3.2.2)."""
+"""A training batch of MaskVAT, and what is hidden from the network: tokens (paper, section 3.2.2) and conditions.
+
+Tokens are hidden at random places or in whole spans of time; see `token_mask` and `span_mask`. Frame and sync features
+are replaced by [NULL] independently of each other, so that a host can guide by one of them alone (docs/CONTRACT.md).
+"""
 
 from dataclasses import dataclass, fields
 
@@ -9,18 +13,51 @@ from torch import Tensor
 
 from engines.contract import mask_ratio
 
+SPANS = 3  # of one example, at most
+SPAN_FRACTIONS = (0.05, 0.8)  # of the tokens' time that the spans cover together
+
 
 @dataclass(frozen=True)
 class Batch:
     codes: Tensor  # (B, K, T)
-    clip: Tensor  # (B, N, Dc)
+    frame: Tensor  # (B, N, Df)
     sync: Tensor  # (B, S, Ds)
     audio: Tensor  # (B, A, 8, D)
     mask: Tensor  # (B, K, T) bool: positions that hold [MASK]
-    drop: Tensor  # (B,) bool: rows whose condition is [NULL]
+    drop: Tensor  # (B, 2) bool: whether frame features, and sync features, are [NULL]
+
+    @property
+    def kept(self) -> Tensor:
+        """(B,) bool: rows that have both conditions; only these enter the losses on the condition's encoder."""
+        return ~self.drop.any(dim=1)
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """Shares of the examples: conditions that are [NULL], and masks that cover spans of time."""
+
+    both: float = 0.1  # frame and sync features
+    frame: float = 0.0  # frame features alone
+    sync: float = 0.0  # sync features alone
+    spans: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.both + self.frame + self.sync > 1:
+            raise ValueError(f"the dropouts add up to {self.both + self.frame + self.sync:g}; the most is 1")
+
+    def drop(self, rng: np.random.Generator) -> tuple[bool, bool]:
+        """Whether an example lacks its frame features, and its sync features."""
+        u = rng.random()
+        both, frame = u < self.both, self.both <= u < self.both + self.frame
+        sync = self.both + self.frame <= u < self.both + self.frame + self.sync
+        return both or frame, both or sync
+
+    def mask(self, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """The mask [K, T] of one example."""
+        return (span_mask if rng.random() < self.spans else token_mask)(rng, shape)
 
 
 def token_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -30,3 +67,26 @@ def token_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.b
     mask = noise < ratio
     mask.flat[noise.argmin()] = True
     return mask
+
+
+def span_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Mask [K, T] of one example for making a range again: one to three spans of time; nothing else is masked.
+
+    In half of the examples all tokens of the spans are masked, as when a range is begun; in the others a share of them
+    as in `token_mask`, as when it is partly done. Never empty.
+    """
+    whole, count = rng.random() < 0.5, int(rng.integers(1, SPANS + 1))
+    covered = max(1, round(rng.uniform(*SPAN_FRACTIONS) * shape[1]))
+    inside = np.zeros(shape[1], bool)
+    lengths = np.diff(np.sort(rng.integers(0, covered + 1, count - 1)), prepend=0, append=covered)
+    gaps = np.diff(np.sort(rng.integers(0, shape[1] - covered + 1, count)), prepend=0)
+    begin = 0
+    for gap, length in zip(gaps, lengths, strict=True):
+        inside[begin + gap : begin + gap + length] = True
+        begin += gap + length
+    mask = np.broadcast_to(inside, shape)
+    if whole:
+        return mask.copy()
+    while not (part := mask & token_mask(rng, shape)).any():
+        pass
+    return part

@@ -1,7 +1,7 @@
 """Prepared examples for training: a folder of npz files kept in memory, or shards read example by example.
 
-Each example is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D]. An example
-with `concepts` (JSON) has no clip_features: they are made up anew whenever it is read.
+Each example is a dict: codes [K, T], frame_features [N, Df], sync_features [S, Ds], audio_features [A, 8, D]. If it has
+`concepts` (JSON) in place of frame_features, they are made up each time it is read.
 """
 
 import json
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engines.contract import ModelConfig
-from train.data.batch import Batch, token_mask
+from train.data.batch import Batch, Hiding
 from train.data.sample_order import FEATURES, Row
 from train.data.shard_files import ShardSet
 from train.data.video_files import Shown, read_shown
@@ -28,8 +28,9 @@ from train.distributed import max_over_processes
 from train.errors import RecipeError, ShardError
 
 Arrays = dict[str, NDArray[Any]]
-NAMES = ("codes", "clip_features", "sync_features", "audio_features")
-# (what is seen, number of frames, random generator) -> frame features [N, Dc]; raises ValueError for unknown concepts
+OLD_NAME = "clip_features"  # of frame_features, until contract 2
+NAMES = ("codes", "frame_features", "sync_features", "audio_features")
+# (what is seen, number of frames, random generator) -> frame features [N, Df]; raises ValueError for unknown concepts
 MakeFeatures = Callable[[list[Shown], int, np.random.Generator], NDArray[np.float32]]
 BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of an example that cannot be used
 MAX_SKIPPED = 100  # unusable examples in a row, after which training stops
@@ -53,7 +54,8 @@ class Folder:
         for path in paths:
             try:
                 with np.load(path) as arrays:
-                    self.examples.append(checked({n: arrays[n] for n in (*NAMES, "concepts") if n in arrays}, config))
+                    names = (*NAMES, "concepts", OLD_NAME)
+                    self.examples.append(checked({n: arrays[n] for n in names if n in arrays}, config))
             except BAD as error:
                 print(f"skipped {path.name}: {error}", file=sys.stderr)
         bad = len(paths) - len(self.examples)
@@ -92,11 +94,13 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
 
 def checked(example: Arrays, config: ModelConfig) -> Arrays:
     """Check the arrays of one example and return them. Raises ValueError if one is missing or does not fit."""
-    made_up = ("clip_features",) if "concepts" in example else ()
+    if OLD_NAME in example:
+        raise ValueError(f"has {OLD_NAME}, the name of contract 2; run `python -m train.prepare` again")
+    made_up = ("frame_features",) if "concepts" in example else ()
     missing = [n for n in NAMES if n not in example and n not in made_up]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
-    sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
+    sizes = {"frame_features": config.frame_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
     sizes = {n: size for n, size in sizes.items() if n in example}
     wrong = [n for n, size in sizes.items() if example[n].shape[-1] != size]
     if wrong or len(example["codes"]) != config.n_codebooks:
@@ -109,13 +113,13 @@ def checked(example: Arrays, config: ModelConfig) -> Arrays:
 
 
 def start_interval(config: ModelConfig) -> Fraction:
-    """Seconds between the places in an example at which a CLIP feature and a sync feature begin together.
+    """Seconds between the places in an example at which a frame feature and a sync feature begin together.
 
     1 s at 8 and 25 features a second, as in the bundled system; 8 s for S3D's bridge with its 8 frames a feature. A
     crop that starts there sees pictures at the same times after its start as a window of the runtime.
     """
-    rate = config.clip_fps * config.sync_fps
-    return Fraction(lcm(config.sync_fps, config.sync_stride * config.clip_fps), rate)
+    rate = config.frame_fps * config.sync_fps
+    return Fraction(lcm(config.sync_fps, config.sync_stride * config.frame_fps), rate)
 
 
 class Examples:
@@ -161,9 +165,9 @@ class Examples:
                 "prepared examples show concepts, whose frame features are made up in training; "
                 "set task.concepts to the file that `python -m train.prepare.backgrounds` writes"
             )
-        count = self.config.n_clip(example["codes"].shape[1])
+        count = self.config.n_frames(example["codes"].shape[1])
         shown = read_shown(json.loads(str(example["concepts"].item())))
-        return example | {"clip_features": self.make_features(shown, count, rng)}
+        return example | {"frame_features": self.make_features(shown, count, rng)}
 
     def frequencies(self) -> Tensor:
         """How often each code occurs: [K, V]."""
@@ -191,7 +195,7 @@ class Examples:
         seconds = int(share * (last + 1)) * interval
         begin = {
             "codes": (round(seconds * c.sample_rate / c.hop_length), n_tokens),
-            "clip_features": (int(seconds * c.clip_fps), c.n_clip(n_tokens)),
+            "frame_features": (int(seconds * c.frame_fps), c.n_frames(n_tokens)),
             "sync_features": (int(seconds * c.sync_fps / c.sync_stride), c.n_sync(n_tokens)),
             "audio_features": (round(seconds * c.audio_rate / c.audio_stride), self.n_audio(n_tokens)),
         }
@@ -212,21 +216,21 @@ class Examples:
         rngs = rngs or [np.random.default_rng([FEATURES, index]) for index in indices]
         crops = [self.crop(example, 0.5, n_tokens) for example in self.examples(indices, rngs)]
         masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
-        return collate(crops, masks, [False] * len(crops))
+        return collate(crops, masks, [(False, False)] * len(crops))
 
-    def training_batch(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
-        """A training batch; features, crop, mask and dropped condition of every row are functions of (seed, row)."""
+    def training_batch(self, rows: list[Row], seed: int, n_tokens: int, hiding: Hiding) -> Batch:
+        """A training batch; features, crop, mask and dropped conditions of every row are functions of (seed, row)."""
         crops, masks, drops = [], [], []
         rngs = [row.rng(seed, FEATURES) for row in rows]
         for row, example in zip(rows, self.examples([row.sample for row in rows], rngs), strict=True):
             rng = row.rng(seed)
             crops.append(self.crop(example, rng.random(), n_tokens))
-            drops.append(bool(rng.random() < dropout))
-            masks.append(token_mask(rng, crops[-1]["codes"].shape))
+            drops.append(hiding.drop(rng))
+            masks.append(hiding.mask(rng, crops[-1]["codes"].shape))
         return collate(crops, masks, drops)
 
 
-def collate(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[bool]) -> Batch:
+def collate(crops: list[Arrays], masks: list[NDArray[np.bool_]], drops: list[tuple[bool, bool]]) -> Batch:
     codes, *features = (np.stack([crop[name] for crop in crops]) for name in NAMES)
     tensors = (torch.from_numpy(array).float() for array in features)
     return Batch(

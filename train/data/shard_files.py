@@ -26,7 +26,7 @@ with requires_extra("train", __name__):
     from train.data.storage import Store
     from train.errors import ShardError
 
-FORMAT = 1  # rises when the files' layout or an array's meaning changes
+FORMAT = 2  # rises when the files' layout or an array's meaning changes
 SPLITS = ("train", "validation", "test")
 Arrays = dict[str, NDArray[Any]]
 BAD = (OSError, ValueError, KeyError, EOFError, tarfile.TarError)  # errors of damaged or missing files

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.models.clip_text import CLIPText, unsupported_text
 from train.models.loading import WeightsError, file_sha256, import_library, read_config
 
-# the text tower is not used, so it is built as small as possible
+# the text tower (train.models.clip_text) is not used here, so it is built as small as possible
 NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
 
 
@@ -70,37 +71,46 @@ class CLIP(nn.Module):
 
     @classmethod
     def load(cls, model: str, pretrained: str | Path, sha256: str | None = None) -> "CLIP":
-        """Load a model of open_clip. `pretrained` is the path of a checkpoint, or a tag, which is downloaded.
+        """Load the picture encoder alone. See `load_towers`."""
+        return load_towers(model, pretrained, sha256)[0]
 
-        Checkpoints may be open_clip's own or OpenAI's archives. Raises WeightsError if open_clip cannot load it.
-        """
-        open_clip = import_library("open_clip")
-        path, tags = Path(pretrained), open_clip.list_pretrained_tags_by_model(model)
-        preprocessing = None
-        if path.is_file():
-            if sha256 is not None and not (digest := file_sha256(path)).startswith(sha256):
-                raise WeightsError(
-                    f"{path} has sha256 {digest}, expected {sha256}...; it is another file or incomplete"
-                )
-            if tags:  # a file does not state the normalisation of pictures; the model's published weights do
-                preprocessing = open_clip.get_pretrained_cfg(model, tags[0])
-        elif str(pretrained) not in tags:
-            known = ", ".join(tags) or "none"
-            raise WeightsError(f"{pretrained} is neither a file nor a pretrained tag of {model}; its tags: {known}")
-        try:
-            full = open_clip.create_model(
-                model, pretrained=str(pretrained), pretrained_text=False, force_preprocess_cfg=preprocessing
-            )
-        except (RuntimeError, KeyError, OSError) as error:
-            raise WeightsError(f"open_clip cannot load {pretrained} into {model}: {error}") from error
-        wanted = open_clip.get_model_preprocess_cfg(full)
-        if wanted.get("resize_mode", "shortest") != "shortest":
-            warnings.warn(
-                f"{model} was trained on pictures with resize_mode {wanted['resize_mode']}; this project resizes the "
-                "short side and crops the centre, so features differ a little",
-                stacklevel=2,
-            )
-        size = wanted.get("size", ClipConfig.size)
-        side = size if isinstance(size, int) else size[0]
-        mean, std = tuple(wanted.get("mean", ClipConfig.mean)), tuple(wanted.get("std", ClipConfig.std))
-        return cls(ClipConfig(model, side, side, mean, std), full.visual)
+
+def load_towers(model: str, pretrained: str | Path, sha256: str | None = None) -> tuple[CLIP, CLIPText | None]:
+    """Load picture and text encoder of a model of open_clip; None if its text encoder is not CLIP's.
+
+    `pretrained` is the path of a checkpoint, or a tag, which is downloaded. Checkpoints may be open_clip's own or
+    OpenAI's archives. Raises WeightsError if open_clip cannot load it.
+    """
+    open_clip = import_library("open_clip")
+    path, tags = Path(pretrained), open_clip.list_pretrained_tags_by_model(model)
+    preprocessing = None
+    if path.is_file():
+        if sha256 is not None and not (digest := file_sha256(path)).startswith(sha256):
+            raise WeightsError(f"{path} has sha256 {digest}, expected {sha256}...; it is another file or incomplete")
+        if tags:  # a file does not state the normalisation of pictures; the model's published weights do
+            preprocessing = open_clip.get_pretrained_cfg(model, tags[0])
+    elif str(pretrained) not in tags:
+        known = ", ".join(tags) or "none"
+        raise WeightsError(f"{pretrained} is neither a file nor a pretrained tag of {model}; its tags: {known}")
+    try:
+        full = open_clip.create_model(
+            model, pretrained=str(pretrained), pretrained_text=False, force_preprocess_cfg=preprocessing
+        )
+    except (RuntimeError, KeyError, OSError) as error:
+        raise WeightsError(f"open_clip cannot load {pretrained} into {model}: {error}") from error
+    text = None if unsupported_text(model) else CLIPText.load(model, full.state_dict(), str(pretrained))
+    return CLIP(_config(model, open_clip.get_model_preprocess_cfg(full)), full.visual), text
+
+
+def _config(model: str, wanted: dict[str, Any]) -> ClipConfig:
+    """The configuration for a model's own preprocessing. Warns if this project prepares pictures otherwise."""
+    if wanted.get("resize_mode", "shortest") != "shortest":
+        warnings.warn(
+            f"{model} was trained on pictures with resize_mode {wanted['resize_mode']}; this project resizes the "
+            "short side and crops the centre, so features differ a little",
+            stacklevel=2,
+        )
+    size = wanted.get("size", ClipConfig.size)
+    side = size if isinstance(size, int) else size[0]
+    mean, std = tuple(wanted.get("mean", ClipConfig.mean)), tuple(wanted.get("std", ClipConfig.std))
+    return ClipConfig(model, side, side, mean, std)

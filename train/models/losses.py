@@ -49,7 +49,7 @@ def contrastive_loss(a: Tensor, b: Tensor, log_temperature: Tensor, keep: Tensor
     """Symmetric InfoNCE (CLIP) between the kept rows of a and b (B, H): [CLS] and the target's mean over time.
 
     `log_temperature` (B,) repeats one number in every row, so that its gradient comes with the rows' gradients. `keep`
-    (B,) is False for rows whose condition was dropped.
+    (B,) is False for rows that lack a condition.
     """
     a, b, scale = a[keep], b[keep], log_temperature.mean().exp().clamp(max=100)
     if len(a) < 2:

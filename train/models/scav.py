@@ -19,7 +19,7 @@ from train.models.loading import read_config
 
 @dataclass(frozen=True)
 class SCAVConfig:
-    clip_dim: int = 512
+    frame_dim: int = 512
     audio_dim: int = 768
     bands: int = 8
     dim: int = 512
@@ -32,7 +32,7 @@ class SCAVConfig:
             raise ValueError(f"dim {self.dim} must be even and a multiple of heads {self.heads}")
 
 
-BUNDLED = SCAVConfig(clip_dim=1280, audio_dim=96, dim=64, heads=4)
+BUNDLED = SCAVConfig(frame_dim=1280, audio_dim=96, dim=64, heads=4)
 
 
 def sinusoids(n: int, dim: int, device: torch.device) -> Tensor:
@@ -67,7 +67,7 @@ class SCAV(nn.Module):
     def __init__(self, config: SCAVConfig) -> None:
         super().__init__()
         self.config, self.dim = config, config.dim
-        self.video_in = nn.Linear(config.clip_dim, config.dim)
+        self.video_in = nn.Linear(config.frame_dim, config.dim)
         self.audio_in = nn.Linear(config.audio_dim, config.dim)
         self.band_position = nn.Parameter(torch.randn(config.bands, config.dim) * 0.02)
         self.video_blocks = nn.Sequential(*(Block(config) for _ in range(config.layers)))
@@ -82,10 +82,10 @@ class SCAV(nn.Module):
         """LayerNorm without weights. It bounds distances, so that large embeddings are no advantage."""
         return F.layer_norm(x, (self.dim,))
 
-    def video(self, clip_features: Tensor, interpolation: Tensor) -> Tensor:
-        """clip_features [B, N, clip_dim], interpolation [A, N] -> [B, A, H]; row a of the matrix weights the frames."""
-        frames = clip_features * self.config.clip_dim**0.5  # scale unit-length features up, or positions would dominate
-        x = self.video_in(frames) + sinusoids(clip_features.shape[1], self.dim, clip_features.device)
+    def video(self, frame_features: Tensor, interpolation: Tensor) -> Tensor:
+        """frame_features [B, N, frame_dim], interpolation [A, N] -> [B, A, H]; row a of the matrix weights frames."""
+        frames = frame_features * self.config.frame_dim**0.5  # features have length 1: positions would dominate
+        x = self.video_in(frames) + sinusoids(frame_features.shape[1], self.dim, frame_features.device)
         return self.normalise(interpolation @ self.video_blocks(x))
 
     def audio(self, audio_features: Tensor) -> Tensor:
@@ -94,8 +94,8 @@ class SCAV(nn.Module):
         x = self.audio_in(audio_features) + time + self.band_position
         return self.normalise(self.audio_blocks(x.flatten(1, 2)).unflatten(1, (-1, self.config.bands)))
 
-    def forward(self, clip_features: Tensor, audio_features: Tensor, interpolation: Tensor) -> tuple[Tensor, Tensor]:
-        return self.video(clip_features, interpolation), self.audio(audio_features)
+    def forward(self, frame_features: Tensor, audio_features: Tensor, interpolation: Tensor) -> tuple[Tensor, Tensor]:
+        return self.video(frame_features, interpolation), self.audio(audio_features)
 
     def temperature(self) -> Tensor:
         return self.log_temperature.exp().clamp(min=0.01)

@@ -58,7 +58,7 @@ def usable(videos: Sequence[Path], encoder: MobileNetV2, count: int) -> Iterator
         if done == count:
             return
         try:
-            features = pooled_features(path, encoder, ModelConfig.clip_fps)
+            features = pooled_features(path, encoder, ModelConfig.frame_fps)
         except (MediaError, OSError, ValueError) as error:
             print(f"skipped {path.name}: {error}", file=sys.stderr, flush=True)
             continue

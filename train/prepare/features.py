@@ -33,24 +33,24 @@ def load_components(folder: Path) -> dict[str, nn.Module]:
 
 # ---------------------------------------------------------------- reading a video
 def video_windows(video: Video, config: ModelConfig, begin: float = 0.0) -> Iterator[tuple[Frames, Frames]]:
-    """Yield (CLIP frames [N, ...], sync frames [Y, ...]) of every whole window.
+    """Yield (frames [N, ...], sync frames [Y, ...]) of every whole window.
 
     The first window starts `begin` seconds after the first frame. A window at the end may lack a few frames; then its
     last frame is repeated. The same holds for a video shorter than one window.
     """
     grids = (
-        FrameGrid(config.clip_fps, config.clip_resize, config.clip_size),
+        FrameGrid(config.frame_fps, config.frame_resize, config.frame_size),
         FrameGrid(config.sync_fps, config.sync_resize, config.sync_size),
     )
-    need = (config.n_clip(config.window_tokens), config.n_sync_frames(config.window_tokens))
+    need = (config.n_frames(config.window_tokens), config.n_sync_frames(config.window_tokens))
     advance = [config.window_seconds * grid.fps for grid in grids]
     buffers: list[list[Frames]] = [[], []]
     skip = [round(begin * grid.fps) for grid in grids]
     done = 0
 
     def cut() -> tuple[Frames, Frames]:
-        clip, sync = (np.stack((b + b[-1:] * n)[:n]) for b, n in zip(buffers, need, strict=True))
-        return clip, sync
+        frames, sync = (np.stack((b + b[-1:] * n)[:n]) for b, n in zip(buffers, need, strict=True))
+        return frames, sync
 
     for grid, frame in video.sample(grids):
         if skip[grid]:
@@ -81,7 +81,7 @@ def sync_frames(path: Path, grid: FrameGrid, seconds: float | None = None) -> Fr
 class Window:
     """One window: frames of both grids, and its sound [L] at the codec's rate (`audio`) and the audio encoder's."""
 
-    clip: Frames
+    frames: Frames
     sync: Frames
     audio: NDArray[np.float32]
     low: NDArray[np.float32]
@@ -103,9 +103,9 @@ def encode_windows(
         if codec := components.get("codec"):
             made["codes"] = codec.encode(batch([w.audio for w in windows])).cpu().numpy().astype(np.uint16)
         if encoder := components.get("frame_encoder"):
-            made["clip_features"] = np.stack(
+            made["frame_features"] = np.stack(
                 [
-                    half(torch.cat([encoder(part) for part in batch(w.clip[None])[0].split(FRAME_BATCH)]))
+                    half(torch.cat([encoder(part) for part in batch(w.frames[None])[0].split(FRAME_BATCH)]))
                     for w in windows
                 ]
             )

@@ -47,7 +47,7 @@ class Filters:
     min_seconds: float = 9.95  # of sound and of picture in a window; the rest is padded
     min_fps: float = 14.9  # by the header, and as counted
     max_gap: float = 0.1  # seconds between the starts of sound and picture
-    max_still: float = 1.0  # share of frames (at clip_fps) that equal the one before; 1 keeps still pictures
+    max_still: float = 1.0  # share of frames (at frame_fps) that equal the one before; 1 keeps still pictures
     still_difference: float = 0.5  # mean difference (of 255) below which two frames are equal
 
 
@@ -148,7 +148,7 @@ def check_window(window: Window, sound_seconds: float, picture_seconds: float, f
     rms = decibels(float(np.sqrt(np.mean(np.square(window.audio, dtype=np.float64)))))
     if peak < filters.silence_peak or rms < filters.silence_rms or np.ptp(window.audio) == 0:
         raise Dropped("silent", f"peak {peak:.1f} dBFS, RMS {rms:.1f} dBFS")
-    still = still_share(window.clip, filters.still_difference)
+    still = still_share(window.frames, filters.still_difference)
     if still > filters.max_still:
         raise Dropped("still", f"{still:.0%} of the frames equal the one before, more than {filters.max_still:.0%}")
     return {"peak_dbfs": round(peak, 2), "rms_dbfs": round(rms, 2), "still": round(still, 4)}

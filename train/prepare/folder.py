@@ -5,12 +5,12 @@ whole window of 10 s becomes one file: OUT/ID.npz, OUT/ID-w1.npz and so on. The 
 shorter than one window is padded with its last frame and silence. The files hold no pixels, but these arrays:
 
     codes           uint16 [9, T]
-    clip_features   float16 [N, Dc]
+    frame_features  float16 [N, Df]
     sync_features   float16 [S, Ds]
     audio_features  float16 [A, 8, D]
     events          float32 [E, 3]: time in the window, end (0 for a contact), strength
     concepts        JSON: [begin, end, {concept: weight}] of what the window shows; only if ID.json lists concepts. Such
-                    a window has no clip_features, because training makes them up
+                    a window has no frame_features, because training makes them up
     made_by         JSON: the sha256 of each component's weights
 
 An array is absent if the system has no component for it. Clips that are hard links to one video share its features: a

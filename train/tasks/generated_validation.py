@@ -64,7 +64,7 @@ def guided_step(
     """
     rows = 2 if guidance else 1  # with the video, and with [NULL]
     many = Batch(*(torch.cat([value] * rows) for value in vars(batch).values()))
-    many.drop[:] = torch.arange(len(many.drop), device=many.drop.device) >= len(batch.drop)
+    many.drop[len(batch.drop) :] = True
 
     def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
         now = torch.from_numpy(codes).to(batch.codes).repeat(rows, 1, 1)

@@ -20,7 +20,7 @@ from engines.length_adapter import adapter_index, condition_indices
 from train import distributed
 from train.checkpoint import COMPONENTS, load, save, system_config
 from train.data import sample_order
-from train.data.batch import Batch
+from train.data.batch import Batch, Hiding
 from train.data.dataset import Examples, open_source
 from train.errors import RecipeError
 from train.loop.flops import Cost
@@ -46,7 +46,7 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
         **dict.fromkeys(("batch", "readers", "validation_count"), COUNT),
         **dict.fromkeys(("mse_weight", "contrastive_weight"), NATURAL),
         "crop_seconds": POSITIVE,
-        "condition_dropout": SHARE,
+        **dict.fromkeys(("condition_dropout", "frame_dropout", "sync_dropout", "span_share"), SHARE),
     }
     data: str  # prepared examples: a folder, or the folder or URL of shards
     validation: str
@@ -58,7 +58,14 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
     batch: int = 8  # examples of one update, over all processes
     # seconds of each example; shorter crops train faster. Crops start at multiples of train.data.dataset.start_interval
     crop_seconds: float = 10.0
-    condition_dropout: float = 0.1  # share of examples that get [NULL]; paper, section 3.2.3
+    # shares of examples that get [NULL] for both streams (paper, section 3.2.3), and for one of them; a design without
+    # sync features drops both or none
+    condition_dropout: float = 0.1
+    frame_dropout: float = 0.1
+    sync_dropout: float = 0.1
+    span_share: float = (
+        0.25  # share of examples whose mask covers spans of time in all codebooks, so ranges can be redone
+    )
     mse_weight: float = 1.0
     contrastive_weight: float = 1.0
     target_norm: str = "layernorm"
@@ -82,6 +89,13 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
             raise ValueError(f"unknown size {self.size!r}; choose from {', '.join(SIZES)}")
         if self.strategy not in distributed.STRATEGIES:
             raise ValueError(f"unknown strategy {self.strategy!r}; choose from {', '.join(distributed.STRATEGIES)}")
+        _ = self.hiding  # checks that the dropouts fit together
+
+    @property
+    def hiding(self) -> Hiding:
+        """What is hidden from the network."""
+        alone = (0.0, 0.0) if self.design == "adaln_a" else (self.frame_dropout, self.sync_dropout)
+        return Hiding(self.condition_dropout, *alone, self.span_share)
 
 
 def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -106,7 +120,7 @@ class MaskVATTask:
             self.config = c = system_config(parts, design=options.design, **sizes)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise RecipeError(f"[task] model and the components of {options.system} do not fit: {error}") from error
-        made_up = made_up_features(options.concepts, c.clip_dim, c.clip_fps)
+        made_up = made_up_features(options.concepts, c.frame_dim, c.frame_fps)
         self.train_examples, self.validation_examples = (
             Examples(open_source(place, split, c), c, options.readers, made_up)
             for place, split in ((options.data, "train"), (options.validation, "validation"))
@@ -160,10 +174,10 @@ class MaskVATTask:
 
     def _indices(self, n_tokens: int) -> dict[str, Tensor]:
         c = self.config
-        n_clip, n_sync, n_audio = c.n_clip(n_tokens), c.n_sync(n_tokens), self.train_examples.n_audio(n_tokens)
-        indices = condition_indices(c, n_tokens, n_clip, n_sync)
+        n_frames, n_sync, n_audio = c.n_frames(n_tokens), c.n_sync(n_tokens), self.train_examples.n_audio(n_tokens)
+        indices = condition_indices(c, n_tokens, n_frames, n_sync)
         beats = Grid(c.audio_rate, c.audio_stride, c.audio_stride // 2)
-        indices["audio_index"] = adapter_index(beats, c.clip_grid, n_audio, n_clip, c.length_adapter)
+        indices["audio_index"] = adapter_index(beats, c.frame_grid, n_audio, n_frames, c.length_adapter)
         return {name: torch.from_numpy(index).long().to(self.device) for name, index in indices.items()}
 
     def precision(self) -> torch.autocast:
@@ -175,8 +189,8 @@ class MaskVATTask:
         o = self.options
         rows = sample_order.rows(self.seed, step, o.batch, len(self.train_examples), self.own)
         parts = [rows[i : i + self.part] for i in range(0, len(rows), self.part)]
-        how = {"seed": self.seed, "n_tokens": self.n_tokens, "dropout": o.condition_dropout}
-        return [self.train_examples.training_batch(part, **how) for part in parts]
+        examples = self.train_examples
+        return [examples.training_batch(part, self.seed, self.n_tokens, o.hiding) for part in parts]
 
     def _read(self, step: int) -> list[Batch]:
         """`batches` on the device; a thread reads those of the next step."""
@@ -188,7 +202,7 @@ class MaskVATTask:
     def backward(self, step: int) -> dict[str, float]:
         """Compute gradients of a step's batch, averaged over processes; return the loss and its terms."""
         batches = self._read(step)
-        counts = torch.stack([torch.stack([b.mask.sum(), (~b.drop).sum()]) for b in batches]).sum(dim=0)
+        counts = torch.stack([torch.stack([b.mask.sum(), b.kept.sum()]) for b in batches]).sum(dim=0)
         n_masked, n_kept = distributed.sum_over_processes(counts).tolist()
         negatives = self._negatives(batches)
         sums: dict[str, Tensor] = {}

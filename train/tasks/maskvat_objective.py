@@ -19,7 +19,7 @@ class Terms:
     """Sums over one part of a batch; sums of parts can be added."""
 
     tokens: Tensor  # cross-entropy, summed over masked positions
-    mse: Tensor | None = None  # summed over rows that were not dropped
+    mse: Tensor | None = None  # summed over rows with both conditions
     target_std: Tensor | None = None  # near 0 if the target collapses
     rows: tuple[Tensor, ...] = ()  # arguments of contrastive_loss
 
@@ -37,11 +37,11 @@ class Objective(nn.Module):
     def logits(self, batch: Batch, indices: dict[str, Tensor]) -> tuple[Tensor, Condition]:
         """Logits (B, K, T, V) of a batch whose masked positions hold [MASK]."""
         codes = torch.where(batch.mask, self.maskvat.config.mask_token, batch.codes)
-        return self.maskvat(codes, batch.clip, batch.sync, indices, batch.drop)
+        return self.maskvat(codes, batch.frame, batch.sync, indices, batch.drop)
 
     def embeddings(self, batch: Batch, indices: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """[CLS] (B, H), the target's mean (B, H), temperature (B,), keep (B,): the arguments of contrastive_loss."""
-        condition = self.maskvat.condition(batch.clip, batch.sync, indices, batch.drop)
+        condition = self.maskvat.condition(batch.frame, batch.sync, indices, batch.drop)
         return self._rows(condition, self.auxiliary.target(batch.audio).float(), batch)
 
     def terms(self, batch: Batch, indices: dict[str, Tensor]) -> Terms:
@@ -54,9 +54,9 @@ class Objective(nn.Module):
         frames = target.index_select(1, indices["audio_index"])  # (B, N, H)
         errors = self.auxiliary.errors(condition.memory[:, first:].float(), frames)  # (B,)
         std = frames.detach().flatten(0, 1).std(dim=0).mean()
-        return Terms(tokens, (errors * ~batch.drop).sum(), std, self._rows(condition, target, batch))
+        return Terms(tokens, (errors * batch.kept).sum(), std, self._rows(condition, target, batch))
 
     def _rows(self, condition: Condition, target: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         # a copy, because FSDP frees the memory of a view after forward
         temperature = self.auxiliary.log_temperature.expand(len(batch.drop)).clone()
-        return condition.cls.float(), target.mean(dim=1), temperature, ~batch.drop
+        return condition.cls.float(), target.mean(dim=1), temperature, batch.kept

@@ -66,7 +66,7 @@ class Embeddings(nn.Module):
         self.scav = scav
 
     def forward(self, batch: Batch, interpolation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        video, audio = self.scav(batch.clip, batch.audio, interpolation)
+        video, audio = self.scav(batch.frame, batch.audio, interpolation)
         return video.float(), audio.float(), self.scav.temperature().expand(len(video))
 
 
@@ -78,7 +78,7 @@ class ScavPreparedTask:
         self.device = distributed.find_device(options.device, distributed.local_rank())
         self.own, self.part = options.split_batch(options.batch)
         self.config = c = system_config({name: load(options.system, name) for name in PREPARED_ARRAYS})
-        made_up = made_up_features(options.concepts, c.clip_dim, c.clip_fps)
+        made_up = made_up_features(options.concepts, c.frame_dim, c.frame_fps)
         self.train_examples, self.validation_examples = (
             Examples(open_source(place, split, c), c, options.readers, made_up)
             for place, split in ((options.data, "train"), (options.validation, "validation"))
@@ -87,12 +87,12 @@ class ScavPreparedTask:
             raise RecipeError(
                 "SCAV learns from the differences of examples; give at least 2 prepared examples and task.batch >= 2"
             )
-        n_audio, n_clip = self.train_examples.n_audio(c.window_tokens), c.n_clip(c.window_tokens)
-        self.interpolation = torch.from_numpy(interpolation_matrix(n_audio, n_clip)).to(self.device)
+        n_audio, n_frames = self.train_examples.n_audio(c.window_tokens), c.n_frames(c.window_tokens)
+        self.interpolation = torch.from_numpy(interpolation_matrix(n_audio, n_frames)).to(self.device)
         o = options
         sizes = {"dim": o.dim, "layers": o.layers, "heads": o.heads, "dropout": o.dropout}
         torch.manual_seed(seed)
-        self.scav = SCAV(SCAVConfig(clip_dim=c.clip_dim, audio_dim=c.audio_dim, bands=c.audio_bands, **sizes))
+        self.scav = SCAV(SCAVConfig(frame_dim=c.frame_dim, audio_dim=c.audio_dim, bands=c.audio_bands, **sizes))
         self.module = Embeddings(self.scav)
         self.network = distributed.distribute(self.module, self.device, "ddp", ())
         self.bfloat16 = uses_bfloat16(options.bfloat16, self.device)

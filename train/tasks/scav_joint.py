@@ -1,6 +1,6 @@
 """Training the small BEATs and SCAV together, from frame features and sound.
 
-Data: prepared windows (ID.npz with `clip_features`, from train.prepare) and the videos they were made from, for the
+Data: prepared windows (ID.npz with `frame_features`, from train.prepare) and the videos they were made from, for the
 sound at the encoder's sample rate. Every example gives several crops to a batch, so the model also learns to
 distinguish moments of one example: at inference it chooses among candidates for the same video.
 """
@@ -49,7 +49,7 @@ class ScavOptions(ProvenanceOptions):
     """The [task] table of a recipe."""
 
     RANGES: ClassVar[Ranges] = {
-        **dict.fromkeys(("clip_fps", "batch", "crops_per_clip", "threads"), COUNT),
+        **dict.fromkeys(("frame_fps", "batch", "crops_per_clip", "threads"), COUNT),
         "seconds": POSITIVE,
         "gain_db": NATURAL,
     }
@@ -59,7 +59,7 @@ class ScavOptions(ProvenanceOptions):
     validation_clips: str = "clips/val"
     concepts: str = ""  # file of train.prepare.backgrounds; needed if clips show concepts
     system: str = ""  # system folder to save both components in; default: the run's own
-    clip_fps: int = 8
+    frame_fps: int = 8
     batch: int = 32  # crops
     crops_per_clip: int = 2
     seconds: float = 5.0  # length of a crop
@@ -79,7 +79,7 @@ class ScavOptions(ProvenanceOptions):
 # ---------------------------------------------------------------- data
 @dataclass(frozen=True)
 class Example:
-    frames: Tensor  # (N, Dc) at clip_fps; empty if they are made up
+    frames: Tensor  # (N, Df) at frame_fps; empty if they are made up
     log_mel: Tensor  # (frames, 128), half precision
     shown: list[Shown]  # concepts that made-up frame features show; empty for an example with features of its own
 
@@ -110,13 +110,13 @@ def read_example(path: Path, videos: Path, shortest: float) -> Example | None:
     """Read a prepared window with its sound; None if it is silent or short. Raises an error if it cannot be used."""
     with np.load(path) as arrays:
         shown = read_shown(json.loads(str(arrays["concepts"].item()))) if "concepts" in arrays else []
-        if not shown and "clip_features" not in arrays:
+        if not shown and "frame_features" not in arrays:
             raise RecipeError(
-                "it has no clip_features; run `python -m train.prepare` with a system that has a frame_encoder"
+                "it has no frame_features; run `python -m train.prepare` with a system that has a frame_encoder"
             )
-        frames = torch.zeros(0, 0) if shown else torch.from_numpy(arrays["clip_features"].astype(np.float32))
+        frames = torch.zeros(0, 0) if shown else torch.from_numpy(arrays["frame_features"].astype(np.float32))
     if frames.ndim != 2 or not frames.isfinite().all():
-        raise RecipeError(f"its clip_features {list(frames.shape)} must be finite numbers [frames, width]")
+        raise RecipeError(f"its frame_features {list(frames.shape)} must be finite numbers [frames, width]")
     audio = window_sound(videos, path.stem)
     if np.abs(audio).max(initial=0) < 1e-4 or len(audio) < shortest * RATE:
         return None  # silence matches every video; short ones give no crop
@@ -164,23 +164,23 @@ class ScavTask:
     ) -> None:
         torch.set_num_threads(options.threads)
         self.options, self.seed = options, seed
-        step = FRAMES_PER_SECOND / options.clip_fps
+        step = FRAMES_PER_SECOND / options.frame_fps
         self.stride = 1 if step.is_integer() else 2  # crops begin where both rates have a whole frame
         if not (step * self.stride).is_integer():
             raise RecipeError(
-                f"task.clip_fps {options.clip_fps} does not fit 100 frames a second; use 4, 5, 8, 10 or 25"
+                f"task.frame_fps {options.frame_fps} does not fit 100 frames a second; use 4, 5, 8, 10 or 25"
             )
         # kernels reach beyond the last step, so an example must be half a second longer than a crop
         shortest = options.seconds + 0.5
         self.train_examples = read_examples(Path(options.data), Path(options.clips), shortest)
         self.validation = read_examples(Path(options.validation_data), Path(options.validation_clips), shortest)
         width = self._width()
-        self.made_up = made_up_features(options.concepts, width, options.clip_fps)
-        values = asdict(scav) | {"clip_dim": width, "audio_dim": beats.dim}
+        self.made_up = made_up_features(options.concepts, width, options.frame_fps)
+        values = asdict(scav) | {"frame_dim": width, "audio_dim": beats.dim}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.module = nn.ModuleDict({"audio_encoder": BEATs(beats), "scav": SCAV(read_config(SCAVConfig, values))})
-        self.n_frames = round(options.seconds * options.clip_fps)
+        self.n_frames = round(options.seconds * options.frame_fps)
         self.n_mel = round(options.seconds * FRAMES_PER_SECOND) - 2  # full windows of 25 ms in a crop
         self.interpolation = torch.from_numpy(interpolation_matrix(self.n_mel // 16, self.n_frames))
         self.bfloat16 = uses_bfloat16(options.bfloat16, torch.device("cpu"))
@@ -209,17 +209,17 @@ class ScavTask:
 
     def count(self, example: Example) -> int:
         """How many frames an example has."""
-        return ModelConfig.window_seconds * self.options.clip_fps if example.shown else len(example.frames)
+        return ModelConfig.window_seconds * self.options.frame_fps if example.shown else len(example.frames)
 
     def last_start(self, example: Example) -> int:
         """The last possible start of a crop of this example, in units of `stride` frames."""
-        mel = (len(example.log_mel) - self.n_mel) * self.options.clip_fps // FRAMES_PER_SECOND
+        mel = (len(example.log_mel) - self.n_mel) * self.options.frame_fps // FRAMES_PER_SECOND
         return max(0, min(self.count(example) - self.n_frames, mel)) // self.stride
 
     def crop(self, example: Example, frames: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Frames [n, Dc] and log mel [m, 128] of the crop at `start`, in units of `stride` frames."""
+        """Frames [n, Df] and log mel [m, 128] of the crop at `start`, in units of `stride` frames."""
         first = start * self.stride
-        mel = first * FRAMES_PER_SECOND // self.options.clip_fps
+        mel = first * FRAMES_PER_SECOND // self.options.frame_fps
         return frames[first : first + self.n_frames], example.log_mel[mel : mel + self.n_mel].float()
 
     def embed(self, crops: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -23,9 +23,9 @@ from engines.contract import ModelConfig
 
 # ---------------------------------------------------------------- what a step needs
 def test_products_of_a_step_counted_by_hand() -> None:
-    config = ModelConfig(design="seq2seq", hidden_size=4, n_heads=2, n_blocks=3, codec_latent=4, clip_fps=1, sync_fps=1,
-                         n_codebooks=2, codebook_size=8, sample_rate=512, window_seconds=10)  # fmt: skip
-    assert config.n_clip(10) == 10
+    config = ModelConfig(design="seq2seq", hidden_size=4, n_heads=2, n_blocks=3, codec_latent=4, frame_fps=1,
+                         sync_fps=1, n_codebooks=2, codebook_size=8, sample_rate=512, window_seconds=10)  # fmt: skip
+    assert config.n_frames(10) == 10
     one = 2 * 10  # multiply and add, 10 tokens
     attention = 2 * one * 4 * 10  # scores and values: over heads, their widths add up to 4
     block = one * 4 * (4 + 8 + 4) + attention + one * (4 * 16 + 16 * 4) + one * 4 * (4 + 4) + attention
@@ -110,13 +110,15 @@ def test_pytorch_computes_the_blocks_products_in_its_step(design: str) -> None:
     from train.models.maskvat import MaskVAT
 
     config = ModelConfig(design=design, hidden_size=32, n_heads=2, n_blocks=2, codec_latent=48)  # type: ignore[arg-type]
-    n, s = config.n_clip(100), config.n_sync(100)
+    n, s = config.n_frames(100), config.n_sync(100)
     with torch.device("meta"), torch.no_grad():
         lengths = {k: len(v) for k, v in condition_indices(config, 100, n, s).items()}
         gathers = {k: torch.empty(length, dtype=torch.long) for k, length in lengths.items()}
         model, codes = MaskVAT(config), torch.empty(1, config.n_codebooks, 100, dtype=torch.long)
         with FlopCounterMode(display=False) as once:
-            condition = model.condition(torch.empty(1, n, config.clip_dim), torch.empty(1, s, config.sync_dim), gathers)
+            condition = model.condition(
+                torch.empty(1, n, config.frame_dim), torch.empty(1, s, config.sync_dim), gathers
+            )
         with FlopCounterMode(display=False) as step:
             model.logits(model.hidden(codes, condition))
     blocks = total(block_products(config, 100, 1))

@@ -14,13 +14,13 @@ from train.data.dataset import Examples, start_interval
 
 pytestmark = pytest.mark.torch
 SECONDS, CROP = 20, 3
-SIZES = {"clip_dim": 1, "sync_dim": 1, "audio_dim": 1, "clip_size": 1, "sync_size": 1}
+SIZES = {"frame_dim": 1, "sync_dim": 1, "audio_dim": 1, "frame_size": 1, "sync_size": 1}
 SIZES |= {"window_seconds": CROP, "overlap_seconds": CROP - 1}  # a window of the runtime at every whole second
 CONFIGS = {
     "bundle": ModelConfig(sync_stride=1, sync_offset=0, **SIZES),
     "bridge": ModelConfig(sync_stride=8, sync_offset=2, **SIZES),
     "mixed_4d": ModelConfig(sync_stride=4, sync_offset=0, **SIZES),
-    "4 fps": ModelConfig(clip_fps=4, sync_stride=1, sync_offset=0, **SIZES),
+    "4 fps": ModelConfig(frame_fps=4, sync_stride=1, sync_offset=0, **SIZES),
 }
 INTERVALS = {"bundle": 1, "bridge": 8, "mixed_4d": 4, "4 fps": 1}
 
@@ -40,14 +40,14 @@ def runtime_times(config: ModelConfig) -> dict[int, tuple[list[Fraction], list[F
     """First token -> times of the CLIP pictures and of the centres of the sync features of the window there."""
     found = {}
     for window in windows(config, NumberedVideo()):
-        clip = [clip_time(config, k) for k in window.clip_frames[:, 0, 0, 0]]
+        frame = [frame_time(config, k) for k in window.frames[:, 0, 0, 0]]
         centres = window.sync_frames[config.sync_offset :: config.sync_stride, 0, 0, 0]
-        found[window.start] = clip, [Fraction(2 * int(k) + 1, 2 * config.sync_fps) for k in centres]
+        found[window.start] = frame, [Fraction(2 * int(k) + 1, 2 * config.sync_fps) for k in centres]
     return found
 
 
-def clip_time(config: ModelConfig, k: int) -> Fraction:
-    return Fraction(2 * int(k) + 1, 2 * config.clip_fps)
+def frame_time(config: ModelConfig, k: int) -> Fraction:
+    return Fraction(2 * int(k) + 1, 2 * config.frame_fps)
 
 
 def sync_time(config: ModelConfig, j: int) -> Fraction:
@@ -57,7 +57,7 @@ def sync_time(config: ModelConfig, j: int) -> Fraction:
 def numbered_example(config: ModelConfig) -> dict[str, np.ndarray]:
     """An example whose features hold their own numbers."""
     n = config.n_tokens(SECONDS * config.sample_rate)
-    columns = {"clip_features": config.n_clip(n), "sync_features": config.n_sync(n), "audio_features": 200}
+    columns = {"frame_features": config.n_frames(n), "sync_features": config.n_sync(n), "audio_features": 200}
     return {"codes": np.tile(np.arange(n), (config.n_codebooks, 1))} | {
         name: np.arange(length)[:, None] for name, length in columns.items()
     }
@@ -75,8 +75,8 @@ def test_every_crop_shows_the_pictures_that_inference_would_show(name: str) -> N
     assert len(starts) == (SECONDS - CROP) // INTERVALS[name] + 1  # all of them, the last one too
     assert start_interval(config) == INTERVALS[name]
     for start, crop in starts.items():
-        clip_times, sync_times = expected[start]
-        assert [clip_time(config, k) for k in crop["clip_features"][:, 0]] == clip_times, start
+        frame_times, sync_times = expected[start]
+        assert [frame_time(config, k) for k in crop["frame_features"][:, 0]] == frame_times, start
         assert [sync_time(config, j) for j in crop["sync_features"][:, 0]] == sync_times, start
         assert (crop["codes"][0] == start + np.arange(n)).all()
 
@@ -86,4 +86,4 @@ def test_a_crop_as_long_as_its_example_or_longer_starts_at_zero() -> None:
     example, examples = numbered_example(config), Examples([], config)
     for n in (example["codes"].shape[1], example["codes"].shape[1] + 50):
         crop = examples.crop(example, 0.999, n)
-        assert crop["codes"].shape[1] == n and crop["codes"][0, 0] == crop["clip_features"][0, 0] == 0
+        assert crop["codes"].shape[1] == n and crop["codes"][0, 0] == crop["frame_features"][0, 0] == 0

@@ -9,13 +9,15 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from engines.contract import ModelConfig
 from tests.support.prepared import arrays, write_shards
+from train.data.batch import Hiding
 from train.data.dataset import Examples, Folder, open_source
 from train.data.sample_order import rows
 from train.data.shard_files import ShardSet
 from train.errors import RecipeError
 
 pytestmark = pytest.mark.torch
-CONFIG = ModelConfig(clip_dim=6, sync_dim=5, audio_dim=4)
+HIDING = Hiding(both=0.2, frame=0.3, sync=0.2, spans=0.5)
+CONFIG = ModelConfig(frame_dim=6, sync_dim=5, audio_dim=4)
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_shards_give_the_batches_of_a_folder(tmp_path: Path, examples: list[dict
     assert isinstance(sources[0], Folder) and isinstance(sources[1], ShardSet)
     folder, shards = (Examples(source, CONFIG) for source in sources)
     chosen = rows(seed=1, step=3, batch=4, n=5)
-    same(folder.training_batch(chosen, 1, 300, 0.5), shards.training_batch(chosen, 1, 300, 0.5))
+    same(folder.training_batch(chosen, 1, 300, HIDING), shards.training_batch(chosen, 1, 300, HIDING))
     assert torch.equal(folder.frequencies(), shards.frequencies()) and shards.frequencies().sum() == 5 * 9 * 862
 
 
@@ -47,10 +49,10 @@ def test_what_is_drawn_for_a_row_does_not_depend_on_its_batch(
     write_shards(tmp_path, examples)
     source = Examples(open_source(str(tmp_path), "train", CONFIG), CONFIG)
     chosen = rows(seed=1, step=3, batch=6, n=5)
-    whole, part = source.training_batch(chosen, 1, 300, 0.5), source.training_batch(chosen[2:4], 1, 300, 0.5)
+    whole, part = source.training_batch(chosen, 1, 300, HIDING), source.training_batch(chosen[2:4], 1, 300, HIDING)
     assert torch.equal(whole.mask[2:4], part.mask) and torch.equal(whole.codes[2:4], part.codes)
     assert torch.equal(whole.drop[2:4], part.drop)
-    other = source.training_batch(chosen[2:4], 2, 300, 0.5)
+    other = source.training_batch(chosen[2:4], 2, 300, HIDING)
     assert not torch.equal(other.mask, part.mask)
 
 
@@ -77,6 +79,6 @@ def test_a_lost_shard_is_named_and_nothing_usable_is_an_error(
     (tmp_path / "train-00000.tar").unlink()
     assert len(open_source(str(tmp_path), "train", CONFIG)) == 3
     assert "skipped shard train-00000: it is missing" in capsys.readouterr().err
-    other = Examples(open_source(str(tmp_path), "train", CONFIG), ModelConfig(clip_dim=7, sync_dim=5, audio_dim=4))
+    other = Examples(open_source(str(tmp_path), "train", CONFIG), ModelConfig(frame_dim=7, sync_dim=5, audio_dim=4))
     with pytest.raises(RecipeError, match=r"3 prepared examples in a row cannot be used.*made by other components"):
         other.validation_batch([0], 300)

@@ -20,7 +20,7 @@ from train.tasks.made_up_features import MadeUpFeatures, made_up_features
 
 pytestmark = pytest.mark.torch
 WIDTH = 24
-CONFIG = ModelConfig(clip_dim=CLASSES, sync_dim=5, audio_dim=4)
+CONFIG = ModelConfig(frame_dim=CLASSES, sync_dim=5, audio_dim=4)
 TABLE = [Concept("dog", "burst", (0, 1), ("bark",)), Concept("harp", "notes", (2,), ("pluck",))]
 SHOWN = [[0.0, 5.0, {"dog": 1.0}], [5.0, 10.0, {"dog": 0.4, "harp": 0.6}]]
 
@@ -47,7 +47,7 @@ def clips(count: int = 4, shown: list | None = None) -> list[dict[str, np.ndarra
     """Every second clip shows concepts."""
     found = [arrays(CONFIG, n) for n in range(count)]
     for clip in found[1::2]:
-        del clip["clip_features"]
+        del clip["frame_features"]
         clip["concepts"] = np.array(json.dumps(shown or SHOWN))
     return found
 

@@ -22,7 +22,7 @@ def arrays(n: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(n)
     return {
         "codes": rng.integers(0, 16, (9, 20)).astype(np.uint16),
-        "clip_features": rng.standard_normal((8, 5)).astype(np.float16),
+        "frame_features": rng.standard_normal((8, 5)).astype(np.float16),
     }
 
 

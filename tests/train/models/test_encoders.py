@@ -46,7 +46,7 @@ from train.tasks.sync_data import Example, View, distort, read_examples
 pytestmark = pytest.mark.torch
 TINY_S3D = S3DConfig(width=0.125, feature="mixed_4d", resize=32, size=32)
 TINY_BEATS = BEATsConfig(embed_dim=16, dim=16, layers=2, heads=2, ffn_dim=32, conv_pos=8, conv_pos_groups=4)
-TINY_SCAV = SCAVConfig(clip_dim=10, audio_dim=16, dim=16, layers=1, heads=2)
+TINY_SCAV = SCAVConfig(frame_dim=10, audio_dim=16, dim=16, layers=1, heads=2)
 TINY_DAC = DACConfig(
     encoder_dim=4, encoder_rates=(2,), latent_dim=8, decoder_dim=8, decoder_rates=(2,), n_codebooks=2, codebook_size=32
 )

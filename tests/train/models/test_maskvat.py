@@ -21,12 +21,12 @@ def make(
 ) -> tuple[MaskVAT, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """A tiny model and random features of one batch of two clips of `length` token frames."""
     torch.manual_seed(0)
-    config = ModelConfig(design=design, clip_dim=12, sync_dim=10, audio_dim=6, **SIZES["tiny"], **changes)
-    n_clip, n_sync = config.n_clip(length), config.n_sync(length)
-    indices = {k: torch.from_numpy(v).long() for k, v in condition_indices(config, length, n_clip, n_sync).items()}
+    config = ModelConfig(design=design, frame_dim=12, sync_dim=10, audio_dim=6, **SIZES["tiny"], **changes)
+    n_frames, n_sync = config.n_frames(length), config.n_sync(length)
+    indices = {k: torch.from_numpy(v).long() for k, v in condition_indices(config, length, n_frames, n_sync).items()}
     inputs = {
         "codes": torch.randint(0, 1024, (2, 9, length)),
-        "clip": torch.randn(2, n_clip, 12),
+        "frame": torch.randn(2, n_frames, 12),
         "sync": torch.randn(2, n_sync, 10),
     }
     model = MaskVAT(config)
@@ -44,7 +44,7 @@ def masked(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 @pytest.mark.parametrize("design", DESIGNS)
 def test_forward(design: str) -> None:
     model, indices, x = make(design)
-    logits, condition = model(x["codes"], x["clip"], x["sync"], indices)
+    logits, condition = model(x["codes"], x["frame"], x["sync"], indices)
     assert logits.shape == (2, 9, T, 1024)
     assert (condition.memory is not None) == (design in ("seq2seq", "hybrid"))
     assert (condition.adaln is not None) == (design != "seq2seq")
@@ -54,10 +54,10 @@ def test_forward(design: str) -> None:
 def test_each_stream_matters_as_the_design_says(design: str) -> None:
     model, indices, x = make(design)
     with torch.no_grad():
-        base = model(masked(x), x["clip"], x["sync"], indices)[0]
-        other_clip = model(masked(x), x["clip"] + 1, x["sync"], indices)[0]
-        other_sync = model(masked(x), x["clip"], x["sync"] + 1, indices)[0]
-    assert (base - other_clip).abs().max() > 1e-3
+        base = model(masked(x), x["frame"], x["sync"], indices)[0]
+        other_frame = model(masked(x), x["frame"] + 1, x["sync"], indices)[0]
+        other_sync = model(masked(x), x["frame"], x["sync"] + 1, indices)[0]
+    assert (base - other_frame).abs().max() > 1e-3
     assert ((base - other_sync).abs().max() > 1e-3) == (design != "adaln_a")
 
 
@@ -68,7 +68,7 @@ def test_what_a_fresh_block_does(design: str) -> None:
     torch.manual_seed(0)
     model = MaskVAT(made.config).eval()
     with torch.no_grad():
-        condition = model.condition(x["clip"], x["sync"], indices)
+        condition = model.condition(x["frame"], x["sync"], indices)
         for block in model.blocks:
             y, positions = torch.randn(2, T, model.config.hidden_size), torch.arange(T).float()
             change = block(y, positions, condition) - y
@@ -86,10 +86,10 @@ def test_what_a_fresh_block_does(design: str) -> None:
 def test_dropped_rows_are_the_null_condition(design: str) -> None:
     model, indices, x = make(design)
     with torch.no_grad():
-        dropped = model(masked(x), x["clip"], x["sync"], indices, torch.tensor([True, False]))[0]
-        null = model.null_condition(x["clip"].shape[1], x["sync"].shape[1], indices)
+        dropped = model(masked(x), x["frame"], x["sync"], indices, torch.tensor([[True] * 2, [False] * 2]))[0]
+        null = model.null_condition(x["frame"].shape[1], x["sync"].shape[1], indices)
         expected = model.logits(model.hidden(masked(x)[:1], null))
-        plain = model(masked(x), x["clip"], x["sync"], indices)[0]
+        plain = model(masked(x), x["frame"], x["sync"], indices)[0]
     torch.testing.assert_close(dropped[:1], expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(dropped[1], plain[1], rtol=0, atol=1e-4)
 
@@ -99,13 +99,15 @@ def test_adapting_after_the_projection_equals_adapting_before() -> None:
     model, indices, x = make("adaln_b", length_adapter="centre")
     config = model.config
     with torch.no_grad():
-        fast = model(masked(x), x["clip"], x["sync"], indices)[0]
+        fast = model(masked(x), x["frame"], x["sync"], indices)[0]
         full = dict(indices)
-        full["clip_index"] = indices["clip_index"][indices["frame_index"]]  # one condition frame per token
-        full["sync_index"] = indices["sync_index"][indices["frame_index"]]
+        full["frame_features_index"] = indices["frame_features_index"][
+            indices["frame_index"]
+        ]  # one condition frame per token
+        full["sync_features_index"] = indices["sync_features_index"][indices["frame_index"]]
         full["frame_index"] = torch.arange(T)
-        slow = model(masked(x), x["clip"], x["sync"], full)[0]
-    assert len(indices["clip_index"]) < T and config.design == "adaln_b"
+        slow = model(masked(x), x["frame"], x["sync"], full)[0]
+    assert len(indices["frame_features_index"]) < T and config.design == "adaln_b"
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-4)
 
 
@@ -138,7 +140,7 @@ def test_the_head_starts_from_the_codec_too() -> None:
 def test_clip_features_of_length_1_have_an_effect() -> None:
     """They reach their MLP with variance 1. Unscaled, the difference of two pictures would be half or less."""
     model, _, x = make("adaln_a")
-    unit = torch.nn.functional.normalize(torch.randn(2, *x["clip"].shape[1:]), dim=-1)
+    unit = torch.nn.functional.normalize(torch.randn(2, *x["frame"].shape[1:]), dim=-1)
     with torch.no_grad():
         one, other = model.condition(unit, None, {}).adaln
     assert (one - other).std() > 0.2
@@ -207,7 +209,7 @@ def test_overfits_one_batch(design: str) -> None:
         optimizer.param_groups[0]["lr"] = loop.rate(step, loop.progress(step, 0))
         mask = torch.from_numpy(np.stack([token_mask(rng, codes.shape) for codes in x["codes"]]))
         corrupted = torch.where(mask, 1024, x["codes"])
-        loss = masked_cross_entropy(model(corrupted, x["clip"], x["sync"], indices)[0], x["codes"], mask)
+        loss = masked_cross_entropy(model(corrupted, x["frame"], x["sync"], indices)[0], x["codes"], mask)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), loop.clip_norm)
@@ -216,6 +218,6 @@ def test_overfits_one_batch(design: str) -> None:
     for _ in range(8):
         hidden = torch.rand(x["codes"].shape, generator=generator) < 0.5
         with torch.no_grad():
-            logits = model(torch.where(hidden, 1024, x["codes"]), x["clip"], x["sync"], indices)[0]
+            logits = model(torch.where(hidden, 1024, x["codes"]), x["frame"], x["sync"], indices)[0]
         accuracies.append((logits.argmax(-1) == x["codes"])[hidden].float().mean().item())
     assert np.mean(accuracies) > 0.95, f"loss {loss.item():.3f}, accuracies {np.round(accuracies, 3)}"

@@ -67,10 +67,12 @@ def test_arrays_have_the_contract_s_shapes(system: Path, tmp_path: Path) -> None
     config = system_config(folder.load_components(system))
     with np.load(tmp_path / "out" / "one.npz") as arrays:
         assert arrays["codes"].shape == (9, 862) and arrays["codes"].dtype == np.uint16 and arrays["codes"].max() < 16
-        assert arrays["clip_features"].shape == (80, config.clip_dim) == (config.n_clip(862), config.clip_dim)
+        assert arrays["frame_features"].shape == (80, config.frame_dim) == (config.n_frames(862), config.frame_dim)
         assert arrays["sync_features"].shape == (config.n_sync(862), config.sync_dim)
         assert arrays["audio_features"].shape[1:] == (8, config.audio_dim)
-        assert {arrays[n].dtype for n in ("clip_features", "sync_features", "audio_features")} == {np.dtype(np.float16)}
+        assert {arrays[n].dtype for n in ("frame_features", "sync_features", "audio_features")} == {
+            np.dtype(np.float16)
+        }
         assert arrays["events"].tolist() == [[0.25, 0.0, 0.5], [3.0, 4.0, 1.0]]
         assert "frames" not in arrays
 
@@ -79,7 +81,7 @@ def test_config_is_what_the_components_are(system: Path) -> None:
     parts = folder.load_components(system)
     config = system_config(parts, design="seq2seq", hidden_size=64, n_heads=2, codec_latent=999)
     assert (config.design, config.hidden_size, config.codec_latent) == ("seq2seq", 64, 16)
-    assert (config.clip_resize, config.clip_size, config.clip_dim) == (40, 32, parts["frame_encoder"].dim)
+    assert (config.frame_resize, config.frame_size, config.frame_dim) == (40, 32, parts["frame_encoder"].dim)
     assert (config.sync_size, config.sync_stride, config.sync_offset, config.sync_fps) == (32, 4, 0, 25)
     assert (config.audio_dim, config.codebook_size, config.codec_context) == (16, 16, parts["codec"].context)
     assert system_config({}) == ModelConfig()
@@ -96,12 +98,12 @@ def test_long_videos_become_windows(system: Path, tmp_path: Path) -> None:
 
 
 def test_windows_take_the_right_frames(tmp_path: Path) -> None:
-    config = ModelConfig(clip_resize=16, clip_size=16, sync_resize=16, sync_size=16, clip_fps=10)
+    config = ModelConfig(frame_resize=16, frame_size=16, sync_resize=16, sync_size=16, frame_fps=10)
     with folder.Video(make_video(tmp_path, "a", 20.0)) as video:
         windows = list(folder.video_windows(video, config))
     assert [(len(c), len(s)) for c, s in windows] == [(100, 256), (100, 256)]
-    clip_frames, sync_frames = windows[1]
-    assert number(clip_frames[0]) == 100 % 50 and number(sync_frames[0]) == 100 % 50
+    frames, sync_frames = windows[1]
+    assert number(frames[0]) == 100 % 50 and number(sync_frames[0]) == 100 % 50
     assert number(sync_frames[249]) == number(sync_frames[255]) == 199 % 50  # the last picture stays
     assert number(windows[0][1][255]) == 102 % 50  # and the first window looks on
 
@@ -115,7 +117,7 @@ def test_short_video_is_filled_and_too_short_one_skipped(system: Path, tmp_path:
     printed = capsys.readouterr()
     assert all(f"skipped {name}.mp4" in printed.err for name in ("tiny", "broken", "mute")) and "1 of 4" in printed.out
     with np.load(tmp_path / "out" / "short.npz") as arrays:
-        assert arrays["codes"].shape == (9, 862) and arrays["clip_features"].shape[0] == 80
+        assert arrays["codes"].shape == (9, 862) and arrays["frame_features"].shape[0] == 80
 
 
 def test_bad_and_foreign_files_are_named_skipped_and_counted(tmp_path: Path, capsys) -> None:
@@ -156,7 +158,7 @@ def test_absent_component_leaves_its_array_out(tmp_path: Path, capsys) -> None:
     assert prepare.main([str(tmp_path / "clips"), str(tmp_path / "system"), str(tmp_path / "out")]) == 0
     assert "no codec" in capsys.readouterr().err
     with np.load(tmp_path / "out" / "one.npz") as arrays:
-        assert set(arrays) == {"clip_features", "events", "made_by"}
+        assert set(arrays) == {"frame_features", "events", "made_by"}
     assert prepare.main([str(tmp_path / "clips"), str(tmp_path / "none"), str(tmp_path / "out")]) == 1
 
 
@@ -180,20 +182,20 @@ def test_resumes_and_makes_again_only_what_other_weights_make(tmp_path: Path, mo
             return dict(arrays)
 
     first = again()
-    assert made == [["clip_features"]]
+    assert made == [["frame_features"]]
     again()
     assert made == []
     save_parts(system, "codec")
     second = again()
-    assert made == [["codes"]] and np.array_equal(first["clip_features"], second["clip_features"])
+    assert made == [["codes"]] and np.array_equal(first["frame_features"], second["frame_features"])
     torch.manual_seed(5)
     checkpoint.save(system, "frame_encoder", MobileNetV2(PARTS["frame_encoder"][2]), "mobilenet_v2", ORIGIN)
     third = again()
-    assert made == [["clip_features"]] and np.array_equal(second["codes"], third["codes"])
-    assert not np.array_equal(second["clip_features"], third["clip_features"])
+    assert made == [["frame_features"]] and np.array_equal(second["codes"], third["codes"])
+    assert not np.array_equal(second["frame_features"], third["frame_features"])
     out.write_bytes(out.read_bytes()[:99])
     again()
-    assert made == [["codes", "clip_features"]]
+    assert made == [["codes", "frame_features"]]
 
 
 def test_sound_inside_the_video_starts_with_the_picture(tmp_path: Path) -> None:
@@ -250,7 +252,7 @@ def test_clips_that_share_a_picture_encode_it_once(system: Path, tmp_path: Path,
     assert made == [["decoded"], sorted([*sound, "sync_encoder"]), sound, ["decoded"], frames, sound]
     arrays = {name: dict(np.load(tmp_path / "out" / f"{name}.npz")) for name in "abcd"}
     for name, found in arrays.items():
-        assert ("concepts" in found) == ("clip_features" not in found) == (name != "c")
+        assert ("concepts" in found) == ("frame_features" not in found) == (name != "c")
         assert np.array_equal(found["sync_features"], arrays["a"]["sync_features"])
         assert np.array_equal(found["codes"], arrays["a" if name == "a" else "b"]["codes"])
     assert json.loads(str(arrays["d"]["concepts"])) == [[0.0, 4.0, {"dog": 1.0}], [4.0, 10.0, {}]]

@@ -32,7 +32,7 @@ def test_shards_hold_what_the_trainer_needs(made: Path, system: Path) -> None:
     parts = folder.load_components(system)
     config = system_config(parts)
     assert clip["codes"].shape == (9, 862) and clip["codes"].dtype == np.uint16
-    assert clip["clip_features"].shape == (80, config.clip_dim) and clip["clip_features"].dtype == np.float16
+    assert clip["frame_features"].shape == (80, config.frame_dim) and clip["frame_features"].dtype == np.float16
     assert clip["sync_features"].shape == (config.n_sync(862), config.sync_dim)
     assert clip["sync_times"][:2].tolist() == pytest.approx([0.02, 0.18])  # mixed_4d: frames 0 and 4 of 25 per second
     assert clip["audio_features"].shape == (62, 8, config.audio_dim)
@@ -54,7 +54,7 @@ def test_shards_and_single_files_hold_the_same(made: Path, corpus: Path, system:
     assert prepare.main([str(tmp_path / "videos"), str(system), str(tmp_path / "out")]) == 0
     clip = ShardSet(made, "test")[0]
     with np.load(tmp_path / "out" / "clip-_00004_000040.npz") as arrays:
-        for name in ("codes", "clip_features", "sync_features"):
+        for name in ("codes", "frame_features", "sync_features"):
             assert np.array_equal(arrays[name], clip[name])
         assert np.allclose(arrays["audio_features"], clip["audio_features"], atol=2e-3)
 
@@ -121,7 +121,7 @@ def test_a_whole_video_is_cut_where_the_table_says(system: Path, tmp_path: Path)
     config = system_config(folder.load_components(system))
     with Video(tmp_path / "videos" / "abcdefghijk.mkv") as film:
         frames, _ = next(video_windows(film, config, 12.0))
-        every = [f for _, f in film.sample([FrameGrid(config.clip_fps, config.clip_resize, config.clip_size)])]
+        every = [f for _, f in film.sample([FrameGrid(config.frame_fps, config.frame_resize, config.frame_size)])]
     assert np.array_equal(frames[0], every[96]) and np.array_equal(frames[79], every[175])
 
 

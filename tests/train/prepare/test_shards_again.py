@@ -161,5 +161,5 @@ def check_batch(parts: dict, windows: list, device: str) -> None:
     batch = shard_worker.encode_windows({n: p.to(device) for n, p in parts.items()}, windows, device)
     for one, other in zip(single, batch, strict=True):
         assert np.mean(one["codes"] == other["codes"]) > 0.99
-        for name in ("clip_features", "sync_features", "audio_features"):
+        for name in ("frame_features", "sync_features", "audio_features"):
             assert np.allclose(one[name], other[name], rtol=1e-2, atol=1e-2)

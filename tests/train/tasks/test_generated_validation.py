@@ -46,8 +46,8 @@ def test_the_step_on_the_device_is_the_reference(root: Path, guidance: float) ->
         now = torch.from_numpy(codes).long()
         found = []
         for null in (False, True) if with_null else (False,):
-            drop = torch.full((2,), null)
-            found.append(logits(Batch(now, batch.clip, batch.sync, batch.audio, now == 1024, drop)).numpy())
+            drop = torch.full((2, 2), null)
+            found.append(logits(Batch(now, batch.frame, batch.sync, batch.audio, now == 1024, drop)).numpy())
         return found[0], found[1] if with_null else None
 
     rng = np.random.default_rng(0)

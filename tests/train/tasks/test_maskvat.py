@@ -84,7 +84,7 @@ def test_bad_prepared_examples_are_named_and_left_out(
     with np.load(folder / "0.npz") as arrays:
         rest = {name: arrays[name] for name in arrays if name != "codes"}
         np.savez(folder / "part.npz", **rest)
-        endless = {"clip_features": np.full((80, arrays["clip_features"].shape[1]), np.inf, np.float16)}
+        endless = {"frame_features": np.full((80, arrays["frame_features"].shape[1]), np.inf, np.float16)}
         np.savez(folder / "endless.npz", codes=arrays["codes"], **(rest | endless))
         np.savez(folder / "wide.npz", codes=arrays["codes"], **(rest | {"sync_features": np.zeros((60, 5))}))
     assert len(make(root, data=str(folder)).train_examples) == 2

@@ -30,7 +30,7 @@ def make(root: Path, **changes: object) -> MaskVATTask:
     folders = {"data": str(root / "prepared"), "validation": str(root / "prepared"), "system": str(root / "system")}
     few = {"size": "tiny", "batch": EXAMPLES, "crop_seconds": 0.139, "device": "cpu"}
     sampling = {"generate_steps": 16, "generate_guidance": 1.0, "generate_diversity": 0.0}
-    changes["model"] = {"clip_fps": CLIP_FPS} | changes.get("model", {})
+    changes["model"] = {"frame_fps": CLIP_FPS} | changes.get("model", {})
     return MaskVATTask.from_options(folders | few | sampling | changes, seed=0)
 
 

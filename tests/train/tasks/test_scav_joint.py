@@ -17,7 +17,7 @@ from train.tasks.scav_joint import ScavOptions, ScavTask, read_examples
 
 pytestmark = pytest.mark.torch
 TINY_BEATS = BEATsConfig(embed_dim=16, dim=16, layers=2, heads=2, ffn_dim=32, conv_pos=8, conv_pos_groups=4)
-TINY_SCAV = SCAVConfig(clip_dim=10, audio_dim=16, dim=16, layers=1, heads=2)
+TINY_SCAV = SCAVConfig(frame_dim=10, audio_dim=16, dim=16, layers=1, heads=2)
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -34,7 +34,7 @@ def write_tones(folder: Path, n: int) -> None:
         for k in rng.choice(24, 6, replace=False):
             features[k, i] = 1
             audio[k * 2000 : k * 2000 + 2000] += np.sin(np.arange(2000) * (0.1 + 0.2 * i), dtype=np.float32) / 2
-        np.savez(folder / f"{i}.npz", clip_features=features)
+        np.savez(folder / f"{i}.npz", frame_features=features)
         write_wav(folder / f"{i}.wav", audio, 16_000)
 
 
@@ -50,7 +50,7 @@ def test_scav_task_learns_and_saves(tmp_path) -> None:
     assert results["validation_clips"] == 6 and results["validation_sound_r1"] > 0.6
     scav = checkpoint.load(tmp_path / "run" / "system", "scav")
     beats_ = checkpoint.load(tmp_path / "run" / "system", "audio_encoder")
-    assert scav.config.audio_dim == beats_.dim and scav.config.clip_dim == 10
+    assert scav.config.audio_dim == beats_.dim and scav.config.frame_dim == 10
     for entry in checkpoint.read_meta(tmp_path / "run" / "system")["components"].values():
         assert entry["provenance"]["data_licence"] == "my own" and entry["provenance"]["code_licence"] == "Apache-2.0"
         assert entry["provenance"]["steps"] == 60
@@ -83,9 +83,9 @@ def test_bad_windows_are_named_skipped_and_counted(tmp_path, capsys) -> None:
     write_tones(tmp_path, 6)
     (tmp_path / "0.npz").write_bytes((tmp_path / "0.npz").read_bytes()[:200])
     np.savez(tmp_path / "1.npz", codes=np.zeros(3))
-    np.savez(tmp_path / "2.npz", clip_features=np.zeros((24, 11), np.float32))  # other weights' width
-    np.savez(tmp_path / "nan.npz", clip_features=np.full((24, 10), np.nan))
-    np.savez(tmp_path / "a-weird-walk.npz", clip_features=np.zeros((24, 10), np.float32))  # no sound
+    np.savez(tmp_path / "2.npz", frame_features=np.zeros((24, 11), np.float32))  # other weights' width
+    np.savez(tmp_path / "nan.npz", frame_features=np.full((24, 10), np.nan))
+    np.savez(tmp_path / "a-weird-walk.npz", frame_features=np.zeros((24, 10), np.float32))  # no sound
     (tmp_path / "text.npz").write_text("foreign")
     (tmp_path / "3.wav").write_bytes(b"RIFF")
     assert len(read_examples(tmp_path, tmp_path, 1.5)) == 2
