@@ -115,4 +115,6 @@ def test_examples_that_show_concepts_get_made_up_features(tmp_path) -> None:
     frames = [task.frames(task.train_examples[1], np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert frames[0].shape == (80, 10) and torch.equal(frames[0], frames[1]) and not torch.equal(frames[0], frames[2])
     assert torch.equal(task.frames(task.train_examples[0], np.random.default_rng(0)), task.train_examples[0].frames)
+    for each in (task, again):
+        each.module.eval()  # no dropout, whose random numbers belong to the training loop
     assert task.loss(5)[0].item() == again.loss(5)[0].item() and task.validate() == again.validate()

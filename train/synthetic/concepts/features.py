@@ -19,6 +19,7 @@ from train.synthetic.concepts.table import CLASSES, Concept
 Floats = NDArray[np.float32]
 TRIES = 16  # distances that are tried when a feature is moved, from 0 to FARTHEST, closer together at first
 BALANCE = 4  # attempts to divide the probability among concepts
+FEW = 4  # classes of a concept that are shown at most: one dog is of few breeds, and many rows cancel each other
 UNKNOWN_MOVE = 0.3  # of FARTHEST: how far at most features without a concept are moved
 FARTHEST = 90.0  # distance that a feature is moved at most, against NORM
 NORM = 28.0  # of pooled features before the classifier: of real frames most have 18 to 29, which says more of contrast
@@ -125,6 +126,8 @@ class FeatureMaker:
             shown = {(int(rng.choice(self._unlisted)),): 1.0}
         weights = np.zeros((len(shown), CLASSES), np.float32)
         for row, classes in zip(weights, shown, strict=True):
+            if len(classes) > FEW:
+                classes = tuple(rng.choice(classes, 1 + rng.binomial(FEW - 1, 0.4), replace=False).tolist())
             parts = rng.gamma(self.settings.classes, size=len(classes)) + 1e-6
             row[list(classes)] = parts / parts.sum()
         shares = np.array(list(shown.values()), np.float32)

@@ -56,6 +56,16 @@ def test_certainty_sets_the_probability() -> None:
     assert found == pytest.approx([0.3, 0.8], abs=0.05)
 
 
+def test_a_concept_of_many_classes_is_shown_clearly() -> None:
+    """Without a choice among its classes, their rows would cancel each other and distractors would win."""
+    rng = np.random.default_rng(8)
+    made = maker(rng)
+    made.table.append(Concept("animal", "burst", tuple(range(100, 220)), ("call",)))
+    matrix = membership(made.table)
+    found = [made.head.probabilities(made.pooled([Span(0, 4, {2: 1.0})], rng)) @ matrix[2] for _ in range(60)]
+    assert np.median(np.mean(found, axis=1)) > 0.3
+
+
 def test_two_concepts_share_a_frame_and_cuts_change_them() -> None:
     rng = np.random.default_rng(2)
     made = maker(rng, certainty=(80.0, 20.0), distractors=0.0, frame_noise=0.05, drift=0.05)
