@@ -10,6 +10,8 @@ from importlib import import_module
 TYPE_CHECKING = False  # as in `typing`, which takes long to import
 
 if TYPE_CHECKING:
+    from runtime.deliver.delivery import DeliveryConfig, deliver_take, write_take
+    from runtime.deliver.loudness import Loudness
     from runtime.errors import (
         BackendUnavailable,
         Cancelled,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     __version__: str
 else:
     _HOMES = {"Pipeline": "pipeline", "load": "pipeline", "Report": "take", "Take": "take"}
+    _HOMES |= dict.fromkeys(("DeliveryConfig", "deliver_take", "write_take"), "deliver.delivery")
+    _HOMES |= {"Loudness": "deliver.loudness"}
     _HOMES |= dict.fromkeys(("Progress", "SamplingConfig", "Stage"), "sampling")
 
     def __getattr__(name: str) -> object:
@@ -49,7 +53,9 @@ __all__ = [
     "BackendUnavailable",
     "Cancelled",
     "ContractError",
+    "DeliveryConfig",
     "EngineError",
+    "Loudness",
     "ManifestError",
     "MaskVATError",
     "MediaError",
@@ -62,5 +68,7 @@ __all__ = [
     "Stage",
     "Take",
     "__version__",
+    "deliver_take",
     "load",
+    "write_take",
 ]

@@ -1,5 +1,6 @@
 """The flags that say how a sound is delivered: format, levels, broadcast WAV, timeline. All are checked before work."""
 
+import argparse
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -10,8 +11,7 @@ from typing import Any, BinaryIO
 from engines.contract import FloatArray
 from runtime.commands import signals
 from runtime.commands.standard_streams import is_terminal, usable
-from runtime.deliver.broadcast import broadcast_chunks
-from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, deliver_take, make_origin
+from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, SoundContent, deliver_take
 from runtime.deliver.levels import check_own_sound, own_sound
 from runtime.deliver.sound_file import check_sound_file, write_wav_to
 from runtime.deliver.timeline.write import check_timeline_file
@@ -32,15 +32,15 @@ def add_delivery_options(add: Callable[..., object]) -> None:
     add("--bwf", action="store_true",
         help="broadcast WAV: time stamp from the video's timecode, loudness, how the sound was made")  # fmt: skip
     add("--gain", type=float, metavar="DB", default=0.0, help="make the sound louder or quieter, -120 to 60 dB")
-    add("--fade", type=float, metavar="MS", default=None,
+    add("--fade", type=float, metavar="MS", default=argparse.SUPPRESS,
         help="fade in and out, 0 to 60000 ms (default: 5 for a range, 0 for a whole video)")  # fmt: skip
-    add("--mix", type=float, metavar="DB", default=None,
+    add("--mix", type=float, metavar="DB", default=argparse.SUPPRESS,
         help="add the sound to the video's own sound, at this level, -120 to 60 dB")  # fmt: skip
-    add("--lufs", type=float, metavar="LUFS", default=None,
+    add("--lufs", type=float, metavar="LUFS", default=argparse.SUPPRESS,
         help="bring the sound to this loudness, -70 to 0, as far as --peak allows")  # fmt: skip
-    add("--peak", type=float, metavar="DBTP", default=None,
+    add("--peak", type=float, metavar="DBTP", default=argparse.SUPPRESS,
         help="keep the true peak at or below this, -60 to 0 (default: -1 with --lufs, else no limit)")  # fmt: skip
-    add("--timeline", type=Path, metavar="FILE", default=None,
+    add("--timeline", type=Path, metavar="FILE", default=argparse.SUPPRESS,
         help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt or .fcpxml")  # fmt: skip
     add("--sidecar", action="store_true", help="also write a .json beside each sound file: the report and its facts")
 
@@ -48,10 +48,9 @@ def add_delivery_options(add: Callable[..., object]) -> None:
 def read_delivery(args: Namespace) -> DeliveryConfig:
     """The configuration that the flags give. Raises OptionError."""
     names = ("bits", "rate", "channels", "gain", "fade", "mix", "lufs", "peak", "bwf")
-    config = DeliveryConfig(**{name: getattr(args, name) for name in names})
-    if args.timeline is not None:
+    if hasattr(args, "timeline"):
         check_timeline_file(args.timeline)
-    return config
+    return DeliveryConfig(**{name: getattr(args, name) for name in names if hasattr(args, name)})
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def plan_delivery(args: Namespace, config: DeliveryConfig) -> Delivery:
     """Check what the flags need of the video. Raises OptionError, MediaError."""
     if config.mix is not None:
         check_own_sound(args.video)
-    timing = read_timing(args.video, signals.check) if config.bwf or args.timeline is not None else None
+    timing = read_timing(args.video, signals.check) if config.bwf or hasattr(args, "timeline") else None
     return Delivery(config, timing, getattr(args, "output", None) == PIPE)
 
 
@@ -118,7 +117,7 @@ def _check_pipe(args: Namespace) -> None:
     if args.takes > 1:
         raise OptionError(f"--takes is {args.takes}, and a pipe takes one sound; give -o FILE.wav")
     for flag in ("timeline", "sidecar"):
-        if getattr(args, flag):
+        if getattr(args, flag, False):
             raise OptionError(f"--{flag} needs a sound file; give -o FILE.wav in place of -o -")
     if args.progress == "json":
         raise OptionError("--progress json and -o - both write to standard output; give -o FILE.wav or drop --progress")
@@ -135,12 +134,8 @@ def standard_output() -> BinaryIO:
     return stream
 
 
-def write_to_pipe(sound: DeliveredSound, delivery: Delivery) -> dict[str, Any]:
+def write_to_pipe(content: SoundContent) -> None:
     """Write a WAV to standard output. Raises BrokenPipeError if its reader is gone."""
-    start = None if delivery.timing is None else delivery.timing.start
-    origin = make_origin(sound, 1, None, start)
-    chunks = broadcast_chunks(sound.form, origin, sound.loudness) if delivery.config.bwf else []
     stream = standard_output()
-    write_wav_to(stream, sound.samples, sound.form, chunks)
+    write_wav_to(stream, content.samples, content.sound.form, content.chunks)
     stream.flush()
-    return sound.facts()

@@ -15,8 +15,9 @@ from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.deliverables import PIPE, Delivery, plan_sounds, write_to_pipe
 from runtime.commands.staging import Staging
-from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, write_take
+from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, sound_content, write_take
 from runtime.deliver.mux import check_container, mux
+from runtime.deliver.timeline.model import check_names
 from runtime.deliver.timeline.takes import timeline_of
 from runtime.deliver.timeline.write import write_timeline
 from runtime.errors import MediaError, OptionError
@@ -54,7 +55,9 @@ def plan_outputs(args: Namespace, config: DeliveryConfig) -> Outputs:
     if muxed is not None:
         check_container(muxed, video, args.existing)
     sidecars = [path.with_suffix(".json") for path in sounds] if args.sidecar else []
-    outputs = Outputs(sounds, muxed, getattr(args, "report", None), args.timeline, sidecars)
+    if hasattr(args, "timeline"):
+        check_names([video, *sounds])
+    outputs = Outputs(sounds, muxed, getattr(args, "report", None), getattr(args, "timeline", None), sidecars)
     seen = {video.resolve()}
     for path in outputs.files:
         if path.resolve() in seen:
@@ -130,7 +133,9 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
             timeline = timeline_of(args.video, delivery.timing, named, stamped=args.bwf)
             write_timeline(parts[outputs.timeline], timeline)
         if delivery.pipe:
-            report["takes"][0] |= write_to_pipe(sounds[0], delivery)
+            content = sound_content(sounds[0], delivery.config, start=start)
+            write_to_pipe(content)
+            report["takes"][0] |= content.facts
         if outputs.report is not None:
             write_atomically(parts[outputs.report], json.dumps(report, indent=1) + "\n")
         for path, entry in zip(outputs.sidecars, report["takes"], strict=False):

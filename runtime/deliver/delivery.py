@@ -70,10 +70,19 @@ class DeliveredSound:
     take: Take
     audio: FloatArray  # [L] mono at the take's sample rate; may exceed 1, which only float files keep
     form: WavFormat  # of the file
-    samples: FloatArray  # `audio` at the file's rate
     loudness: Loudness  # of `audio`, played on two speakers
     gain: Gain
     warnings: tuple[str, ...]
+
+    @property
+    def length(self) -> int:
+        """Samples of the file, in each channel."""
+        same = self.form.rate == self.take.sample_rate
+        return len(self.audio) if same else _length_at(self.take.duration, self.form.rate)
+
+    def samples(self) -> FloatArray:
+        """`audio` at the file's rate: [length]."""
+        return at_rate(self.audio, self.take.sample_rate, self.take.duration, self.form.rate)
 
     def facts(self) -> dict[str, Any]:
         """What a report says about the sound and its file."""
@@ -81,7 +90,7 @@ class DeliveredSound:
             "rate": self.form.rate,
             "bits": self.form.bits,
             "channels": self.form.channels,
-            "samples": len(self.samples),
+            "samples": self.length,
             "loudness": asdict(self.loudness),
             "gain": asdict(self.gain),
         }
@@ -109,9 +118,7 @@ def deliver_take(
         audio = audio * decibels(gain.decibels)
         loudness = measure_loudness(audio, take.sample_rate)
     form = WavFormat(config.rate or take.sample_rate, config.bits, config.channels)
-    samples = at_rate(audio, take.sample_rate, take.duration, form.rate)
-    warnings = _level_warnings(config, gain, loudness, samples)
-    return DeliveredSound(take, audio, form, samples, loudness, gain, warnings)
+    return DeliveredSound(take, audio, form, loudness, gain, _level_warnings(config, gain, loudness, audio))
 
 
 def at_rate(audio: FloatArray, source_rate: int, duration: Fraction, rate: int) -> FloatArray:
@@ -119,18 +126,22 @@ def at_rate(audio: FloatArray, source_rate: int, duration: Fraction, rate: int) 
     if rate == source_rate:
         return audio
     resampled = resample(audio, source_rate, rate)
-    length = max(1, round(duration * rate))
+    length = _length_at(duration, rate)
     return np.pad(resampled, (0, max(0, length - len(resampled))), mode="edge")[:length]
 
 
-def _level_warnings(config: DeliveryConfig, gain: Gain, loudness: Loudness, samples: FloatArray) -> tuple[str, ...]:
+def _length_at(duration: Fraction, rate: int) -> int:
+    return max(1, round(duration * rate))
+
+
+def _level_warnings(config: DeliveryConfig, gain: Gain, loudness: Loudness, audio: FloatArray) -> tuple[str, ...]:
     warnings = []
     if gain.set_by == "peak" and config.lufs is not None:
         warnings.append(
             f"the loudness is {loudness.integrated:.1f} LUFS and not {config.lufs:g}: a louder sound would exceed "
             f"the true peak of {SAFE_PEAK if config.peak is None else config.peak:g} dBTP"
         )
-    clipped = int(np.count_nonzero(np.abs(samples) > 1)) if config.changes_levels and config.bits != "float" else 0
+    clipped = int(np.count_nonzero(np.abs(audio) > 1)) if config.changes_levels and config.bits != "float" else 0
     if clipped:
         warnings.append(
             f"{clipped} samples are louder than full scale and are clipped; use --peak -1, a lower --gain, or "
@@ -139,35 +150,65 @@ def _level_warnings(config: DeliveryConfig, gain: Gain, loudness: Loudness, samp
     return tuple(warnings)
 
 
+@dataclass(frozen=True, eq=False)
+class SoundContent:
+    """All that a sound file holds, whatever it is written to."""
+
+    sound: DeliveredSound
+    samples: FloatArray
+    chunks: list[Chunk]  # of a broadcast WAV; none otherwise
+    tags: Mapping[str, str]  # of a FLAC file
+    facts: dict[str, Any]  # what the file is, as plain JSON values
+
+
+def sound_content(
+    sound: DeliveredSound,
+    config: DeliveryConfig,
+    take_number: int = 1,
+    span: Span | None = None,
+    start: Timecode | None = None,
+    made: datetime | None = None,
+) -> SoundContent:
+    """The content of a take's file. `start` is the timecode of the video's first picture, which time stamps count from,
+    `made` the time of making (None: now).
+    """
+    samples, facts = sound.samples(), sound.facts()
+    origin = _make_origin(sound, samples, take_number, span, start, made)
+    chunks: list[Chunk] = []
+    if config.bwf:
+        chunks = broadcast_chunks(sound.form, origin, sound.loudness)
+        facts |= {"time_reference": time_reference(origin, sound.form.rate), "identifier": origin.identifier}
+    settings = "; ".join(f"{key}: {value}" for key, value in origin.settings.items())
+    tags = {"TITLE": origin.description, "TRACKNUMBER": str(origin.take), "COMMENT": settings}
+    return SoundContent(sound, samples, chunks, tags, facts)
+
+
 def write_take(
     path: PathLike,
     sound: DeliveredSound,
     config: DeliveryConfig,
-    number_of_take: int = 1,
+    take_number: int = 1,
     span: Span | None = None,
     start: Timecode | None = None,
     made: datetime | None = None,
 ) -> dict[str, Any]:
     """Write a delivered take as WAV or FLAC, by the suffix. Returns what the file is, as plain JSON values.
 
-    `start` is the timecode of the video's first picture, which a broadcast WAV counts from.
+    The other arguments are those of `sound_content`. Raises OptionError if the format does not fit the suffix,
+    MediaError if the file cannot be written.
     """
-    origin = make_origin(sound, number_of_take, span, start, made)
-    chunks: list[Chunk] = broadcast_chunks(sound.form, origin, sound.loudness) if config.bwf else []
-    write_sound(path, sound.samples, sound.form, chunks, _flac_tags(origin))
-    facts = sound.facts()
-    if config.bwf:
-        facts["time_reference"] = time_reference(origin, sound.form.rate)
-        facts["identifier"] = origin.identifier
-    return facts
+    content = sound_content(sound, config, take_number, span, start, made)
+    write_sound(path, content.samples, sound.form, content.chunks, content.tags)
+    return content.facts
 
 
-def make_origin(
+def _make_origin(
     sound: DeliveredSound,
-    number_of_take: int,
-    span: Span | None = None,
-    start: Timecode | None = None,
-    made: datetime | None = None,
+    samples: FloatArray,
+    take_number: int,
+    span: Span | None,
+    start: Timecode | None,
+    made: datetime | None,
 ) -> Origin:
     """What the file of a take says about itself."""
     report = sound.take.report
@@ -182,20 +223,15 @@ def make_origin(
         "backend": report.backend,
         "precision": report.precision,
     }
-    digest = sha256(f"{name}\n{sound.form}\n{number_of_take}\n".encode())
-    digest.update(np.ascontiguousarray(sound.samples).tobytes())
+    digest = sha256(f"{name}\n{sound.form}\n{take_number}\n".encode())
+    digest.update(np.ascontiguousarray(samples).data)
     return Origin(
         description=name,
         identifier=digest.hexdigest()[:32],
         version=report.version,
         settings={key: str(value) for key, value in settings.items()},
-        take=number_of_take,
+        take=take_number,
         made=datetime.now() if made is None else made,
         offset=Fraction(0) if span is None else span.begin,
         start=start,
     )
-
-
-def _flac_tags(origin: Origin) -> dict[str, str]:
-    settings = "; ".join(f"{key}: {value}" for key, value in origin.settings.items())
-    return {"TITLE": origin.description, "TRACKNUMBER": str(origin.take), "COMMENT": settings}

@@ -160,6 +160,10 @@ def test_a_pipe_gets_the_bytes_of_the_file(bundles: Callable[..., Path], run: Ca
     assert names(folder) == before
     assert run("-o", "x.wav") == 0
     assert result.stdout == (folder / "x.wav").read_bytes()
+    stamped = subprocess.run(command(bundles(), "-o", "-", "--quiet", "--bwf", "--report", "r.json"), **options)
+    assert stamped.stdout[12:16] == b"bext" and stamped.stdout.endswith(result.stdout[44:])
+    entry = read_json(folder / "r.json")["takes"][0]
+    assert (entry["file"], entry["time_reference"], entry["samples"]) == ("-", round(107892 * 44100 / RATE), SAMPLES)
 
 
 def test_a_pipe_that_nobody_reads_leaves_nothing(bundles: Callable[..., Path], folder: Path) -> None:

@@ -294,7 +294,7 @@ OPTIONS = {
     "--guidance-from 0.5 --guidance-until 0.2": "guidance_until is 0.2; it must be a number from 0.5 to 1",
     "--threads -1": "threads is -1; it must be a whole number from 0 to 1024",
     "--threads 100000": "threads is 100000",
-    "-o video.mp3": "video.mp3 is not a .wav file; for a video with sound use --mux",
+    "-o video.mp3": "video.mp3 is not a .wav or .flac file; for a video with sound use --mux",
     "--mux out.xyz": ".mp4",
     "--mux out": "suffix",
     "--mux video.mp4 --overwrite": "cannot write video.mp4: it is the video itself",

@@ -309,7 +309,7 @@ def test_of_two_runs_on_one_name_one_wins(start: Callable[..., subprocess.Popen[
     winner = next(n for n, process in enumerate(two, 1) if process.returncode == 0)
     assert "exists; give --overwrite" in errors[2 - winner]
     left = [name for name in names(folder) if not name.endswith(".ready")]
-    assert left == ["video.mp4", "video.sound.mp4", "video.wav", "r.json"]
+    assert left == ["r.json", "video.mp4", "video.sound.mp4", "video.wav"]
     assert json.loads((folder / "r.json").read_text())["sampling"]["seed"] == winner
 
 

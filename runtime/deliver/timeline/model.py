@@ -39,11 +39,10 @@ class Timeline:
 
     def __post_init__(self) -> None:
         paths = [self.video, *(sound.path for sound in self.sounds)]
+        check_names(paths)
         for path in paths:
             if not path.is_absolute():
                 raise OptionError(f"a timeline needs absolute paths; got {path}")
-            if any(category(letter) in ("Cc", "Cs") for letter in str(path)):
-                raise OptionError(f"the name {str(path)!r} has letters that XML cannot hold; rename the file")
         if self.frames < 1:
             raise OptionError(f"a timeline needs a video of 1 frame or more; got {self.frames}")
 
@@ -66,6 +65,13 @@ class Timeline:
     def ntsc(self) -> bool:
         """Whether the rate is 1000/1001 of a whole one."""
         return self.rate == Fraction(self.base * 1000, 1001)
+
+
+def check_names(paths: Sequence[Path]) -> None:
+    """Raise OptionError for a name that no timeline file can hold."""
+    for path in paths:
+        if any(category(letter) in ("Cc", "Cs") for letter in str(path.absolute())):
+            raise OptionError(f"the name {str(path)!r} has letters that a timeline file cannot hold; rename the file")
 
 
 def sound_frames(first_sample: int, samples: int, sample_rate: int, rate: Fraction) -> tuple[int, int]:

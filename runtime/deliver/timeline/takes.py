@@ -26,7 +26,7 @@ def timeline_of(
     begin = Fraction(0) if span is None else span.begin
     sounds = []
     for number, (path, sound) in enumerate(files, 1):
-        rate, samples = sound.form.rate, len(sound.samples)
+        rate, samples = sound.form.rate, sound.length
         first, frames = sound_frames(round(begin * rate), samples, rate, timing.rate)
         stamp = (timing.start.frame if timing.start is not None else 0) + first if stamped else 0
         depth = 8 * BYTES[sound.form.bits]

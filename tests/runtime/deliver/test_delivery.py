@@ -34,7 +34,7 @@ def take(audio: np.ndarray | None = None) -> Take:
 # ---------------------------------------------------------------- defaults
 def test_the_defaults_write_the_same_bytes_as_ever(tmp_path: Path) -> None:
     sound = deliver_take(take(), DeliveryConfig())
-    assert sound.audio is sound.samples is sound.take.audio and sound.warnings == ()
+    assert sound.audio is sound.samples() is sound.take.audio and sound.warnings == ()
     write_take(tmp_path / "a.wav", sound, DeliveryConfig())
     write_wav(tmp_path / "b.wav", noise(), RATE)
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()

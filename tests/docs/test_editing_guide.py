@@ -1,0 +1,86 @@
+"""Each command of the table in docs/EDITING.md, as it stands there, on a real video."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from runtime import Loudness
+from runtime.infer import main
+from tests.support.fake_engines import NEEDS_ORT
+from tests.support.media import Sound, write_timed
+from tests.support.paths import ROOT
+
+GUIDE = (ROOT / "docs" / "EDITING.md").read_text(encoding="utf-8")
+ROWS = dict(re.findall(r"^\| ([^|]+) \| `maskvat (shot\.mov.*?)` \|$", GUIDE, re.MULTILINE))
+WRITTEN = {  # what an editor does -> the files that the command adds
+    "open all takes on a timeline": ["shot.otio", "shot.take2.wav", "shot.take3.wav", "shot.take4.wav", "shot.wav"],
+    "keep the facts beside the file": ["shot.json", "shot.wav"],
+    "save space without loss": ["shot.flac"],
+    "hear it under the production sound": ["shot.sound.mov", "shot.wav"],
+    "feed another program": [],
+}
+FORMATS = {  # of the sound file: codec, rate, channels
+    "deliver 24 bit at 48 kHz": ("pcm_s24le", 48000, 1),
+    "keep full precision for a mix": ("pcm_f32le", 44100, 1),
+    "fill a stereo track": ("pcm_s16le", 44100, 2),
+    "save space without loss": ("flac", 44100, 1),
+}
+pytestmark = NEEDS_ORT
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with shot.mov: two seconds with timecode and sound."""
+    tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(96000) / 48000)
+    sound = Sound(tone[None].astype(np.float32), 48000, "pcm_s16le")
+    write_timed(tmp_path / "shot.mov", Fraction(25), "10:00:00:00", 50, sound=sound)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_table_is_read() -> None:
+    assert len(ROWS) == GUIDE.count("| `maskvat ") > 10 and set(WRITTEN) | set(FORMATS) <= set(ROWS)
+
+
+@pytest.mark.parametrize("deed", ROWS)
+def test_the_command_does_it(
+    bundles: Callable[..., Path], folder: Path, capfdbinary: pytest.CaptureFixture[bytes], deed: str
+) -> None:
+    arguments, _, reader = ROWS[deed].partition(r"\|")
+    options = ["--engines", str(bundles()), "--backend", "cpu", "--threads", "1", "--steps", "2", "--report", "report"]
+    assert main([*shlex.split(arguments), *options]) == 0
+    written = sorted(p.name for p in folder.iterdir() if p.name not in ("shot.mov", "report"))
+    assert written == WRITTEN.get(deed, ["shot.wav"])
+    assert (capfdbinary.readouterr().out[:4] == b"RIFF") == bool(reader)
+    for name in written:
+        if name.endswith((".wav", ".flac")):
+            with av.open(name) as container:
+                stream = container.streams.audio[0]
+                found = (stream.codec_context.name, stream.rate, stream.channels)
+                assert ("time_reference" in container.metadata) == ("--bwf" in arguments)
+            assert found == FORMATS.get(deed, ("pcm_s16le", 44100, 1))
+
+
+def test_the_fields_of_the_report_are_documented() -> None:
+    table = GUIDE.partition("## Loudness in the report")[2].partition("\n## ")[0]
+    for field in (*Loudness.__dataclass_fields__, "rate", "bits", "channels", "samples", "gain", "loudness"):
+        assert f"`{field}`" in table
+
+
+def test_the_python_example_works(bundles: Callable[..., Path], folder: Path) -> None:
+    import runtime
+
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    with runtime.load(bundles(), "cpu", 1) as pipeline:
+        take = pipeline.generate("shot.mov", runtime.SamplingConfig(steps=2))[0]
+    names = {"runtime": runtime, "take": take}
+    exec(code, names)
+    assert (folder / "shot.wav").is_file() and json.loads(json.dumps(names["facts"]))["bits"] == "24"
+    assert take.report.loudness[0] == runtime.deliver_take(take, runtime.DeliveryConfig()).loudness
