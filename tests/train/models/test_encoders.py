@@ -471,15 +471,15 @@ def test_other_text_encoders_are_named(monkeypatch: pytest.MonkeyPatch, changes:
 
 
 def test_imagenet_weights_keep_or_drop_the_classifier(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file in torchvision's layout loads into both variants; the features are those of the classifier, or before it."""
+    """A file in torchvision's layout loads into both variants: with the classifier, and without it."""
     whole = MobileNetV2(MobileNetV2Config(features="classes")).eval()
     state = {k: v for k, v in whole.state_dict().items() if not k.endswith("num_batches_tracked")}
     assert {"classifier.1.weight", "classifier.1.bias"} <= set(state)
     torch.save(whole.state_dict(), tmp_path / "w.pth")
     monkeypatch.setattr("train.models.mobilenet.FILE_SHA256", file_sha256(tmp_path / "w.pth"))
     loaded = {}
-    for features, dim in (("classes", 1000), ("pooled", 1280)):
-        module = loaded[features] = MobileNetV2(MobileNetV2Config(features=features)).eval()
+    for variant, dim in (("classes", 1000), ("pooled", 1280)):
+        module = loaded[variant] = MobileNetV2(MobileNetV2Config(features=variant)).eval()
         module.load_imagenet(tmp_path / "w.pth")
         assert module.dim == dim
     frames = pixels(2, 64, 64, 3)
