@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
+from functools import cached_property
 from pathlib import Path
 
 from engines.backends import AUTO, BACKENDS, Opening, check_precision, choose
@@ -12,6 +13,8 @@ from engines.contract import Graph, ModelConfig, graphs
 from engines.manifest import MINI, Manifest
 from engines.selftest import check_repeats, compare, summarise
 from engines.verified import VerifiedFiles
+from engines.words.tokeniser import Tokeniser
+from engines.words.vocabulary import Vocabulary
 from runtime.errors import BackendUnavailable, Cancelled, ContractError, EngineError, ManifestError, PipelineClosed
 from runtime.exit_wait import check_ending, delay_exit
 
@@ -124,6 +127,22 @@ class Bundle:
         """The bundle's file that this backend runs (or derives its own from), in the preferred precision."""
         allowed = BACKENDS[self.backend].files(graph, self.precision)
         return self.manifest.file_for(graph, allowed, f"backend {self.backend!r}")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The words of the bundle, read when they are first used. Raises ManifestError."""
+        name = self.manifest.vocabulary
+        with self._files.unchanged(name):
+            return Vocabulary.load(self.folder / name, self.config)
+
+    @cached_property
+    def tokeniser(self) -> Tokeniser | None:
+        """The tokeniser of the text encoder; None without one. Raises ManifestError."""
+        name = self.manifest.tokeniser
+        if not name:
+            return None
+        with self._files.unchanged(name):
+            return Tokeniser.load(self.folder / name, self.config)
 
     def __getitem__(self, graph: str) -> Engine:
         engine = self._opened(graph)

@@ -49,6 +49,7 @@ def examine(folder: Path, backend: str, precision: str = "auto") -> None:
     print(f"bundle {bundle.manifest.name} in {bundle.folder}: every file is what the manifest says")
     if not bundle.manifest.self_test:
         raise MaskVATError("the manifest holds no self-test; write the bundle again with `python -m export`")
+    print(f"vocabulary: {len(bundle.vocabulary.words)} words; free text: {'yes' if bundle.tokeniser else 'no'}")
     print("backends, the preferred one first")
     for name in BACKENDS:
         print(f"  {name:18} {'used' if name == bundle.backend else verdict(folder, name)}")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines.backends import BACKENDS
-from engines.manifest import MINI, Manifest
+from engines.manifest import MANIFEST, MINI, Manifest
+from engines.words.vocabulary import Vocabulary
 from runtime.commands.status import run_command
 
 
@@ -25,6 +26,8 @@ def describe(folder: Path, manifest: Manifest) -> str:
     ]
     for name, entry in manifest.files.items():
         lines.append(f"{name:28} {entry.graph:16} {entry.precision:10} {entry.bytes / 1e6:7.2f}")
+    text = f"; {manifest.tokeniser} for free text" if manifest.tokeniser else ""
+    lines += ["", f"words: {manifest.vocabulary} (--words lists them){text}"]
     lines += ["", "precisions of step to choose from, the preferred one first"]
     lines += [f"  {name}: {', '.join(b.choices(folder, manifest)) or 'none'}" for name, b in BACKENDS.items()]
     lines += ["", "parity"]
@@ -40,15 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m runtime.info", description="Show what a bundle contains.")
     parser.add_argument("bundle", type=Path, nargs="?", default=MINI, help="its folder (default: the shipped bundle)")
     parser.add_argument("--json", action="store_true", help="print the manifest unchanged")
+    parser.add_argument("--words", action="store_true", help="print the words of the vocabulary, one a line")
     args = parser.parse_args(argv)
 
     def show() -> None:
         manifest = Manifest.load(args.bundle)
-        print(
-            (args.bundle / "manifest.json").read_text(encoding="utf-8")
-            if args.json
-            else describe(args.bundle, manifest)
-        )
+        vocabulary = Vocabulary.load(args.bundle / manifest.vocabulary, manifest.config)
+        if args.words:
+            print("\n".join(vocabulary.words) or "the vocabulary has no words")
+        elif args.json:
+            print((args.bundle / MANIFEST).read_text(encoding="utf-8"))
+        else:
+            print(describe(args.bundle, manifest))
 
     return run_command(show, debug=False)
 

@@ -89,7 +89,8 @@ def cached_folder(folder: Path, make: Any) -> Path:
 # ---------------------------------------------------------------- exported systems
 def export_system(system: Path, name: str, folder: Path) -> None:
     """Export every graph in fp32, and the step also in int8. Parity is not measured."""
-    from export.bundle import Options, bundle_config, load_components, provenance, write_graphs
+    from engines.words import vocabulary
+    from export.bundle import Options, bundle_config, load_components, provenance, write_graphs, write_words
     from export.graphs import check_agreement, graph_modules
 
     components = load_components(system)
@@ -97,7 +98,8 @@ def export_system(system: Path, name: str, folder: Path) -> None:
     config = bundle_config(components)
     options = Options(system, folder, precision="fp32", int8=True, name=name)
     files = write_graphs(options, graph_modules(components, fold=True), graphs(config), folder)
-    Manifest(name=name, config=config, files=files, weights=provenance(system)).save(folder)
+    files |= write_words(options, components, folder)
+    Manifest(name, config, files, vocabulary.FILE, weights=provenance(system)).save(folder)
 
 
 def cached_export(system: Path, name: str, cache: Path) -> Path:

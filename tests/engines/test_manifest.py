@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ def test_a_bundle_comes_back_as_it_was_written(bundles: Callable[..., Path]) -> 
     assert manifest.files["step.onnx"].graph == "step" and manifest.files["step.onnx"].precision == "fp32"
     assert {w.role for w in manifest.weights if w.trained} >= {"maskvat", "codec"}
     assert manifest.self_test and manifest.built_with and manifest.parity
+
+
+def test_a_text_encoder_needs_its_tokeniser(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", FakeBundle(replace(small_config(), text_context=9)))
+    refused(folder, "has no tokeniser", "it names none", REPAIR)
+    (folder / "tokeniser.json").write_text("{}")
+    rewrite_manifest(folder, lambda m: m["files"].update({"tokeniser.json": entry_of(folder / "tokeniser.json")}))
+    rewrite_manifest(folder, lambda m: m.update(tokeniser="tokeniser.json"))
+    assert Manifest.load(folder).tokeniser == "tokeniser.json"
+    rewrite_manifest(folder, lambda m: m["files"].pop("text_encoder.onnx"))
+    refused(folder, "lists no file for text_encoder")
 
 
 # ---------------------------------------------------------------- files
@@ -123,6 +135,10 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no name": lambda m: m.pop("name"),
     "files is a list": lambda m: m.update(files=["step.onnx"]),
     "file without size": lambda m: m["files"]["step.onnx"].pop("bytes"),
+    "no vocabulary": lambda m: m.pop("vocabulary"),
+    "the vocabulary is not listed": lambda m: m.update(vocabulary="other.npz"),
+    "the vocabulary is a graph": lambda m: m.update(vocabulary="step.onnx"),
+    "a tokeniser that is not listed": lambda m: m.update(tokeniser="tokeniser.json"),
     "config is text": lambda m: m.update(config="hybrid"),
     "weights of unknown kind": lambda m: m.update(weights=[{"role": "codec"}]),
 }

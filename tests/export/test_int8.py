@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, bundles: Callable[..., Path]
         files[path.name] = BundleFile(name, "fp16", path.stat().st_size, sha256(path))
     engines = {f"{n}.onnx": OrtEngine(folder / f"{n}.onnx", table[n], "cpu", threads=1) for n in ("condition", "step")}
     tests = manifest.self_test | summarise(engines, config)
-    Manifest(manifest.name, config, files, self_test=tests, weights=manifest.weights).save(folder)
+    replace(manifest, config=config, files=files, self_test=tests).save(folder)
     return folder
 
 
@@ -130,7 +131,7 @@ def test_again_means_the_same(own: Path) -> None:
     (own / FILE).write_bytes(b"x")  # a step that was made from other weights, say
     manifest = Manifest.read(own)
     old = BundleFile("step", "int8", 1, sha256(own / FILE))
-    Manifest(manifest.name, manifest.config, {**manifest.files, FILE: old}).save(own)
+    replace(manifest, files={**manifest.files, FILE: old}).save(own)
     assert quantise.main([str(own)]) == 0
     assert listing(own)[FILE] == first[FILE] and list(Manifest.load(own).files) == list(manifest.files)
 
@@ -157,7 +158,7 @@ def test_what_cannot_be_done_is_refused(own: Path, tmp_path: Path, capsys: Captu
     manifest = Manifest.load(own)
     entry = manifest.files["step.onnx"]
     only = {**manifest.files, "step.onnx": BundleFile("step", "int8", entry.bytes, entry.sha256)}
-    Manifest(manifest.name, manifest.config, only).save(own)
+    replace(manifest, files=only).save(own)
     assert "has step in int8, and this command runs fp32, fp16" in refused(own)
     assert [p.name for p in tmp_path.iterdir()] == ["own"]
 

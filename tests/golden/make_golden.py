@@ -39,7 +39,8 @@ CLIP_MODEL = "ViT-B-32-quickgelu"
 PICTURES = ((224, 224), (300, 257))  # width, height
 EMBEDDED = ("a photo of a dog", "a photo of a big cat", "rain on a tin roof, far away", "", "x " * 100)
 TOKENISED = (  # everything that cleaning, cutting and merging treat in a way of its own
-    *EMBEDDED, "Dog", "dogs' barks", "it's I'LL we've they'd I'm can't you're", "'s", "don''t",
+    *EMBEDDED, "Dog", "dogs' barks", "it's I'LL we've they'd I'm can't you're", "'s",
+    "don''t",
     "1234 2024-11-29 7th", "3.14 ½ ² Ⅷ ٣", "what?!... (no) -- [NULL] <b>bold</b>",
     "  many \t spaces \n and\u2028lines ",
     "naïve café São Paulo", "e\u0301 composed", "Straße İstanbul ſtraße", "狗在叫 ぎたー 기타 собака σκύλος كلب",

@@ -47,6 +47,22 @@ def test_info_for_people(own_bundle: Path, capsys: Capture) -> None:
     assert "codec: fake; Apache-2.0" in out
 
 
+def test_info_lists_the_words(own_bundle: Path, capsys: Capture) -> None:
+    assert info.main([str(own_bundle), "--words"]) == 0
+    assert capsys.readouterr().out == "dog\nbig cat\n"
+    assert info.main(["--words"]) == 0  # of the shipped bundle
+    assert capsys.readouterr().out.strip()
+
+
+def test_info_refuses_a_damaged_vocabulary(own_bundle: Path, capsys: Capture) -> None:
+    (own_bundle / "vocabulary.npz").write_bytes(b"x")
+    rewrite_manifest(
+        own_bundle, lambda m: m["files"].update({"vocabulary.npz": entry_of(own_bundle / "vocabulary.npz")})
+    )
+    assert info.main([str(own_bundle)]) == 1
+    assert "vocabulary.npz is not a vocabulary" in capsys.readouterr().err
+
+
 def test_info_as_json(own_bundle: Path, capsys: Capture) -> None:
     assert info.main([str(own_bundle), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((own_bundle / "manifest.json").read_text())

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.base import Feeds
@@ -21,6 +22,8 @@ from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, TensorSpec, 
 from engines.manifest import BundleFile, Manifest, Weights, sha256
 from engines.ort import OrtEngine, available
 from engines.selftest import feeds_for, summarise
+from engines.words import vocabulary
+from engines.words.vocabulary import write_vocabulary
 
 NEEDS_ORT = pytest.mark.skipif(available()["cpu"] is not None, reason="needs onnxruntime: pip install '.[cpu,test]'")
 LEVEL = 0.1  # of the sound of the fake codec
@@ -200,6 +203,12 @@ def scav_audio(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
     return {"embedding": op.widen(op.slice("audio_features", 3, 0, 1), 3, c.scav_dim)}
 
 
+def text_encoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
+    """The mean token, as a share of 1,000, repeated."""
+    mean = op("ReduceMean", op.cast("tokens", TensorProto.FLOAT), [1], keepdims=1)  # [B, 1]
+    return {"embedding": op.widen(op("Div", mean, 1000.0), 1, c.frame_dim)}
+
+
 BODIES: dict[str, Body] = {
     body.__name__: body
     for body in (
@@ -212,6 +221,7 @@ BODIES: dict[str, Body] = {
         audio_encoder,
         scav_video,
         scav_audio,
+        text_encoder,
     )
 }
 
@@ -246,6 +256,16 @@ class FakeBundle:
     name: str = "fake"
 
 
+def size_and_hash(path: Path) -> tuple[int, str]:
+    return path.stat().st_size, sha256(path)
+
+
+def fake_words(config: ModelConfig) -> dict[str, NDArray[np.float32]]:
+    """Two words of a fake bundle, and [NULL]."""
+    rows = np.eye(config.frame_dim, dtype=np.float32)
+    return {vocabulary.NULL_WORD: rows[0] * 0.5, "dog": rows[0], "big cat": rows[1]}
+
+
 def write_bundle(folder: Path, fake: FakeBundle) -> Path:
     """Write manifest and graphs; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,12 +273,15 @@ def write_bundle(folder: Path, fake: FakeBundle) -> Path:
     for name, graph in graphs(fake.config).items():
         path = folder / f"{name}.onnx"
         onnx.save(model(graph, fake.config), path)
-        files[path.name] = BundleFile(name, "fp32", path.stat().st_size, sha256(path))
+        files[path.name] = BundleFile(name, "fp32", *size_and_hash(path))
+    write_vocabulary(folder / vocabulary.FILE, fake_words(fake.config))
+    files[vocabulary.FILE] = BundleFile("", "fp32", *size_and_hash(folder / vocabulary.FILE))
     weights = (Weights(role, "fake", role not in fake.untrained, "Apache-2.0", "none", "tests") for role in ROLES)
     manifest = Manifest(
         name=fake.name,
         config=fake.config,
         files=files,
+        vocabulary=vocabulary.FILE,
         built_with={"onnx": onnx.__version__},
         parity={"step": {"logp": 0.0}},
         self_test=self_test(folder, fake.config) if fake.self_test else {},

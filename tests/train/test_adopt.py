@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from train import adopt
 from train.checkpoint import read_meta
+from train.models.clip_text import CLIPText, ClipTextConfig
 from train.models.loading import WeightsError
 from train.models.mobilenet import MobileNetV2, MobileNetV2Config
 
@@ -24,16 +25,17 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         asked.append(tuple(map(str, arguments)))
         return MobileNetV2(MobileNetV2Config(width=0.1))
 
-    monkeypatch.setattr(adopt.CLIP, "load", load)
+    text = CLIPText(ClipTextConfig(context=8, vocabulary=520, width=8, heads=1, layers=1))
+    monkeypatch.setattr(adopt, "load_towers", lambda *given: (load(*given), text))
     monkeypatch.setattr(adopt.DAC, "load", load)
     monkeypatch.setattr(MobileNetV2, "load_imagenet", lambda self, path: asked.append((str(path),)))
     return asked
 
 
-def adopted(system: Path, role: str, *arguments: str) -> dict[str, object]:
+def adopted(system: Path, role: str, *arguments: str, kind: str = "") -> dict[str, object]:
     assert adopt.main([str(system), *arguments]) == 0
     entry = read_meta(system)["components"][role]
-    assert entry["kind"] == arguments[0] and entry["provenance"]["trained"] is True
+    assert entry["kind"] == (kind or arguments[0]) and entry["provenance"]["trained"] is True
     return entry["provenance"]
 
 
@@ -42,6 +44,39 @@ def test_openais_clip_is_mit(tmp_path: Path, loaded: list[tuple[str, ...]]) -> N
     assert loaded == [("ViT-B-16-quickgelu", "openai")]
     assert facts["name"] == "CLIP ViT-B-16-quickgelu, tag openai" and "tag openai" in str(facts["origin"])
     assert facts["code_licence"] == "MIT (open_clip), weights MIT (OpenAI CLIP)"
+
+
+def test_clip_brings_its_text_encoder_which_belongs_to_it(
+    tmp_path: Path, loaded: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = adopted(tmp_path, "text_encoder", "clip", "openai", kind="clip_text")
+    assert text == read_meta(tmp_path)["components"]["frame_encoder"]["provenance"]
+    assert (tmp_path / "text_encoder.safetensors").exists()
+    adopted(tmp_path, "codec", "dac", "w.pth")
+    assert "text_encoder" in read_meta(tmp_path)["components"]
+    adopted(tmp_path, "frame_encoder", "mobilenet_v2")
+    assert "text_encoder" not in read_meta(tmp_path)["components"]
+    assert not (tmp_path / "text_encoder.safetensors").exists()
+    assert "it belonged to another frame encoder" in capsys.readouterr().out
+
+
+def test_a_text_encoder_of_another_build_is_left_out(
+    tmp_path: Path, loaded: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = adopt.load_towers("m", "openai")[0]
+    monkeypatch.setattr(adopt, "load_towers", lambda *_: (picture, None))
+    monkeypatch.setattr(adopt, "unsupported_text", lambda model: f"{model} is odd")
+    adopted(tmp_path, "frame_encoder", "clip", "openai", "--model", "ViT-X")
+    assert list(read_meta(tmp_path)["components"]) == ["frame_encoder"]
+    assert "no text encoder: ViT-X is odd; bundles will know no words" in capsys.readouterr().err
+
+
+def test_mobilenet_keeps_its_classifier_if_asked(tmp_path: Path, loaded: list[tuple[str, ...]]) -> None:
+    facts = adopted(tmp_path, "frame_encoder", "mobilenet_v2", "--features", "classes")
+    entry = read_meta(tmp_path)["components"]["frame_encoder"]
+    assert entry["config"]["features"] == "classes" and "classifier" in str(facts["name"])
+    with pytest.raises(SystemExit):
+        adopt.main([str(tmp_path), "dac", "w.pth", "--features", "classes"])
 
 
 @pytest.mark.parametrize("source", ["laion2b_s34b_b79k", "mine.pt", "openai"])

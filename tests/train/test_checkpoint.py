@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
+from tests.support.tiny_system import tiny_components, write_system
 from train import checkpoint
 from train.errors import CheckpointError
 
@@ -198,3 +199,15 @@ def test_without_file_locks_saving_warns_and_works(
     save(tmp_path, "codec", 1)
     assert level(tmp_path) == 1
     assert "cannot lock" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "field"), [("maskvat", "clip_fps"), ("scav", "clip_dim")])
+def test_components_of_contract_2_are_refused_with_the_command(tmp_path: Path, name: str, field: str) -> None:
+    write_system(tmp_path, {name: tiny_components()[name]})
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    meta["components"][name]["config"][field] = meta["components"][name]["config"].pop(field.replace("clip", "frame"))
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(
+        CheckpointError, match=f"contract 2 .it has {field}.; train it again with `python -m train.fit`"
+    ):
+        checkpoint.load(tmp_path, name)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from engines.contract import mask_ratio
 
-SPANS = 3  # of one example, at most
+SPANS = 3  # of one example, at most; one more if a span continues from the end at the beginning
 SPAN_FRACTIONS = (0.05, 0.8)  # of the tokens' time that the spans cover together
 
 
@@ -70,20 +70,19 @@ def token_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.b
 
 
 def span_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Mask [K, T] of one example for making a range again: one to three spans of time; nothing else is masked.
+    """Mask [K, T] of one example for making a range again: a few spans of time; nothing else is masked.
 
     In half of the examples all tokens of the spans are masked, as when a range is begun; in the others a share of them
     as in `token_mask`, as when it is partly done. Never empty.
     """
     whole, count = rng.random() < 0.5, int(rng.integers(1, SPANS + 1))
     covered = max(1, round(rng.uniform(*SPAN_FRACTIONS) * shape[1]))
-    inside = np.zeros(shape[1], bool)
     lengths = np.diff(np.sort(rng.integers(0, covered + 1, count - 1)), prepend=0, append=covered)
-    gaps = np.diff(np.sort(rng.integers(0, shape[1] - covered + 1, count)), prepend=0)
-    begin = 0
-    for gap, length in zip(gaps, lengths, strict=True):
-        inside[begin + gap : begin + gap + length] = True
-        begin += gap + length
+    gaps = np.diff(np.sort(rng.integers(0, shape[1] - covered + 1, count - 1)), prepend=0, append=shape[1] - covered)
+    runs = np.stack([lengths, gaps], axis=1).ravel()  # in turn
+    inside = np.roll(
+        np.repeat(np.arange(len(runs)) % 2 == 0, runs), rng.integers(shape[1])
+    )  # every moment is equally likely, ends too
     mask = np.broadcast_to(inside, shape)
     if whole:
         return mask.copy()

@@ -43,6 +43,17 @@ def test_shards_give_the_batches_of_a_folder(tmp_path: Path, examples: list[dict
     assert torch.equal(folder.frequencies(), shards.frequencies()) and shards.frequencies().sum() == 5 * 9 * 862
 
 
+def test_arrays_with_the_names_of_contract_2_are_refused(
+    tmp_path: Path, examples: list[dict[str, np.ndarray]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = examples[0]
+    old["clip_features"] = old.pop("frame_features")
+    np.savez(tmp_path / "old.npz", **old)
+    with pytest.raises(RecipeError, match="no usable prepared"):
+        open_source(str(tmp_path), "train", CONFIG)
+    assert "clip_features, the name of contract 2; run `python -m train.prepare` again" in capsys.readouterr().err
+
+
 def test_what_is_drawn_for_a_row_does_not_depend_on_its_batch(
     tmp_path: Path, examples: list[dict[str, np.ndarray]]
 ) -> None:

@@ -414,7 +414,7 @@ def test_clip_of_any_open_clip_model(tmp_path) -> None:
     """A checkpoint of a made-up architecture: features as open_clip's, export, and what is refused."""
     torchvision_stub.install()
     open_clip = pytest.importorskip("open_clip")
-    from train.models.clip_image import CLIP, ClipConfig
+    from train.models.clip_image import CLIP, ClipConfig, load_towers
 
     vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
     text = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
@@ -436,12 +436,65 @@ def test_clip_of_any_open_clip_model(tmp_path) -> None:
     assert torch.equal(again(frames), clip(frames))
     worst, operators = exported_parity(clip, (pixels(2, 32, 32, 3),), (frames,), tmp_path / "x", [1])
     assert worst < 1e-4 and not operators & FORBIDDEN
+    tower = load_towers("made-up", tmp_path / "made-up.pt")[1]
+    tokens = torch.randint(0, 16, (5, 8), generator=seed(), dtype=torch.int32)
+    with torch.no_grad():
+        want = full.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(tower(tokens), want, rtol=1e-4, atol=1e-5)
+    worst, operators = exported_parity(tower, (tokens[:2],), (tokens,), tmp_path / "t", [1])
+    assert worst < 1e-4 and not operators & FORBIDDEN
     with pytest.raises(WeightsError, match="neither a file nor a pretrained tag"):
         CLIP.load("made-up", tmp_path / "missing.pt")
     with pytest.raises(WeightsError, match="sha256"):
         CLIP.load("made-up", tmp_path / "made-up.pt", sha256="0" * 8)
     with pytest.raises(ValueError, match="list_models"):
         CLIP(ClipConfig(model="no-such-model"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"text_cfg": {"hf_model_name": "x", "hf_tokenizer_name": "y"}}, "hf_model_name, hf_tokenizer_name"),
+        ({"text_cfg": {"pool_type": "last", "context_length": 8}}, "pool_type"),
+        ({"multimodal_cfg": {}, "text_cfg": {}}, "multimodal_cfg"),
+    ],
+)
+def test_other_text_encoders_are_named(monkeypatch: pytest.MonkeyPatch, changes: dict, reason: str) -> None:
+    torchvision_stub.install()
+    open_clip = pytest.importorskip("open_clip")
+    from train.models.clip_text import CLIPText, unsupported_text
+
+    monkeypatch.setattr(open_clip, "get_model_config", lambda model: {"embed_dim": 8, **changes})
+    assert reason in unsupported_text("odd")
+    with pytest.raises(WeightsError, match="text encoder of odd cannot be used"):
+        CLIPText.load("odd", {}, "x.pt")
+
+
+def test_imagenet_weights_keep_or_drop_the_classifier(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in torchvision's layout loads into both variants: with the classifier, and without it."""
+    whole = MobileNetV2(MobileNetV2Config(features="classes")).eval()
+    state = {k: v for k, v in whole.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert {"classifier.1.weight", "classifier.1.bias"} <= set(state)
+    torch.save(whole.state_dict(), tmp_path / "w.pth")
+    monkeypatch.setattr("train.models.mobilenet.FILE_SHA256", file_sha256(tmp_path / "w.pth"))
+    loaded = {}
+    for variant, dim in (("classes", 1000), ("pooled", 1280)):
+        module = loaded[variant] = MobileNetV2(MobileNetV2Config(features=variant)).eval()
+        module.load_imagenet(tmp_path / "w.pth")
+        assert module.dim == dim
+    frames = pixels(2, 64, 64, 3)
+    with torch.no_grad():
+        logits = 28 * loaded["pooled"](frames) @ state["classifier.1.weight"].T + state["classifier.1.bias"]
+        torch.testing.assert_close(loaded["classes"](frames), logits.softmax(-1).sqrt(), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="choose from pooled, classes"):
+        MobileNetV2Config(features="concepts")
+
+
+def test_the_contrast_of_class_features_is_that_of_made_up_ones() -> None:
+    from train.models import mobilenet
+    from train.synthetic.concepts import features
+
+    assert mobilenet.NORM == features.NORM and mobilenet.CLASSES == features.CLASSES
 
 
 # ---------------------------------------------------------------- training of the sync encoder

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.golden.make_golden import clip_state, digest, picture, rule_state, signal
+from tests.golden.make_golden import TEXT, VISION, clip_state, digest, picture, rule_state, signal, tower_digest
 from tests.golden.make_golden import read as fixture
 from tests.support import torchvision_stub
 from tests.support.paths import GOLDEN
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.torch
 def test_fixtures_are_small_and_name_no_machine() -> None:
     files = [p for p in GOLDEN.iterdir() if p.suffix in (".json", ".npz")]
     assert sum(p.stat().st_size for p in files) < 1_000_000
-    names = ("dac", "clip", "mfcc", "vggish", "wav2clip", "beats", "sparsesync")
+    names = ("dac", "clip", "clip_text", "mfcc", "vggish", "wav2clip", "beats", "sparsesync")
     assert {p.name for p in files} == {f"{name}{end}" for name in names for end in (".json", ".npz")}
 
 
@@ -126,8 +126,9 @@ def test_clip_features_are_open_clips(tmp_path: Path) -> None:
 
     facts, golden = fixture("clip")
     state = clip_state(facts["shapes"])
-    vision = {k: v.numpy() for k, v in state.items() if k.startswith("visual.")}
-    assert digest(vision) == facts["weights_sha256"], "the rule makes other weights than when the fixture was made"
+    assert tower_digest(state, VISION) == facts["weights_sha256"], (
+        "the rule makes other weights than when the fixture was made"
+    )
     torch.save(state, tmp_path / "clip.pt")
     clip = CLIP.load(facts["model"], tmp_path / "clip.pt")
     assert (clip.resize, clip.size, clip.dim) == (224, 224, 512)
@@ -136,6 +137,26 @@ def test_clip_features_are_open_clips(tmp_path: Path) -> None:
     assert np.abs(raw - golden["features"]).max() < 1e-4 * golden["features"].std()
     unit = golden["features"] / np.linalg.norm(golden["features"], axis=1, keepdims=True)
     assert np.abs(clip(torch.from_numpy(frames)).numpy() - unit).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_clip_embeddings_of_text_are_open_clips() -> None:
+    """Our text encoder and tokeniser, without open_clip's code, against its encode_text."""
+    from engines.words.tokeniser import Tokeniser
+    from tests.support.bpe import clip_merges
+    from train.models.clip_text import CLIPText, ClipTextConfig
+
+    facts, golden = fixture("clip_text")
+    state = clip_state(fixture("clip")[0]["shapes"], TEXT)
+    assert tower_digest(state, TEXT) == facts["weights_sha256"], "the rule makes other weights than in the fixture"
+    encoder = CLIPText(ClipTextConfig())
+    encoder.load_state_dict({k: v for k, v in state.items() if k.startswith(TEXT)}, strict=True)
+    tokenise = Tokeniser(clip_merges(), encoder.context)
+    tokens = torch.from_numpy(np.concatenate([tokenise(text) for text in facts["embedded"]]))
+    raw = encoder.encode(tokens).numpy()
+    assert np.abs(raw - golden["embeddings"]).max() < 1e-4 * golden["embeddings"].std()
+    unit = golden["embeddings"] / np.linalg.norm(golden["embeddings"], axis=1, keepdims=True)
+    assert np.abs(encoder(tokens).numpy() - unit).max() < 1e-5
 
 
 def crop(image: Any, resize: int, size: int) -> np.ndarray:

@@ -94,6 +94,24 @@ def test_dropped_rows_are_the_null_condition(design: str) -> None:
     torch.testing.assert_close(dropped[1], plain[1], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("design", DESIGNS)
+def test_each_stream_can_be_dropped_alone(design: str) -> None:
+    """A row without frame features is what the network gives for the [NULL] vector in their place; so for sync."""
+    model, indices, x = make(design)
+    with torch.no_grad():
+        drop = torch.tensor([[True, False], [False, True]])
+        dropped = model(masked(x), x["frame"], x["sync"], indices, drop)[0]
+        frame, sync = x["frame"].clone(), x["sync"].clone()
+        frame[0] = model.null_frame
+        if model.config.uses_sync:
+            sync[1] = model.null_sync
+        expected = model(masked(x), frame, sync, indices)[0]
+        plain = model(masked(x), x["frame"], x["sync"], indices)[0]
+    torch.testing.assert_close(dropped, expected, rtol=0, atol=1e-5)
+    assert not torch.allclose(dropped[0], plain[0], atol=1e-4)
+    assert torch.allclose(dropped[1], plain[1], atol=1e-4) == (not model.config.uses_sync)
+
+
 def test_adapting_after_the_projection_equals_adapting_before() -> None:
     """The AdaLN condition is projected at the video's rate and gathered late: exact, as the projection is per frame."""
     model, indices, x = make("adaln_b", length_adapter="centre")
