@@ -1,10 +1,13 @@
 """Runs a function in a forked process with limits, and says how it ended. POSIX only."""
 
 import contextlib
+import gc
 import os
 import resource
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +48,7 @@ def run(function: Callable[[], int], log: Path, limits: Limits = Limits()) -> Ou
         if done:
             status = code
             break
-        peak = max(peak, resident_mb(child))
+        peak = max(peak, resident_mb(child), *map(resident_mb, _children(child)))
         if peak > limits.memory_mb:
             killed = "memory"
         elif time.monotonic() - begin > limits.seconds:
@@ -70,8 +73,16 @@ def resident_mb(process: int) -> float:
     return 0.0
 
 
+def _children(process: int) -> list[int]:
+    """The processes that a process has forked: the command runs in one."""
+    with contextlib.suppress(OSError):
+        return [int(p) for p in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []
+
+
 def _be_child(function: Callable[[], int], log: Path, limits: Limits) -> None:
     status = 70
+    gc.freeze()  # collecting the parent's objects would copy every page of them, and end decoders whose threads are gone
     try:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -83,12 +94,8 @@ def _be_child(function: Callable[[], int], log: Path, limits: Limits) -> None:
         os.close(descriptor)
         status = function()
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
-        import sys
-
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
