@@ -40,7 +40,7 @@ from tests.support.paths import ROOT
 
 READ, REFUSED, LEAK = 0, 1, 71
 GOOD = ("read", "refused")
-BATCH = 25
+BATCH, TRACE_EVERY = 25, 5
 RUNTIME = Path(runtime.__file__).parent
 MOST_FRAMES = 2000  # of each grid that one case reads: a file may claim to last for days
 COPIES = ("", ".mkv", "", ".mp4", "", ".mov", "", ".avi")  # suffix of the copy; "" is that of the case
@@ -235,6 +235,7 @@ class Campaign:
     keep: Path | None  # folder for the files that show faults
     lines: Lines
     batch: int = 1  # cases in one process
+    trace_every: int = 1  # processes; those in between are faster
 
     def __call__(self, files: Sequence[Path], seed: int, count: int, folder: Path) -> dict[str, Any]:
         counts: Counter[str] = Counter()
@@ -259,9 +260,10 @@ class Campaign:
     def _run(
         self, files: Sequence[Path], seed: int, count: int, folder: Path
     ) -> Iterator[tuple[Case, str, sandbox.Outcome]]:
-        run = self.lines.traced(self.run)
+        traced = self.lines.traced(self.run)
         for first in range(0, count, self.batch):
             cases = [make_case(files, seed, n) for n in range(first, min(count, first + self.batch))]
+            run = traced if first // self.batch % self.trace_every == 0 else self.run
             self.lines.gather()
             if self.batch == 1:
                 yield cases[0], *run_case(cases[0], folder, self.limits, run)
@@ -291,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = Lines([p for name in TRACED for p in sorted(RUNTIME.glob(name))], folder / "lines.log")
         reading = (lambda path: planted(args.plant, path, limits)) if args.plant else read
         campaigns = (
-            Campaign("reading", reading, limits, args.keep, lines, BATCH),
+            Campaign("reading", reading, limits, args.keep, lines, BATCH, TRACE_EVERY),
             Campaign("command", lambda path: command(path, bundle), limits, args.keep, lines),
         )
         results = {
