@@ -35,7 +35,8 @@ def blocks(title: str, kind: str = "sh") -> list[str]:
 # ---------------------------------------------------------------- the watched folder
 @NEEDS_ORT
 def test_the_inbox(bundles: Callable[..., Path], clip: Callable[..., Path], tmp_path: Path) -> None:
-    """Good clips, one with blanks in its name, become videos with sound; a broken one goes to failed/ with a reason."""
+    """Good clips, one with blanks in its name, become videos with sound; a broken one and a folder go to failed/ with a
+    reason, so that the inbox is empty and the path unit does not start the service again."""
     for folder in ("inbox/0", "inbox/1", "done", "failed", "current/bin"):
         (tmp_path / folder).mkdir(parents=True)
     program = tmp_path / "current" / "bin" / "maskvat"
@@ -46,6 +47,9 @@ def test_the_inbox(bundles: Callable[..., Path], clip: Callable[..., Path], tmp_
     for name in ("a.mp4", "my clip.mp4"):
         shutil.copy(clip(20), inbox / name)
     (inbox / "broken.mp4").write_bytes(b"no video")
+    (inbox / "a folder").mkdir()
+    (inbox / "a link").symlink_to("gone")
+    (tmp_path / "failed" / "a folder").mkdir()  # from an earlier time
     shutil.copy(clip(20), tmp_path / "inbox" / "1" / "other.mp4")
     (script,) = blocks("A folder that is watched")
     (tmp_path / "inbox.sh").write_text(script.replace(BASE, str(tmp_path)))
@@ -55,7 +59,10 @@ def test_the_inbox(bundles: Callable[..., Path], clip: Callable[..., Path], tmp_
     assert names == {"a.mp4", "a.mp4.wav", "my clip.mp4", "my clip.mp4.wav"}
     with av.open(str(tmp_path / "done" / "my clip.mp4")) as film:
         assert len(film.streams.audio) == len(film.streams.video) == 1
-    assert {p.name for p in (tmp_path / "failed").iterdir()} == {"broken.mp4", "broken.mp4.txt"}
+    assert {p.name for p in (tmp_path / "failed").iterdir()} == {
+        *("broken.mp4", "broken.mp4.txt", "a folder", "a folder.txt", "a link", "a link.txt")
+    }
+    assert not list((tmp_path / "failed" / "a folder").iterdir())
     assert (tmp_path / "failed" / "broken.mp4.txt").read_text().startswith("error: ")
     assert (tmp_path / "inbox" / "1" / "other.mp4").exists()  # another process's
 
