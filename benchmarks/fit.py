@@ -42,7 +42,7 @@ with requires_extra("train", __name__):
     from train.recipe import options_from
 
 VGGSOUND = 155_000  # training clips in the paper
-NOISE_CLIPS = 8
+NOISE_EXAMPLES = 8
 Recipe = dict[str, dict[str, Any]]
 
 
@@ -93,8 +93,8 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 # ---------------------------------------------------------------- data for speed
-def random_clip(config: ModelConfig, seed: int) -> dict[str, Any]:
-    """Random arrays of a prepared clip of one window (docs/DATA.md)."""
+def random_example(config: ModelConfig, seed: int) -> dict[str, Any]:
+    """Random arrays of an example of one window (docs/DATA.md)."""
     rng, tokens = np.random.default_rng(seed), config.window_tokens
     n_audio = config.window_seconds * config.audio_rate // config.audio_stride
     shapes = {"clip_features": (config.n_clip(tokens), config.clip_dim)}
@@ -117,9 +117,9 @@ def with_random_data(recipe: Recipe, folder: Path) -> Recipe:
     write_random(size, system)
     config = ModelConfig.from_dict(read_meta(system)["components"]["maskvat"]["config"])
     data.mkdir()
-    for n in range(NOISE_CLIPS):
-        np.savez(data / f"{n}.npz", **random_clip(config, n))
-    places = {"system": str(system), "data": str(data), "validation": str(data), "judge_clips": 0}
+    for n in range(NOISE_EXAMPLES):
+        np.savez(data / f"{n}.npz", **random_example(config, n))
+    places = {"system": str(system), "data": str(data), "validation": str(data), "generate_count": 0}
     return recipe | {"task": recipe["task"] | places}
 
 
@@ -131,14 +131,14 @@ def extrapolate(values: dict[str, Any], recipe: Recipe, tflops: float | None) ->
     device, also the hours on that device at the same MFU.
     """
     steps = recipe["loop"].get("steps", LoopConfig.steps)
-    clips = steps * recipe["task"].get("batch", values["batch"])
-    per_clip = values["flops_per_step"] / values["batch"]
+    examples = steps * recipe["task"].get("batch", values["batch"])
+    per_example = values["flops_per_step"] / values["batch"]
     hours = {"vggsound_clips": VGGSOUND, "hours_per_epoch_of_vggsound": VGGSOUND / values["clips_per_second"] / 3600}
-    hours |= {"clips_of_the_recipe": clips, "hours_of_the_recipe": clips / values["clips_per_second"] / 3600}
-    hours |= {"flops_per_clip": per_clip, "flops_of_the_recipe": per_clip * clips}
+    hours |= {"clips_of_the_recipe": examples, "hours_of_the_recipe": examples / values["clips_per_second"] / 3600}
+    hours |= {"flops_per_clip": per_example, "flops_of_the_recipe": per_example * examples}
     if tflops is not None:
-        device_hours = per_clip / (tflops * 1e12 * values["mfu"]) / 3600
-        hours |= {"device_tflops": tflops, "device_hours_of_the_recipe": device_hours * clips}
+        device_hours = per_example / (tflops * 1e12 * values["mfu"]) / 3600
+        hours |= {"device_tflops": tflops, "device_hours_of_the_recipe": device_hours * examples}
         hours["device_hours_per_epoch_of_vggsound"] = device_hours * VGGSOUND
     return hours
 

@@ -1,7 +1,7 @@
 """Measure clips per second of every stage of train.prepare, and estimate the cost of preparing VGGSound.
 
-    python -m benchmarks.prepare CLIPS SYSTEM       with the components of a system
-    python -m benchmarks.prepare CLIPS --official   with random weights, in the sizes of the official networks
+    python -m benchmarks.prepare VIDEOS SYSTEM      with the components of a system
+    python -m benchmarks.prepare VIDEOS --official   with random weights, in the sizes of the official networks
 
 One process times the stages one after the other on the same windows. `all` is the sum of the stages. A real run is
 somewhat faster, because train.prepare reads and encodes at the same time. The figures for VGGSound are extrapolated.
@@ -29,7 +29,7 @@ with requires_extra("bench", __name__):
     from torch import nn
 
     from train.checkpoint import system_config
-    from train.data.shards import ShardWriter, Store
+    from train.data.shard_files import ShardWriter, Store
     from train.distributed import find_device
     from train.errors import CheckpointError
     from train.prepare.features import Arrays, encode_windows, load_components
@@ -72,7 +72,7 @@ def median(spent: Sequence[Elapsed], each: Sequence[int]) -> Elapsed:
 def read_samples(args: argparse.Namespace, config: ModelConfig) -> tuple[Elapsed, list[Sample]]:
     """The first window of each clip that passes the filters, and the median time to open and read a clip."""
     times, samples = [], []
-    for clip in folder(Files(args.clips))[0]:
+    for clip in folder(Files(args.videos))[0]:
         elapsed, item = timed(lambda clip=clip: next(read_clip(clip, config, Filters(min_seconds=1.0))))
         if isinstance(item, Sample):
             times.append(elapsed)
@@ -80,7 +80,7 @@ def read_samples(args: argparse.Namespace, config: ModelConfig) -> tuple[Elapsed
         if len(samples) == args.limit:
             break
     if not samples:
-        raise OptionError(f"no clip in {args.clips} passes the filters; give videos of at least 10 s with sound")
+        raise OptionError(f"no clip in {args.videos} passes the filters; give videos of at least 10 s with sound")
     return median(times, [1] * len(times)), samples
 
 
@@ -177,7 +177,7 @@ def report(
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.prepare", __doc__)
-    parser.add_argument("clips", type=Path, help="folder of videos")
+    parser.add_argument("videos", type=Path, help="folder of videos")
     parser.add_argument("system", type=Path, nargs="?", help="folder of trained or imported components")
     parser.add_argument(
         "--official", action="store_true", help="use random weights in the sizes of the official networks"

@@ -1,6 +1,6 @@
 """Measure what is lost and saved if weak candidates are dropped during decoding.
 
-    python -m benchmarks.rerank CLIPS --budget 4,1
+    python -m benchmarks.rerank VIDEOS --budget 4,1
 
 Every clip and seed gets one single sound, the best of N candidates by SCAV ("plain"), and the choice of each budget
 from the same N. The systems take turns. Columns, as means over clips with a bootstrap 95 % interval:
@@ -36,7 +36,7 @@ from benchmarks.common.report import (
 )
 from benchmarks.common.true_track import TOLERANCE, TrueTrack, read_true_tracks, score_takes
 from runtime.sampling import read_budget
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 
 FIGURES = {  # name -> number format in the table
     "f1": ".3f",
@@ -80,7 +80,7 @@ def compare(
 ) -> tuple[dict[str, list[Row]], list[dict[str, Any]]]:
     """Rows of every system, with a mean over seeds for each clip; and the same figures clip by clip."""
     rows: dict[str, list[Row]] = {}
-    clips = []
+    by_video = []
     pipeline.generate(tracks[0].path, runtime.SamplingConfig(steps=1, candidates=2))  # warm-up
     for n, track in enumerate(tracks):
         runs = []
@@ -91,10 +91,10 @@ def compare(
         for name in configs:
             mean = {key: float(np.mean([run[name][key] for run in runs])) for key in runs[0][name]}
             rows.setdefault(name, []).append(mean)
-        clips.append({"clip": track.path.name} | {name: own[-1] for name, own in rows.items()})
+        by_video.append({"clip": track.path.name} | {name: own[-1] for name, own in rows.items()})
         ranks = [f"{k} {own[-1]['rank']:.1f} ({own[-1]['cpu_seconds']:.1f} s)" for k, own in rows.items()]
         print(f"{n + 1}/{len(tracks)} {track.path.name}: rank (processor time): {'  '.join(ranks)}", flush=True)
-    return rows, clips
+    return rows, by_video
 
 
 def summary(rows: list[Row], plain: list[Row]) -> dict[str, Any]:
@@ -111,22 +111,22 @@ def run(args: argparse.Namespace) -> None:
     if args.candidates < 2:
         raise runtime.OptionError(f"--candidates is {args.candidates}; it must be 2 or more")
     sampling_configs({"steps": args.steps}, args.candidates, args.budget)  # reports bad options before the measurement
-    tracks = read_true_tracks(args.clips, args.limit)
+    tracks = read_true_tracks(args.videos, args.limit)
     pipeline = CachingPipeline(args.engines, args.backend, args.threads, args.precision)
-    rows, clips = compare(tracks, pipeline, args)
+    rows, by_video = compare(tracks, pipeline, args)
     summaries = {name: summary(own, rows["plain"]) for name, own in rows.items()}
-    cells = [[name, *(words(s[key], form) for key, form in FIGURES.items())] for name, s in summaries.items()]
+    cells = [[name, *(format_summary(s[key], form) for key, form in FIGURES.items())] for name, s in summaries.items()]
     print(table([f"best of {args.candidates}", *FIGURES], cells))
     facts = {"steps": args.steps, "candidates": args.candidates, "budgets": args.budget, "seeds": args.seeds}
     facts |= {"bundle": pipeline.bundle.manifest.name, "backend": pipeline.bundle.backend, "tolerance": TOLERANCE}
     facts["step_in"] = pipeline.bundle.file_for("step")
-    finish(make_result("rerank", facts | {"summary": summaries, "clips": clips}), args.out)
+    finish(make_result("rerank", facts | {"summary": summaries, "clips": by_video}), args.out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.rerank", __doc__)
     add = parser.add_argument
-    add("clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
+    add("videos", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
     add("--candidates", type=int, default=10, help="number of candidates (default: 10)")
     add(
         "--budget",

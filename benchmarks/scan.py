@@ -1,6 +1,6 @@
 """Measure how one sampling option changes quality and speed.
 
-    python -m benchmarks.scan CLIPS --what guidance
+    python -m benchmarks.scan VIDEOS --what guidance
 
 Generates sounds with every value of the option, for the same clips and seeds. Other options keep their defaults. One
 row per value; columns are means over clips with a bootstrap 95 % interval:
@@ -40,7 +40,7 @@ from benchmarks.common.report import (
 )
 from engines.contract import Int32Array
 from runtime.decode import SCHEDULES
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
@@ -205,13 +205,15 @@ def run(args: argparse.Namespace) -> None:
     for setting in settings:
         runtime.SamplingConfig(**setting)  # reports bad options before the measurement
     make_plots_folder(args.plots)
-    tracks = read_true_tracks(args.clips, args.limit)
+    tracks = read_true_tracks(args.videos, args.limit)
     pipeline = CachingPipeline(args.engines, args.backend, 0, args.precision)
     default = values.index(options[args.what]) if options[args.what] in values else None
     rows = scan(tracks, pipeline, settings, default, args.seeds)
     summaries = [summary(r, None if default is None else rows[default]) for r in rows]
     pairs = zip(values, summaries, strict=True)
-    cells = [[value_label(value), *(words(s[name], form) for name, form in FIGURES.items())] for value, s in pairs]
+    cells = [
+        [value_label(value), *(format_summary(s[name], form) for name, form in FIGURES.items())] for value, s in pairs
+    ]
     print(table([args.what, *FIGURES], cells))
     if args.plots:
         draw(args.plots / f"scan-{args.what}.png", args.what, values, summaries)
@@ -228,7 +230,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.scan", __doc__)
     add = parser.add_argument
-    add("clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
+    add("videos", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them")
     add("--what", choices=list(VALUES), required=True, help="option to scan")
     add("--values", help="values with commas between them (default: the range of the paper)")
     add_bundle_options(parser)

@@ -1,6 +1,6 @@
 """Measure how well SCAV finds the sound that belongs to a video, and the right moment in it.
 
-    python -m benchmarks.scav CLIPS
+    python -m benchmarks.scav VIDEOS
 
 SCAV embeds crops of every video that has sound. Columns, as means over clips with a bootstrap 95 % interval:
   sound of picture, R@1   share of clips whose own sound is the nearest of all clips to their picture (middle crops)
@@ -25,7 +25,7 @@ import runtime
 from benchmarks.common.report import (
     add_output_options,
     command_parser,
-    find_clips,
+    find_videos,
     finish,
     make_plots_folder,
     make_result,
@@ -38,14 +38,14 @@ from runtime.bundle import Bundle
 from runtime.features import Encoders
 from runtime.video import FrameGrid, Video
 from runtime.windows import Frames
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
     import torch
     from torch import Tensor
 
-    from train.data.clip_files import clip_sound
+    from train.data.video_files import video_sound
     from train.models.scav import distances, pooled
 
 MOMENTS = 4
@@ -55,7 +55,7 @@ Hits = dict[str, FloatArray]  # measure -> one number from 0 to 1 per clip
 
 
 @dataclass(frozen=True)
-class Clip:
+class SoundVideo:
     """Frames [n, size, size, 3] at `clip_fps`, sound [L] at `audio_rate`, and the first frame of each crop."""
 
     name: str
@@ -64,29 +64,31 @@ class Clip:
     starts: tuple[int, ...]  # the middle crop, then the MOMENTS crops
 
 
-def read_clip(path: Path, config: ModelConfig, seconds: float) -> Clip:
-    """Read a clip. Raises MediaError if it cannot be read or is too short for MOMENTS crops."""
+def read_video(path: Path, config: ModelConfig, seconds: float) -> SoundVideo:
+    """Read a video. Raises MediaError if it cannot be read or is too short for MOMENTS crops."""
     with Video(path) as video:
         frames = [f for _, f in video.sample([FrameGrid(config.clip_fps, config.clip_resize, config.clip_size)])]
-        audio = clip_sound(path, float(video.start), config.audio_rate)
+        audio = video_sound(path, float(video.start), config.audio_rate)
     last = len(frames) - round(seconds * config.clip_fps)
     if last < MOMENTS - 1:
         raise runtime.MediaError(f"too short for {MOMENTS} crops of {seconds:g} s; choose a smaller --seconds")
     audio = np.pad(audio, (0, max(0, len(frames) * config.audio_rate // config.clip_fps - len(audio))))
-    return Clip(path.name, np.stack(frames), audio, (last // 2, *np.linspace(0, last, MOMENTS).astype(int).tolist()))
+    return SoundVideo(
+        path.name, np.stack(frames), audio, (last // 2, *np.linspace(0, last, MOMENTS).astype(int).tolist())
+    )
 
 
-def embed(bundle: Bundle, clip: Clip, seconds: float) -> tuple[Tensor, Tensor]:
-    """Embeddings of the crops of a clip: pictures [1 + MOMENTS, A, H] and sounds [1 + MOMENTS, A, 8, H]."""
+def embed(bundle: Bundle, video: SoundVideo, seconds: float) -> tuple[Tensor, Tensor]:
+    """Embeddings of the crops of a video: pictures [1 + MOMENTS, A, H] and sounds [1 + MOMENTS, A, 8, H]."""
     c = bundle.config
-    features = Encoders(bundle, lambda stage: nullcontext(), lambda frames: None).clip_features(clip.frames)[0]
+    features = Encoders(bundle, lambda stage: nullcontext(), lambda frames: None).clip_features(video.frames)[0]
     n, samples = round(seconds * c.clip_fps), round(seconds * c.audio_rate)
-    begins = [round(start * c.audio_rate / c.clip_fps) for start in clip.starts]
-    sounds = np.stack([clip.audio[b : b + samples] for b in begins]).astype(np.float32, copy=False)
+    begins = [round(start * c.audio_rate / c.clip_fps) for start in video.starts]
+    sounds = np.stack([video.audio[b : b + samples] for b in begins]).astype(np.float32, copy=False)
     (audio_features,) = bundle.run("audio_encoder", audio=sounds)
     (sound,) = bundle.run("scav_audio", audio_features=audio_features)
     matrix = interpolation_matrix(sound.shape[1], n)
-    crops = np.stack([features[start : start + n] for start in clip.starts])
+    crops = np.stack([features[start : start + n] for start in video.starts])
     (picture,) = bundle.run("scav_video", clip_features=crops, interpolation=matrix)
     return torch.from_numpy(picture).float(), torch.from_numpy(sound).float()
 
@@ -100,7 +102,7 @@ def nearest_hits(distance: Tensor) -> FloatArray:
 
 
 def hits(pictures: Tensor, sounds: Tensor, means: bool) -> Hits:
-    """Hits of pictures [clips, 1 + MOMENTS, A, H] and sounds [clips, 1 + MOMENTS, A, 8, H].
+    """Hits of pictures [videos, 1 + MOMENTS, A, H] and sounds [videos, 1 + MOMENTS, A, 8, H].
 
     With `means`, the means over time are compared.
     """
@@ -108,9 +110,9 @@ def hits(pictures: Tensor, sounds: Tensor, means: bool) -> Hits:
     def crop_distances(video: Tensor, audio: Tensor) -> Tensor:
         return distances(*(pooled(video, audio) if means else (video, audio)))
 
-    across_clips = crop_distances(pictures[:, 0], sounds[:, 0])
+    across_videos = crop_distances(pictures[:, 0], sounds[:, 0])
     moments = [nearest_hits(crop_distances(p[1:], s[1:])).mean() for p, s in zip(pictures, sounds, strict=True)]
-    values = (nearest_hits(across_clips), nearest_hits(across_clips.T), np.array(moments, np.float32))
+    values = (nearest_hits(across_videos), nearest_hits(across_videos.T), np.array(moments, np.float32))
     return dict(zip(MEASURES, values, strict=True))
 
 
@@ -125,17 +127,17 @@ def collect(args: argparse.Namespace, bundles: dict[str, Bundle]) -> tuple[list[
     """Names of the usable clips, and the hits of every bundle, over time and pooled."""
     names: list[str] = []
     embedded: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in bundles}
-    for path in find_clips(args.clips, args.limit):
+    for path in find_videos(args.videos, args.limit):
         try:
-            clips = {name: read_clip(path, bundle.config, args.seconds) for name, bundle in bundles.items()}
+            videos = {name: read_video(path, bundle.config, args.seconds) for name, bundle in bundles.items()}
         except runtime.MediaError as error:
             print(f"skipped {path.name}: {error}", file=sys.stderr)
             continue
         names.append(path.name)
         for name, bundle in bundles.items():
-            embedded[name].append(embed(bundle, clips[name], args.seconds))
+            embedded[name].append(embed(bundle, videos[name], args.seconds))
     if len(names) < 2:
-        raise runtime.OptionError(f"{len(names)} clips of {args.clips} can be used; at least 2 are needed")
+        raise runtime.OptionError(f"{len(names)} clips of {args.videos} can be used; at least 2 are needed")
     rows: dict[str, Hits] = {}
     for name, pairs in embedded.items():
         pictures, sounds = (torch.stack(part) for part in zip(*pairs, strict=True))
@@ -169,9 +171,9 @@ def run(args: argparse.Namespace) -> None:
     names, rows = collect(args, bundles)
     summary = {name: {m: summarise(row[m]) for m in MEASURES} for name, row in rows.items()}
     print(f"{len(names)} clips, crops of {args.seconds:g} s; chance {1 / len(names):.3f} and {1 / MOMENTS:.3f}\n")
-    print(table(["", *HEADS], [[n, *(words(row[m], ".3f") for m in MEASURES)] for n, row in summary.items()]))
+    print(table(["", *HEADS], [[n, *(format_summary(row[m], ".3f") for m in MEASURES)] for n, row in summary.items()]))
     differences = paired_with_first(rows)
-    lines = [[f"minus {n}", *(words(row[m]) for m in MEASURES)] for n, row in differences.items()]
+    lines = [[f"minus {n}", *(format_summary(row[m]) for m in MEASURES)] for n, row in differences.items()]
     print("\n" + table(["paired difference", *HEADS], lines))
     if args.plots:
         plot(args.plots, summary)
@@ -185,7 +187,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.scav", __doc__)
     parser.add_argument(
-        "clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them"
+        "videos", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them"
     )
     parser.add_argument(
         "--engines", type=Path, help="folder of the bundle (default: the bundle that ships with MaskVAT)"

@@ -1,6 +1,6 @@
 """Measure how well generated sounds are synchronised with the video.
 
-    python -m benchmarks.sync CLIPS
+    python -m benchmarks.sync VIDEOS
 
 For every video that has sound, the bundle generates one sound per seed. The score is `lift`: onset F1 within 100 ms of
 the true track, minus chance. The baseline takes the peaks of the difference between frames as onsets; `paired` is
@@ -33,7 +33,7 @@ from benchmarks.common.pairing import (
 from benchmarks.common.report import (
     add_output_options,
     command_parser,
-    find_clips,
+    find_videos,
     finish,
     make_plots_folder,
     make_result,
@@ -41,14 +41,14 @@ from benchmarks.common.report import (
 )
 from engines.contract import FloatArray
 from runtime.audio import resample
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.evaluate.frame_difference import frame_difference
 from train.extras import requires_extra
 from train.metrics.onsets import FRAME_RATE, RATE, lift_of_onsets, onset_scores, onset_strength, pick_onsets
 
 with requires_extra("bench", __name__):
     from benchmarks.common.true_track import TrueTrack, read_true_track
-    from train.data.clip_files import clip_events
+    from train.data.video_files import video_events
 
 if TYPE_CHECKING:
     from train.evaluate.plots import Strip
@@ -66,7 +66,7 @@ def baseline_lift(track: TrueTrack) -> float:
 def measure(
     track: TrueTrack, pipeline: runtime.Pipeline, options: dict[str, Any], seeds: int
 ) -> tuple[dict[str, Any], FloatArray]:
-    """Run one clip through one bundle: means over seeds of SCAV's choice; and the sound of the first seed at 16 kHz.
+    """Run one video through one bundle: means over seeds of SCAV's choice; and the sound of the first seed at 16 kHz.
 
     If all candidates are returned, `takes` has their lifts by seed, SCAV's choice first.
     """
@@ -83,11 +83,11 @@ def measure(
 
 
 def plot(track: TrueTrack, title: str, sound: FloatArray, file: Path) -> "Strip":
-    """Write the onset strip of one clip, and return it for the contact sheet."""
+    """Write the onset strip of one video, and return it for the contact sheet."""
     from train.evaluate.plots import Strip, onset_strip
 
     movement = frame_difference(track.path, track.seconds)
-    events = clip_events(track.path)[:, 0]
+    events = video_events(track.path)[:, 0]
     strip = Strip(f"{track.path.stem}: {title}", movement, events, track.audio, sound)
     onset_strip(file, strip)
     return strip
@@ -124,12 +124,15 @@ def print_summary(values: dict[str, Any]) -> None:
     for name, figures in values["bundles"].items():
         print(f"\n{name}")
         for key in ("lift", "baseline_lift", "paired"):
-            print(f"  {key:22} {words(figures[key])}")
+            print(f"  {key:22} {format_summary(figures[key])}")
         for label, value in candidate_lines(figures["candidates"]) if figures["candidates"] else ():
             print(f"  {label:22} {value}")
     for name, pair in values["pairs"].items():
         verdict = f"the second loses {'at most' if pair['kept'] else 'more than'} {pair['largest_drop']:g}"
-        print(f"paired lift, {name}: {words(pair['lift'])}, {verdict}" + ("" if pair["certain"] else ", not certain"))
+        print(
+            f"paired lift, {name}: {format_summary(pair['lift'])}, {verdict}"
+            + ("" if pair["certain"] else ", not certain")
+        )
 
 
 def row_line(row: dict[str, Any]) -> str:
@@ -137,17 +140,17 @@ def row_line(row: dict[str, Any]) -> str:
     return f"{row['clip']:44} onsets {row['onsets']:3d}  generated {row['n']:5.1f}  {scores}"
 
 
-def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, runtime.Pipeline]) -> dict[str, Rows]:
-    """Rows of every bundle, clip by clip. Draws plots with --plots, and reports clips that cannot be used."""
+def run_videos(args: argparse.Namespace, videos: list[Path], pipelines: dict[str, runtime.Pipeline]) -> dict[str, Rows]:
+    """Rows of every bundle, video by video. Draws plots with --plots, and reports videos that cannot be used."""
     rows: dict[str, Rows] = {name: [] for name in pipelines}
     strips: list[Strip] = []
-    for clip in clips:
+    for video in videos:
         try:
-            track = read_true_track(clip)
+            track = read_true_track(video)
             baseline = {"baseline_lift": baseline_lift(track)}
             found = {name: measure(track, p, sampling_options(args), args.seeds) for name, p in pipelines.items()}
         except runtime.MediaError as error:
-            print(f"skipped {clip.name}: {error}", file=sys.stderr)
+            print(f"skipped {video.name}: {error}", file=sys.stderr)
             continue
         for name, (scores, sound) in found.items():
             row = scores | baseline
@@ -156,7 +159,7 @@ def run_clips(args: argparse.Namespace, clips: list[Path], pipelines: dict[str, 
             print("  ".join([row_line(row), *labels]), flush=True)
             if args.plots:
                 title = ", ".join([f"F1 {row['f1']:.2f}", f"chance {row['chance']:.2f}", *labels])
-                strips.append(plot(track, title, sound, args.plots / f"{'-'.join([clip.stem, *labels])}.png"))
+                strips.append(plot(track, title, sound, args.plots / f"{'-'.join([video.stem, *labels])}.png"))
     if strips:
         from train.evaluate.plots import contact_sheet
 
@@ -169,13 +172,13 @@ def run(args: argparse.Namespace) -> None:
         raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
     check_comparison_options(args)
     make_plots_folder(args.plots)
-    clips = find_clips(args.clips)
+    videos = find_videos(args.videos)
     pipelines = {n: CachingPipeline(folder, args.backend, 0, p) for n, (folder, p) in systems_to_compare(args).items()}
-    rows = run_clips(args, clips, pipelines)
+    rows = run_videos(args, videos, pipelines)
     measured = len(next(iter(rows.values())))
     if not measured:
-        raise runtime.OptionError(f"none of the {len(clips)} videos of {args.clips} can be used")
-    values: dict[str, Any] = {"options": sampling_options(args), "seeds": args.seeds, "skipped": len(clips) - measured}
+        raise runtime.OptionError(f"none of the {len(videos)} videos of {args.videos} can be used")
+    values: dict[str, Any] = {"options": sampling_options(args), "seeds": args.seeds, "skipped": len(videos) - measured}
     values["steps_in"] = {name: p.bundle.file_for("step") for name, p in pipelines.items()}
     values["summary"] = summary(rows)
     print_summary(values["summary"])
@@ -185,7 +188,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.sync", __doc__)
     parser.add_argument(
-        "clips", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them"
+        "videos", type=Path, help="folder of videos with their own sound, or with ID.flac or ID.wav beside them"
     )
     add_comparison_options(parser)
     parser.add_argument("--seeds", type=int, default=4, help="sounds per clip (default: 4)")

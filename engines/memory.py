@@ -1,9 +1,9 @@
 """Recognises libraries' messages about lack of memory. Imports nothing, because there is no memory for it then."""
 
 MEMORY = (
-    "not enough memory; close other programs, use fewer --candidates or shorter clips, or raise the limit (ulimit -v)"
+    "not enough memory; close other programs, use fewer --candidates or shorter videos, or raise the limit (ulimit -v)"
 )
-GPU_MEMORY = "not enough memory on the GPU; close other programs that use it, or use fewer --candidates or short clips"
+GPU_MEMORY = "not enough memory on the GPU; close other programs that use it, or use fewer --candidates or short videos"
 WORDS = (
     "bad_alloc",
     "cannot allocate memory",

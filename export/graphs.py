@@ -17,7 +17,7 @@ from train.models.maskvat import Condition, MaskVAT
 
 # ---------------------------------------------------------------- condition
 class ConditionGraph(nn.Module):
-    """The part of the transformer that does not depend on codes, once per clip, for the clip and for [NULL]."""
+    """The part of the transformer that does not depend on codes, once per video, for the video and for [NULL]."""
 
     def __init__(self, model: MaskVAT) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ It computes the same as `train.models.maskvat`, from the same weights. For speed
 - q, k and v are separate products, so that no result is split.
 - Rotary positions swap halves with one gather; the positions of q include the scale of the scores.
 - The head runs only at the positions in `index`.
-- The clip's condition and [NULL] run together as the two groups of guidance, on the first axis G. This axis appears
+- The video's condition and [NULL] run together as the two groups of guidance, on the first axis G. This axis appears
   where the condition is first used.
 """
 

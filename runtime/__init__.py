@@ -1,7 +1,7 @@
 """Silent video in, synchronised 44.1 kHz sound out, without PyTorch.
 
 with runtime.load() as pipeline:
-    take = pipeline.generate("clip.mp4", runtime.SamplingConfig(steps=32, seed=0))[0]
+    take = pipeline.generate("video.mp4", runtime.SamplingConfig(steps=32, seed=0))[0]
 take.audio, take.sample_rate
 """
 

@@ -13,7 +13,7 @@ from engines.manifest import MINI, Manifest
 from engines.selftest import check_repeats, compare, summarise
 from engines.verified import VerifiedFiles
 from runtime.errors import BackendUnavailable, Cancelled, ContractError, EngineError, ManifestError, PipelineClosed
-from runtime.running import check_ending, running
+from runtime.exit_wait import check_ending, delay_exit
 
 NEEDED = ("frame_encoder", "sync_encoder", "condition", "step", "codec_decoder")  # by every generation
 CLOSED = "this pipeline is closed; open another one with runtime.load()"
@@ -50,7 +50,7 @@ class Bundle:
         self._engines: dict[str, Engine] = {}
         self._lock = threading.Lock()  # held for moments only: opening an engine may take minutes
         self._opening: dict[str, threading.Lock] = {}  # one for each graph
-        with running():
+        with delay_exit():
             self._open_first(backend, check_cancelled)
 
     def _open_first(self, backend: str, check_cancelled: Callable[[], None]) -> None:
@@ -131,7 +131,7 @@ class Bundle:
             return engine
         with self._lock:
             turn = self._opening.setdefault(graph, threading.Lock())
-        with turn, running():
+        with turn, delay_exit():
             engine = self._opened(graph)
             return self._open(graph) if engine is None else engine
 

@@ -1,4 +1,4 @@
-"""The candidates of one clip. They are decoded side by side; a budget drops those that SCAV ranks low on the way.
+"""The candidates of one video. They are decoded side by side; a budget drops those that SCAV ranks low on the way.
 
 Each candidate has noise of its own (runtime.rng). A candidate that stays therefore gets the same tokens as if none had
 been dropped, apart from the engines' rounding in batches of another size.
@@ -229,7 +229,7 @@ def scav_distance(bundle: Bundle, clip_features: FloatArray, audio: FloatArray) 
     """The SCAV distance (arXiv 2407.05782), by which MaskVAT selects candidates (paper, section 3.2.4).
 
     It is the mean squared difference between the embeddings of clip features [1, N, Dc] and audio [L] at
-    `config.audio_rate`. Compare it only between candidates of the same clip. Sounds too short for one step of the
+    `config.audio_rate`. Compare it only between candidates of the same video. Sounds too short for one step of the
     audio encoder are padded.
     """
     shortest = 2 * bundle.config.audio_stride  # one step and the frames' overhang

@@ -1,4 +1,4 @@
-"""`python -m runtime.infer clip.mp4`: make a sound for a silent video. Also the console script `maskvat`.
+"""`python -m runtime.infer video.mp4`: make a sound for a silent video. Also the console script `maskvat`.
 
 `runtime.commands.make` does the work. It is imported late, because a signal or a crash may come while libraries load.
 """

@@ -17,9 +17,9 @@ from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext
 from runtime.errors import MediaError, PipelineClosed
+from runtime.exit_wait import check_ending, delay_exit
 from runtime.features import Encoders
 from runtime.progress import WorkEstimate
-from runtime.running import check_ending, running
 from runtime.sampling import Progress, SamplingConfig, whole_number
 from runtime.take import EngineFile, Report, Take
 from runtime.version import program_version
@@ -39,7 +39,7 @@ def load(
     `bundle` is its folder (None: the shipped bundle), `threads` the number of CPU threads (0 to 1024; 0: the backend's
     choice), `precision` that of the step graph ("auto": the one that the backend prefers).
 
-    With wait=False, a thread opens the engines while the first clip is decoded. Errors of the bundle or the backend
+    With wait=False, a thread opens the engines while the first video is decoded. Errors of the bundle or the backend
     are then raised when the engines are first needed.
 
     Raises OptionError, ManifestError, BackendUnavailable.
@@ -84,7 +84,7 @@ class Pipeline:
 
     def generate(
         self,
-        clip: str | Path,
+        video: str | Path,
         sampling: SamplingConfig | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
@@ -98,8 +98,8 @@ class Pipeline:
         Raises MediaError, EngineError, BackendUnavailable, Cancelled, PipelineClosed.
         """
         run = _Run(self._usable(), sampling or SamplingConfig(), on_progress, cancel)
-        with running(), Video(clip, max_duration, run.check_cancel) as video:
-            return run(video)
+        with delay_exit(), Video(video, max_duration, run.check_cancel) as opened:
+            return run(opened)
 
 
 class _Run(GenerationContext):

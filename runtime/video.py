@@ -1,6 +1,6 @@
 """Frames of any video file, sampled by time stamp on several grids in one streaming pass.
 
-    with Video("clip.mp4") as video:
+    with Video("video.mp4") as video:
         for grid, frame in video.sample([FrameGrid(fps=8, resize=224, size=224)]):
             ...
 
@@ -19,6 +19,7 @@ from typing import Any, Self, cast
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -167,7 +168,7 @@ class Video:
         return first
 
     def _decode(self) -> Generator[tuple[Fraction, VideoFrame], None, None]:
-        """(time stamp, frame) in order. What cannot be decoded is skipped, counted and told in `warnings`."""
+        """(time stamp, frame) in order. Frames that cannot be decoded are skipped, counted and named in `warnings`."""
         self._container = open_media(self.path)
         stream = self._stream = picture_stream(self._container, self.path)
         guessed = self._container.format.flags & MAY_JUMP  # from the time stamps, which count for nothing here
@@ -178,20 +179,10 @@ class Video:
         slots = FrameSlots() if self._container.format.name == "avi" else None
         untimed = self._container.format.flags & NO_TIMESTAMPS  # libav's guesses fail at repeated fields
         stream.thread_type = "SLICE"  # frame threads would be faster, but lose good frames around a damaged one
-        packets, packet, broken = read_packets(self._container, stream), None, 0
-        while True:
-            self._check_cancelled()
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:  # the rest of the file cannot be read
-                packet = None
-            if packet is not None and packet.size == 0:
-                continue  # a dropped frame, which a decoder would take for the end
-            if packet is not None:
-                if clock.start is None:
-                    check_encryption(self.path, packet)
-                if slots:
-                    slots.add(packet)
+        broken = 0
+        for packet in self._packets(stream):
+            if slots and packet is not None:
+                slots.add(packet)
             try:
                 frames = stream.decode(packet)
             except av.FFmpegError:
@@ -210,10 +201,25 @@ class Video:
                     time = clock.time(pts, frame.duration)
                     check_length(self.path, clock.end - (clock.start or 0), self.max_duration)
                     yield time, frame
-            if packet is None:
-                break
         self._exhausted = True
         self._report(broken)
+
+    def _packets(self, stream: VideoStream) -> Iterator["Packet[Any] | None"]:
+        """The stream's packets up to where the file breaks off, then None, which empties the decoder."""
+        packets = read_packets(self._container, stream)
+        while True:
+            self._check_cancelled()
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:  # the rest of the file cannot be read
+                packet = None
+            if packet is not None and packet.size == 0:
+                continue  # a dropped frame, which a decoder would take for the end
+            if packet is not None and self._clock.start is None:
+                check_encryption(self.path, packet)
+            yield packet
+            if packet is None:
+                break
 
     def _report(self, broken: int) -> None:
         if broken:

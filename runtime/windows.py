@@ -19,7 +19,7 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens [start, start + length) of the clip, and the frames to encode for them."""
+    """Tokens [start, start + length) of the video, and the frames to encode for them."""
 
     number: int
     start: int  # token

@@ -1,4 +1,4 @@
-"""Shared fixtures, such as fake bundles and short clips that are written once per session; and the lane `host`."""
+"""Shared fixtures, such as fake bundles and short videos that are written once per session; and the lane `host`."""
 
 import gc
 import os
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="runs only with -m host"))
 
 
-Clip = Callable[..., Path]
+MakeVideo = Callable[..., Path]
 Bundles = Callable[..., Path]
 
 
@@ -91,14 +91,14 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """clip(frames, fps) -> a silent mp4 with that many frames. Tests must not change it."""
-    root, made = tmp_path_factory.mktemp("clips"), {}
+def make_video(tmp_path_factory: pytest.TempPathFactory) -> MakeVideo:
+    """make_video(frames, fps) -> a silent mp4 with that many frames. Tests must not change it."""
+    root, made = tmp_path_factory.mktemp("videos"), {}
 
     def get(frames: int = 60, fps: int = 25) -> Path:
         key = (frames, fps)
         if key not in made:
-            made[key] = write_video(root / f"clip{frames}x{fps}.mp4", Picture(steady(frames, fps), last=1 / fps))
+            made[key] = write_video(root / f"video{frames}x{fps}.mp4", Picture(steady(frames, fps), last=1 / fps))
         return made[key]
 
     return get

@@ -40,7 +40,7 @@ KINDS = {  # kind -> class; each class has `.config` (a dataclass) and `from_con
     "scav": "train.models.scav:SCAV",
 }
 COMPONENTS = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
-USED = {  # component -> the prepared array that it makes
+PREPARED_ARRAYS = {  # component -> the prepared array that it makes
     "codec": "codes",
     "frame_encoder": "clip_features",
     "sync_encoder": "sync_features",

@@ -36,7 +36,7 @@ TASKS = {  # name -> factory(options: dict, seed: int) -> Task
     "maskvat": "train.tasks.maskvat:MaskVATTask.from_options",
 }
 CHANGEABLE = {  # when a run is resumed: length, reports, remedies for divergence, paths, provenance
-    *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every", "judge_every")),
+    *(f"loop.{key}" for key in ("steps", "minutes", "save_every", "log_every", "validate_every", "generate_every")),
     *(f"loop.{key}" for key in ("keep_states", "result", "tensorboard")),
     *(f"loop.{key}" for key in ("learning_rate", "final_learning_rate", "clip_norm")),
     *(f"task.{key}" for key in ("sounds", "class_sounds", "clips", "data", "frames", "system", "start", "device")),
@@ -45,8 +45,10 @@ CHANGEABLE = {  # when a run is resumed: length, reports, remedies for divergenc
     *(
         f"task.{key}" for key in ("device_batch", "strategy", "compile", "readers")
     ),  # these change the speed, not the result
-    *(f"task.{key}" for key in ("validation_count", "judge_clips", "judge_steps", "judge_guidance", "judge_diversity")),
-    *(f"task.{key}" for key in ("metric_weights",)),
+    *("task.validation_count", "task.metric_weights"),
+    *(f"task.generate_{key}" for key in ("count", "steps", "guidance", "diversity")),
+    # names that stored recipes of earlier versions have for the generate_* options
+    *("loop.judge_every", *(f"task.judge_{key}" for key in ("clips", "batch", "steps", "guidance", "diversity"))),
 }
 # errors that a user can fix: printed in one line
 EXPECTED = (

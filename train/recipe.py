@@ -74,12 +74,17 @@ def _is_a(value: Any, kind: type) -> bool:
 def options_from(cls: type, values: dict[str, Any], table: str = "task") -> Any:
     """Make an options dataclass from a recipe's table.
 
-    Raises RecipeError for unknown keys, with the allowed ones, and for values that are not allowed.
+    Raises RecipeError for unknown keys, with the allowed ones, for values that are not allowed and for missing folders.
+    Folders are the only values without a default.
     """
     allowed = [f.name for f in fields(cls)]
     unknown = sorted(set(values) - set(allowed))
     if unknown:
         raise RecipeError(f"unknown keys in [{table}]: {', '.join(unknown)}; choose from {', '.join(allowed)}")
+    required = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in required if name not in values]:
+        advice = " ".join(f"--set {table}.{name}=DIR" for name in missing)
+        raise RecipeError(f"[{table}] lacks {', '.join(missing)}; add {advice}")
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:

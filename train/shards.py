@@ -6,7 +6,7 @@ import sys
 from train.extras import requires_extra
 
 with requires_extra("train", __name__):
-    from train.data.shards import SPLITS, check
+    from train.data.shard_files import SPLITS, check
     from train.data.storage import Store
     from train.errors import ShardError
 

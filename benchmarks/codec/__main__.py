@@ -33,7 +33,7 @@ from benchmarks.common.report import (
 from engines.contract import FloatArray
 from runtime.bundle import Bundle
 from train.errors import CheckpointError
-from train.evaluate.bootstrap import words
+from train.evaluate.bootstrap import format_summary
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
@@ -69,8 +69,8 @@ def recordings(folder: Path) -> tuple[tuple[str, ...], list[FloatArray]]:
 
 def table_row(name: str, r: dict[str, Any]) -> list[str]:
     floors = (f"{r['silence_dbfs']:.1f}", f"{r['noise_at_minus_60_dbfs']:.1f}")
-    medians = (words(r[k], ".2f") for k in ("si_sdr", "si_sdr_aligned", "rise", "pre_echo"))
-    return [name, words(r["mel"], ".3f"), *medians, *floors]
+    medians = (format_summary(r[k], ".2f") for k in ("si_sdr", "si_sdr_aligned", "rise", "pre_echo"))
+    return [name, format_summary(r["mel"], ".3f"), *medians, *floors]
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""A pipeline that encodes each video once. Benchmarks generate from the same clip many times.
+"""A pipeline that encodes each video once. Benchmarks generate from the same video many times.
 
 Reported times are still those of complete calls: each reuse of a cached encoder output adds the time of its first run.
 """
@@ -57,8 +57,8 @@ class CachingPipeline(runtime.Pipeline):
     ) -> None:
         super().__init__(CachingBundle(folder, backend, threads, precision))
 
-    def timed(self, clip: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Elapsed]:
+    def timed(self, video: Path, sampling: runtime.SamplingConfig) -> tuple[list[runtime.Take], Elapsed]:
         """Generate, and return the takes with the time of a call that encodes everything."""
         begin, saved = Elapsed.now(), self.bundle.saved
-        takes = self.generate(clip, sampling)
+        takes = self.generate(video, sampling)
         return takes, Elapsed.now() - begin + self.bundle.saved - saved

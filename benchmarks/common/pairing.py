@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 import runtime
 from engines.backends import AUTO, PRECISIONS
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 
 Rows = list[dict[str, Any]]
 
@@ -76,19 +76,19 @@ def compare_candidates(scores: Sequence[ArrayLike]) -> dict[str, Any] | None:
     """
     if not len(scores):
         return None
-    clips = [np.atleast_2d(np.asarray(takes, np.float64)) for takes in scores]
-    chosen, mean = (np.array([f(takes) for takes in clips]) for f in (lambda t: t[:, 0].mean(), np.mean))
-    best = np.array([takes.max(axis=1).mean() for takes in clips])
+    videos = [np.atleast_2d(np.asarray(takes, np.float64)) for takes in scores]
+    chosen, mean = (np.array([f(takes) for takes in videos]) for f in (lambda t: t[:, 0].mean(), np.mean))
+    best = np.array([takes.max(axis=1).mean() for takes in videos])
     named = {"chosen": chosen, "mean": mean, "difference": chosen - mean, "best_possible": best}
     named["to_best"] = chosen - best
-    return {"takes": clips[0].shape[1]} | {name: summarise(v) for name, v in named.items()}
+    return {"takes": videos[0].shape[1]} | {name: summarise(v) for name, v in named.items()}
 
 
 def candidate_lines(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """(label, value) of each line of a table of the figures of `compare_candidates`."""
     labels = {"chosen": "SCAV's choice", "mean": "mean of all", "difference": "choice - mean"}
     for key, label in (labels | {"best_possible": "best possible", "to_best": "choice - best"}).items():
-        yield f"{label} of {figures['takes']}", words(figures[key])
+        yield f"{label} of {figures['takes']}", format_summary(figures[key])
 
 
 # ---------------------------------------------------------------- bundles

@@ -1,4 +1,4 @@
-"""Shared by every benchmark command: options, clip folders, tables, and the JSON object on the last line."""
+"""Shared by every benchmark command: options, folders of videos, tables, and the JSON object on the last line."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from benchmarks.common.machine import facts, revision
 from engines.backends import AUTO, PRECISIONS
 from runtime.audio import replacing
 from runtime.errors import MaskVATError, OptionError
-from train.data.clip_files import VIDEOS
+from train.data.video_files import VIDEOS
 from train.extras import requires_extra
 
 
@@ -40,16 +40,16 @@ def add_output_options(parser: ArgumentParser, plots: str = "") -> None:
 
 
 # ---------------------------------------------------------------- folders and files
-def find_clips(folder: Path, limit: int | None = None) -> list[Path]:
+def find_videos(folder: Path, limit: int | None = None) -> list[Path]:
     """The videos of a folder, sorted by name; at most `limit`. Raises OptionError if there are none."""
     if limit is not None and limit < 1:
         raise OptionError(f"--limit is {limit}; it must be 1 or more")
     if not folder.is_dir():
         raise OptionError(f"{folder} is not a folder; give a folder of {', '.join(VIDEOS)} files")
-    clips = sorted(p for p in folder.glob("*") if p.suffix.lower() in VIDEOS)[:limit]
-    if not clips:
+    videos = sorted(p for p in folder.glob("*") if p.suffix.lower() in VIDEOS)[:limit]
+    if not videos:
         raise OptionError(f"no videos in {folder}; give a folder of {', '.join(VIDEOS)} files")
-    return clips
+    return videos
 
 
 def make_plots_folder(folder: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""A clip's true track, and how generated sounds compare with it: onsets, loudness, silence."""
+"""A video's true track, and how generated sounds compare with it: onsets, loudness, silence."""
 
 import sys
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 import runtime
-from benchmarks.common.report import find_clips
+from benchmarks.common.report import find_videos
 from engines.contract import FloatArray
 from runtime.audio import resample
 from runtime.video import Video
-from train.data.clip_files import clip_sound
+from train.data.video_files import video_sound
 from train.metrics.onsets import RATE, Floats, lift_of_onsets, onset_f1, onset_strength, pick_onsets
 
 TOLERANCE = 0.05  # seconds between two onsets that match
@@ -38,7 +38,7 @@ def detect_onsets(audio: FloatArray) -> Floats:
 
 @dataclass(frozen=True)
 class TrueTrack:
-    """A clip with its true sound."""
+    """A video with its true sound."""
 
     path: Path  # of the video
     start: float  # first frame of the video, in the file's time (s)
@@ -55,20 +55,20 @@ class TrueTrack:
 
 
 def read_true_track(path: Path) -> TrueTrack:
-    """Read the true sound of one clip. Raises MediaError if the clip has none."""
+    """Read the true sound of one video. Raises MediaError if it has none."""
     with Video(path) as video:
         start = float(video.start)
-    audio = clip_sound(path, start, RATE)
+    audio = video_sound(path, start, RATE)
     return TrueTrack(path, start, audio, detect_onsets(audio))
 
 
 def read_true_tracks(folder: Path, limit: int) -> list[TrueTrack]:
-    """Read all clips that have ID.flac, ID.wav or their own sound, and report the others on stderr.
+    """Read all videos that have ID.flac, ID.wav or their own sound, and report the others on stderr.
 
-    Raises OptionError if no clip can be used.
+    Raises OptionError if no video can be used.
     """
     tracks = []
-    for path in find_clips(folder, limit):
+    for path in find_videos(folder, limit):
         try:
             tracks.append(read_true_track(path))
         except runtime.MediaError as error:

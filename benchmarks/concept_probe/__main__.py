@@ -1,4 +1,4 @@
-"""`python -m benchmarks.concept_probe CLIPS --backgrounds SIMULATED`: which frame features teach concepts best?
+"""`python -m benchmarks.concept_probe VIDEOS --backgrounds SIMULATED`: which frame features teach concepts best?
 
 A probe (a small classifier) learns concepts from made-up frame features. It is scored on real clips: the 31 of those
 given whose names have the smallest SHA-256 digests. The others are kept for reports. The kinds of features ("routes"):
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.report import command_parser, find_clips, finish, make_result, run_command, table
+from benchmarks.common.report import command_parser, find_videos, finish, make_result, run_command, table
 from runtime.errors import OptionError
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 from train.extras import requires_extra
 from train.synthetic.concepts.compose import answer, draw_spans, looks
 from train.synthetic.concepts.features import ClassifierHead, FeatureMaker, Floats
@@ -34,7 +34,7 @@ with requires_extra("bench", __name__):
     import torch
 
     from benchmarks.concept_probe.probe import ROUTES, RealVideo, fit, make_examples, plain_rule, score
-    from benchmarks.concept_probe.real import choosing_clips, pooled_features, read_encoder, read_truth
+    from benchmarks.concept_probe.real import choosing_videos, pooled_features, read_encoder, read_truth
     from train.models.loading import WeightsError
 
 SEQUENCES, FRAMES = 100, 40  # made-up sequences whose quantiles are compared with real ones
@@ -46,13 +46,13 @@ def read_videos(args: argparse.Namespace, concepts: list[Concept]) -> tuple[list
     """The real clips to choose with, the backgrounds, and the classifier."""
     encoder, head = read_encoder(args.weights)
     truth = read_truth(concepts)
-    clips = choosing_clips(clip for folder in args.clips for clip in find_clips(folder))
-    unknown = [clip.name for clip in clips if clip.name not in truth]
+    paths = choosing_videos(video for folder in args.videos for video in find_videos(folder))
+    unknown = [path.name for path in paths if path.name not in truth]
     if unknown:
         raise OptionError(f"{len(unknown)} clips have no answer in truth.csv: {', '.join(unknown[:3])}; give all clips")
-    videos = [RealVideo(c.name, pooled_features(c, encoder, args.cache), truth[c.name]) for c in clips]
-    simulated = [clip for folder in args.backgrounds for clip in find_clips(folder)]
-    return videos, [pooled_features(clip, encoder, args.cache) for clip in simulated], head
+    videos = [RealVideo(p.name, pooled_features(p, encoder, args.cache), truth[p.name]) for p in paths]
+    simulated = [video for folder in args.backgrounds for video in find_videos(folder)]
+    return videos, [pooled_features(video, encoder, args.cache) for video in simulated], head
 
 
 def compare_looks(maker: FeatureMaker, head: ClassifierHead, videos: list[RealVideo], listed: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def print_summary(found: dict[str, Any]) -> None:
     keys = ("first", "five", "log")
     for part in ("probes", "pairs"):
         extra = ("nothing", "nothing_unknown") if part == "probes" else ()
-        rows = [[name, *(words(row[key]) for key in (*keys, *extra))] for name, row in found[part].items()]
+        rows = [[name, *(format_summary(row[key]) for key in (*keys, *extra))] for name, row in found[part].items()]
         print("\n" + table([part, *keys, *extra], rows))
 
 
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.concept_probe", __doc__)
     add = parser.add_argument
-    add("clips", type=Path, nargs="+", help="folders of the real development clips")
+    add("videos", type=Path, nargs="+", help="folders of the real development clips")
     add("--backgrounds", type=Path, action="append", required=True, help="folder of simulated videos; may be repeated")
     add("--table", type=Path, help="concept table (default: the project's own)")
     add("--weights", type=Path, help="mobilenet_v2-b0353104.pth (default: from its installed package)")

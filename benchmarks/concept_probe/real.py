@@ -22,7 +22,7 @@ CHOOSING = 31  # of the 63 development clips; the other 32 are for reports
 FPS, BATCH = 8, 8
 
 
-def choosing_clips(paths: Iterable[Path]) -> list[Path]:
+def choosing_videos(paths: Iterable[Path]) -> list[Path]:
     """The CHOOSING clips with the smallest SHA-256 digests of their file names."""
     return sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).hexdigest())[:CHOOSING]
 

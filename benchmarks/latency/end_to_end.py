@@ -1,6 +1,6 @@
 """Figures of `benchmarks.latency --bars`: what a user of the command line gets.
 
-The time of a whole `python -m runtime.infer` process, the time of import and load, the memory that a long clip needs
+The time of a whole `python -m runtime.infer` process, the time of import and load, the memory that a long video needs
 more than a short one, and the size of what `pip install '.[cpu]'` installs.
 """
 
@@ -17,8 +17,8 @@ from threading import Thread
 from typing import Any
 
 from benchmarks.common.machine import ROOT
-from benchmarks.latency.clip import make_clip
 from benchmarks.latency.points import Worker, WorkerError, Workload, runtime_order
+from benchmarks.latency.video import write_video
 from benchmarks.latency.worker import tree_peak_mb
 
 OURS = ("engines", "runtime", "train", "export")  # the packages in the wheel
@@ -68,9 +68,9 @@ def run_and_watch(command: list[str]) -> tuple[float, float | None]:
     return seconds, max(peaks) or None
 
 
-def whole_process(run: RunOptions, clip: Path, folder: Path, steps: int, repeat: int) -> dict[str, Any]:
+def whole_process(run: RunOptions, video: Path, folder: Path, steps: int, repeat: int) -> dict[str, Any]:
     """Seconds and peak memory of the command line, including the start of Python and writing the file."""
-    command = [sys.executable, "-m", "runtime.infer", str(clip), *run.options(), "--steps", str(steps)]
+    command = [sys.executable, "-m", "runtime.infer", str(video), *run.options(), "--steps", str(steps)]
     command += ["-o", str(folder / "whole.wav"), "--overwrite", "--progress", "none"]
     runs = [run_and_watch(command) for _ in range(repeat)]
     times, peaks = [seconds for seconds, _ in runs], [mb for _, mb in runs if mb is not None]
@@ -89,14 +89,14 @@ def import_and_load(run: RunOptions, repeat: int) -> dict[str, Any]:
 
 
 def long_clip_memory(run: RunOptions, folder: Path, long: int = LONG) -> dict[str, Any]:
-    """Peak memory of a process that generates sound for a long clip, and for a short one.
+    """Peak memory of a process that generates sound for a long video, and for a short one.
 
     It uses two steps, because memory does not depend on their number.
     """
     peaks = {}
     for seconds in (SHORT, long):
         with Worker(run.order("memory")) as worker:
-            request = {"clip": str(get_clip(folder, seconds)), "sampling": Workload(2).sampling(3.0)}
+            request = {"video": str(cached_video(folder, seconds)), "sampling": Workload(2).sampling(3.0)}
             peaks[seconds] = worker.ask(request)["peak_mb"]
     return {
         "steps": 2,
@@ -136,11 +136,11 @@ def installed_megabytes() -> dict[str, float]:
     return sizes
 
 
-def get_clip(folder: Path, seconds: int) -> Path:
-    clip = folder / f"clip{seconds}.mp4"
-    if not clip.exists():
-        make_clip(clip, seconds)
-    return clip
+def cached_video(folder: Path, seconds: int) -> Path:
+    video = folder / f"video{seconds}.mp4"
+    if not video.exists():
+        write_video(video, seconds)
+    return video
 
 
 def measure_bars(run: RunOptions, folder: Path, repeat: int, long: int = LONG) -> Iterator[tuple[str, Any]]:
@@ -149,7 +149,7 @@ def measure_bars(run: RunOptions, folder: Path, repeat: int, long: int = LONG) -
     yield "import_and_load", loaded
     yield from ((k, loaded[k]) for k in ("backend", "precision"))
     yield "threads", run.threads  # 0: the backend's choice
-    yield "whole_process", [whole_process(run, get_clip(folder, SHORT), folder, steps, repeat) for steps in (32, 8)]
+    yield "whole_process", [whole_process(run, cached_video(folder, SHORT), folder, steps, repeat) for steps in (32, 8)]
     yield "long_clip_memory", long_clip_memory(run, folder, long)
     sizes = installed_megabytes()
     yield "installed_mb", {"total": sum(sizes.values()), "packages": sizes}

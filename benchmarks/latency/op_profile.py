@@ -17,8 +17,8 @@ class StopGeneration(Exception):
     """Raised to end a generation once the inputs of the first step are known."""
 
 
-def first_feeds(pipeline: runtime.Pipeline, clip: Path, guidance: float) -> Feeds:
-    """Inputs of the first step of a clip, when all tokens are masked. The generation ends there."""
+def first_feeds(pipeline: runtime.Pipeline, video: Path, guidance: float) -> Feeds:
+    """Inputs of the first step of a video, when all tokens are masked. The generation ends there."""
     engine, recorded = pipeline.bundle["step"], []
     execute = engine.execute
 
@@ -28,7 +28,7 @@ def first_feeds(pipeline: runtime.Pipeline, clip: Path, guidance: float) -> Feed
 
     engine.execute = recording  # type: ignore[method-assign]
     try:
-        pipeline.generate(clip, runtime.SamplingConfig(steps=1, guidance=guidance))
+        pipeline.generate(video, runtime.SamplingConfig(steps=1, guidance=guidance))
     except StopGeneration:
         pass
     finally:
@@ -53,12 +53,12 @@ def by_operator(events: Sequence[dict[str, Any]], runs: int) -> list[dict[str, A
     ]
 
 
-def step_profile(bundle: Path, clip: Path, guidance: float, threads: int, folder: Path) -> list[dict[str, Any]]:
+def step_profile(bundle: Path, video: Path, guidance: float, threads: int, folder: Path) -> list[dict[str, Any]]:
     """Profile one step on the CPU. ONNX Runtime writes its log to `folder`."""
     ort = import_onnxruntime()
 
     pipeline = runtime.load(bundle, "cpu", threads)
-    feeds = first_feeds(pipeline, clip, guidance)
+    feeds = first_feeds(pipeline, video, guidance)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.enable_profiling = True

@@ -1,14 +1,15 @@
 """Options of benchmarks.latency, and their checks before anything is measured."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common.random_system import RANDOM
-from benchmarks.common.report import add_output_options, check_writable, command_parser, find_clips, make_plots_folder
-from benchmarks.latency.clip import BOUNCE
+from benchmarks.common.report import add_output_options, check_writable, command_parser, find_videos, make_plots_folder
 from benchmarks.latency.points import GRIDS, Workload, grid
 from benchmarks.latency.subjects import named_folders
+from benchmarks.latency.video import BOUNCE
 from engines.backends import BACKENDS, PRECISIONS
 from engines.manifest import Manifest, sha256
 from runtime.errors import OptionError
@@ -30,6 +31,21 @@ def get_parser(doc: str | None) -> argparse.ArgumentParser:
     add("--seconds", type=int, nargs="+", help="clip lengths in seconds, instead of a grid")
     add("--backend", nargs="+", help=f"backends, from {', '.join(BACKENDS)} (default: all that are installed)")
     add("--precision", choices=PRECISIONS, help="precision of the step graph (default: all that a bundle has)")
+    add_work_options(add)
+    add(
+        "--cache",
+        type=Path,
+        help="folder for systems and bundles made by this command (default: the user's cache folder)",
+    )
+    add("--tables", type=Path, help="also write the tables to this Markdown file")
+    add("--compare", type=Path, nargs=2, metavar="JSON",
+        help="measure nothing; compare two JSON results of this command")  # fmt: skip
+    add_output_options(parser, plots="folder for latency-*.png")
+    return parser
+
+
+def add_work_options(add: Callable[..., object]) -> None:
+    """Add the options that say what each point does, and what is measured beside the points."""
     add("--threads", type=int, default=0, help="CPU threads of MaskVAT and of PyTorch (default: number of cores)")
     add("--clip", type=Path, help="video to use instead of the built-in example")
     add("--guidance", type=float, default=3.0, help="guidance (default: 3)")
@@ -37,33 +53,13 @@ def get_parser(doc: str | None) -> argparse.ArgumentParser:
     add("--limit", type=float, default=90, help="seconds after which a point is not repeated any more (default: 90)")
     add("--pair-steps", type=int, help="steps in the pairs with PyTorch (default: 32 for mini, 8 for others)")
     add("--no-points", action="store_true", help="measure only the pairs")
-    add(
-        "--baselines",
-        choices=("all", "eager", "none"),
-        default="all",
-        help="PyTorch baselines: all adds torch.compile to eager (default: all)",
-    )
+    add("--baselines", choices=("all", "eager", "none"), default="all",
+        help="PyTorch baselines: all adds torch.compile to eager (default: all)")  # fmt: skip
     add("--no-quality", action="store_true", help="do not measure token agreement")
     add("--clips", type=Path, help="folder of clips with true sound: also measure onset F1 (slow)")
     add("--clips-limit", type=int, default=8, help="largest number of these clips (default: 8)")
     add("--bars", action="store_true",
         help="for the first bundle, also measure whole process, loading, a 10-minute clip, installed size")  # fmt: skip
-    add(
-        "--cache",
-        type=Path,
-        default=None,
-        help="folder for systems and bundles made by this command (default: the user's cache folder)",
-    )
-    add("--tables", type=Path, help="also write the tables to this Markdown file")
-    add(
-        "--compare",
-        type=Path,
-        nargs=2,
-        metavar="JSON",
-        help="measure nothing; compare two JSON results of this command",
-    )
-    add_output_options(parser, plots="folder for latency-*.png")
-    return parser
 
 
 def workloads(args: argparse.Namespace, first: bool) -> list[Workload]:
@@ -94,7 +90,7 @@ def check(args: argparse.Namespace) -> None:
         with Video(args.clip):  # raises if it is not a video
             pass
     if args.clips is not None:
-        find_clips(args.clips, args.clips_limit)
+        find_videos(args.clips, args.clips_limit)
     workloads(args, True)
     if args.pair_steps is not None:
         try:
@@ -110,6 +106,6 @@ def check(args: argparse.Namespace) -> None:
 
 def settings(args: argparse.Namespace, threads: int) -> dict[str, Any]:
     """The settings that decide the work of a point, for the result. The clip has its name and hash."""
-    clip = args.clip or BOUNCE
+    video = args.clip or BOUNCE
     kept = {name: getattr(args, name) for name in ("guidance", "repeat", "limit", "grid", "precision", "baselines")}
-    return kept | {"threads": threads, "clip": f"{clip.name} {sha256(clip)[:16]}"}
+    return kept | {"threads": threads, "clip": f"{video.name} {sha256(video)[:16]}"}

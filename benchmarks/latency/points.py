@@ -52,7 +52,7 @@ def grid(name: str, first: bool) -> list[Workload]:
 
 
 class Worker:
-    """A process of benchmarks.latency.worker. `ask` generates one clip in it. Use it in a `with` statement."""
+    """A process of benchmarks.latency.worker. `ask` generates one sound in it. Use it in a `with` statement."""
 
     def __init__(self, order: Answer) -> None:
         self.order = order
@@ -80,7 +80,7 @@ class Worker:
         return answer
 
     def ask(self, request: Answer) -> Answer:
-        """Generate one clip. Raises WorkerError if the process fails."""
+        """Generate one sound. Raises WorkerError if the process fails."""
         self._send(request)
         return self._answer()
 

@@ -74,16 +74,16 @@ def teacher_forced(moments: list[Moment], mask_token: int, equal: list[tuple[int
 class Reference:
     """One run of a clip with the fp32 step on the CPU."""
 
-    def __init__(self, subject: Subject, clip: Path, sampling: runtime.SamplingConfig, folder: Path) -> None:
+    def __init__(self, subject: Subject, video: Path, sampling: runtime.SamplingConfig, folder: Path) -> None:
         usable = [p for p in ("fp32", "fp16") if p in precisions(subject, "cpu")]  # CPUs compute both in fp32
         if not usable:
             raise runtime.OptionError(f"{subject.name} has no fp32 or fp16 step to compare with; export it with one")
-        self.precision, self.clip, self.sampling, self.folder = usable[0], clip, sampling, folder
+        self.precision, self.video, self.sampling, self.folder = usable[0], video, sampling, folder
         self.moments: list[Moment] = []
         pipeline = runtime.load(select_precision(subject, "cpu", self.precision, folder), "cpu")
         self.mask_token = pipeline.config.mask_token
         with wrapped_steps(recording(self.moments)):
-            self.codes = pipeline.generate(clip, sampling)[0].codes
+            self.codes = pipeline.generate(video, sampling)[0].codes
 
     @property
     def constant(self) -> bool:
@@ -95,8 +95,8 @@ class Reference:
         pipeline = runtime.load(select_precision(subject, backend, precision, self.folder), backend)
         equal: list[tuple[int, int]] = []
         with wrapped_steps(teacher_forced(self.moments, self.mask_token, equal)):
-            pipeline.generate(self.clip, self.sampling)
-        free = pipeline.generate(self.clip, self.sampling)[0].codes
+            pipeline.generate(self.video, self.sampling)
+        free = pipeline.generate(self.video, self.sampling)[0].codes
         same, compared = (sum(column) for column in zip(*equal, strict=True))
         return {
             "against": f"{self.precision} on cpu",
@@ -110,16 +110,16 @@ class Reference:
 
 
 def onset_scores(
-    bundle: Path, backend: str, clips: Path, limit: int, options: list[dict[str, Any]]
+    bundle: Path, backend: str, videos: Path, limit: int, options: list[dict[str, Any]]
 ) -> list[dict[str, Any] | None]:
     """Onset F1 within 50 ms for every set of sampling options: mean over clips, with its interval."""
     from benchmarks.common.caching_pipeline import CachingPipeline
     from benchmarks.common.true_track import read_true_tracks, score_takes
     from train.evaluate.bootstrap import summarise
 
-    tracks = [t for t in read_true_tracks(clips, limit) if not t.silent and len(t.onsets)]
+    tracks = [t for t in read_true_tracks(videos, limit) if not t.silent and len(t.onsets)]
     if not tracks:
-        raise runtime.OptionError(f"no clip in {clips} has onsets in its true sound; onset F1 needs some")
+        raise runtime.OptionError(f"no clip in {videos} has onsets in its true sound; onset F1 needs some")
     pipeline = CachingPipeline(bundle, backend)
     rows = []
     for chosen in options:

@@ -169,7 +169,7 @@ def rate(rows: Sequence[Row]) -> float:
     return sum(row_flops(row) for row in rows) / step_seconds(rows) / 1e9
 
 
-def clip_floor(rows: Sequence[Row], config: ModelConfig, steps: int) -> dict[str, float]:
+def video_floor(rows: Sequence[Row], config: ModelConfig, steps: int) -> dict[str, float]:
     """Least seconds and GFLOP of all steps of one full window. The head counts for masked tokens only."""
     shares = masked_shares(steps, config.window_tokens * config.n_codebooks)
     flops = sum(row_flops(row, share) for share in shares for row in rows)

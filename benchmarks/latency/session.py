@@ -13,7 +13,6 @@ import numpy as np
 
 from benchmarks.common.machine import physical_cores
 from benchmarks.latency import roofline
-from benchmarks.latency.clip import make_clip
 from benchmarks.latency.points import (
     Answer,
     Worker,
@@ -28,6 +27,7 @@ from benchmarks.latency.points import (
 from benchmarks.latency.step_flops import step_products
 from benchmarks.latency.subjects import Subject, precisions, select_precision
 from benchmarks.latency.utilisation import computed_on
+from benchmarks.latency.video import write_video
 from benchmarks.latency.worker import COMPILED, EAGER
 from engines.manifest import MANIFEST, sha256
 from runtime.errors import MaskVATError, OptionError
@@ -35,7 +35,7 @@ from runtime.sampling import SamplingConfig
 
 Values = dict[str, Any]
 LISTS = ("results", "baselines", "pairs", "floors", "profiles", "notes")
-AGREEMENT_SECONDS = 10  # length in seconds of the clip for token agreement
+AGREEMENT_SECONDS = 10  # length in seconds of the video for token agreement
 # PyTorch baselines by device: name -> settings that differ from eager fp32 on the CPU
 TORCH_MODES: dict[str, dict[str, Values]] = {
     "cpu": {"eager": {"kind": EAGER}, "compile": {"kind": COMPILED}},
@@ -94,16 +94,16 @@ class Session:
         if subject.name == "base" and "mobilenet" in names["frame_encoder"]:
             self.note("size base has MobileNetV2 instead of CLIP, because open_clip cannot be imported")
 
-    def clip(self, seconds: int) -> Path:
+    def video(self, seconds: int) -> Path:
         if self.args.clip is not None:
             return Path(self.args.clip)
-        path = self.folder / f"clip{seconds}.mp4"
+        path = self.folder / f"video{seconds}.mp4"
         if not path.exists():
-            make_clip(path, seconds)
+            write_video(path, seconds)
         return path
 
     def request(self, load: Workload, mux: bool = False) -> Answer:
-        request: Answer = {"clip": str(self.clip(load.clip_seconds)), "sampling": load.sampling(self.args.guidance)}
+        request: Answer = {"video": str(self.video(load.clip_seconds)), "sampling": load.sampling(self.args.guidance)}
         return request | ({"mux": str(self.folder / "muxed.mp4")} if mux else {})
 
     def backend_precisions(self, subject: Subject) -> Iterator[tuple[str, str]]:
@@ -167,7 +167,7 @@ class Session:
 
     # ------------------------------------------------------------ pairs
     def start_workers(self, stack: ExitStack, orders: list[tuple[Values, Answer]], request: Answer) -> list[Values]:
-        """Start the processes, and let each generate its first clip. A process that fails is reported and skipped."""
+        """Start the processes, and let each generate its first sound. A process that fails is reported and skipped."""
         members = []
         for n, (what, order) in enumerate(orders):
             codes = self.folder / f"codes{n}.npy"
@@ -229,7 +229,7 @@ class Session:
 
     # ------------------------------------------------------------ quality
     def measure_agreement(self, subject: Subject) -> None:
-        """Measure token agreement with fp32 on the CPU, for points with one candidate on the agreement clip."""
+        """Measure token agreement with fp32 on the CPU, for points with one candidate on the agreement video."""
         from benchmarks.latency.quality import Reference
 
         exact = (("cpu", "fp32"), ("cpu", "fp16"))  # CPUs compute both in fp32
@@ -244,7 +244,7 @@ class Session:
             )
         for steps in sorted({p["steps"] for p in measured}):
             sampling = SamplingConfig(steps=steps, guidance=self.args.guidance)
-            reference = Reference(subject, self.clip(AGREEMENT_SECONDS), sampling, self.folder)
+            reference = Reference(subject, self.video(AGREEMENT_SECONDS), sampling, self.folder)
             if reference.constant:
                 self.note(f"no token agreement for {subject.name} at {steps} steps: its tokens are constant")
             for p in measured:
@@ -291,7 +291,9 @@ class Session:
                 continue
             bundle = select_precision(subject, backend, precision, self.folder)
             try:
-                rows = step_profile(bundle, self.clip(AGREEMENT_SECONDS), self.args.guidance, self.threads, self.folder)
+                rows = step_profile(
+                    bundle, self.video(AGREEMENT_SECONDS), self.args.guidance, self.threads, self.folder
+                )
             except MaskVATError as error:
                 self.note(f"no profile for {subject.name} in {precision}: {error}")
                 continue

@@ -1,10 +1,10 @@
 """The PyTorch baseline of benchmarks.latency: the same weights, implemented carefully from the paper.
 
-- Conditions are computed once per clip.
+- Conditions are computed once per video.
 - The transformer gets the conditional and the null row as one batch.
 - The logits of all codebooks are copied to the host; guidance and sampling run there.
 - Sampling is vectorised float32 PyTorch, several times as fast as the float64 reference `runtime.decode.sample`.
-- The loop is `runtime.decode`; the codec decodes the whole clip at once.
+- The loop is `runtime.decode`; the codec decodes the whole video at once.
 
 Frames and random numbers are those of the runtime, so equal weights give equal codes.
 """
@@ -51,7 +51,7 @@ def sample(logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Generated:
-    """The sound of one clip."""
+    """The sound of one video."""
 
     audio: FloatArray  # [L]
     codes: Int32Array  # [K, T]
@@ -82,11 +82,11 @@ class TorchSystem:
         return torch.from_numpy(array).to(self.mode.device)
 
     @torch.no_grad()
-    def generate(self, clip: Path, s: SamplingConfig) -> Generated:
+    def generate(self, video: Path, s: SamplingConfig) -> Generated:
         """Generate one candidate."""
         timer, codes, count = Timer(), np.zeros((self.config.n_codebooks, 0), np.int32), 0
-        with Video(clip) as video:
-            cutter = windows(self.config, video)
+        with Video(video) as opened:
+            cutter = windows(self.config, opened)
             while True:
                 with timer("video"):
                     window = next(cutter, None)
@@ -96,7 +96,7 @@ class TorchSystem:
                 new = self._window(window, known, s, timer)
                 codes = np.concatenate([codes, new[:, known.shape[1] :]], axis=1)
                 count += 1
-            total = total_samples(self.config, video)
+            total = total_samples(self.config, opened)
         with timer("codec"):
             audio = self.codec(self._to_device(codes[None]))[0].cpu().numpy()[:total].clip(-1, 1)
         timer.seconds["host"] = timer.seconds["sample"] - timer.seconds["step"]

@@ -45,7 +45,7 @@ def stage_shares(
     stages, count, shares = point["stages"], point["windows"], {}
     blocks_in_step = gflop.get("blocks", 0.0) if point["backend"].startswith("torch") else 0.0
     if rows and stages["step"]:
-        least = roofline.clip_floor(rows, config, point["steps"])["seconds"]
+        least = roofline.video_floor(rows, config, point["steps"])["seconds"]
         shares["step"] = (least + (blocks_in_step * point["steps"] / peak if peak else 0.0)) * count / stages["step"]
     for stage, work in gflop.items():
         if peak and stages.get(stage):

@@ -1,6 +1,6 @@
-"""The process that benchmarks.latency measures: it loads one system, then generates a clip for every line on stdin.
+"""The process that benchmarks.latency measures: it loads one system, then makes one sound for every line on stdin.
 
-The first line on stdin is the order: which system to load, and how. Every other line is a request: {"clip",
+The first line on stdin is the order: which system to load, and how. Every other line is a request: {"video",
 "sampling": {...}, "mux": FILE or null, "codes": FILE or null}. Every answer is one JSON line: first the times of
 loading, then the seconds of each stage. Memory is the peak of this process so far, so every point needs a new process.
 Slow imports happen inside functions, after the clock has started.
@@ -78,13 +78,13 @@ def open_runtime(order: Answer) -> tuple[Answer, Make]:
     def make(request: Answer) -> Answer:
         sampling = runtime.SamplingConfig(**request["sampling"])
         begin = time.perf_counter()
-        take = pipeline.generate(request["clip"], sampling)[0]
+        take = pipeline.generate(request["video"], sampling)[0]
         middle = time.perf_counter()
         stages = dict(take.report.seconds)
         if request.get("mux"):
             from runtime.deliver.mux import mux
 
-            mux(request["clip"], take.audio, take.sample_rate, request["mux"])
+            mux(request["video"], take.audio, take.sample_rate, request["mux"])
             Path(request["mux"]).unlink()
             stages["mux"] = time.perf_counter() - middle
         save_codes(request, take.codes)
@@ -117,7 +117,7 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
     def make(request: Answer) -> Answer:
         sampling = SamplingConfig(**request["sampling"])
         begin = time.perf_counter()
-        made = system.generate(Path(request["clip"]), sampling)
+        made = system.generate(Path(request["video"]), sampling)
         seconds = time.perf_counter() - begin
         save_codes(request, made.codes)
         sound = {"sound_seconds": len(made.audio) / system.config.sample_rate, "windows": made.windows}

@@ -1,8 +1,8 @@
 """Measure the sounds that a bundle generates for synthetic clips with known events.
 
-    python -m benchmarks.scenes CLIPS [--sounds POOL]
+    python -m benchmarks.scenes VIDEOS [--sounds POOL]
 
-CLIPS holds ID.mp4, ID.flac and ID.json of train.synthetic.drawn or train.synthetic.scenes; use their test split.
+VIDEOS holds ID.mp4, ID.flac and ID.json of train.synthetic.drawn or train.synthetic.scenes; use their test split.
 
   onset F1              clips with impacts: onsets within 50 ms of those of the true track
   chance                the same with the onsets shifted in time
@@ -31,7 +31,7 @@ from benchmarks.common.pairing import (
 from benchmarks.common.report import (
     add_output_options,
     command_parser,
-    find_clips,
+    find_videos,
     finish,
     make_plots_folder,
     make_result,
@@ -39,24 +39,24 @@ from benchmarks.common.report import (
 )
 from benchmarks.common.true_track import TOLERANCE
 from benchmarks.scenes import materials
-from benchmarks.scenes.measure import MeasuredBundle, run_clips
+from benchmarks.scenes.measure import MeasuredBundle, run_videos
 from benchmarks.scenes.tables import print_tables, summary
 
 
 def run(args: argparse.Namespace) -> None:
     check_comparison_options(args)
     make_plots_folder(args.plots)
-    clips = find_clips(args.clips, args.limit)
+    videos = find_videos(args.videos, args.limit)
     bundles = [MeasuredBundle(name, folder, args.backend, precision)
                for name, (folder, precision) in systems_to_compare(args).items()]  # fmt: skip
     classifier, facts = materials.train(args.sounds) if args.sounds else (None, None)
-    rows = run_clips(args, clips, bundles, classifier)
+    rows = run_videos(args, videos, bundles, classifier)
     measured = len(rows[bundles[0].name])
     if not measured:
-        raise runtime.OptionError(f"none of the {len(clips)} clips of {args.clips} can be used")
+        raise runtime.OptionError(f"none of the {len(videos)} clips of {args.videos} can be used")
     values: dict[str, Any] = sampling_options(args)
     values["steps_in"] = {b.name: b.pipeline.bundle.file_for("step") for b in bundles}
-    values |= {"seed": args.seed, "classifier": facts, "tolerance": TOLERANCE, "skipped": len(clips) - measured}
+    values |= {"seed": args.seed, "classifier": facts, "tolerance": TOLERANCE, "skipped": len(videos) - measured}
     values["summary"] = summary(rows)
     print_tables(values["summary"], facts)
     finish(make_result("scenes", values | {"clips": rows}), args.out)
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser("benchmarks.scenes", __doc__)
     add = parser.add_argument
-    add("clips", type=Path, help="folder of ID.mp4, ID.flac and ID.json")
+    add("videos", type=Path, help="folder of ID.mp4, ID.flac and ID.json")
     add_comparison_options(parser)
     add(
         "--sounds",

@@ -9,7 +9,7 @@ from benchmarks.common.pairing import Rows, candidate_lines, compare_candidates,
 from benchmarks.common.report import format_number, table
 from benchmarks.common.true_track import SILENT_SOUND
 from benchmarks.scenes.materials import accuracy, per_class
-from train.evaluate.bootstrap import summarise, words
+from train.evaluate.bootstrap import format_summary, summarise
 
 BOOTSTRAPS = 2000
 
@@ -45,12 +45,12 @@ def summarise_kinds(rows: Rows) -> dict[str, dict[str, Any]]:
 
 def summarise_materials(rows: Rows, key: str) -> dict[str, Any] | None:
     """Accuracy over impacts with its interval over clips, chance levels, and accuracy per class."""
-    per_clip = [r[key] for r in rows if r.get(key)]
-    pairs = [h for clip in per_clip for h in clip]
+    per_video = [r[key] for r in rows if r.get(key)]
+    pairs = [h for video in per_video for h in video]
     if not pairs:
         return None
     guesses, truth = [h["guess"] for h in pairs], [h["truth"] for h in pairs]
-    share = ratio_of_sums([(sum(h["guess"] == h["truth"] for h in clip), len(clip)) for clip in per_clip])
+    share = ratio_of_sums([(sum(h["guess"] == h["truth"] for h in video), len(video)) for video in per_video])
     assert share is not None
     return (
         accuracy(guesses, truth)
@@ -90,16 +90,17 @@ def material_text(m: dict[str, Any] | None) -> str:
 
 
 def print_bundle(name: str, s: dict[str, Any]) -> None:
-    clips = s["f1"]["n"] if s["f1"] else 0
-    print(f"\n{name}: {clips} clips with impacts, {s['silent']['n'] if s['silent'] else 0} silent")
+    videos = s["f1"]["n"] if s["f1"] else 0
+    print(f"\n{name}: {videos} clips with impacts, {s['silent']['n'] if s['silent'] else 0} silent")
     for key, label in (
         ("f1", "onset F1"),
         ("chance", "chance"),
         ("codec_f1", "codec's copy"),
         ("f1_over_codec", "ratio"),
     ):
-        print(f"  {label:22} {words(s[key], '.3f')}")
-    print(f"  {'silent stays silent':22} {words(s['silent'], '.3f')}, codec {words(s['silent_codec'], '.3f')}")
+        print(f"  {label:22} {format_summary(s[key], '.3f')}")
+    silent, silent_codec = (format_summary(s[key], ".3f") for key in ("silent", "silent_codec"))
+    print(f"  {'silent stays silent':22} {silent}, codec {silent_codec}")
     print(f"  {'material':22} {material_text(s['material'])}")
     print(f"  {'material, true track':22} {material_text(s['material_true_track'])}")
     if (c := s["candidates"]) is not None:
@@ -121,7 +122,7 @@ def print_tables(values: dict[str, Any], classifier: dict[str, Any] | None) -> N
     for name, s in values["bundles"].items():
         print_bundle(name, s)
     for name, difference in values["pairs"].items():
-        print(f"paired F1, {name}: {words(difference)}")
+        print(f"paired F1, {name}: {format_summary(difference)}")
     if classifier is not None:
         share = format_number(classifier.get("accuracy"), ".3f")
         print(f"classifier: {share} on {classifier['held_out']} held-out recordings")

@@ -22,7 +22,7 @@ from typing import Any
 
 from engines.memory import MEMORY, short_of_memory
 from runtime.commands import signals
-from runtime.commands.streams import open_missing, say
+from runtime.commands.standard_streams import open_missing, say
 
 KEPT = 1 << 16  # bytes of what libraries print
 _WITHOUT_MEMORY = ("SIGABRT", "SIGSEGV", "SIGBUS")  # how libraries die that do not check what they allocated
@@ -154,10 +154,10 @@ class _Parent:
         if self.stopped or (-status in signals.SIGNALS and not short_of_memory(printed)):
             say(signals.STOPPED)
             return 128 + (self.stopped or -status)
-        clip = next((str(m["clip"]) for m in messages if "clip" in m), "")
+        video = next((str(m["video"]) for m in messages if "video" in m), "")
         writing = any("folders" in m for m in messages)
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        say(f"error: {explain(how, printed, clip, writing)}")
+        say(f"error: {explain(how, printed, video, writing)}")
         return 1
 
 
@@ -170,7 +170,7 @@ def _read_messages(told: bytes) -> list[dict[str, Any]]:
     return messages
 
 
-def explain(how: str, printed: str, clip: str, writing: bool = False) -> str:
+def explain(how: str, printed: str, video: str, writing: bool = False) -> str:
     """One line about a death by signal or a library's exit. `printed`: faulthandler's traceback, libraries' lines."""
     if how == "SIGKILL":
         return "the system killed the program (SIGKILL), usually because memory is short; " + MEMORY.split("; ", 1)[1]
@@ -181,9 +181,9 @@ def explain(how: str, printed: str, clip: str, writing: bool = False) -> str:
     where = _crashed_thread(printed)
     if "/engines/" in where:
         return f"the engines crashed ({how}); try another --backend, and check them with `python -m runtime.doctor`"
-    if clip and "/runtime/" in where:
+    if video and "/runtime/" in where:
         deed = "FFmpeg's libraries crashed while they copied" if writing else "the decoder crashed on"
-        return f"{deed} {clip} ({how}); convert it first, for example with `ffmpeg -i {clip} -c:v libx264 copy.mp4`"
+        return f"{deed} {video} ({how}); convert it first, for example with `ffmpeg -i {video} -c:v libx264 copy.mp4`"
     return f"the program crashed ({how}); check the installation with `python -m runtime.doctor`"
 
 

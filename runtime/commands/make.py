@@ -17,8 +17,8 @@ from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
+from runtime.commands.standard_streams import drop_unread, say
 from runtime.commands.status import run_command
-from runtime.commands.streams import drop_unread, say
 from runtime.decode import SCHEDULES
 from runtime.errors import OptionError
 from runtime.pipeline import load
@@ -34,12 +34,12 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m runtime.infer",
         description="Make a synchronised sound for a silent video.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        usage="%(prog)s clip [options]",  # the clip comes first: after --mux it would be read as the value of --mux
+        usage="%(prog)s video [options]",  # the video comes first: after --mux it would be read as the value of --mux
     )
     add = parser.add_argument
-    add("clip", type=Path, help="video file, in any container and codec that FFmpeg decodes")
+    add("video", type=Path, help="video file, in any container and codec that FFmpeg decodes")
     add("-o", "--output", type=Path, default=argparse.SUPPRESS,
-        help="WAV to write (default: the clip's name with .wav)")  # fmt: skip
+        help="WAV to write (default: the name of the video, with .wav)")  # fmt: skip
     add("--engines", type=Path, default=argparse.SUPPRESS,
         help="folder of the bundle to use (default: the shipped one)")  # fmt: skip
     add("--backend", choices=("auto", *BACKENDS), default="auto",
@@ -49,7 +49,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0 lets the backend choose")
     add_sampling_options(add)
     add_output_options(add)
-    add("--max-duration", type=float, metavar="SECONDS", default=MAX_DURATION, help="refuse a clip that lasts longer")
+    add("--max-duration", type=float, metavar="SECONDS", default=MAX_DURATION, help="refuse a video that lasts longer")
     add("--progress", choices=PROGRESS, default="auto",
         help="auto shows a bar on a terminal; json prints JSON lines on stdout")  # fmt: skip
     add("--debug", action="store_true", help="log more, and show the traceback of an error")
@@ -78,11 +78,11 @@ def add_sampling_options(add: Callable[..., object]) -> None:
 def add_output_options(add: Callable[..., object]) -> None:
     """Add the flags that say what to write."""
     add("--rate", type=int, choices=(44100, 48000), default=44100, help="sample rate of the WAV in Hz")
-    add("--mux", nargs="?", type=Path, const=Path(), metavar="VIDEO", default=argparse.SUPPRESS,
-        help="also write the video with the best sound; the picture is copied unchanged (default: CLIP.sound.SUFFIX); "
-        "give the clip first, because a name after --mux is the video to write")  # fmt: skip
+    add("--mux", nargs="?", type=Path, const=Path(), metavar="FILE", default=argparse.SUPPRESS,
+        help="also write the video with the best sound; the picture is copied unchanged (default: VIDEO.sound.SUFFIX); "
+        "give the video first, because a name after --mux is the file to write")  # fmt: skip
     add("--existing", choices=("replace", "keep"), default="replace",
-        help="with --mux: replace the clip's own sound track, or keep it as a second one")  # fmt: skip
+        help="with --mux: replace the video's own sound track, or keep it as a second one")  # fmt: skip
     add("--report", type=Path, metavar="JSON", default=argparse.SUPPRESS,
         help="write a report: seed, options, scores, hashes of the engines, times")  # fmt: skip
     add("--overwrite", action="store_true", help="replace outputs that exist")
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> Callable[[], None]:
     if not 0 < args.max_duration < inf:
         raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
     longest = min(args.max_duration, MAX_WAV_BYTES // 2 / args.rate)  # a WAV holds no more
-    tell({"clip": str(args.clip)})
+    tell({"video": str(args.video)})
     engines = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
     with engines as pipeline, reporter(args.progress) as shown:
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> Callable[[], None]:
             signals.check()
             shown.update(progress)
 
-        takes = pipeline.generate(args.clip, sampling, on_progress, max_duration=longest)
+        takes = pipeline.generate(args.video, sampling, on_progress, max_duration=longest)
         log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
         report = write_outputs(args, outputs, takes)
         signals.finish()
@@ -119,8 +119,8 @@ def show(shown: Reporter, report: dict[str, Any], outputs: Outputs) -> None:
     for entry in report["takes"]:
         score = "" if entry["score"] is None else f"  SCAV distance {entry['score']:.4f}"
         log.info("%s%s", entry["file"], score)
-    if outputs.video is not None:
-        log.info("%s", outputs.video)
+    if outputs.muxed is not None:
+        log.info("%s", outputs.muxed)
     log.info("%.1f s of sound in %.1f s", report["samples"] / report["sample_rate"], report["total_seconds"])
 
 

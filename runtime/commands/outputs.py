@@ -28,12 +28,12 @@ class Outputs:
     """The files that a call will write."""
 
     wavs: list[Path]
-    video: Path | None
+    muxed: Path | None
     report: Path | None
 
     @property
     def files(self) -> list[Path]:
-        return self.wavs + [p for p in (self.video, self.report) if p is not None]
+        return self.wavs + [p for p in (self.muxed, self.report) if p is not None]
 
 
 def plan_outputs(args: Namespace) -> Outputs:
@@ -42,25 +42,25 @@ def plan_outputs(args: Namespace) -> Outputs:
     Names must differ, be in folders that can be written, and be new unless --overwrite is given. Raises MediaError,
     OptionError.
     """
-    clip: Path = args.clip
-    if clip.is_dir():
-        raise MediaError(f"{clip} is a folder; give the path of one file")
-    wav: Path = getattr(args, "output", clip.with_suffix(".wav"))
+    video: Path = args.video
+    if video.is_dir():
+        raise MediaError(f"{video} is a folder; give the path of one file")
+    wav: Path = getattr(args, "output", video.with_suffix(".wav"))
     if wav.suffix.lower() != ".wav":
         raise OptionError(f"the output {wav} is not a .wav file; for a video with sound use --mux {wav}")
     wavs = [wav] + [wav.with_name(f"{wav.stem}.take{n}.wav") for n in range(2, args.takes + 1)]
-    video: Path | None = getattr(args, "mux", None)
-    if video == Path():
-        video = clip.with_name(f"{clip.stem}.sound{clip.suffix}")
-    if video is not None:
-        check_container(video, clip, args.existing)
-    outputs = Outputs(wavs, video, getattr(args, "report", None))
-    seen = {clip.resolve()}
+    muxed: Path | None = getattr(args, "mux", None)
+    if muxed == Path():
+        muxed = video.with_name(f"{video.stem}.sound{video.suffix}")
+    if muxed is not None:
+        check_container(muxed, video, args.existing)
+    outputs = Outputs(wavs, muxed, getattr(args, "report", None))
+    seen = {video.resolve()}
     for path in outputs.files:
         if path.resolve() in seen:
-            raise OptionError(f"{path} is named twice; give the clip and each output different names")
+            raise OptionError(f"{path} is named twice; give the video and each output different names")
         seen.add(path.resolve())
-        check_output(path, clip, args.overwrite)
+        check_output(path, video, args.overwrite)
         if not path.parent.is_dir():
             raise MediaError(f"cannot write {path}: the folder {path.parent} does not exist")
         if not os.access(path.parent, os.W_OK):
@@ -68,14 +68,14 @@ def plan_outputs(args: Namespace) -> Outputs:
     return outputs
 
 
-def check_output(path: Path, clip: Path, overwrite: bool) -> None:
+def check_output(path: Path, video: Path, overwrite: bool) -> None:
     """Check that a file may get this name now. Raises MediaError if it would replace what must stay."""
     if path.is_dir():
         raise MediaError(f"cannot write {path}: it is a folder; give a file name")
     if path.exists() and not path.is_file():  # a reader of a named pipe would wait for ever
         raise MediaError(f"cannot write {path}: it is not a regular file; give another name")
-    if path.exists() and clip.exists() and path.samefile(clip):  # a link: the names differ
-        raise MediaError(f"cannot write {path}: it is another name of the clip {clip}; give another name")
+    if path.exists() and video.exists() and path.samefile(video):  # a link: the names differ
+        raise MediaError(f"cannot write {path}: it is another name of the video {video}; give another name")
     if os.path.lexists(path) and not overwrite:
         raise MediaError(exists(path))
 
@@ -85,7 +85,7 @@ def exists(path: Path) -> str:
 
 
 @contextmanager
-def staged(files: list[Path], clip: Path, overwrite: bool) -> Iterator[dict[Path, Path]]:
+def staged(files: list[Path], video: Path, overwrite: bool) -> Iterator[dict[Path, Path]]:
     """Yield a temporary path for each file; when the block ends well, give all files their final names.
 
     The temporary files lie in hidden folders beside the final ones. They are removed after an error.
@@ -93,7 +93,7 @@ def staged(files: list[Path], clip: Path, overwrite: bool) -> Iterator[dict[Path
     try:
         with Staging(files, overwrite, tell) as staging:
             yield staging.parts
-            staging.publish(lambda path: check_output(path, clip, overwrite))
+            staging.publish(lambda path: check_output(path, video, overwrite))
     except MediaError as error:
         raise MediaError(unstaged(str(error))) from error
     except FileExistsError as error:
@@ -125,16 +125,16 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take]) -> dict[
     report["takes"] = [
         {"file": str(p), "candidate": t.candidate, "score": t.score} for p, t in zip(outputs.wavs, takes, strict=True)
     ]
-    with staged(outputs.files, args.clip, args.overwrite) as parts:
+    with staged(outputs.files, args.video, args.overwrite) as parts:
         for path, take in zip(outputs.wavs, takes, strict=True):
             write_wav(parts[path], at_rate(take, args.rate), args.rate)
-        if outputs.video is not None:
+        if outputs.muxed is not None:
             best = takes[0]
             warnings = mux(
-                args.clip,
+                args.video,
                 best.audio,
                 best.sample_rate,
-                parts[outputs.video],
+                parts[outputs.muxed],
                 existing=args.existing,
                 start=best.start,
                 max_duration=args.max_duration,

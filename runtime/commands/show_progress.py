@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
-from runtime.commands.streams import is_terminal, usable, write
+from runtime.commands.standard_streams import is_terminal, usable, write
 from runtime.sampling import Progress
 
 PROGRESS = ("auto", "bar", "json", "none")

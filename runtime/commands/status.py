@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from engines.memory import MEMORY, short_of_memory
 from runtime.commands import signals
-from runtime.commands.streams import drop_unread, say, usable, write
+from runtime.commands.standard_streams import drop_unread, say, usable, write
 from runtime.errors import MaskVATError
 
 

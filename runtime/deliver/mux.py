@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from runtime.audio import MAX_DURATION, PathLike, Sound, check_sound, open_media, replacing, resample
 from runtime.deliver.containers import CONTAINERS, FALLBACK_RATE, MOV_FAMILY, Container, Existing, join_or
+from runtime.deliver.copied_streams import CopyPlan, Refused, matroska_fields, plan_streams
 from runtime.deliver.describe import FileFacts, describe, losses
 from runtime.deliver.matroska import set_track_fields
-from runtime.deliver.packets import PacketCopy, check_times
-from runtime.deliver.streams import CopyPlan, Refused, matroska_fields, plan_streams
+from runtime.deliver.packet_copy import PacketCopy, check_times
 from runtime.errors import MediaError, OptionError
 from runtime.media.packets import read_packets
 from runtime.video import Video, picture_stream
@@ -46,7 +46,6 @@ def check_container(path: PathLike, video_path: PathLike | None = None, existing
         given = f"{suffix} files" if suffix else "a name without a suffix"
         raise MediaError(f"cannot write {path}: {given} cannot be made; give a name that ends in {join_or(CONTAINERS)}")
     if video_path is not None:
-        _check_target(path, video_path)
         _checked_plan(Path(video_path), Path(path), existing)
         with _refusals(Path(video_path), Path(path), existing):
             check_times(Path(video_path), CONTAINERS[suffix])
@@ -70,23 +69,16 @@ def mux(
     file follows from out_path's suffix: CONTAINERS. `start` is the first frame's time stamp (Take.start); without it,
     the video is opened once more to find it. `max_duration` bounds the video's length in seconds. `check_cancelled` is
     called for every packet and may raise.
-
-    The warnings say what the copy lost, by comparison with the source. The file appears whole or not at all; MediaError
-    says why not.
+    The warnings say what the copy lost. The file appears whole or not at all; MediaError says why not.
     """
-    kind = check_container(out_path)
-    audio = check_sound(audio, rate)
+    kind, audio = check_container(out_path), check_sound(audio, rate)
     if existing not in get_args(Existing):
         raise OptionError(f"existing is {existing!r}; choose from {', '.join(get_args(Existing))}")
     path, target = Path(video_path), Path(out_path)
     if start is None:
         with Video(path, max_duration) as video:
             start = video.start
-    _check_target(out_path, video_path)
     plan = _checked_plan(path, target, existing)
-    if kind.format in MOV_FAMILY:
-        flags = [flag for flag in (plan.options.get("movflags"), "faststart") if flag]
-        plan.options["movflags"] = "+".join(flags)
     if kind.rates is not None and rate not in kind.rates:
         audio, rate = resample(audio, rate, FALLBACK_RATE), FALLBACK_RATE
     with open_media(path) as source, replacing(target) as part, _refusals(path, target, existing):
@@ -94,14 +86,18 @@ def mux(
             job = PacketCopy(source, out, path, plan)
             job.lay_out(audio, rate, start)
             job.copy(max_duration=max_duration, check_cancelled=check_cancelled)
-        fields = matroska_fields(source, plan, job.delays) if kind.format in ("matroska", "webm") else {}
-        if fields:
+        if kind.format in ("matroska", "webm") and (fields := matroska_fields(source, plan, job.delays)):
             with open(part, "r+b") as file:
                 set_track_fields(file, fields)
-        facts = describe(source)
-        notes = [*losses(facts, _facts(part), existing == "keep"), *_other_form(path, facts, part, kind), *job.notes]
+        notes = [*_losses(source, path, part, kind, existing), *job.notes]
     broken = [f"{path}: the file breaks off; what could be read was copied"] if job.broken_off else []
     return [f"{target}: {note}" for note in notes] + broken
+
+
+def _losses(source: InputContainer, path: Path, part: Path, kind: Container, existing: Existing) -> list[str]:
+    """What the copy lost, by comparison with the source."""
+    facts = describe(source)
+    return [*losses(facts, _facts(part), existing == "keep"), *_other_form(path, facts, part, kind)]
 
 
 def _check_target(out_path: PathLike, video_path: PathLike) -> None:
@@ -117,8 +113,14 @@ def _check_target(out_path: PathLike, video_path: PathLike) -> None:
 
 def _checked_plan(path: Path, target: Path, existing: Existing) -> CopyPlan:
     """A plan whose trial went well. Raises MediaError with kinds of file that would work."""
+    _check_target(target, path)
+    kind = CONTAINERS[target.suffix.lower()]
     with _refusals(path, target, existing):
-        return _try_kind(path, CONTAINERS[target.suffix.lower()], existing)
+        plan = _try_kind(path, kind, existing)
+    if kind.format in MOV_FAMILY:
+        flags = [flag for flag in (plan.options.get("movflags"), "faststart") if flag]
+        plan.options["movflags"] = "+".join(flags)
+    return plan
 
 
 @contextmanager

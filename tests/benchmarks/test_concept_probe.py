@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 from benchmarks.concept_probe import __main__ as probe_command
 from benchmarks.concept_probe.probe import ROUTES, RealVideo, fit, plain_rule, score
-from benchmarks.concept_probe.real import choosing_clips, pooled_features, read_truth
+from benchmarks.concept_probe.real import choosing_videos, pooled_features, read_truth
 from runtime.errors import OptionError
 from train.synthetic.concepts.features import ClassifierHead
 from train.synthetic.concepts.table import CLASSES, membership, read_table
@@ -21,11 +21,13 @@ pytestmark = pytest.mark.torch
 
 def test_choosing_clips_are_those_with_the_smallest_digests() -> None:
     paths = [Path(f"/x/{n}/clip{n}.mp4") for n in range(63)]
-    chosen = choosing_clips(paths)
+    chosen = choosing_videos(paths)
     digests = {p: hashlib.sha256(p.name.encode()).hexdigest() for p in paths}
     assert len(chosen) == 31
     assert max(digests[p] for p in chosen) < min(digests[p] for p in paths if p not in chosen)
-    assert choosing_clips(Path("/other") / p.name for p in reversed(paths)) == [Path("/other") / p.name for p in chosen]
+    assert choosing_videos(Path("/other") / p.name for p in reversed(paths)) == [
+        Path("/other") / p.name for p in chosen
+    ]
 
 
 def test_true_answers_are_concepts_of_the_table(tmp_path: Path) -> None:

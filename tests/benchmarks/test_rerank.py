@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.benchmarks.test_scan import clips  # noqa: F401
+from tests.benchmarks.test_scan import videos  # noqa: F401
 from tests.support.fake_engines import NEEDS_ORT
 
 pytest.importorskip("torch")
@@ -16,9 +16,9 @@ from benchmarks import rerank
 pytestmark = [NEEDS_ORT, pytest.mark.torch]
 
 
-def test_every_system_is_measured_on_the_same_candidates(clips: Path, bundles, tmp_path: Path, capsys) -> None:  # noqa: F811
+def test_every_system_is_measured_on_the_same_candidates(videos: Path, bundles, tmp_path: Path, capsys) -> None:  # noqa: F811
     arguments = ["--candidates", "4", "--budget", "2,1", "3", "--steps", "4", "--out", str(tmp_path / "x.json")]
-    assert rerank.main([str(clips), "--engines", str(bundles()), "--threads", "1", *arguments]) == 0
+    assert rerank.main([str(videos), "--engines", str(bundles()), "--threads", "1", *arguments]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads((tmp_path / "x.json").read_text()) == found
     assert list(found["summary"]) == ["single", "plain", "2,1", "3"] and found["budgets"] == ["2,1", "3"]
@@ -28,9 +28,9 @@ def test_every_system_is_measured_on_the_same_candidates(clips: Path, bundles, t
         assert numbers["distance"]["n"] == numbers["seconds"]["n"] == 2 and numbers["f1"]["n"] == 1
         assert numbers["distance"]["mean"] >= plain["distance"]["mean"] and 0 <= numbers["rank"]["mean"] <= 3
         assert numbers["seconds"]["mean"] > 0 and numbers["cpu_seconds"]["mean"] > 0
-        by_clip = [clip[name]["distance"] for clip in found["clips"]]
-        assert numbers["distance"]["mean"] == pytest.approx(np.mean(by_clip))
-    assert [clip["clip"] for clip in found["clips"]] == ["a.mp4", "b.mp4"]
+        by_video = [video[name]["distance"] for video in found["clips"]]
+        assert numbers["distance"]["mean"] == pytest.approx(np.mean(by_video))
+    assert [video["clip"] for video in found["clips"]] == ["a.mp4", "b.mp4"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ RATE = 44100
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip that clicks, a silent one, and one without any sound."""
     folder = tmp_path_factory.mktemp("clips")
     for name, audio in (("a", clicks(3 * RATE, RATE)), ("b", np.zeros(3 * RATE, np.float32)), ("c", None)):
@@ -37,17 +37,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(clips: Path, bundle: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> dict:
-    assert scan.main([str(clips), "--engines", str(bundle), *arguments]) == 0
+def run(videos: Path, bundle: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> dict:
+    assert scan.main([str(videos), "--engines", str(bundle), *arguments]) == 0
     printed = capsys.readouterr()
     assert "skipped c.mp4" in printed.err
     return json.loads(printed.out.splitlines()[-1])
 
 
-def test_a_scan_of_steps(clips: Path, bundles, tmp_path: Path, capsys) -> None:
+def test_a_scan_of_steps(videos: Path, bundles, tmp_path: Path, capsys) -> None:
     pytest.importorskip("matplotlib")
     out = ("--out", str(tmp_path / "scan.json"), "--plots", str(tmp_path / "plots"))
-    found = run(clips, bundles(), "--what", "steps", "--values", "8,2,8", "--steps", "2", *out, capsys=capsys)
+    found = run(videos, bundles(), "--what", "steps", "--values", "8,2,8", "--steps", "2", *out, capsys=capsys)
     assert [entry["value"] for entry in found["values"]] == [2, 8] and found["default"] == 2
     assert found["machine"]["cores"] >= 1 and found["options"]["guidance"] == runtime.SamplingConfig().guidance
     for entry in found["values"]:
@@ -78,7 +78,7 @@ def test_a_scan_of_steps(clips: Path, bundles, tmp_path: Path, capsys) -> None:
     ],
 )
 def test_the_option_reaches_the_sampler(
-    clips: Path, bundles, monkeypatch, capsys, what: str, values: tuple, default: bool
+    videos: Path, bundles, monkeypatch, capsys, what: str, values: tuple, default: bool
 ) -> None:
     seen = []
 
@@ -89,7 +89,7 @@ def test_the_option_reaches_the_sampler(
 
     monkeypatch.setattr(runtime, "SamplingConfig", Spied)
     words = ",".join(map(str, values))
-    found = run(clips, bundles(), "--what", what, "--values", words, "--steps", "2", "--limit", "9", capsys=capsys)
+    found = run(videos, bundles(), "--what", what, "--values", words, "--steps", "2", "--limit", "9", capsys=capsys)
     assert {(value, 2, seed) for value in values for seed in (0, 1)} <= set(seen)
     assert [entry["value"] for entry in found["values"]] == list(values)
     for figure in ("paired_f1", "same_tokens"):
@@ -108,16 +108,16 @@ class Perfect:
         return self.generate(path, sampling), Elapsed(1.0, 2.0)
 
 
-def test_figures_of_known_sounds(clips: Path) -> None:
+def test_figures_of_known_sounds(videos: Path) -> None:
     """F1 is 1, the level is 6 dB lower, and seeds do not differ."""
-    (loud, codes), (silent, _) = (scan.measure(track, Perfect(), {}, 2) for track in read_true_tracks(clips, 9))
+    (loud, codes), (silent, _) = (scan.measure(track, Perfect(), {}, 2) for track in read_true_tracks(videos, 9))
     assert codes.shape == (2, 2, 4) and (loud["seconds"], loud["cpu_seconds"]) == (1.0, 2.0)
     assert loud["f1"] == pytest.approx(1) and loud["lift"] > 0.3 and loud["diversity"] == 0
     assert loud["loudness"] == pytest.approx(-6.02, abs=0.01) and "stays_silent" not in loud
     assert silent["stays_silent"] == 1 and silent["diversity"] == 1 and "f1" not in silent and "loudness" not in silent
 
 
-def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundles, monkeypatch) -> None:
+def test_a_picture_is_encoded_once_and_counted_in_every_call(videos: Path, bundles, monkeypatch) -> None:
     """Sounds equal those without a cache. The second call encodes nothing, but its time includes the encoding."""
     ran: list[str] = []
     execute = OrtEngine.execute
@@ -130,12 +130,12 @@ def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundle
 
     monkeypatch.setattr(OrtEngine, "execute", slow)
     plain, pipeline = runtime.load(bundles(), "cpu"), CachingPipeline(bundles(), "cpu")
-    sampling, clip = runtime.SamplingConfig(steps=2, seed=3), clips / "a.mp4"
-    expected = plain.generate(clip, sampling)[0]
+    sampling, video = runtime.SamplingConfig(steps=2, seed=3), videos / "a.mp4"
+    expected = plain.generate(video, sampling)[0]
     takes, encoded = [], []
     for _ in range(2):
         ran.clear()
-        (take,), spent = pipeline.timed(clip, sampling)
+        (take,), spent = pipeline.timed(video, sampling)
         takes.append(take)
         encoded.append(sum(name in ENCODERS for name in ran))
         assert "step" in ran and spent.wall > 0.05 * encoded[0]
@@ -144,10 +144,10 @@ def test_a_picture_is_encoded_once_and_counted_in_every_call(clips: Path, bundle
         assert np.array_equal(take.audio, expected.audio) and np.array_equal(take.codes, expected.codes)
 
 
-def test_onset_scores_beside_a_latency(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onset_scores_beside_a_latency(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`benchmarks.latency --clips`: only the clip with clicks has onsets, and all of them are found."""
     monkeypatch.setattr("benchmarks.common.caching_pipeline.CachingPipeline", lambda *_: Perfect())
-    one, other = quality.onset_scores(clips, "cpu", clips, 9, [{"steps": 2}, {"steps": 4}])
+    one, other = quality.onset_scores(videos, "cpu", videos, 9, [{"steps": 2}, {"steps": 4}])
     assert one["mean"] == other["mean"] == pytest.approx(1) and one["n"] == 1
 
 
@@ -171,13 +171,13 @@ def test_token_statistics() -> None:
         (["--what", "steps", "--limit", "0"], "--limit is 0"),
     ],
 )
-def test_what_is_refused(clips: Path, capsys, arguments: list[str], advice: str) -> None:
-    assert scan.main([str(clips), *arguments]) == 1
+def test_what_is_refused(videos: Path, capsys, arguments: list[str], advice: str) -> None:
+    assert scan.main([str(videos), *arguments]) == 1
     printed = capsys.readouterr()
     assert printed.err.startswith("error: ") and advice in printed.err and not printed.out
 
 
-def test_clips_without_sound_are_refused(clip, tmp_path: Path, capsys) -> None:
-    (tmp_path / "mute.mp4").write_bytes(clip().read_bytes())
+def test_clips_without_sound_are_refused(make_video, tmp_path: Path, capsys) -> None:
+    (tmp_path / "mute.mp4").write_bytes(make_video().read_bytes())
     assert scan.main([str(tmp_path), "--what", "steps"]) == 1
     assert "has a true sound to compare with" in capsys.readouterr().err

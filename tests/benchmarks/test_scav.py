@@ -28,7 +28,7 @@ def levels(k: int) -> np.ndarray:
     return 0.1 + 0.03 * k + 0.2 * np.arange(SECONDS)
 
 
-def write_clips(folder: Path, sound: Callable[[int], np.ndarray]) -> Path:
+def write_videos(folder: Path, sound: Callable[[int], np.ndarray]) -> Path:
     folder.mkdir()
     for k in range(CLIPS):
         images = [np.full((48, 64, 3), round(255 * x), np.uint8) for x in levels(k).repeat(FPS)]
@@ -38,8 +38,8 @@ def write_clips(folder: Path, sound: Callable[[int], np.ndarray]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clips(tmp_path_factory.mktemp("scav") / "clips", levels)
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_videos(tmp_path_factory.mktemp("scav") / "clips", levels)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
@@ -53,10 +53,10 @@ def means(values: dict[str, Any], row: str = "bundle") -> list[float]:
 
 
 def test_a_perfect_scav_and_its_twin(
-    clips: Path, bundles: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    videos: Path, bundles: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, plots = tmp_path / "scav.json", tmp_path / "plots"
-    values = run(capsys, clips, "--engines", bundles(), "--against", bundles(), "--out", out, "--plots", plots)
+    values = run(capsys, videos, "--engines", bundles(), "--against", bundles(), "--out", out, "--plots", plots)
     assert means(values) == [1, 1, 1] and means(values, "against") == [1, 1, 1]
     # means of the fake's embeddings are normalised to nothing: all are equally near
     assert means(values, "bundle pooled") == [0.25, 0.25, 0.25]
@@ -71,7 +71,7 @@ def test_a_perfect_scav_and_its_twin(
 def test_exchanged_sounds_are_no_hits_but_their_moments_are(
     bundles: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = write_clips(tmp_path / "clips", lambda k: levels((k + 1) % CLIPS))
+    folder = write_videos(tmp_path / "clips", lambda k: levels((k + 1) % CLIPS))
     assert means(run(capsys, folder, "--engines", bundles())) == [0, 0, 1]
 
 
@@ -79,7 +79,7 @@ def test_silence_is_worth_chance(
     bundles: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Equal distances must not count as hits."""
-    folder = write_clips(tmp_path / "clips", lambda k: np.zeros(SECONDS))
+    folder = write_videos(tmp_path / "clips", lambda k: np.zeros(SECONDS))
     sound, picture, moment = means(run(capsys, folder, "--engines", bundles()))
     assert sound == 0.25 and picture == 0.25 and moment == 0.25
 
@@ -97,7 +97,7 @@ def test_hits_of_known_distances() -> None:
 
 
 def test_what_is_refused(
-    clips: Path, bundles: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    videos: Path, bundles: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, words in (
         (["--seconds", "0"], "--seconds is 0; it must be above 0"),
@@ -106,8 +106,8 @@ def test_what_is_refused(
         (["--limit", "0"], "--limit is 0"),
         (["--against", str(tmp_path)], "no bundle in"),
     ):
-        assert scav.main([str(clips), "--engines", str(bundles()), "--backend", "cpu", *arguments]) == 1
+        assert scav.main([str(videos), "--engines", str(bundles()), "--backend", "cpu", *arguments]) == 1
         printed = capsys.readouterr()
         assert words in printed.err.splitlines()[-1] and not printed.out
-    assert scav.main([str(clips), "--engines", str(bundles()), "--backend", "cpu", "--seconds", "4"]) == 1
+    assert scav.main([str(videos), "--engines", str(bundles()), "--backend", "cpu", "--seconds", "4"]) == 1
     assert "skipped 0.mp4: too short for 4 crops of 4 s" in capsys.readouterr().err

@@ -13,12 +13,12 @@ from benchmarks import sync
 from benchmarks.common.pairing import compare_candidates, paired_differences
 from benchmarks.common.true_track import peak_rms
 from benchmarks.scenes import __main__ as scenes
-from benchmarks.scenes.clips import read_scene_clip
 from benchmarks.scenes.materials import accuracy, features, fit, window_after
 from benchmarks.scenes.measure import recognise_materials
+from benchmarks.scenes.scene_video import read_scene_video
 from benchmarks.scenes.tables import ratio_of_sums, summarise_materials
 from runtime.audio import write_wav
-from tests.conftest import Bundles, Clip
+from tests.conftest import Bundles, MakeVideo
 from train.evaluate.bootstrap import interval, summarise
 from train.metrics.onsets import RATE
 
@@ -35,12 +35,12 @@ def track(times: tuple[float, ...], rate: int, seconds: float = 2.4) -> np.ndarr
 
 
 @pytest.fixture
-def folder(clip: Clip, tmp_path: Path) -> Path:
+def folder(make_video: MakeVideo, tmp_path: Path) -> Path:
     """A clip with three impacts on wood, and a silent one."""
     out = tmp_path / "clips"
     out.mkdir()
     for name, times in (("hits", TIMES), ("quiet", ())):
-        (out / f"{name}.mp4").write_bytes(clip().read_bytes())
+        (out / f"{name}.mp4").write_bytes(make_video().read_bytes())
         write_wav(out / f"{name}.wav", track(times, 44100), 44100)
         events = [{"time": t, "kind": "hammer", "material": "wood", "end": 0.0, "strength": 1.0} for t in times]
         (out / f"{name}.json").write_text(json.dumps({"events": events, "silent": not times}))
@@ -66,7 +66,7 @@ def test_peak_rms_is_of_the_loudest_50_ms() -> None:
 
 
 def test_clip_is_read(folder: Path) -> None:
-    hits, quiet = read_scene_clip(folder / "hits.mp4"), read_scene_clip(folder / "quiet.mp4")
+    hits, quiet = read_scene_video(folder / "hits.mp4"), read_scene_video(folder / "quiet.mp4")
     assert hits.kind == "hammer" and hits.scored and hits.track.onsets == pytest.approx(TIMES, abs=0.03)
     assert quiet.kind == "silent" and not quiet.scored
     assert hits.impact_at(1.03, 0.05) is hits.events[1] and hits.impact_at(1.06, 0.05) is None
@@ -84,7 +84,7 @@ def test_classifier_tells_what_differs_and_is_only_asked_at_impacts(folder: Path
     assert classifier([window_after(tone(300, 99), 0.02), window_after(tone(3000, 98), 0.02)]) == ["drum", "wood"]
     sound = np.zeros(3 * RATE, np.float32)
     sound[round(1.0 * RATE) :][:RATE] += tone(3000, 50)
-    got = recognise_materials(read_scene_clip(folder / "hits.mp4"), sound, np.array([0.7, 1.01]), classifier)
+    got = recognise_materials(read_scene_video(folder / "hits.mp4"), sound, np.array([0.7, 1.01]), classifier)
     assert got == [{"kind": "hammer", "truth": "wood", "guess": "wood"}]
 
 
@@ -164,7 +164,7 @@ def test_sync_compares_bundles_and_candidates(
     result = json.loads(printed.splitlines()[-1])
     rows = result["clips"]
     assert list(rows) == [a.name, b.name] and {p.name for p in plots.iterdir()} == {
-        *(f"{clip}-{name}.png" for clip in ("hits", "quiet") for name in rows),
+        *(f"{video}-{name}.png" for video in ("hits", "quiet") for name in rows),
         "contact-sheet.png",
     }
     for name, own in rows.items():

@@ -34,8 +34,8 @@ def blocks(title: str, kind: str = "sh") -> list[str]:
 
 # ---------------------------------------------------------------- the watched folder
 @NEEDS_ORT
-def test_the_inbox(bundles: Callable[..., Path], clip: Callable[..., Path], tmp_path: Path) -> None:
-    """Good clips, one with blanks in its name, become videos with sound; a broken one and a folder go to failed/ with a
+def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path], tmp_path: Path) -> None:
+    """Good videos, one with blanks in its name, get sound; a broken one and a folder go to failed/ with a
     reason, so that the inbox is empty and the path unit does not start the service again."""
     for folder in ("inbox/0", "inbox/1", "done", "failed", "current/bin"):
         (tmp_path / folder).mkdir(parents=True)
@@ -44,20 +44,20 @@ def test_the_inbox(bundles: Callable[..., Path], clip: Callable[..., Path], tmp_
     program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" {command}\n')
     program.chmod(0o755)
     inbox = tmp_path / "inbox" / "0"
-    for name in ("a.mp4", "my clip.mp4"):
-        shutil.copy(clip(20), inbox / name)
+    for name in ("a.mp4", "my video.mp4"):
+        shutil.copy(make_video(20), inbox / name)
     (inbox / "broken.mp4").write_bytes(b"no video")
     (inbox / "a folder").mkdir()
     (inbox / "a link").symlink_to("gone")
     (tmp_path / "failed" / "a folder").mkdir()  # from an earlier time
-    shutil.copy(clip(20), tmp_path / "inbox" / "1" / "other.mp4")
+    shutil.copy(make_video(20), tmp_path / "inbox" / "1" / "other.mp4")
     (script,) = blocks("A folder that is watched")
     (tmp_path / "inbox.sh").write_text(script.replace(BASE, str(tmp_path)))
     done = subprocess.run(["sh", tmp_path / "inbox.sh", "0"], capture_output=True, text=True, cwd="/")
     assert done.returncode == 0 and not done.stderr and not list(inbox.iterdir())
     names = {p.name for p in (tmp_path / "done").iterdir()}
-    assert names == {"a.mp4", "a.mp4.wav", "my clip.mp4", "my clip.mp4.wav"}
-    with av.open(str(tmp_path / "done" / "my clip.mp4")) as film:
+    assert names == {"a.mp4", "a.mp4.wav", "my video.mp4", "my video.mp4.wav"}
+    with av.open(str(tmp_path / "done" / "my video.mp4")) as film:
         assert len(film.streams.audio) == len(film.streams.video) == 1
     assert {p.name for p in (tmp_path / "failed").iterdir()} == {
         *("broken.mp4", "broken.mp4.txt", "a folder", "a folder.txt", "a link", "a link.txt")
@@ -86,7 +86,7 @@ def test_the_units(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- installing
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_commands(tmp_path: Path, clip: Callable[..., Path]) -> None:
+def test_the_commands(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     """From a folder of wheels to an installed, examined, upgraded and rolled back program, without an index."""
     (collect,) = blocks("A folder of wheels")
     collected = subprocess.run(
@@ -113,9 +113,9 @@ def test_the_commands(tmp_path: Path, clip: Callable[..., Path]) -> None:
 
     run(blocks("Install")[0])
     assert "self-test passed" in run(blocks("First start")[0])
-    shutil.copy(clip(20), tmp_path / "clip.mp4")
-    run(f"{BASE}/current/bin/maskvat clip.mp4 --steps 1")
-    assert (tmp_path / "clip.wav").exists()
+    shutil.copy(make_video(20), tmp_path / "video.mp4")
+    run(f"{BASE}/current/bin/maskvat video.mp4 --steps 1")
+    assert (tmp_path / "video.wav").exists()
     (triton,) = blocks("NVIDIA Triton")
     shipped = run(f"{BASE}/current/bin/python -c 'from engines.manifest import MINI; print(MINI)'").strip()
     assert Path(shipped).is_relative_to(base)

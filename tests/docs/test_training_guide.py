@@ -22,14 +22,21 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 GUIDE = (ROOT / "docs" / "PAPER_SCALE.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in GUIDE.splitlines() if line.startswith("torchrun")]
 LOOP = {"steps": 2, "warmup_steps": 1, "save_every": 1}
-MASKVAT = {"size": '"tiny"', "batch": 4, "device_batch": 1, "judge_clips": 2, "judge_steps": 2, "compile": "false"}
+MASKVAT = {
+    "size": '"tiny"',
+    "batch": 4,
+    "device_batch": 1,
+    "generate_count": 2,
+    "generate_steps": 2,
+    "compile": "false",
+}
 SCAV = {"batch": 4, "device_batch": 1, "dim": 16, "layers": 1, "heads": 2}
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the shards, the systems and the recipes that the guide names."""
-    folder = write_prepared(tmp_path_factory.mktemp("guide"), clips=1)
+    folder = write_prepared(tmp_path_factory.mktemp("guide"), examples=1)
     config = tiny_components()["maskvat"].config
     for split, first in (("train", 0), ("validation", 10)):
         write_shards(folder / "shards", [arrays(config, first + n) for n in range(4)], split)

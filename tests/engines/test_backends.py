@@ -150,19 +150,19 @@ def test_a_bundle_without_a_precision_that_a_card_runs(own_bundle: Path, works: 
     assert bundle.backend == "cpu" and "has step in int8, and backend 'cuda' runs fp32" in bundle.warnings[0]
 
 
-def test_the_report_says_which_and_why(bundles: Bundles, clip: Clip, works: Callable[..., object]) -> None:
+def test_the_report_says_which_and_why(bundles: Bundles, make_video: Clip, works: Callable[..., object]) -> None:
     works("tensorrt", louder)
-    report = runtime.load(bundles(), threads=1).generate(clip(), QUICK)[0].report
+    report = runtime.load(bundles(), threads=1).generate(make_video(), QUICK)[0].report
     assert report.backend == "cpu" and "self-test failed on tensorrt" in report.warnings[0]
 
 
 # ---------------------------------------------------------------- command line
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx", "cuda"])
 def test_asking_for_what_is_not_here(
-    bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    bundles: Bundles, make_video: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     out = tmp_path / "x.wav"
-    arguments = [str(clip()), "-o", str(out), "--engines", str(bundles()), "--backend", name]
+    arguments = [str(make_video()), "-o", str(out), "--engines", str(bundles()), "--backend", name]
     assert infer.main(arguments) == 1
     assert capsys.readouterr().err == f"error: backend '{name}' is not available: no card here; buy one\n"
     assert not list(tmp_path.iterdir())
@@ -236,12 +236,12 @@ def test_the_runtime_asks_for_the_plans_that_were_built(typed_bundle: Path, monk
     assert asked == {("sm89",)}
 
 
-def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
+def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, make_video: Clip, tensorrt: FakeTensorRT) -> None:
     pipeline = runtime.load(typed_bundle)
     assert pipeline.bundle.backend == "tensorrt" and pipeline.bundle["step"].backend == "tensorrt/fp16"
     three = replace(QUICK, candidates=3, takes=3)
-    takes = pipeline.generate(clip(), three)
-    reference = runtime.load(typed_bundle, "cpu", threads=1).generate(clip(), three)
+    takes = pipeline.generate(make_video(), three)
+    reference = runtime.load(typed_bundle, "cpu", threads=1).generate(make_video(), three)
     for one, other in zip(takes, reference, strict=True):
         assert one.audio.tobytes() == other.audio.tobytes() and one.score == other.score
     assert takes[0].report.backend == "tensorrt" and takes[0].report.warnings == []
@@ -250,11 +250,11 @@ def test_a_clip_on_tensorrt_is_the_cpus(typed_bundle: Path, clip: Clip, tensorrt
 
 
 def test_more_candidates_than_the_plans_take(
-    typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT, monkeypatch: pytest.MonkeyPatch
+    typed_bundle: Path, make_video: Clip, tensorrt: FakeTensorRT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plans take as many candidates as the index says. More run in smaller batches, with a warning."""
     four, asked = replace(QUICK, candidates=4, takes=4), []
-    whole = runtime.load(typed_bundle, "tensorrt").generate(clip(), four)
+    whole = runtime.load(typed_bundle, "tensorrt").generate(make_video(), four)
     assert whole[0].report.warnings == []
     made = plans.find
 
@@ -265,28 +265,28 @@ def test_more_candidates_than_the_plans_take(
     monkeypatch.setattr(plans, "find", spied)
     tensorrt.max_batch = 2  # what a plan for two candidates takes
     write(typed_bundle, {name: replace(entry, candidates=2) for name, entry in read(typed_bundle).items()})
-    takes = runtime.load(typed_bundle, "tensorrt").generate(clip(), four)
+    takes = runtime.load(typed_bundle, "tensorrt").generate(make_video(), four)
     assert set(asked) == {2} and [t.audio.tobytes() for t in takes] == [t.audio.tobytes() for t in whole]
     (warning,) = takes[0].report.warnings
     assert "smaller batches were used: graph step: the plan takes codes from [1, " in warning and "to [2, " in warning
     assert "`python -m export.tensorrt BUNDLE --candidates N` makes plans for larger batches" in warning
 
 
-def test_short_memory_means_smaller_batches(typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT) -> None:
+def test_short_memory_means_smaller_batches(typed_bundle: Path, make_video: Clip, tensorrt: FakeTensorRT) -> None:
     four = replace(QUICK, candidates=4, takes=4)
     pipeline = runtime.load(typed_bundle, "tensorrt")
-    whole = [t.audio.tobytes() for t in pipeline.generate(clip(), four)]
+    whole = [t.audio.tobytes() for t in pipeline.generate(make_video(), four)]
     pipeline.close()
     one = runtime.load(typed_bundle, "tensorrt")
-    one.generate(clip(), replace(QUICK, candidates=2))
+    one.generate(make_video(), replace(QUICK, candidates=2))
     tensorrt.cuda.memory = tensorrt.cuda.used  # enough for two
-    takes = one.generate(clip(), four)
+    takes = one.generate(make_video(), four)
     assert [t.audio.tobytes() for t in takes] == whole
     assert any("smaller batches were used" in w for w in takes[0].report.warnings)
 
 
 def test_a_card_that_disappears_in_the_middle(
-    typed_bundle: Path, clip: Clip, tensorrt: FakeTensorRT, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    typed_bundle: Path, make_video: Clip, tensorrt: FakeTensorRT, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def lose(progress: runtime.Progress) -> None:
         tensorrt.cuda.lost = progress.step == 2
@@ -295,9 +295,17 @@ def test_a_card_that_disappears_in_the_middle(
     with pytest.raises(
         BackendUnavailable, match=r"tensorrt/fp16 failed in \w+: cudaErrorDevicesUnavailable .*nvidia-smi"
     ):
-        pipeline.generate(clip(), replace(QUICK, candidates=2), lose)
+        pipeline.generate(make_video(), replace(QUICK, candidates=2), lose)
     tensorrt.cuda.lost, tensorrt.cuda.failing["cudaStreamSynchronize"] = False, Error.cudaErrorLaunchFailure
-    arguments = [str(clip()), "-o", str(tmp_path / "x.wav"), "--engines", str(typed_bundle), "--backend", "tensorrt"]
+    arguments = [
+        str(make_video()),
+        "-o",
+        str(tmp_path / "x.wav"),
+        "--engines",
+        str(typed_bundle),
+        "--backend",
+        "tensorrt",
+    ]
     assert infer.main([*arguments, "--progress", "none"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: tensorrt/fp16 failed in ") and "cudaErrorLaunchFailure" in error

@@ -318,7 +318,7 @@ def test_the_environment_of_a_host_that_imported_it_stays(tmp_path: Path) -> Non
     assert done.stdout == "True\n", done.stderr
 
 
-def test_a_host_with_a_global_thread_pool(bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
+def test_a_host_with_a_global_thread_pool(bundles: Callable[..., Path], make_video: Callable[..., Path]) -> None:
     """It loads, and the sound is the same."""
     code = f"""
 import hashlib, logging, sys
@@ -328,7 +328,7 @@ if sys.argv[1] == "global":
 import runtime
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
 pipeline = runtime.load({str(bundles())!r}, "cpu", 1)
-(take,) = pipeline.generate({str(clip())!r}, runtime.SamplingConfig(steps=2, seed=1))
+(take,) = pipeline.generate({str(make_video())!r}, runtime.SamplingConfig(steps=2, seed=1))
 print(hashlib.sha256(take.audio.tobytes()).hexdigest())
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

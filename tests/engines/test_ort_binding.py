@@ -103,14 +103,14 @@ def test_clips_that_take_turns_do_not_see_each_other(engine: OrtEngine, plain: O
 def test_threads(engine: OrtEngine, plain: OrtEngine) -> None:
     start = Barrier(4)
 
-    def clip(seed: int) -> bool:
+    def one_generation(seed: int) -> bool:
         fixed, varying = step_feeds(seed, 1 + seed % 2)
         bound, want = engine.bind(fixed), plain.run(fixed | varying)
         start.wait()
         return all(same(bound.run(varying), want) for _ in range(10))
 
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(clip, range(4)))
+        assert all(pool.map(one_generation, range(4)))
 
 
 def test_buffers_of_few_shapes_are_kept(engine: OrtEngine, plain: OrtEngine) -> None:

@@ -92,10 +92,10 @@ def test_auto_skips_backends_without_it(two_steps: Path, monkeypatch: pytest.Mon
 
 
 def test_the_command_takes_it_and_the_report_says_it(
-    two_steps: Path, clip: Clip, tmp_path: Path, capsys: Capture
+    two_steps: Path, make_video: Clip, tmp_path: Path, capsys: Capture
 ) -> None:
     out, report = tmp_path / "x.wav", tmp_path / "x.json"
-    arguments = [str(clip()), "-o", str(out), "--engines", str(two_steps), "--backend", "cpu", "--steps", "2"]
+    arguments = [str(make_video()), "-o", str(out), "--engines", str(two_steps), "--backend", "cpu", "--steps", "2"]
     assert infer.main([*arguments, "--precision", "bf16"]) == 1
     assert "it has int8, fp32" in capsys.readouterr().err and not out.exists()
     assert infer.main([*arguments, "--precision", "fp32", "--report", str(report)]) == 0

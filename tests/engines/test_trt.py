@@ -212,14 +212,14 @@ def test_clips_that_take_turns_do_not_see_each_other(
 def test_threads(trt: FakeTensorRT, flavour: str, tmp_path: Path, cpu: OrtEngine) -> None:
     made, start = engine(tmp_path, flavour), Barrier(4)
 
-    def clip(seed: int) -> bool:
+    def one_generation(seed: int) -> bool:
         fixed, varying = step_feeds(seed, 1 + seed % 2)
         bound, want = made.bind(fixed), cpu.run(fixed | varying)
         start.wait()
         return all(same(bound.run(varying), want) for _ in range(10))
 
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(clip, range(4)))
+        assert all(pool.map(one_generation, range(4)))
 
 
 # ---------------------------------------------------------------- giving back

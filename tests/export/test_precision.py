@@ -20,10 +20,10 @@ from export import ExportError
 from export.precision import convert_precision, unsupported_reason
 from runtime.bundle import Bundle
 from runtime.decode import decode
-from tests.support.clip_conditions import first_window
 from tests.support.fake_engines import NEEDS_ORT, Builder
 from tests.support.half_arithmetic import rounded
 from tests.support.paths import EXAMPLE
+from tests.support.window_conditions import first_window
 
 pytestmark = NEEDS_ORT
 
@@ -231,7 +231,7 @@ def test_rounding_stays_small(name: str, precision: str, tmp_path: Path) -> None
 @cache
 def agreement(precision: str) -> tuple[float, float]:
     """Share of equal tokens, and the largest difference of their log-probabilities, along a whole decoding run of the
-    float32 graph from its codes at every step, with the example clip's conditions.
+    float32 graph from its codes at every step, with the example video's conditions.
     """
     bundle = Bundle(MINI, "cpu")
     config, rng = bundle.config, np.random.default_rng(0)

@@ -27,6 +27,7 @@ TRAIN = (
     "train.distributed",
     "train.errors",
     "train.extras",
+    "train.parent_process",
     "train.recipe",
 )  # shared inside `train`
 
@@ -51,7 +52,7 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
     "train/data": Rule(("train.data", *TRAIN, *CONTRACT, *MEDIA)),
     "train/metrics": Rule(("train.metrics", "train.models", *TRAIN, *MEDIA)),
     "train/synthetic": Rule(
-        ("train.synthetic", "train.extras", *CONTRACT, *MEDIA),
+        ("train.synthetic", "train.extras", "train.parent_process", *CONTRACT, *MEDIA),
         frozenset({"numpy", "av", "mujoco", "skimage", "sklearn"}),
     ),
     "train/prepare": Rule(("train.prepare", "train.data", "train.models", *TRAIN, *CONTRACT, *MEDIA)),

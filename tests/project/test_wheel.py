@@ -87,7 +87,7 @@ def test_the_wheel_is_small(wheel: zipfile.ZipFile) -> None:
 
 
 @pytest.mark.slow
-def test_the_cpu_extra_is_enough(tmp_path: Path, bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
+def test_the_cpu_extra_is_enough(tmp_path: Path, bundles: Callable[..., Path], make_video: Callable[..., Path]) -> None:
     """In a new virtual environment: install, run the self-test, make a sound, and measure the size.
 
     Needs a package index.
@@ -110,7 +110,7 @@ def test_the_cpu_extra_is_enough(tmp_path: Path, bundles: Callable[..., Path], c
 
     mini, example = ROOT / "engines" / "mini", ROOT / "examples" / "bounce.mp4"
     engines = [] if (mini / "manifest.json").exists() else ["--engines", str(bundles())]
-    video = example if example.exists() else clip()
+    video = example if example.exists() else make_video()
     assert "self-test passed" in run("-m", "runtime.doctor", *engines)
     run("-m", "runtime.infer", video, "-o", "sound.wav", "--steps", "4", *engines)
     assert (tmp_path / "sound.wav").stat().st_size > 44

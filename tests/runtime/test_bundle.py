@@ -1,4 +1,4 @@
-"""A bundle that a thread opens while the first clip is decoded: same sound, same errors, and no thread stays."""
+"""A bundle that a thread opens while the first video is decoded: same sound, same errors, and no thread stays."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -48,15 +48,15 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[str]]
     return go, names
 
 
-def test_the_sound_is_the_same(bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
-    now, later = (runtime.load(bundles(), "cpu", 1, wait=w).generate(clip(), QUICK)[0] for w in (True, False))
+def test_the_sound_is_the_same(bundles: Callable[..., Path], make_video: Callable[..., Path]) -> None:
+    now, later = (runtime.load(bundles(), "cpu", 1, wait=w).generate(make_video(), QUICK)[0] for w in (True, False))
     assert later.audio.tobytes() == now.audio.tobytes()
     assert later.report.warnings == now.report.warnings and later.report.backend == "cpu"
 
 
-def test_the_clip_is_decoded_meanwhile(
+def test_the_video_is_decoded_meanwhile(
     bundles: Callable[..., Path],
-    clip: Callable[..., Path],
+    make_video: Callable[..., Path],
     opened: tuple[threading.Event, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -68,7 +68,7 @@ def test_the_clip_is_decoded_meanwhile(
         return image(self, *args)
 
     monkeypatch.setattr(Video, "_image", seen)
-    (take,) = runtime.load(bundles(), "cpu", 1, wait=False).generate(clip(), QUICK)
+    (take,) = runtime.load(bundles(), "cpu", 1, wait=False).generate(make_video(), QUICK)
     assert len(take.audio) and opened[1] == list(NEEDED)
 
 
@@ -81,20 +81,20 @@ def int4(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [broken, int4])
-def test_errors_are_the_same(own_bundle: Path, clip: Callable[..., Path], spoil: Callable[[Path], None]) -> None:
+def test_errors_are_the_same(own_bundle: Path, make_video: Callable[..., Path], spoil: Callable[[Path], None]) -> None:
     spoil(own_bundle)
     with pytest.raises(ManifestError) as now:
         runtime.load(own_bundle, "cpu", 1)
     pipeline = runtime.load(own_bundle, "cpu", 1, wait=False)
-    for call in (lambda: pipeline.generate(clip(), QUICK), lambda: pipeline.bundle, lambda: pipeline.bundle):
+    for call in (lambda: pipeline.generate(make_video(), QUICK), lambda: pipeline.bundle, lambda: pipeline.bundle):
         with pytest.raises(ManifestError) as later:
             call()
         assert str(later.value) == str(now.value)
 
 
-def test_an_unknown_backend(bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
+def test_an_unknown_backend(bundles: Callable[..., Path], make_video: Callable[..., Path]) -> None:
     with pytest.raises(BackendUnavailable, match="unknown backend 'abacus'; choose from auto"):
-        runtime.load(bundles(), "abacus", wait=False).generate(clip(), QUICK)
+        runtime.load(bundles(), "abacus", wait=False).generate(make_video(), QUICK)
 
 
 def test_without_a_manifest_nothing_begins(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_without_a_manifest_nothing_begins(tmp_path: Path) -> None:
     assert not loaders()
 
 
-def test_an_unreadable_clip_is_reported_at_once(
+def test_an_unreadable_video_is_reported_at_once(
     bundles: Callable[..., Path], tmp_path: Path, opened: tuple[threading.Event, list[str]]
 ) -> None:
     pipeline = runtime.load(bundles(), "cpu", 1, wait=False)
@@ -114,24 +114,24 @@ def test_an_unreadable_clip_is_reported_at_once(
 
 
 def test_cancelling_does_not_wait_for_the_engines(
-    bundles: Callable[..., Path], clip: Callable[..., Path], opened: tuple[threading.Event, list[str]]
+    bundles: Callable[..., Path], make_video: Callable[..., Path], opened: tuple[threading.Event, list[str]]
 ) -> None:
     pipeline, cancel = runtime.load(bundles(), "cpu", 1, wait=False), threading.Event()
     timer = threading.Timer(0.2, cancel.set)
     timer.start()
     with pytest.raises(Cancelled):
-        pipeline.generate(clip(), QUICK, cancel=cancel)
+        pipeline.generate(make_video(), QUICK, cancel=cancel)
     assert not opened[1]
     opened[0].set()
-    assert len(pipeline.generate(clip(), QUICK)) == 1  # the pipeline is as good as before
+    assert len(pipeline.generate(make_video(), QUICK)) == 1  # the pipeline is as good as before
     timer.join()
 
 
-def test_threads_share_one_loading(bundles: Callable[..., Path], clip: Callable[..., Path]) -> None:
+def test_threads_share_one_loading(bundles: Callable[..., Path], make_video: Callable[..., Path]) -> None:
     pipeline = runtime.load(bundles(), "cpu", 1, wait=False)
     with ThreadPoolExecutor(3) as pool:
-        sounds = list(pool.map(lambda s: pipeline.generate(clip(), s)[0].audio.tobytes(), [QUICK] * 3))
-    assert sounds == [runtime.load(bundles(), "cpu", 1).generate(clip(), QUICK)[0].audio.tobytes()] * 3
+        sounds = list(pool.map(lambda s: pipeline.generate(make_video(), s)[0].audio.tobytes(), [QUICK] * 3))
+    assert sounds == [runtime.load(bundles(), "cpu", 1).generate(make_video(), QUICK)[0].audio.tobytes()] * 3
 
 
 def test_a_program_that_ends_does_not_open_the_rest(

@@ -154,15 +154,15 @@ def test_conditions_are_bound_once_for_all_batches_of_a_size(
 
 
 # ---------------------------------------------------------------- guidance in an interval
-def test_outside_its_interval_guidance_costs_nothing(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
+def test_outside_its_interval_guidance_costs_nothing(pipeline: Pipeline, make_video: Callable[..., Path]) -> None:
     spy = Spy(pipeline, "step")
-    pipeline.generate(clip(20), SamplingConfig(steps=4, guidance_from=0.25, guidance_until=0.75))
+    pipeline.generate(make_video(20), SamplingConfig(steps=4, guidance_from=0.25, guidance_until=0.75))
     assert [guided(f) for f in spy.feeds] == [False, True, True, False]
 
 
-def test_an_empty_interval_is_no_guidance(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
+def test_an_empty_interval_is_no_guidance(pipeline: Pipeline, make_video: Callable[..., Path]) -> None:
     sounds = [
-        pipeline.generate(clip(20), SamplingConfig(steps=4, **options))[0].audio.tobytes()
+        pipeline.generate(make_video(20), SamplingConfig(steps=4, **options))[0].audio.tobytes()
         for options in ({"guidance": 0}, {"guidance_until": 0.0}, {"guidance_from": 1.0}, {})
     ]
     assert sounds[0] == sounds[1] == sounds[2] != sounds[3]

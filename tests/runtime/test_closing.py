@@ -56,26 +56,26 @@ def no_thread_stays() -> Iterator[None]:
             assert not thread.is_alive()
 
 
-def check_closed(pipeline: Pipeline, clip: Path) -> None:
-    for use in (lambda: pipeline.generate(clip, QUICK), lambda: pipeline.bundle):
+def check_closed(pipeline: Pipeline, video: Path) -> None:
+    for use in (lambda: pipeline.generate(video, QUICK), lambda: pipeline.bundle):
         with pytest.raises(PipelineClosed, match=WORDS):
             use()
 
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_context_manager_releases_the_engines(
-    bundles: Callable[..., Path], clip: Callable[..., Path], opened: Opened, wait: bool
+    bundles: Callable[..., Path], make_video: Callable[..., Path], opened: Opened, wait: bool
 ) -> None:
     with runtime.load(bundles(), "cpu", 1, wait=wait) as pipeline:
-        assert isinstance(pipeline, Pipeline) and len(pipeline.generate(clip(), QUICK)) == 1
+        assert isinstance(pipeline, Pipeline) and len(pipeline.generate(make_video(), QUICK)) == 1
         assert not opened.closed
     gc.collect()
     assert sorted(opened.closed) == sorted(opened.names) and not opened.alive
-    check_closed(pipeline, clip())
+    check_closed(pipeline, make_video())
     names = list(opened.names)
     pipeline.close()
     pipeline.close()
-    check_closed(pipeline, clip())
+    check_closed(pipeline, make_video())
     assert opened.names == names
 
 
@@ -92,13 +92,13 @@ def test_the_configuration_is_known_after_closing(bundles: Callable[..., Path]) 
 
 
 def test_closing_while_a_thread_opens_the_engines(
-    bundles: Callable[..., Path], clip: Callable[..., Path], opened: Opened
+    bundles: Callable[..., Path], make_video: Callable[..., Path], opened: Opened
 ) -> None:
     """`close` does not wait; the thread releases what it opened, and opens no more."""
     opened.go.clear()
     pipeline = runtime.load(bundles(), "cpu", 1, wait=False)
     pipeline.close()
-    check_closed(pipeline, clip())
+    check_closed(pipeline, make_video())
     opened.go.set()
     for thread in threading.enumerate():
         if thread.name == "maskvat-loading":
@@ -108,20 +108,20 @@ def test_closing_while_a_thread_opens_the_engines(
 
 
 def test_closing_ends_a_generation_that_waits_for_the_engines(
-    bundles: Callable[..., Path], clip: Callable[..., Path], opened: Opened
+    bundles: Callable[..., Path], make_video: Callable[..., Path], opened: Opened
 ) -> None:
     opened.go.clear()
     pipeline = runtime.load(bundles(), "cpu", 1, wait=False)
     timer = threading.Timer(0.2, pipeline.close)
     timer.start()
     with pytest.raises(PipelineClosed, match=WORDS):
-        pipeline.generate(clip(), QUICK)
+        pipeline.generate(make_video(), QUICK)
     opened.go.set()
     timer.join()
 
 
 def test_closing_ends_a_generation_that_runs(
-    bundles: Callable[..., Path], clip: Callable[..., Path], opened: Opened
+    bundles: Callable[..., Path], make_video: Callable[..., Path], opened: Opened
 ) -> None:
     pipeline = runtime.load(bundles(), "cpu", 1)
 
@@ -130,5 +130,5 @@ def test_closing_ends_a_generation_that_runs(
             pipeline.close()
 
     with pytest.raises(PipelineClosed, match=WORDS):
-        pipeline.generate(clip(), QUICK, close)
+        pipeline.generate(make_video(), QUICK, close)
     assert sorted(opened.closed) == sorted(opened.names)

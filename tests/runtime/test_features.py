@@ -82,12 +82,12 @@ def test_a_gpu_gets_the_window_at_once(bundles: Callable[..., Path], monkeypatch
 
 
 def test_pieces_give_the_same_sound(
-    bundles: Callable[..., Path], clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    bundles: Callable[..., Path], make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline, sounds, calls = runtime.load(bundles(), "cpu", threads=1), [], []
     for piece in (1000, 16):
         monkeypatch.setattr(features, "SYNC_PIECE", piece)
-        (take,) = pipeline.generate(clip(), SamplingConfig(steps=4))
+        (take,) = pipeline.generate(make_video(), SamplingConfig(steps=4))
         sounds.append(take.audio.tobytes())
         calls.append(take.report.calls["sync_encoder"])
     assert sounds[0] == sounds[1]

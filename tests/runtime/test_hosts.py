@@ -31,7 +31,7 @@ pipeline = runtime.load({bundle!r}, "cpu", 1)
 begun = threading.Event()
 def work():
     try:
-        pipeline.generate({clip!r}, runtime.SamplingConfig(steps=1024, candidates=8), lambda p: begun.set())
+        pipeline.generate({video!r}, runtime.SamplingConfig(steps=1024, candidates=8), lambda p: begun.set())
     except runtime.Cancelled:
         pass
 threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
@@ -45,9 +45,9 @@ time.sleep({delay})
 @pytest.mark.parametrize("delay", [0, 0.3])
 @pytest.mark.parametrize(("end", "status"), [("", 0), ("sys.exit(7)", 7), ("raise KeyboardInterrupt", -2)])
 def test_a_host_that_quits_ends_with_its_own_status(
-    bundles: Callable[..., Path], clip: Callable[..., Path], delay: float, end: str, status: int
+    bundles: Callable[..., Path], make_video: Callable[..., Path], delay: float, end: str, status: int
 ) -> None:
-    code = HOST.format(bundle=str(bundles()), clip=str(clip()), delay=delay, end=end)
+    code = HOST.format(bundle=str(bundles()), video=str(make_video()), delay=delay, end=end)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stderr

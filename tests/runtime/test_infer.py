@@ -30,15 +30,15 @@ from tests.support.paths import ROOT
 from tests.support.takes import make_take
 
 pytestmark = NEEDS_ORT
-SAMPLES = 105840  # of the 2.4 s clip
+SAMPLES = 105840  # of the 2.4 s video
 
 
 @pytest.fixture
-def folder(tmp_path: Path, clip: Callable[..., Path]) -> Path:
-    """A folder of the test's own with clip.mp4, 2.4 s: two windows."""
+def folder(tmp_path: Path, make_video: Callable[..., Path]) -> Path:
+    """A folder of the test's own with video.mp4, 2.4 s: two windows."""
     folder = tmp_path / "work"
     folder.mkdir()
-    shutil.copy(clip(), folder / "clip.mp4")
+    shutil.copy(make_video(), folder / "video.mp4")
     return folder
 
 
@@ -69,28 +69,28 @@ def picture_packets(path: Path) -> list[tuple[bytes, Fraction, Fraction]]:
 
 
 # ---------------------------------------------------------------- what is written
-def test_wav_beside_the_clip(run: Callable[..., int], folder: Path) -> None:
+def test_wav_beside_the_video(run: Callable[..., int], folder: Path) -> None:
     before = snapshot(folder)
-    assert run("clip.mp4") == 0
-    rate, audio = read_wav(folder / "clip.wav")
+    assert run("video.mp4") == 0
+    rate, audio = read_wav(folder / "video.wav")
     assert (rate, len(audio)) == (44100, SAMPLES)
     assert audio.any()
     after = snapshot(folder)
-    assert after.pop("clip.wav") and after == before  # nothing else, and the clip is as it was
+    assert after.pop("video.wav") and after == before  # nothing else, and the video is as it was
 
 
 def test_named_outputs_in_other_folders(run: Callable[..., int], folder: Path) -> None:
     (folder / "out").mkdir()
-    assert run("clip.mp4", "-o", "out/sound.WAV", "--mux", "out/film.mkv", "--report", "out/report.json") == 0
-    assert {p.name for p in folder.iterdir()} == {"clip.mp4", "out"}
+    assert run("video.mp4", "-o", "out/sound.WAV", "--mux", "out/film.mkv", "--report", "out/report.json") == 0
+    assert {p.name for p in folder.iterdir()} == {"video.mp4", "out"}
     assert {p.name for p in (folder / "out").iterdir()} == {"sound.WAV", "film.mkv", "report.json"}
 
 
-def test_mux_beside_the_clip_with_the_same_picture(run: Callable[..., int], folder: Path) -> None:
-    assert run("clip.mp4", "--mux") == 0
-    assert {p.name for p in folder.iterdir()} == {"clip.mp4", "clip.wav", "clip.sound.mp4"}
-    assert picture_packets(folder / "clip.sound.mp4") == picture_packets(folder / "clip.mp4")
-    with av.open(str(folder / "clip.sound.mp4")) as film:
+def test_mux_beside_the_video_with_the_same_picture(run: Callable[..., int], folder: Path) -> None:
+    assert run("video.mp4", "--mux") == 0
+    assert {p.name for p in folder.iterdir()} == {"video.mp4", "video.wav", "video.sound.mp4"}
+    assert picture_packets(folder / "video.sound.mp4") == picture_packets(folder / "video.mp4")
+    with av.open(str(folder / "video.sound.mp4")) as film:
         decoded = sum(frame.samples for frame in film.decode(audio=0))
     assert decoded >= SAMPLES
 
@@ -130,9 +130,9 @@ def test_an_existing_track_is_replaced_or_kept(run: Callable[..., int], folder: 
 
 
 def test_takes_and_report(run: Callable[..., int], folder: Path) -> None:
-    assert run("clip.mp4", "--candidates", "3", "--takes", "3", "--report", "r.json", "--seed", "9") == 0
-    names = ["clip.wav", "clip.take2.wav", "clip.take3.wav"]
-    assert {p.name for p in folder.iterdir()} == {"clip.mp4", "r.json", *names}
+    assert run("video.mp4", "--candidates", "3", "--takes", "3", "--report", "r.json", "--seed", "9") == 0
+    names = ["video.wav", "video.take2.wav", "video.take3.wav"]
+    assert {p.name for p in folder.iterdir()} == {"video.mp4", "r.json", *names}
     report = json.loads((folder / "r.json").read_text())
     assert [t["file"] for t in report["takes"]] == names
     scores = [t["score"] for t in report["takes"]]
@@ -164,21 +164,21 @@ def test_the_rate_of_the_codec_needs_no_copy() -> None:
 
 def test_same_seed_same_bytes(run: Callable[..., int], folder: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert run("clip.mp4", "-o", f"{name}.wav", "--mux", f"{name}.mp4", "--seed", str(seed)) == 0
+        assert run("video.mp4", "-o", f"{name}.wav", "--mux", f"{name}.mp4", "--seed", str(seed)) == 0
     a, b, c = ([(folder / f"{name}.{kind}").read_bytes() for kind in ("wav", "mp4")] for name in "abc")
     assert a == b
     assert a[0] != c[0] and a[1] != c[1]
 
 
 def test_overwrite(run: Callable[..., int], folder: Path) -> None:
-    (folder / "clip.wav").write_bytes(b"old")
-    assert run("clip.mp4", "--overwrite") == 0
-    assert len(read_wav(folder / "clip.wav")[1]) == SAMPLES
+    (folder / "video.wav").write_bytes(b"old")
+    assert run("video.mp4", "--overwrite") == 0
+    assert len(read_wav(folder / "video.wav")[1]) == SAMPLES
 
 
 def test_odd_names(run: Callable[..., int], folder: Path) -> None:
     name = "Ünï cødé 'quoted' %d #1.v2.mp4"
-    shutil.copy(folder / "clip.mp4", folder / name)
+    shutil.copy(folder / "video.mp4", folder / name)
     assert run(name, "--mux") == 0
     assert (folder / "Ünï cødé 'quoted' %d #1.v2.wav").is_file()
     assert (folder / "Ünï cødé 'quoted' %d #1.v2.sound.mp4").is_file()
@@ -186,23 +186,23 @@ def test_odd_names(run: Callable[..., int], folder: Path) -> None:
 
 # ---------------------------------------------------------------- progress
 def test_progress_as_json_lines(run: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("clip.mp4", "--progress", "json") == 0
+    assert run("video.mp4", "--progress", "json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["event"] for line in lines] == ["progress"] * (len(lines) - 1) + ["done"]
     fractions = [line["fraction"] for line in lines[:-1]]
     assert fractions == sorted(fractions) and fractions[-1] == 1
     assert set(lines[0]) == {"event", "stage", "window", "step", "steps", "fraction"}
-    assert lines[-1]["report"]["outputs"] == ["clip.wav"]
+    assert lines[-1]["report"]["outputs"] == ["video.wav"]
 
 
 def test_progress_as_a_bar(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("clip.mp4", "--progress", "bar") == 0
+    assert run("video.mp4", "--progress", "bar") == 0
     out, err = capsys.readouterr()
     assert out == "" and "100%" in err and err.startswith("\r[") and err.endswith("\r\x1b[K")
 
 
 def test_quiet_without_a_terminal(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("clip.mp4") == 0
+    assert run("video.mp4") == 0
     assert capsys.readouterr() == ("", "")
 
 
@@ -216,7 +216,7 @@ def test_help_shows_defaults_and_ranges(capsys: pytest.CaptureFixture[str]) -> N
         "--overwrite --progress --debug --budget --schedule --guidance-from --guidance-until"
     ).split():
         assert flag in text
-    assert text.startswith("usage: python -m runtime.infer clip [options]") and "give the clip first" in text
+    assert text.startswith("usage: python -m runtime.infer video [options]") and "give the video first" in text
     assert "(default: None)" not in text
     for words in ("1 to 1024 (default: 32)", "to 100 (default: 3.0)", "1 to 256 (default: 1)", "(default: 44100)"):
         assert words in text
@@ -239,7 +239,7 @@ def refused(run: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture
     return call
 
 
-def make_bad_clips(folder: Path) -> None:
+def make_bad_videos(folder: Path) -> None:
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("This is not a film.\n" * 50)
     (folder / "noise.mp4").write_bytes(np.random.default_rng(1).bytes(50_000))
@@ -249,7 +249,7 @@ def make_bad_clips(folder: Path) -> None:
     bare = write_video(folder / "bare.mp4", Picture(steady(9, 25)), container_options={"movflags": "faststart"})
     data = bare.read_bytes()
     bare.write_bytes(data[: data.index(b"mdat") + 8])  # an index, and nothing of what it points to
-    whole = (folder / "clip.mp4").read_bytes()
+    whole = (folder / "video.mp4").read_bytes()
     (folder / "no_index.mp4").write_bytes(whole[: len(whole) // 4])
 
 
@@ -268,11 +268,11 @@ def make_bad_clips(folder: Path) -> None:
         ("audio.m4a", "sound but no picture"),
         ("bare.mp4", "no frame"),
         ("x" * 300 + ".mp4", "name"),
-        ("clip.mp4/x.mp4", "clip.mp4/x.mp4"),
+        ("video.mp4/x.mp4", "video.mp4/x.mp4"),
     ],
 )
-def test_bad_clips(refused: Callable[..., str], folder: Path, name: str, words: str) -> None:
-    make_bad_clips(folder)
+def test_bad_videos(refused: Callable[..., str], folder: Path, name: str, words: str) -> None:
+    make_bad_videos(folder)
     assert words in refused(name, "-o", "out.wav", "--mux", "out.mp4")
 
 
@@ -294,11 +294,11 @@ OPTIONS = {
     "--guidance-from 0.5 --guidance-until 0.2": "guidance_until is 0.2; it must be a number from 0.5 to 1",
     "--threads -1": "threads is -1; it must be a whole number from 0 to 1024",
     "--threads 100000": "threads is 100000",
-    "-o clip.mp3": "clip.mp3 is not a .wav file; for a video with sound use --mux",
+    "-o video.mp3": "video.mp3 is not a .wav file; for a video with sound use --mux",
     "--mux out.xyz": ".mp4",
     "--mux out": "suffix",
-    "--mux clip.mp4 --overwrite": "cannot write clip.mp4: it is the video itself",
-    "--report clip.wav": "clip.wav is named twice",
+    "--mux video.mp4 --overwrite": "cannot write video.mp4: it is the video itself",
+    "--report video.wav": "video.wav is named twice",
     "-o nowhere/x.wav": "the folder nowhere does not exist",
     "--mux nowhere/x.mp4": "the folder nowhere does not exist",
     "-o folder.wav": "is a folder",
@@ -309,12 +309,12 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS)
 def test_bad_options(refused: Callable[..., str], folder: Path, options: str) -> None:
     (folder / "folder.wav").mkdir()
-    assert OPTIONS[options] in refused("clip.mp4", *options.split())
+    assert OPTIONS[options] in refused("video.mp4", *options.split())
 
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "clip.mp4 --backend tpu", "clip.mp4 --rate 8000", "clip.mp4 --steps many", "clip.mp4 --colour red"],
+    ["", "video.mp4 --backend tpu", "video.mp4 --rate 8000", "video.mp4 --steps many", "video.mp4 --colour red"],
 )
 def test_what_argparse_refuses(run: Callable[..., int], folder: Path, arguments: str) -> None:
     before = snapshot(folder)
@@ -324,11 +324,11 @@ def test_what_argparse_refuses(run: Callable[..., int], folder: Path, arguments:
     assert snapshot(folder) == before
 
 
-@pytest.mark.parametrize("name", ["clip.wav", "clip.take2.wav", "film.mp4", "r.json"])
+@pytest.mark.parametrize("name", ["video.wav", "video.take2.wav", "film.mp4", "r.json"])
 def test_existing_outputs_are_kept(refused: Callable[..., str], folder: Path, name: str) -> None:
     (folder / name).write_text("precious")
     options = ["--candidates", "2", "--takes", "2", "--mux", "film.mp4", "--report", "r.json"]
-    assert f"{name} exists; give --overwrite" in refused("clip.mp4", *options)
+    assert f"{name} exists; give --overwrite" in refused("video.mp4", *options)
 
 
 def test_folder_without_permission(refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,13 +337,13 @@ def test_folder_without_permission(refused: Callable[..., str], folder: Path, mo
     closed.chmod(0o500)
     if os.geteuid() == 0:  # root may write everywhere
         monkeypatch.setattr(outputs.os, "access", lambda path, mode: Path(path).name != "closed")
-    assert "no permission to write in closed" in refused("clip.mp4", "-o", "closed/x.wav")
+    assert "no permission to write in closed" in refused("video.mp4", "-o", "closed/x.wav")
     closed.chmod(0o700)
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc")
 def test_folder_that_takes_no_files(refused: Callable[..., str]) -> None:
-    assert "cannot write" in refused("clip.mp4", "-o", "/proc/x.wav")
+    assert "cannot write" in refused("video.mp4", "-o", "/proc/x.wav")
 
 
 FOUR_FILES = ("--candidates", "2", "--takes", "2", "--mux", "film.mp4", "--report", "r.json")
@@ -379,8 +379,8 @@ def test_disk_full(
     overwrite: bool,
 ) -> None:
     """Whichever call of os.replace and os.link fails: no new output is left, and existing files are kept."""
-    arguments = ["clip.mp4", *FOUR_FILES, *["--overwrite"] * overwrite, "--steps", "1"]
-    for name in ("clip.wav", "clip.take2.wav", "film.mp4", "r.json") if overwrite else ():
+    arguments = ["video.mp4", *FOUR_FILES, *["--overwrite"] * overwrite, "--steps", "1"]
+    for name in ("video.wav", "video.take2.wav", "film.mp4", "r.json") if overwrite else ():
         (folder / name).write_text("precious")
     call = 0
     while True:
@@ -395,7 +395,7 @@ def test_disk_full(
                 return
             if call in asides:
                 assert run(*arguments) == 0 and calls.calls == 13
-                for name in ("clip.wav", "clip.take2.wav", "film.mp4", "r.json"):
+                for name in ("video.wav", "video.take2.wav", "film.mp4", "r.json"):
                     (folder / name).write_text("precious")
             elif after:
                 assert run(*arguments) == 130 and snapshot(folder) == before
@@ -410,10 +410,10 @@ def test_disk_full(
 def test_links_that_lead_nowhere_come_back(
     refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "clip.wav").symlink_to("gone.wav")
+    (folder / "video.wav").symlink_to("gone.wav")
     Calls(8, OSError(errno.EIO, "Input/output error"), False).patch(monkeypatch)
-    assert "Input/output error" in refused("clip.mp4", *FOUR_FILES, "--overwrite")
-    assert os.readlink(folder / "clip.wav") == "gone.wav"
+    assert "Input/output error" in refused("video.mp4", *FOUR_FILES, "--overwrite")
+    assert os.readlink(folder / "video.wav") == "gone.wav"
 
 
 @pytest.mark.parametrize("what", ["altered", "truncated", "missing", "newer", "no manifest"])
@@ -429,16 +429,16 @@ def test_bad_bundle(refused: Callable[..., str], own_bundle: Path, what: str) ->
         rewrite_manifest(own_bundle, lambda m: m.update(contract_version=99))
     else:
         (own_bundle / "manifest.json").unlink()
-    message = refused("clip.mp4", "--engines", str(own_bundle))
+    message = refused("video.mp4", "--engines", str(own_bundle))
     assert str(own_bundle) in message and "`" in message
     assert ("manifest.json" if what in ("newer", "no manifest") else "step.onnx") in message
 
 
 def test_absent_backend(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    assert "'cuda' is not available" in refused("clip.mp4", "--backend", "cuda")
+    assert "'cuda' is not available" in refused("video.mp4", "--backend", "cuda")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install" in refused("clip.mp4", "--backend", "auto")
+    assert "pip install" in refused("video.mp4", "--backend", "auto")
 
 
 def test_debug_shows_the_traceback(run: Callable[..., int]) -> None:
@@ -475,9 +475,9 @@ def test_ctrl_c(
         monkeypatch.setattr(outputs, "mux", interrupt)
     else:
         monkeypatch.setattr(Reporter, "update", update)
-    (folder / "clip.wav").write_text("precious")
+    (folder / "video.wav").write_text("precious")
     before = snapshot(folder)
-    assert run("clip.mp4", "--mux", "--overwrite") == 130
+    assert run("video.mp4", "--mux", "--overwrite") == 130
     assert snapshot(folder) == before
     assert capsys.readouterr().err == "stopped; nothing was written\n"
 
@@ -492,18 +492,18 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": 
 
 
 def test_command(bundles: Callable[..., Path], folder: Path) -> None:
-    line = command(bundles(), "clip.mp4", "--steps", "2", "--mux")
+    line = command(bundles(), "video.mp4", "--steps", "2", "--mux")
     result = subprocess.run(line, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
-    assert result.stderr.splitlines()[:2] == ["clip.wav", "clip.sound.mp4"]
-    assert len(read_wav(folder / "clip.wav")[1]) == SAMPLES
+    assert result.stderr.splitlines()[:2] == ["video.wav", "video.sound.mp4"]
+    assert len(read_wav(folder / "video.wav")[1]) == SAMPLES
 
 
 @pytest.mark.parametrize("name", ["text.mp4", "noise.mp4", "no_index.mp4"])
 def test_command_refuses_in_one_line(bundles: Callable[..., Path], folder: Path, name: str) -> None:
     """The libraries must not print lines of their own."""
-    make_bad_clips(folder)
+    make_bad_videos(folder)
     before = snapshot(folder)
     result = subprocess.run(
         command(bundles(), name), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
@@ -521,12 +521,12 @@ def test_command_when_writing_fails(bundles: Callable[..., Path], folder: Path) 
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 
     before = snapshot(folder)
-    line = command(bundles(), "clip.mp4", "--steps", "1", "--mux")
+    line = command(bundles(), "video.mp4", "--steps", "1", "--mux")
     result = subprocess.run(
         line, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, preexec_fn=limit
     )
     assert result.returncode == 1
-    assert result.stderr.startswith("error: cannot write clip.wav") and result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("error: cannot write video.wav") and result.stderr.count("\n") == 1, result.stderr
     assert snapshot(folder) == before
 
 
@@ -534,7 +534,7 @@ def test_command_when_writing_fails(bundles: Callable[..., Path], folder: Path) 
 @pytest.mark.parametrize("option", ["json", "bar"])
 def test_command_whose_reader_goes_away(bundles: Callable[..., Path], folder: Path, option: str) -> None:
     before, read = snapshot(folder), "stdout" if option == "json" else "stderr"
-    line = command(bundles(), "clip.mp4", "--steps", "200", "--progress", option)
+    line = command(bundles(), "video.mp4", "--steps", "200", "--progress", option)
     with subprocess.Popen(
         line, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     ) as process:
@@ -553,7 +553,7 @@ def test_command_whose_reader_goes_away(bundles: Callable[..., Path], folder: Pa
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_command_stops_at_ctrl_c(bundles: Callable[..., Path], folder: Path) -> None:
     before = snapshot(folder)
-    line = command(bundles(), "clip.mp4", "--steps", "1024", "--candidates", "8", "--progress", "json")
+    line = command(bundles(), "video.mp4", "--steps", "1024", "--candidates", "8", "--progress", "json")
     with subprocess.Popen(
         line, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -306,10 +306,10 @@ def test_a_source_that_breaks_off(tmp_path: Path, source: Make) -> None:
 
 def test_real_clips(tmp_path: Path) -> None:
     folder = os.environ.get("MASKVAT_CLIPS")
-    clips = sorted(Path(folder).glob("*.mp4")) if folder else []
-    if not clips:
+    videos = sorted(Path(folder).glob("*.mp4")) if folder else []
+    if not videos:
         pytest.skip("set MASKVAT_CLIPS to a folder of .mp4 clips to try them")
-    for path in clips[:2]:
+    for path in videos[:2]:
         sound = read_audio(path, RATE)
         for suffix in ("mp4", "mkv"):
             out = tmp_path / f"a.{suffix}"

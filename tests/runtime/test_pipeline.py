@@ -52,7 +52,7 @@ def pipeline(bundles: Callable[..., Path]) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """4.6 s: four windows of 2 s that overlap by 1 s, the last one moved back. The picture changes all the time."""
     return write_video(tmp_path_factory.mktemp("long") / "long.mp4", Picture(steady(46, 10), last=Fraction(1, 10)))
 
@@ -83,8 +83,8 @@ def test_the_sound_is_as_long_as_the_picture(
     pipeline: Pipeline, tmp_path: Path, frames: int, fps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = seen_windows(monkeypatch)
-    clip = write_video(tmp_path / "x.mp4", Picture(steady(frames, fps), last=Fraction(1, fps)))
-    (take,) = pipeline.generate(clip, QUICK)
+    video = write_video(tmp_path / "x.mp4", Picture(steady(frames, fps), last=Fraction(1, fps)))
+    (take,) = pipeline.generate(video, QUICK)
     samples = round(Fraction(frames, fps) * 44100)
     assert take.audio.shape == (samples,) and take.audio.dtype == np.float32
     assert take.codes.shape == (9, -(-samples // 512)) and take.codes.dtype == np.int32
@@ -98,17 +98,17 @@ def test_the_sound_is_as_long_as_the_picture(
 
 def test_variable_frame_rate_and_a_late_start(pipeline: Pipeline, tmp_path: Path) -> None:
     times = [Fraction(n, 100) for n in (30, 33, 50, 51, 90, 170)]
-    clip = write_video(tmp_path / "x.mkv", Picture(times, last=Fraction(1, 4)))
-    (take,) = pipeline.generate(clip, QUICK)
+    video = write_video(tmp_path / "x.mkv", Picture(times, last=Fraction(1, 4)))
+    (take,) = pipeline.generate(video, QUICK)
     assert abs(len(take.audio) - round(Fraction(165, 100) * 44100)) <= 44  # Matroska counts in milliseconds
 
 
 # ---------------------------------------------------------------- windows
 def test_windows_continue_from_known_tokens_without_a_seam(
-    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, spy = seen_windows(monkeypatch), Spy(pipeline, "step")
-    (take,) = pipeline.generate(long_clip, QUICK)
+    (take,) = pipeline.generate(long_video, QUICK)
     first_steps = spy.feeds[:: QUICK.steps]
     assert len(first_steps) == len(seen) == 4
     end = 0
@@ -122,10 +122,10 @@ def test_windows_continue_from_known_tokens_without_a_seam(
 
 
 def test_chunked_decoding_equals_whole_decoding(
-    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(context, "CODEC_CHUNK", 37)
-    (take,) = pipeline.generate(long_clip, QUICK)
+    (take,) = pipeline.generate(long_video, QUICK)
     (whole,) = pipeline.bundle.run("codec_decoder", codes=take.codes[None])
     assert np.array_equal(take.audio, whole[0, : len(take.audio)])
 
@@ -133,24 +133,24 @@ def test_chunked_decoding_equals_whole_decoding(
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize("cls", [False, True])
 def test_every_design_runs_with_its_own_feeds(
-    bundles: Callable[..., Path], long_clip: Path, design: str, cls: bool
+    bundles: Callable[..., Path], long_video: Path, design: str, cls: bool
 ) -> None:
     pipeline = runtime.load(bundles(design, cls_in_memory=cls), "cpu", threads=1)
-    takes = pipeline.generate(long_clip, replace(FOUR, candidates=2, takes=2))
+    takes = pipeline.generate(long_video, replace(FOUR, candidates=2, takes=2))
     assert len({t.codes.tobytes() for t in takes}) == 2
     used_sync = "sync_encoder" in takes[0].report.calls or "sync_encoder" in takes[0].report.seconds
     assert used_sync == (design != "adaln_a")
 
 
-def test_the_condition_is_computed_once_per_window(pipeline: Pipeline, long_clip: Path) -> None:
-    (take,) = pipeline.generate(long_clip, QUICK)
+def test_the_condition_is_computed_once_per_window(pipeline: Pipeline, long_video: Path) -> None:
+    (take,) = pipeline.generate(long_video, QUICK)
     calls = take.report.calls
     assert (calls["condition"], calls["sync_encoder"], calls["step"]) == (4, 4, 4 * QUICK.steps)
 
 
 # ---------------------------------------------------------------- seeds and options
-def test_same_seed_same_bytes(bundles: Callable[..., Path], long_clip: Path) -> None:
-    first, second = (runtime.load(bundles(), "cpu", threads=1).generate(long_clip, FOUR) for _ in range(2))
+def test_same_seed_same_bytes(bundles: Callable[..., Path], long_video: Path) -> None:
+    first, second = (runtime.load(bundles(), "cpu", threads=1).generate(long_video, FOUR) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert (a.candidate, a.score, a.audio.tobytes()) == (b.candidate, b.score, b.audio.tobytes())
 
@@ -160,16 +160,16 @@ CHANGES |= {"guidance_from": 0.5, "guidance_until": 0.5}
 
 
 @pytest.mark.parametrize("option", [*CHANGES, "no guidance", "no diversity"])
-def test_every_option_changes_the_sound(pipeline: Pipeline, long_clip: Path, option: str) -> None:
+def test_every_option_changes_the_sound(pipeline: Pipeline, long_video: Path, option: str) -> None:
     name = option.removeprefix("no ")
     changed = replace(QUICK, **{name: CHANGES[name] if name == option else 0})
-    sounds = {pipeline.generate(long_clip, s)[0].audio.tobytes() for s in (QUICK, changed)}
+    sounds = {pipeline.generate(long_video, s)[0].audio.tobytes() for s in (QUICK, changed)}
     assert len(sounds) == 2
 
 
-def test_uniforms_have_the_documented_addresses(pipeline: Pipeline, long_clip: Path) -> None:
+def test_uniforms_have_the_documented_addresses(pipeline: Pipeline, long_video: Path) -> None:
     spy = Spy(pipeline, "step")
-    pipeline.generate(long_clip, replace(FOUR, steps=2))
+    pipeline.generate(long_video, replace(FOUR, steps=2))
     for window in range(4):
         for step in range(2):
             feeds = spy.feeds[2 * window + step]
@@ -183,23 +183,23 @@ def test_another_picture_changes_the_sound(pipeline: Pipeline, tmp_path: Path) -
     def picture(level: int) -> Picture:
         return Picture(steady(20, 10), last=Fraction(1, 10), images=[np.full((48, 64, 3), level, np.uint8)] * 20)
 
-    clips = [write_video(tmp_path / f"{level}.mp4", picture(level)) for level in (40, 200)]
-    assert len({pipeline.generate(c, QUICK)[0].audio.tobytes() for c in clips}) == 2
+    videos = [write_video(tmp_path / f"{level}.mp4", picture(level)) for level in (40, 200)]
+    assert len({pipeline.generate(c, QUICK)[0].audio.tobytes() for c in videos}) == 2
 
 
-def test_guidance_zero_pays_for_no_null_group(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
+def test_guidance_zero_pays_for_no_null_group(pipeline: Pipeline, make_video: Callable[..., Path]) -> None:
     spy = Spy(pipeline, "step")
     for guidance, groups in ((0, 1), (3, 2)):
         spy.feeds.clear()
-        pipeline.generate(clip(), replace(QUICK, guidance=guidance))
+        pipeline.generate(make_video(), replace(QUICK, guidance=guidance))
         assert all(len(f[name]) == groups for f in spy.feeds for name in ("keys", "values", "frame_index"))
         assert all(float(f["guidance"]) == guidance for f in spy.feeds)
 
 
-def test_cpus_draw_where_tokens_are_masked_and_gpus_everywhere(pipeline: Pipeline, long_clip: Path) -> None:
+def test_cpus_draw_where_tokens_are_masked_and_gpus_everywhere(pipeline: Pipeline, long_video: Path) -> None:
     """The codes are the same: what is drawn at decided positions is not used."""
     spy = Spy(pipeline, "step")
-    found = codes_of(pipeline.generate(long_clip, FOUR))
+    found = codes_of(pipeline.generate(long_video, FOUR))
     asked = []
     for feeds in spy.feeds:
         masked, index = feeds["codes"] == MASK, feeds["index"]
@@ -212,7 +212,7 @@ def test_cpus_draw_where_tokens_are_masked_and_gpus_everywhere(pipeline: Pipelin
     spy.feeds.clear()
     pipeline.bundle.backend = "cuda"
     pipeline.bundle.file_for = lambda graph: f"{graph}.onnx"  # type: ignore[method-assign]
-    assert codes_of(pipeline.generate(long_clip, FOUR)) == found
+    assert codes_of(pipeline.generate(long_video, FOUR)) == found
     assert all(f["index"].shape == f["codes"].shape for f in spy.feeds)
 
 
@@ -242,10 +242,10 @@ def test_the_ends_of_the_ranges_are_allowed() -> None:
 
 
 # ---------------------------------------------------------------- candidates
-def test_a_candidate_does_not_depend_on_how_many_there_are(pipeline: Pipeline, long_clip: Path) -> None:
-    four = codes_of(pipeline.generate(long_clip, FOUR))
-    two = codes_of(pipeline.generate(long_clip, replace(FOUR, candidates=2, takes=2)))
-    (alone,) = pipeline.generate(long_clip, QUICK)
+def test_a_candidate_does_not_depend_on_how_many_there_are(pipeline: Pipeline, long_video: Path) -> None:
+    four = codes_of(pipeline.generate(long_video, FOUR))
+    two = codes_of(pipeline.generate(long_video, replace(FOUR, candidates=2, takes=2)))
+    (alone,) = pipeline.generate(long_video, QUICK)
     assert len(set(four.values())) == 4
     assert {i: four[i] for i in (0, 1)} == two
     assert alone.codes.tobytes() == four[0]
@@ -253,19 +253,19 @@ def test_a_candidate_does_not_depend_on_how_many_there_are(pipeline: Pipeline, l
 
 
 def test_smaller_batches_give_the_same_candidates(
-    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, spy = codes_of(pipeline.generate(long_clip, FOUR)), Spy(pipeline, "step")
+    whole, spy = codes_of(pipeline.generate(long_video, FOUR)), Spy(pipeline, "step")
     monkeypatch.setattr(candidates, "STEP_MEMORY", 1)
-    assert codes_of(pipeline.generate(long_clip, FOUR)) == whole
+    assert codes_of(pipeline.generate(long_video, FOUR)) == whole
     assert {len(f["codes"]) for f in spy.feeds} == {1}
 
 
 def test_a_batch_that_fails_is_tried_again_in_halves(
-    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine can hold two rows. With more it fails in the middle of a window."""
-    whole, spy = codes_of(pipeline.generate(long_clip, FOUR)), Spy(pipeline, "step")
+    whole, spy = codes_of(pipeline.generate(long_video, FOUR)), Spy(pipeline, "step")
     sizes: list[int] = []
     execute, take_steps = spy.execute, Candidates._advance
 
@@ -281,7 +281,7 @@ def test_a_batch_that_fails_is_tried_again_in_halves(
     monkeypatch.setattr(spy, "execute", small)
     monkeypatch.setattr(Candidates, "_advance", counted)
     seen: list[Progress] = []
-    takes = pipeline.generate(long_clip, FOUR, seen.append)
+    takes = pipeline.generate(long_video, FOUR, seen.append)
     assert codes_of(takes) == whole
     assert sizes == [4] + 4 * [2, 2]  # the next windows know
     assert takes[0].report.warnings == [
@@ -292,7 +292,7 @@ def test_a_batch_that_fails_is_tried_again_in_halves(
 
 
 def test_an_engine_that_fails_for_one_row_is_an_error(
-    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
         calls.append(len(varying["codes"]))
@@ -301,24 +301,24 @@ def test_an_engine_that_fails_for_one_row_is_an_error(
     calls: list[int] = []
     monkeypatch.setattr(Spy(pipeline, "step"), "execute", broken)
     with pytest.raises(EngineError, match="out of memory"):
-        pipeline.generate(long_clip, FOUR)
+        pipeline.generate(long_video, FOUR)
     assert calls == [4, 2, 1]
 
 
-def test_takes_are_the_best_candidates_best_first(pipeline: Pipeline, long_clip: Path) -> None:
-    takes = pipeline.generate(long_clip, FOUR)
+def test_takes_are_the_best_candidates_best_first(pipeline: Pipeline, long_video: Path) -> None:
+    takes = pipeline.generate(long_video, FOUR)
     scores = [t.score for t in takes]
     assert len(set(scores)) == 4 and scores == sorted(scores)
     assert [t.candidate for t in takes] == takes[0].report.ranking
     assert [takes[0].report.scores[t.candidate] for t in takes] == scores
-    best = pipeline.generate(long_clip, replace(FOUR, takes=2))
+    best = pipeline.generate(long_video, replace(FOUR, takes=2))
     assert [t.candidate for t in best] == [t.candidate for t in takes[:2]]
     assert best[0].audio.tobytes() == takes[0].audio.tobytes()
 
 
-def test_candidates_of_a_still_picture_are_ranked(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
+def test_candidates_of_a_still_picture_are_ranked(pipeline: Pipeline, make_video: Callable[..., Path]) -> None:
     """40 ms is shorter than one step of the audio encoder."""
-    takes = pipeline.generate(clip(1), FOUR)
+    takes = pipeline.generate(make_video(1), FOUR)
     assert len({t.codes.tobytes() for t in takes}) == 4
     assert all(t.score is not None and np.isfinite(t.score) for t in takes)
 
@@ -326,12 +326,12 @@ def test_candidates_of_a_still_picture_are_ranked(pipeline: Pipeline, clip: Call
 # ---------------------------------------------------------------- progress and stopping
 @pytest.mark.parametrize("batches", ["one batch", "four batches"])
 def test_progress_only_grows(
-    pipeline: Pipeline, long_clip: Path, batches: str, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, long_video: Path, batches: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if batches == "four batches":
         monkeypatch.setattr(candidates, "STEP_MEMORY", 1)
     seen: list[Progress] = []
-    pipeline.generate(long_clip, FOUR, seen.append)
+    pipeline.generate(long_video, FOUR, seen.append)
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions)
     assert fractions[0] == 0 and fractions[-1] == 1
@@ -343,19 +343,19 @@ def test_progress_only_grows(
 
 
 def test_progress_only_grows_when_the_length_is_not_known(
-    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module._Run, "_estimate_windows", lambda self, video: expected)
     for expected in (0, 1, 9):  # unknown, too short, too long
         seen: list[Progress] = []
-        pipeline.generate(long_clip, QUICK, seen.append)
+        pipeline.generate(long_video, QUICK, seen.append)
         fractions = [p.fraction for p in seen]
         assert fractions == sorted(fractions) and fractions[-1] == 1
         assert expected == 1 or fractions.count(1) <= 2
 
 
 @pytest.mark.parametrize("stage", ["video", "sample", "codec", "select"])
-def test_cancelling_stops_within_one_step(pipeline: Pipeline, long_clip: Path, stage: str) -> None:
+def test_cancelling_stops_within_one_step(pipeline: Pipeline, long_video: Path, stage: str) -> None:
     spies = [Spy(pipeline, name) for name in ("step", "codec_decoder", "scav_audio", "frame_encoder")]
     cancel, calls = threading.Event(), []
 
@@ -365,21 +365,21 @@ def test_cancelling_stops_within_one_step(pipeline: Pipeline, long_clip: Path, s
             calls.append(sum(len(s.feeds) for s in spies))
 
     with pytest.raises(Cancelled):
-        pipeline.generate(long_clip, FOUR, on_progress, cancel)
+        pipeline.generate(long_video, FOUR, on_progress, cancel)
     assert sum(len(s.feeds) for s in spies) - calls[0] <= 1
 
 
-def test_cancelled_before_it_began(pipeline: Pipeline, long_clip: Path) -> None:
+def test_cancelled_before_it_began(pipeline: Pipeline, long_video: Path) -> None:
     cancel = threading.Event()
     cancel.set()
     spy = Spy(pipeline, "step")
     with pytest.raises(Cancelled):
-        pipeline.generate(long_clip, QUICK, cancel=cancel)
+        pipeline.generate(long_video, QUICK, cancel=cancel)
     assert not spy.feeds
 
 
 def test_cancelling_is_seen_at_every_frame(
-    pipeline: Pipeline, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancel, image, images = threading.Event(), Video._image, 0
 
@@ -392,62 +392,62 @@ def test_cancelling_is_seen_at_every_frame(
 
     monkeypatch.setattr(Video, "_image", slow)
     with pytest.raises(Cancelled):
-        pipeline.generate(long_clip, QUICK, cancel=cancel)
+        pipeline.generate(long_video, QUICK, cancel=cancel)
     assert images == 3
 
 
-def test_an_error_of_the_callback_comes_through(pipeline: Pipeline, long_clip: Path) -> None:
+def test_an_error_of_the_callback_comes_through(pipeline: Pipeline, long_video: Path) -> None:
     def on_progress(progress: Progress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pipeline.generate(long_clip, QUICK, on_progress)
+        pipeline.generate(long_video, QUICK, on_progress)
 
 
-def test_threads_share_nothing(bundles: Callable[..., Path], long_clip: Path) -> None:
+def test_threads_share_nothing(bundles: Callable[..., Path], long_video: Path) -> None:
     pipeline = runtime.load(bundles(), "cpu", threads=1)
     samplings = [replace(QUICK, seed=n % 2) for n in range(6)]
     with ThreadPoolExecutor(3) as pool:
-        sounds = list(pool.map(lambda s: pipeline.generate(long_clip, s)[0].audio.tobytes(), samplings))
+        sounds = list(pool.map(lambda s: pipeline.generate(long_video, s)[0].audio.tobytes(), samplings))
     assert sounds[0::2] == sounds[:1] * 3 and sounds[1::2] == sounds[1:2] * 3
     assert sounds[0] != sounds[1]
-    assert sounds[1] == pipeline.generate(long_clip, QUICK)[0].audio.tobytes()
+    assert sounds[1] == pipeline.generate(long_video, QUICK)[0].audio.tobytes()
 
 
 # ---------------------------------------------------------------- report, warnings, files
-def test_report(pipeline: Pipeline, long_clip: Path) -> None:
-    take = pipeline.generate(long_clip, FOUR)[0]
+def test_report(pipeline: Pipeline, long_video: Path) -> None:
+    take = pipeline.generate(long_video, FOUR)[0]
     report = json.loads(json.dumps(take.report.to_dict(), allow_nan=False))
     assert report == take.report.to_dict() and list(report) == [f.name for f in fields(runtime.Report)]
     plain = {"steps": 4, "guidance": 3.0, "diversity": 8.0, "seed": 1, "candidates": 4, "takes": 4}
     plain |= {"schedule": "cosine", "guidance_from": 0.0, "guidance_until": 1.0, "budget": []}  # the paper's sampler
     assert report["sampling"] == plain and report["dropped"] == []
     assert (report["windows"], report["samples"], report["sample_rate"]) == (4, 202860, 44100)
-    assert (report["bundle"], report["backend"], report["clip"]) == ("fake", "cpu", str(long_clip))
+    assert (report["bundle"], report["backend"], report["clip"]) == ("fake", "cpu", str(long_video))
     assert report["engines"]["step"]["file"] == "step.onnx" and len(report["engines"]["step"]["sha256"]) == 64
     assert {"video", "step", "host", "codec", "select"} <= set(report["seconds"])
     assert report["warnings"] == []
-    assert pipeline.generate(long_clip, QUICK)[0].report.scores is None
+    assert pipeline.generate(long_video, QUICK)[0].report.scores is None
     assert report["threads"] == 1
     assert report["version"] == runtime.__version__ and report["version"][0].isdigit()
 
 
 def test_scores_that_are_not_numbers_are_null(
-    pipeline: Pipeline, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distances = iter([0.5, np.nan, 0.25, np.inf] * 2)  # the clip has two windows
+    distances = iter([0.5, np.nan, 0.25, np.inf] * 2)  # the video has two windows
     monkeypatch.setattr(candidates, "scav_distance", lambda *_: next(distances))
-    takes = pipeline.generate(clip(), FOUR)
+    takes = pipeline.generate(make_video(), FOUR)
     assert takes[0].report.to_dict()["scores"] == [0.5, None, 0.25, None]
     assert [t.candidate for t in takes] == [2, 0, 3, 1]
     assert [t.score for t in takes] == [0.25, 0.5, None, None]
 
 
-def test_untrained_parts_are_reported(tmp_path: Path, clip: Callable[..., Path]) -> None:
+def test_untrained_parts_are_reported(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     folder = write_bundle(tmp_path / "b", FakeBundle(small_config(), untrained=("maskvat", "scav"), name="raw"))
     pipeline = runtime.load(folder, "cpu", threads=1)
-    alone = pipeline.generate(clip(), QUICK)[0].report.warnings
-    ranked = pipeline.generate(clip(), FOUR)[0].report.warnings
+    alone = pipeline.generate(make_video(), QUICK)[0].report.warnings
+    ranked = pipeline.generate(make_video(), FOUR)[0].report.warnings
     assert alone == ["maskvat of the bundle raw is untrained: the sound means nothing"]
     assert ranked == [*alone, "scav of the bundle raw is untrained: the ranking of candidates means nothing"]
 
@@ -460,36 +460,36 @@ def test_a_truncated_video_is_used_as_far_as_it_goes(pipeline: Pipeline, tmp_pat
     assert take.report.warnings
 
 
-def test_a_codec_that_returns_nan_is_an_error(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
+def test_a_codec_that_returns_nan_is_an_error(pipeline: Pipeline, make_video: Callable[..., Path]) -> None:
     Spy(pipeline, "codec_decoder", lambda out: {"audio": out["audio"] * np.float32(np.nan)})
     with pytest.raises(MediaError, match=r"not finite; check the bundle with `python -m runtime\.doctor`"):
-        pipeline.generate(clip(), QUICK)
+        pipeline.generate(make_video(), QUICK)
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_a_step_that_returns_nan_is_an_error(
-    pipeline: Pipeline, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, everywhere: bool
+    pipeline: Pipeline, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, everywhere: bool
 ) -> None:
     """Half precision may overflow. The tokens are in range all the same, so only the log-probabilities show it."""
     monkeypatch.setattr(Bundle, "draws_all_positions", everywhere)
     spy = Spy(pipeline, "step", lambda out: out | {"logp": out["logp"] * np.float32(np.nan)})
     with pytest.raises(BackendUnavailable, match=r"log-probabilities that are not finite .*use another --precision"):
-        pipeline.generate(clip(), FOUR)
+        pipeline.generate(make_video(), FOUR)
     assert len(spy.feeds) == 1
 
 
-def test_loud_sound_is_clipped(pipeline: Pipeline, clip: Callable[..., Path]) -> None:
+def test_loud_sound_is_clipped(pipeline: Pipeline, make_video: Callable[..., Path]) -> None:
     Spy(pipeline, "codec_decoder", lambda out: {"audio": out["audio"] * np.float32(1000)})
-    (take,) = pipeline.generate(clip(), QUICK)
+    (take,) = pipeline.generate(make_video(), QUICK)
     assert np.abs(take.audio).max() == 1
 
 
-def test_a_cpu_prefers_int8(own_bundle: Path, clip: Callable[..., Path]) -> None:
+def test_a_cpu_prefers_int8(own_bundle: Path, make_video: Callable[..., Path]) -> None:
     path = own_bundle / "step.int8.onnx"
     path.write_bytes((own_bundle / "step.onnx").read_bytes())
     rewrite_manifest(own_bundle, lambda m: m["files"].update({path.name: entry_of(path, "step", "int8")}))
     pipeline = runtime.load(own_bundle, "cpu", threads=1)
     assert pipeline.bundle.file_for("step") == "step.int8.onnx"
     assert pipeline.bundle.file_for("condition") == "condition.onnx"
-    report = pipeline.generate(clip(), QUICK)[0].report
+    report = pipeline.generate(make_video(), QUICK)[0].report
     assert report.engines["step"].file == "step.int8.onnx"

@@ -42,9 +42,9 @@ sys.exit(infer.process())
 
 
 @pytest.fixture
-def folder(tmp_path: Path, clip: Callable[..., Path]) -> Path:
+def folder(tmp_path: Path, make_video: Callable[..., Path]) -> Path:
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "clip.mp4").write_bytes(clip().read_bytes())
+    (tmp_path / "work" / "video.mp4").write_bytes(make_video().read_bytes())
     return tmp_path / "work"
 
 
@@ -57,7 +57,7 @@ def start(bundles: Callable[..., Path], folder: Path) -> Iterator[Callable[..., 
         begin = ["-m", "runtime.infer"] if code is None else ["-c", PLANTED.format(code=code)]
         more = ["--engines", str(bundles()), "--backend", "cpu", "--threads", "1"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-        line = [sys.executable, *begin, "clip.mp4", *more, *arguments]
+        line = [sys.executable, *begin, "video.mp4", *more, *arguments]
         running.append(subprocess.Popen(line, cwd=folder, env=ENVIRONMENT, **pipes))
         return running[-1]
 
@@ -91,13 +91,13 @@ def descendants(pid: int) -> list[int]:
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("progress", ["auto", "bar", "json"])
 def test_closed_streams(bundles: Callable[..., Path], folder: Path, closed: str, progress: str) -> None:
-    line = f'"{sys.executable}" -m runtime.infer clip.mp4 --engines "{bundles()}" --backend cpu --steps 1 '
+    line = f'"{sys.executable}" -m runtime.infer video.mp4 --engines "{bundles()}" --backend cpu --steps 1 '
     result = subprocess.run(["sh", "-c", f"{line} --mux --progress {progress} {closed}"], cwd=folder, env=ENVIRONMENT)
     assert result.returncode == 0
-    assert names(folder) == ["clip.mp4", "clip.sound.mp4", "clip.wav"]
+    assert names(folder) == ["video.mp4", "video.sound.mp4", "video.wav"]
 
 
-def test_a_closed_stderr_and_a_bad_clip(bundles: Callable[..., Path], folder: Path) -> None:
+def test_a_closed_stderr_and_a_bad_video(bundles: Callable[..., Path], folder: Path) -> None:
     line = f'"{sys.executable}" -m runtime.infer absent.mp4 --engines "{bundles()}" 2>&-'
     result = subprocess.run(["sh", "-c", line], cwd=folder, env=ENVIRONMENT, capture_output=True)
     assert (result.returncode, result.stdout) == (1, b"")
@@ -110,7 +110,7 @@ def test_a_full_disk_behind_stdout(start: Callable[..., subprocess.Popen[str]], 
         process = start("--progress", "json", "--steps", "1", stdout=full)
         assert process.wait(60) == 1
     assert process.stderr is not None and process.stderr.read().count("\n") == 1
-    assert names(folder) == ["clip.mp4"]
+    assert names(folder) == ["video.mp4"]
 
 
 @pytest.mark.parametrize("fails", ["shown.done", "shown.close", "log.info"])
@@ -124,7 +124,7 @@ def test_the_outputs_are_there_and_the_last_line_fails(
     }[fails]
     process = start("--steps", "1", code=code)
     err = process.communicate(timeout=60)[1]
-    assert process.returncode == 0 and names(folder) == ["clip.mp4", "clip.wav"], err
+    assert process.returncode == 0 and names(folder) == ["video.mp4", "video.wav"], err
 
 
 # ---------------------------------------------------------------- signals
@@ -133,15 +133,15 @@ def test_the_outputs_are_there_and_the_last_line_fails(
 def test_signals_while_outputs_are_written(
     start: Callable[..., subprocess.Popen[str]], folder: Path, number: signal.Signals, times: int
 ) -> None:
-    (folder / "clip.wav").write_text("precious")
+    (folder / "video.wav").write_text("precious")
     code = "outputs.mux = lambda *a, **k: time.sleep(30)"
     process = start("--steps", "1", "--mux", "--overwrite", code=code)
-    until(lambda: list(folder.glob(".maskvat*/clip.wav")))
+    until(lambda: list(folder.glob(".maskvat*/video.wav")))
     for _ in range(times):
         process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (128 + number, "", "stopped; nothing was written\n")
-    assert names(folder) == ["clip.mp4", "clip.wav"] and (folder / "clip.wav").read_text() == "precious"
+    assert names(folder) == ["video.mp4", "video.wav"] and (folder / "video.wav").read_text() == "precious"
 
 
 @pytest.mark.parametrize("milliseconds", [0, 30, 100, 200, 300, 450])
@@ -156,7 +156,7 @@ def test_ctrl_c_twice_in_the_first_half_second(
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.01)
     assert process.communicate(timeout=30) == ("", "stopped; nothing was written\n")
-    assert process.returncode == 130 and names(folder) == ["clip.mp4"]
+    assert process.returncode == 130 and names(folder) == ["video.mp4"]
 
 
 @pytest.mark.parametrize("where", ["runtime.commands.crash_guard", "numpy", "av", "runtime.commands.make"])
@@ -168,13 +168,13 @@ class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {where!r}: os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
-sys.argv = ["maskvat", "clip.mp4"]
+sys.argv = ["maskvat", "video.mp4"]
 from runtime.infer import process
 sys.exit(process())
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert "Traceback" not in result.stderr and result.returncode in (130, -signal.SIGINT)
-    assert names(folder) == ["clip.mp4"]
+    assert names(folder) == ["video.mp4"]
 
 
 def test_ignored_signals_stay_ignored(start: Callable[..., subprocess.Popen[str]], folder: Path) -> None:
@@ -184,14 +184,14 @@ def test_ignored_signals_stay_ignored(start: Callable[..., subprocess.Popen[str]
     process.stdout.readline()
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=60)
-    assert process.returncode == 0 and "clip.wav" in names(folder)
+    assert process.returncode == 0 and "video.wav" in names(folder)
 
 
 def test_a_signal_after_publishing_changes_nothing(start: Callable[..., subprocess.Popen[str]], folder: Path) -> None:
     code = "command.show = lambda *a: os.kill(os.getpid(), signal.SIGTERM)"
     process = start("--steps", "1", code=code)
     process.communicate(timeout=60)
-    assert process.returncode == 0 and names(folder) == ["clip.mp4", "clip.wav"]
+    assert process.returncode == 0 and names(folder) == ["video.mp4", "video.wav"]
 
 
 def test_a_host_keeps_its_handlers_and_loggers(bundles: Callable[..., Path], folder: Path) -> None:
@@ -203,7 +203,7 @@ def state():
 before = state()
 from runtime import infer
 status = []
-run = lambda: status.append(infer.main(["clip.mp4", "--engines", {str(bundles())!r}, "--steps", "1", "--overwrite"]))
+run = lambda: status.append(infer.main(["video.mp4", "--engines", {str(bundles())!r}, "--steps", "1", "--overwrite"]))
 run()
 thread = threading.Thread(target=run); thread.start(); thread.join()
 assert status == [0, 0] and state() == before
@@ -219,17 +219,17 @@ CRASH = "ctypes.string_at(0)"
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("pipeline.windows", "the decoder crashed on clip.mp4 (SIGSEGV); convert it"),
-        ("outputs.mux", "FFmpeg's libraries crashed while they copied clip.mp4 (SIGSEGV); convert it"),
+        ("pipeline.windows", "the decoder crashed on video.mp4 (SIGSEGV); convert it"),
+        ("outputs.mux", "FFmpeg's libraries crashed while they copied video.mp4 (SIGSEGV); convert it"),
     ],
 )
 def test_a_crash_is_one_line(start: Callable[..., subprocess.Popen[str]], folder: Path, place: str, words: str) -> None:
-    (folder / "clip.wav").write_text("precious")
+    (folder / "video.wav").write_text("precious")
     process = start("--steps", "1", "--mux", "--overwrite", code=f"{place} = lambda *a, **k: {CRASH}")
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err.count("\n")) == (1, "", 1)
     assert err.startswith(f"error: {words}")
-    assert names(folder) == ["clip.mp4", "clip.wav"] and (folder / "clip.wav").read_text() == "precious"
+    assert names(folder) == ["video.mp4", "video.wav"] and (folder / "video.wav").read_text() == "precious"
 
 
 def test_a_crash_in_an_engine(start: Callable[..., subprocess.Popen[str]], folder: Path) -> None:
@@ -245,7 +245,7 @@ def test_killed_while_the_outputs_get_their_names(
     start: Callable[..., subprocess.Popen[str]], folder: Path, call: int
 ) -> None:
     """Whatever was published before the crash is taken back: all outputs or none."""
-    for name in ("clip.wav", "clip.sound.mp4"):
+    for name in ("video.wav", "video.sound.mp4"):
         (folder / name).write_text("precious")
     code = f"""
         calls = []
@@ -260,17 +260,17 @@ def test_killed_while_the_outputs_get_their_names(
     err = process.communicate(timeout=60)[1]
     # WAV and video are written atomically: two renames. Then two links to the old files, and two renames.
     assert process.returncode == (1 if call <= 6 else 0), err
-    kept = [(folder / name).read_bytes() == b"precious" for name in ("clip.wav", "clip.sound.mp4")]
-    assert kept == [call <= 6] * 2 and names(folder) == ["clip.mp4", "clip.sound.mp4", "clip.wav"]
+    kept = [(folder / name).read_bytes() == b"precious" for name in ("video.wav", "video.sound.mp4")]
+    assert kept == [call <= 6] * 2 and names(folder) == ["video.mp4", "video.sound.mp4", "video.wav"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_the_child_ends_with_its_parent(start: Callable[..., subprocess.Popen[str]], folder: Path) -> None:
     process = start("--steps", "1", "--mux", code="outputs.mux = lambda *a, **k: time.sleep(30)")
-    until(lambda: list(folder.glob(".maskvat*/clip.wav")))
+    until(lambda: list(folder.glob(".maskvat*/video.wav")))
     (child,) = descendants(process.pid)
     process.kill()
-    until(lambda: names(folder) == ["clip.mp4"], 20)
+    until(lambda: names(folder) == ["video.mp4"], 20)
     until(lambda: not Path(f"/proc/{child}").exists() or " Z " in Path(f"/proc/{child}/stat").read_text(), 20)
 
 
@@ -286,12 +286,12 @@ def test_what_libraries_print_is_shown_with_debug(start: Callable[..., subproces
 def test_what_appears_meanwhile_stays(start: Callable[..., subprocess.Popen[str]], folder: Path, kind: str) -> None:
     """Between the check and the publishing; the other output is taken back."""
     make = {"file": "open(p, 'w').write('x')", "link": "os.symlink('gone', p)", "folder": "os.mkdir(p)"}[kind]
-    code = "outputs.check_output = lambda *a: None; p = 'clip.sound.mp4'; "
+    code = "outputs.check_output = lambda *a: None; p = 'video.sound.mp4'; "
     code += f"outputs.mux = lambda *a, **k: [open(a[3], 'w'), {make}][:0]"
     process = start("--steps", "1", "--mux", code=code)
     err = process.communicate(timeout=60)[1]
-    assert process.returncode == 1 and "clip.sound.mp4 exists; give --overwrite" in err and err.count("\n") == 1
-    assert names(folder) == ["clip.mp4", "clip.sound.mp4"]
+    assert process.returncode == 1 and "video.sound.mp4 exists; give --overwrite" in err and err.count("\n") == 1
+    assert names(folder) == ["video.mp4", "video.sound.mp4"]
 
 
 def test_two_runs_that_overwrite_do_not_mix_their_outputs(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_of_two_runs_on_one_name_one_wins(start: Callable[..., subprocess.Popen[
     winner = next(n for n, process in enumerate(two, 1) if process.returncode == 0)
     assert "exists; give --overwrite" in errors[2 - winner]
     left = [name for name in names(folder) if not name.endswith(".ready")]
-    assert left == ["clip.mp4", "clip.sound.mp4", "clip.wav", "r.json"]
+    assert left == ["video.mp4", "video.sound.mp4", "video.wav", "r.json"]
     assert json.loads((folder / "r.json").read_text())["sampling"]["seed"] == winner
 
 
@@ -359,7 +359,7 @@ def test_short_memory_is_one_line(start: Callable[..., subprocess.Popen[str]], f
     process = start("--steps", "1", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
     out, err = process.communicate(timeout=60)
     if process.returncode == 0:
-        assert "clip.wav" in names(folder) and megabytes > 300
+        assert "video.wav" in names(folder) and megabytes > 300
         return
     assert (process.returncode, out, err.count("\n")) == (1, "", 1), err
-    assert "memory" in err and names(folder) == ["clip.mp4"]
+    assert "memory" in err and names(folder) == ["video.mp4"]

@@ -62,9 +62,9 @@ def test_a_window_moves_evenly_by_its_costs() -> None:
 
 # ---------------------------------------------------------------- the pipeline
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Videos of one, two and four windows."""
-    folder = tmp_path_factory.mktemp("clips")
+    folder = tmp_path_factory.mktemp("videos")
     lengths = {1: 15, 2: 26, 4: 46}
     return {
         windows: write_video(folder / f"{windows}.mp4", Picture(steady(frames, 10), last=Fraction(1, 10)))
@@ -99,10 +99,10 @@ def check(seen: list[Progress]) -> list[float]:
 @NEEDS_ORT
 @pytest.mark.parametrize("windows", [1, 2, 4])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_progress(pipeline: Pipeline, clips: dict[int, Path], windows: int, name: str) -> None:
+def test_progress(pipeline: Pipeline, videos: dict[int, Path], windows: int, name: str) -> None:
     seen: list[Progress] = []
     sampling = SamplingConfig(**{"steps": 4, "seed": 1} | OPTIONS[name])
-    (take, *_) = pipeline.generate(clips[windows], sampling, seen.append)
+    (take, *_) = pipeline.generate(videos[windows], sampling, seen.append)
     assert take.report.windows == windows
     check(seen)
     for window in range(windows):
@@ -116,17 +116,17 @@ def test_progress(pipeline: Pipeline, clips: dict[int, Path], windows: int, name
 @NEEDS_ORT
 @pytest.mark.parametrize("expected", [0, 1, 9], ids=["unknown", "too few", "too many"])
 def test_progress_when_the_number_of_windows_is_not_known(
-    pipeline: Pipeline, clips: dict[int, Path], expected: int, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, videos: dict[int, Path], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_Run, "_estimate_windows", lambda self, video: expected)
     seen: list[Progress] = []
-    pipeline.generate(clips[4], SamplingConfig(steps=4), seen.append)
+    pipeline.generate(videos[4], SamplingConfig(steps=4), seen.append)
     check(seen)
 
 
 @NEEDS_ORT
 def test_an_error_in_rendering_is_not_complete(
-    pipeline: Pipeline, clips: dict[int, Path], monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, videos: dict[int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1.0 means that the takes exist."""
 
@@ -136,5 +136,5 @@ def test_an_error_in_rendering_is_not_complete(
     monkeypatch.setattr(_Run, "_report", fail)
     seen: list[Progress] = []
     with pytest.raises(ZeroDivisionError):
-        pipeline.generate(clips[1], SamplingConfig(steps=2), seen.append)
+        pipeline.generate(videos[1], SamplingConfig(steps=2), seen.append)
     assert max(p.fraction for p in seen) < 1

@@ -19,7 +19,7 @@ from runtime.bundle import Bundle
 from runtime.decode import decode
 from runtime.infer import main
 from runtime.video import FrameGrid, Video
-from tests.support.clip_conditions import first_window
+from tests.support.window_conditions import first_window
 
 CLIPS = Path(os.environ.get("MASKVAT_CLIPS", "/nonexistent"))
 NAMES = sorted(p.name for p in CLIPS.glob("*.mp4")) if CLIPS.is_dir() else []
@@ -49,13 +49,13 @@ def samples(path: Path) -> np.ndarray:
         return np.frombuffer(file.readframes(file.getnframes()), np.int16)
 
 
-def check(clip: Path, folder: Path) -> None:
+def check(video: Path, folder: Path) -> None:
     """Four steps are enough to see that files are right."""
-    wav, video = folder / "out.wav", folder / "out.mp4"
-    assert main([str(clip), "-o", str(wav), "--mux", str(video), "--steps", "4"]) == 0
-    assert len(samples(wav)) == round(picture_seconds(clip) * 44100)
-    assert picture_packets(video) == picture_packets(clip)
-    with av.open(str(video)) as container:
+    wav, muxed = folder / "out.wav", folder / "out.mp4"
+    assert main([str(video), "-o", str(wav), "--mux", str(muxed), "--steps", "4"]) == 0
+    assert len(samples(wav)) == round(picture_seconds(video) * 44100)
+    assert picture_packets(muxed) == picture_packets(video)
+    with av.open(str(muxed)) as container:
         decoded = sum(frame.samples for frame in container.decode(audio=0))
     assert decoded == pytest.approx(len(samples(wav)), abs=2048)  # whole AAC frames
 

@@ -344,10 +344,10 @@ def test_no_permission(tmp_path: Path) -> None:
 
 def test_real_clips() -> None:
     folder = os.environ.get("MASKVAT_CLIPS")
-    clips = sorted(Path(folder).glob("*.mp4")) if folder else []
-    if not clips:
+    videos = sorted(Path(folder).glob("*.mp4")) if folder else []
+    if not videos:
         pytest.skip("set MASKVAT_CLIPS to a folder of .mp4 clips to try them")
-    for path in clips[:2]:
+    for path in videos[:2]:
         with Video(path) as video:
             count = sum(1 for _ in video.sample([FrameGrid(2, 64, 64)]))
             assert count == -(-video.duration * 2 // 1) and video.warnings == []

@@ -27,7 +27,7 @@ LEVEL = 0.1  # of the sound of the fake codec
 CONTEXT = 1  # token frames on each side that affect the sound of the fake codec
 ROLES = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
 
-# short windows and small frames, so that a clip of a few seconds has several windows
+# short windows and small frames, so that a video of a few seconds has several windows
 SMALL: dict[str, Any] = {
     "codec_context": CONTEXT,
     "window_seconds": 2,

@@ -1,4 +1,4 @@
-"""A tiny system and prepared clips of noise, for tests of training."""
+"""A tiny system and prepared examples of noise, for tests of training."""
 
 import multiprocessing
 import os
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from engines.contract import ModelConfig
 from tests.support.tiny_system import tiny_components, write_system
-from train.data.shards import FORMAT, ShardWriter, write_index
+from train.data.shard_files import FORMAT, ShardWriter, write_index
 from train.data.storage import Store
 
 SMALL = {"hidden_size": 32, "n_blocks": 1, "n_heads": 2, "encoder_blocks": 1}
 
 
 def arrays(config: ModelConfig, seed: int, tokens: int = 862) -> dict[str, NDArray]:
-    """Random arrays of one prepared clip; 862 tokens are 10 s."""
+    """Random arrays of one prepared example; 862 tokens are 10 s."""
     rng = np.random.default_rng(seed)
     n_audio = max(1, tokens * 62 // 862)
     return {
@@ -30,24 +30,24 @@ def arrays(config: ModelConfig, seed: int, tokens: int = 862) -> dict[str, NDArr
     }
 
 
-def write_prepared(root: Path, clips: int, tokens: int = 862, clip_fps: int = 8) -> Path:
-    """Write root/system without `maskvat`, and root/prepared with `clips` clips."""
+def write_prepared(root: Path, examples: int, tokens: int = 862, clip_fps: int = 8) -> Path:
+    """Write root/system without `maskvat`, and root/prepared with that many examples."""
     components = tiny_components()
     maskvat = components.pop("maskvat")
     write_system(root / "system", components)
     (root / "prepared").mkdir()
-    for n in range(clips):
+    for n in range(examples):
         np.savez(root / "prepared" / f"{n}.npz", **arrays(replace(maskvat.config, clip_fps=clip_fps), n, tokens))
     return root
 
 
-def write_shards(folder: Path, clips: list[dict[str, NDArray]], split: str = "train") -> None:
+def write_shards(folder: Path, examples: list[dict[str, NDArray]], split: str = "train") -> None:
     """Write two shards of one split in the format of train.prepare."""
     store, infos = Store(folder), []
-    for number, part in enumerate((clips[:2], clips[2:])):
+    for number, part in enumerate((examples[:2], examples[2:])):
         with ShardWriter(store, f"{split}-{number:05d}", split, 1024) as shard:
-            for i, clip in enumerate(part):
-                shard.add(f"clip{number}{i}", clip, {})
+            for i, example in enumerate(part):
+                shard.add(f"example{number}{i}", example, {})
         infos.append(shard.info)
     write_index(store, split, infos)
     store.write_json("manifest.json", {"format": FORMAT})

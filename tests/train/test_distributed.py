@@ -52,7 +52,7 @@ SCAV = "dim = 16\nlayers = 1\nheads = 2\ndevice_batch = 2"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("distributed"), clips=12)
+    return write_prepared(tmp_path_factory.mktemp("distributed"), examples=12)
 
 
 def recipe(root: Path, design: str) -> Path:

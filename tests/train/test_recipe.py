@@ -25,6 +25,7 @@ CLASSES = {
     "scav-prepared": ScavPreparedOptions,
     "maskvat": MaskVATOptions,
 }
+SOUNDS = {"sounds": "a"}
 PLACES = {"data": "a", "validation": "b", "system": "c"}
 RECIPES = sorted((Path(fit.__file__).parent / "recipes").rglob("*.toml"))
 
@@ -32,14 +33,18 @@ RECIPES = sorted((Path(fit.__file__).parent / "recipes").rglob("*.toml"))
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
-        ("codec", {"threads": 0}, "threads must be at least 1, not 0"),
-        ("codec", {"batch": 0}, "batch must be at least 1, not 0"),
-        ("codec", {"batch": "many"}, "batch must be a whole number, not 'many'"),
-        ("codec", {"batch": 2.0}, "batch must be a whole number, not 2.0"),
-        ("codec", {"batch": True}, "batch must be a whole number, not True"),
-        ("codec", {"bfloat16": 1}, "bfloat16 must be true or false, not 1"),
-        ("codec", {"quantizer_dropout": 1.5}, "quantizer_dropout must lie between 0 and 1, not 1.5"),
-        ("codec", {"adversarial": True, "frames": 16}, "judged_frames 24 must not exceed the crop's frames 16"),
+        ("codec", SOUNDS | {"threads": 0}, "threads must be at least 1, not 0"),
+        ("codec", SOUNDS | {"batch": 0}, "batch must be at least 1, not 0"),
+        ("codec", SOUNDS | {"batch": "many"}, "batch must be a whole number, not 'many'"),
+        ("codec", SOUNDS | {"batch": 2.0}, "batch must be a whole number, not 2.0"),
+        ("codec", SOUNDS | {"batch": True}, "batch must be a whole number, not True"),
+        ("codec", SOUNDS | {"bfloat16": 1}, "bfloat16 must be true or false, not 1"),
+        ("codec", SOUNDS | {"quantizer_dropout": 1.5}, "quantizer_dropout must lie between 0 and 1, not 1.5"),
+        (
+            "codec",
+            SOUNDS | {"adversarial": True, "frames": 16},
+            "judged_frames 24 must not exceed the crop's frames 16",
+        ),
         ("sync", {"crop": 3}, "crop must be at least 4, not 3"),
         ("sync", {"distractors": -1}, "distractors must be at least 0, not -1"),
         ("sync", {"clips": 3}, "clips must be a text, not 3"),
@@ -50,7 +55,7 @@ RECIPES = sorted((Path(fit.__file__).parent / "recipes").rglob("*.toml"))
         ("maskvat", PLACES | {"crop_seconds": -1}, "crop_seconds must be above 0, not -1"),
         ("maskvat", PLACES | {"crop_seconds": float("nan")}, "crop_seconds must be above 0, not nan"),
         ("maskvat", PLACES | {"device_batch": -1}, "device_batch must be at least 0, not -1"),
-        ("maskvat", PLACES | {"judge_batch": 0}, "judge_batch must be at least 1, not 0"),
+        ("maskvat", PLACES | {"generate_batch": 0}, "generate_batch must be at least 1, not 0"),
         ("maskvat", PLACES | {"design": "big"}, "unknown design 'big'; choose from adaln_a"),
         ("maskvat", PLACES | {"target_norm": "batch"}, "unknown target_norm 'batch'; choose from layernorm, none"),
     ],
@@ -59,6 +64,14 @@ def test_a_bad_value_of_a_task(name: str, values: dict[str, object], words: str)
     with pytest.raises(RecipeError) as caught:
         options_from(CLASSES[name], values)
     assert str(caught.value).startswith(f"[task] {words}")
+
+
+def test_folders_have_no_default() -> None:
+    with pytest.raises(RecipeError) as caught:
+        options_from(CodecOptions, {"batch": 2})
+    assert str(caught.value) == "[task] lacks sounds; add --set task.sounds=DIR"
+    with pytest.raises(RecipeError, match=r"lacks data, system; .* --set task\.data=DIR --set task\.system=DIR"):
+        options_from(MaskVATOptions, {"validation": "b"})
 
 
 @pytest.mark.parametrize(
@@ -95,7 +108,8 @@ def test_every_range_is_that_of_a_field() -> None:
 def test_the_projects_recipes_are_within_the_ranges(path: Path) -> None:
     recipe = fit.read_recipe(path, [])
     options = {key: value for key, value in recipe["task"].items() if key != "name"}
-    options_from(CLASSES[recipe["task"]["name"]], options)
+    name = recipe["task"]["name"]
+    options_from(CLASSES[name], (SOUNDS if name == "codec" else {}) | options)
     options_from(LoopConfig, recipe["loop"], "loop")
 
 
@@ -113,6 +127,8 @@ def test_a_damaged_recipe_of_a_run(tmp_path: Path, text: str) -> None:
 
 def test_the_command_reports_a_bad_value_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = next(p for p in RECIPES if p.stem == "codec")
-    assert fit.main([str(path), "--out", str(tmp_path / "run"), "--set", "task.threads=0"]) == 1
+    assert (
+        fit.main([str(path), "--out", str(tmp_path / "run"), "--set", "task.sounds=a", "--set", "task.threads=0"]) == 1
+    )
     assert capsys.readouterr().err == "error: [task] threads must be at least 1, not 0\n"
     assert not (tmp_path / "run").exists()

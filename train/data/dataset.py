@@ -1,6 +1,6 @@
-"""Prepared clips for training: a folder of npz files kept in memory, or shards read clip by clip.
+"""Prepared examples for training: a folder of npz files kept in memory, or shards read example by example.
 
-Each clip is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D].
+Each example is a dict: codes [K, T], clip_features [N, Dc], sync_features [S, Ds], audio_features [A, 8, D].
 """
 
 import sys
@@ -19,21 +19,21 @@ from torch import Tensor
 from engines.contract import ModelConfig
 from train.data.batch import Batch, token_mask
 from train.data.sample_order import Row
-from train.data.shards import ShardSet
+from train.data.shard_files import ShardSet
 from train.distributed import max_over_processes
 from train.errors import RecipeError, ShardError
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = ("codes", "clip_features", "sync_features", "audio_features")
-BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of a clip that cannot be used
-MAX_SKIPPED = 100  # unusable clips in a row, after which training stops
+BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of an example that cannot be used
+MAX_SKIPPED = 100  # unusable examples in a row, after which training stops
 
 
 class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> Arrays:
-        """Raises one of BAD if the clip cannot be used."""
+        """Raises one of BAD if the example cannot be used."""
         ...
 
 
@@ -42,32 +42,32 @@ class Folder:
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
         """Unusable files are reported on stderr and skipped. Raises RecipeError if none is left."""
-        self.clips: list[Arrays] = []
+        self.examples: list[Arrays] = []
         paths = sorted(folder.glob("*.npz"))
         for path in paths:
             try:
                 with np.load(path) as arrays:
-                    self.clips.append(checked({n: arrays[n] for n in NAMES if n in arrays}, config))
+                    self.examples.append(checked({n: arrays[n] for n in NAMES if n in arrays}, config))
             except BAD as error:
                 print(f"skipped {path.name}: {error}", file=sys.stderr)
-        bad = len(paths) - len(self.clips)
+        bad = len(paths) - len(self.examples)
         if bad:
-            print(f"{bad} of {len(paths)} prepared clips of {folder} skipped", file=sys.stderr)
-        if not self.clips:
+            print(f"{bad} of {len(paths)} prepared examples of {folder} skipped", file=sys.stderr)
+        if not self.examples:
             advice = "make them with `python -m train.prepare` and the whole system"
-            raise RecipeError(f"no usable prepared clips (*.npz) in {folder} ({bad} skipped); {advice}")
+            raise RecipeError(f"no usable prepared examples (*.npz) in {folder} ({bad} skipped); {advice}")
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.examples)
 
     def __getitem__(self, i: int) -> Arrays:
-        return self.clips[i]
+        return self.examples[i]
 
 
 def open_source(place: str, split: str, config: ModelConfig) -> Source:
     """Open a folder of npz files, or shards in a folder or at an fsspec URL.
 
-    Raises RecipeError or ShardError if nothing usable is there, or if processes see different numbers of clips.
+    Raises RecipeError or ShardError if nothing usable is there, or if processes see different numbers of examples.
     """
     source: Source
     if "://" in place or Path(place, "manifest.json").exists():
@@ -79,29 +79,29 @@ def open_source(place: str, split: str, config: ModelConfig) -> Source:
     counts = torch.tensor([len(source), -len(source)])
     if (most := max_over_processes(counts)).sum() != 0:
         raise RecipeError(
-            f"{place} holds {most[0]} clips for one process and {-most[1]} for another; they must see the same data"
+            f"{place} holds {most[0]} examples for one process and {-most[1]} for another; they must see the same data"
         )
     return source
 
 
-def checked(clip: Arrays, config: ModelConfig) -> Arrays:
-    """Check the arrays of one clip and return them. Raises ValueError if one is missing or does not fit."""
-    missing = [n for n in NAMES if n not in clip]
+def checked(example: Arrays, config: ModelConfig) -> Arrays:
+    """Check the arrays of one example and return them. Raises ValueError if one is missing or does not fit."""
+    missing = [n for n in NAMES if n not in example]
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}")
     sizes = {"clip_features": config.clip_dim, "sync_features": config.sync_dim, "audio_features": config.audio_dim}
-    wrong = [n for n, size in sizes.items() if clip[n].shape[-1] != size]
-    if wrong or len(clip["codes"]) != config.n_codebooks:
+    wrong = [n for n, size in sizes.items() if example[n].shape[-1] != size]
+    if wrong or len(example["codes"]) != config.n_codebooks:
         raise ValueError(
             f"{', '.join(wrong or ['codes'])}: made by other components; run `python -m train.prepare` again"
         )
-    if clip["codes"].max(initial=0) >= config.codebook_size or not all(np.isfinite(clip[n]).all() for n in sizes):
+    if example["codes"].max(initial=0) >= config.codebook_size or not all(np.isfinite(example[n]).all() for n in sizes):
         raise ValueError("has codes outside of the codebook, or features that are not finite")
-    return clip
+    return example
 
 
 def start_interval(config: ModelConfig) -> Fraction:
-    """Seconds between the places in a clip at which a CLIP feature and a sync feature begin together.
+    """Seconds between the places in an example at which a CLIP feature and a sync feature begin together.
 
     1 s at 8 and 25 features a second, as in the bundled system; 8 s for S3D's bridge with its 8 frames a feature. A
     crop that starts there sees pictures at the same times after its start as a window of the runtime.
@@ -111,7 +111,7 @@ def start_interval(config: ModelConfig) -> Fraction:
 
 
 class Examples:
-    """Crops of a source's clips, as batches. A clip that cannot be read is reported, and the next one is used."""
+    """Crops of a source's examples, as batches. An unreadable example is reported, and the next one is used."""
 
     def __init__(self, source: Source, config: ModelConfig, readers: int = 4) -> None:
         self.source, self.config = source, config
@@ -122,7 +122,7 @@ class Examples:
         return len(self.source)
 
     def example(self, index: int) -> Arrays:
-        """The clip with this number, or the next usable one; the same in every process."""
+        """The example with this number, or the next usable one; the same in every process."""
         tries, reason = min(MAX_SKIPPED, len(self.source)), ""
         for i in range(index, index + tries):
             i %= len(self.source)
@@ -131,9 +131,9 @@ class Examples:
             except BAD as error:
                 reason = str(error)
                 if i not in self.bad:
-                    print(f"skipped prepared clip {i}: {error}", file=sys.stderr)
+                    print(f"skipped prepared example {i}: {error}", file=sys.stderr)
                     self.bad.add(i)
-        raise RecipeError(f"{tries} prepared clips in a row cannot be used; the last: {reason}")
+        raise RecipeError(f"{tries} prepared examples in a row cannot be used; the last: {reason}")
 
     def examples(self, indices: list[int]) -> list[Arrays]:
         return list((self.readers.map if self.readers else map)(self.example, indices))
@@ -151,14 +151,14 @@ class Examples:
         c = self.config
         return max(1, n_tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
 
-    def crop(self, clip: Arrays, share: float, n_tokens: int) -> Arrays:
-        """Cut n_tokens out of a clip; `share` in [0, 1) chooses among the possible starts.
+    def crop(self, example: Arrays, share: float, n_tokens: int) -> Arrays:
+        """Cut n_tokens out of an example; `share` in [0, 1) chooses among the possible starts.
 
         A start is a multiple of `start_interval`, so both picture streams begin exactly there. Tokens and audio
         features begin at the nearest place in time.
         """
         c, interval = self.config, start_interval(self.config)
-        spare = max(0, clip["codes"].shape[1] - n_tokens)  # tokens
+        spare = max(0, example["codes"].shape[1] - n_tokens)  # tokens
         # the last start is less than half a token behind them, so that it is rounded to one of them
         last = Fraction((2 * spare + 1) * c.hop_length - 1, 2 * c.sample_rate) // interval
         seconds = int(share * (last + 1)) * interval
@@ -171,22 +171,22 @@ class Examples:
         out = {}
         for name, (first, length) in begin.items():
             axis = 1 if name == "codes" else 0
-            index = np.minimum(np.arange(first, first + length), clip[name].shape[axis] - 1)
-            out[name] = clip[name].take(index, axis=axis)
+            index = np.minimum(np.arange(first, first + length), example[name].shape[axis] - 1)
+            out[name] = example[name].take(index, axis=axis)
         return out
 
     def validation_batch(self, indices: list[int], n_tokens: int) -> Batch:
-        """Crops from the middle of clips; no token is masked and no condition dropped."""
-        crops = [self.crop(clip, 0.5, n_tokens) for clip in self.examples(indices)]
+        """Crops from the middle of examples; no token is masked and no condition dropped."""
+        crops = [self.crop(example, 0.5, n_tokens) for example in self.examples(indices)]
         masks = [np.zeros(crop["codes"].shape, bool) for crop in crops]
         return collate(crops, masks, [False] * len(crops))
 
     def training_batch(self, rows: list[Row], seed: int, n_tokens: int, dropout: float) -> Batch:
         """A training batch; crop, mask and dropped condition of every row are functions of (seed, row)."""
         crops, masks, drops = [], [], []
-        for row, clip in zip(rows, self.examples([row.sample for row in rows]), strict=True):
+        for row, example in zip(rows, self.examples([row.sample for row in rows]), strict=True):
             rng = row.rng(seed)
-            crops.append(self.crop(clip, rng.random(), n_tokens))
+            crops.append(self.crop(example, rng.random(), n_tokens))
             drops.append(bool(rng.random() < dropout))
             masks.append(token_mask(rng, crops[-1]["codes"].shape))
         return collate(crops, masks, drops)

@@ -48,7 +48,7 @@ def summarise(values: ArrayLike, median: bool = False) -> dict[str, Any] | None:
     return {name: float(value), "interval": interval(data, median), "n": len(data)}
 
 
-def words(summary: dict[str, Any] | None, form: str = "+.3f") -> str:
+def format_summary(summary: dict[str, Any] | None, form: str = "+.3f") -> str:
     """`value [low, high]` for a table."""
     if summary is None:
         return "-"

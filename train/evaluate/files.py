@@ -11,7 +11,7 @@ from pathlib import Path
 from runtime.audio import open_media, read_audio
 from runtime.errors import MediaError, OptionError
 from runtime.video import Video
-from train.data.clip_files import VIDEOS, clip_sound
+from train.data.video_files import VIDEOS, video_sound
 from train.metrics import Sound
 from train.prepare import clip_lists
 
@@ -148,7 +148,7 @@ def read_sound(media: Media, where: str, clip: str) -> tuple[Sound | None, list[
             problems.append(Problem("two sounds", where, clip, words))
         with Video(media.sound) as video:
             start = float(video.start)
-        return Sound(clip_sound(media.sound, start, RATE), RATE), problems
+        return Sound(video_sound(media.sound, start, RATE), RATE), problems
     except (MediaError, OptionError, OSError) as error:
         return None, [*problems, Problem("unreadable", where, clip, str(error))]
 

@@ -23,7 +23,7 @@ BAR_NUMBERS = ("loss", "tokens_per_second", "mfu")  # shown on the bar, beside i
 
 @dataclass(frozen=True)
 class Sample:
-    """A validation clip: the generated sound and the reference, each [L] at `rate`."""
+    """A validation example: the generated sound and the reference, each [L] at `rate`."""
 
     name: str
     generated: NDArray[np.float32]

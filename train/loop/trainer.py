@@ -62,10 +62,10 @@ class PartsTask(Protocol):
 
 
 @runtime_checkable
-class JudgedTask(Protocol):
+class GeneratingTask(Protocol):
     """A task that can also be validated by generated samples."""
 
-    def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
+    def validate_generated(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
         """Score generated samples, given the numbers of `validate`; return scores and some of the samples.
 
         The loop keeps the weights with the highest "aggregate".
@@ -96,13 +96,13 @@ class LoopConfig:
     result: str = "last"  # weights to save as the component: "last", or "best" by generated validation
     log_every: int = 50
     validate_every: int = 1000
-    judge_every: int = 10_000  # steps between validations by generated samples, if the task has them
+    generate_every: int = 10_000  # steps between validations by generated samples, if the task has them
     tensorboard: bool = False  # also write DIR/tensorboard
     minutes: float | None = None  # time budget; the decay then follows the used share of it
     ema: float | None = None  # decay of averaged weights, such as 0.999; the averaged weights are then the result
 
     RANGES: ClassVar[Ranges] = {
-        **dict.fromkeys(("steps", "save_every", "keep_states", "log_every", "validate_every", "judge_every"), COUNT),
+        **dict.fromkeys(("steps", "save_every", "keep_states", "log_every", "validate_every", "generate_every"), COUNT),
         **dict.fromkeys(("learning_rate", "clip_norm", "minutes"), POSITIVE),
         **dict.fromkeys(("final_learning_rate", "warmup_steps", "power", "weight_decay", "seed"), NATURAL),
     }
@@ -182,11 +182,11 @@ def fit(task: Task, config: LoopConfig, out: Path) -> dict[str, Any]:
                 average.update(task.module, run.step)
             stopped, run.seconds = _agree(stop.is_set(), run.seconds)
             done = config.is_done(run.step, run.seconds)
-            judged = done or run.step % config.judge_every == 0
-            validated = judged or run.step % config.validate_every == 0
+            generated = done or run.step % config.generate_every == 0
+            validated = generated or run.step % config.validate_every == 0
             if validated:
                 with average.applied(task.module) if average else nullcontext():
-                    results = _validate(task, config, run, reports if judged else None)
+                    results = _validate(task, config, run, reports if generated else None)
             numbers["progress"] = round(config.progress(run.step, run.seconds), 5)
             if validated or run.step == 1 or run.step % config.log_every == 0:
                 reports.log(numbers | (results if validated else {}))
@@ -204,7 +204,7 @@ def _finish(task: Task, config: LoopConfig, run: Run, out: Path) -> None:
     if config.result == "best":
         best = load_best(out, task.module)
         if best is None and rank() == 0:
-            print("no weights were judged; the last weights are saved instead of the best", file=sys.stderr)
+            print("no weights were scored; the last weights are saved instead of the best", file=sys.stderr)
         task.steps = run.step if best is None else best
     task.finish(out)
 
@@ -251,14 +251,14 @@ def _divergence_message(what: str, value: float, step: int) -> str:
 
 
 def _validate(task: Task, config: LoopConfig, run: Run, reports: Reports | None) -> dict[str, float]:
-    """Return the numbers of `task.validate`; with `reports`, also judge generated samples and keep the best weights."""
+    """Return the numbers of `task.validate`; with `reports`, also score generated samples and keep the best weights."""
     begin = time.monotonic()
     task.module.eval()
     torch.manual_seed(config.seed)
     with torch.no_grad():
         results = dict(task.validate())
-        if reports is not None and isinstance(task, JudgedTask):
-            scores, samples = task.judge(results)
+        if reports is not None and isinstance(task, GeneratingTask):
+            scores, samples = task.validate_generated(results)
             results |= scores
             reports.log_samples(samples, run.step)
             if "aggregate" in scores:

@@ -10,7 +10,7 @@ The paper leaves some details open. The choices here: rotary positions measured 
 knows about time; pre-norm blocks with tanh-GELU; zero-initialised modulation as in DiT; one learned [NULL] vector per
 stream at the input of its MLP; encoder input [CLIP ; S3D] projected from 2H to H.
 
-`condition` does not depend on codes and runs once per clip; `hidden` runs at every step. They are separate methods,
+`condition` does not depend on codes and runs once per window; `hidden` runs at every step. They are separate methods,
 because they are exported as separate graphs. Both accept any number of leading axes.
 """
 
@@ -200,11 +200,11 @@ class MaskVAT(nn.Module):
 
     @torch.no_grad()
     def load_frequencies(self, counts: Tensor) -> None:
-        """Initialise the head's bias from the frequencies of codes in the training clips: counts [K, V]."""
+        """Initialise the head's bias from the frequencies of codes in the training examples: counts [K, V]."""
         share = (counts + 1) / (counts + 1).sum(dim=1, keepdim=True)
         self.head.bias.copy_(share.log().flatten())
 
-    # ------------------------------------------------------------ once per clip
+    # ------------------------------------------------------------ once per window
     def condition(
         self, clip: Tensor, sync: Tensor | None, indices: dict[str, Tensor], drop: Tensor | None = None
     ) -> Condition:

@@ -1,4 +1,4 @@
-"""The command `python -m train.prepare`: encodes clips for training. It prepares a folder, or with --source a data set.
+"""The command `python -m train.prepare`: encodes videos for training: a folder, or with --source a data set.
 
 train.prepare.folder does the first, train.prepare.run the second.
 """
@@ -15,7 +15,7 @@ with requires_extra("train", __name__):
 
     from train.errors import CheckpointError, ShardError
     from train.models.loading import WeightsError
-    from train.prepare.folder import find_clips, prepare_features, prepare_frames, report_skipped
+    from train.prepare.folder import find_videos, prepare_features, prepare_frames, report_skipped
     from train.prepare.options import add_options, resolve_options
     from train.prepare.run import prepare as prepare_shards
 
@@ -23,7 +23,7 @@ STOPPED = 75  # exit status after Ctrl-C, the same as train.fit's
 ABOUT = """\
 Encode videos for training: the codec's codes, and the features of the frame, sync and audio encoders.
 
-Without --source, each 10 s window of a clip becomes OUT/ID.npz. With --source, a whole data set becomes shards with
+Without --source, each 10 s window of a video becomes OUT/ID.npz. With --source, a whole data set becomes shards with
 train, validation and test splits. Stop the command at any time; run it again to continue.
 
 examples:
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m train.prepare", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("clips", type=Path, help="folder of videos")
+    parser.add_argument("videos", type=Path, help="folder of videos")
     parser.add_argument("system", type=Path, help="folder of trained or imported components (train.fit, train.adopt)")
     parser.add_argument("out", help="folder for the results; with --source it may be a URL (s3://...)")
     parser.add_argument("--frames", action="store_true", help="write only the frames that train the sync encoder")
@@ -64,18 +64,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare_folder(args: argparse.Namespace) -> int:
-    """The command without --source. Raises MediaError if no clip is usable."""
+    """The command without --source. Raises MediaError if no video is usable."""
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    clips, others = find_clips(args.clips)
+    videos, others = find_videos(args.videos)
     for path in others:
         report_skipped(path, "it is not a video, and no video has its name")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    bad = (prepare_frames if args.frames else prepare_features)(clips, args.system, out)
-    if len(bad) == len(clips):
-        raise MediaError(f"none of the {len(clips)} clips in {args.clips} can be used; first {bad[0]}")
-    print(f"{len(clips) - len(bad)} of {len(clips)} clips ready in {out}")
+    bad = (prepare_frames if args.frames else prepare_features)(videos, args.system, out)
+    if len(bad) == len(videos):
+        raise MediaError(f"none of the {len(videos)} videos in {args.videos} can be used; first {bad[0]}")
+    print(f"{len(videos) - len(bad)} of {len(videos)} videos ready in {out}")
     return 0
 
 

@@ -14,24 +14,24 @@ from torch import Tensor, nn
 from engines.contract import ModelConfig
 from runtime.audio import resample
 from runtime.video import FrameGrid, Video
-from train.checkpoint import USED, load, read_meta
+from train.checkpoint import PREPARED_ARRAYS, load, read_meta
 
 Arrays = dict[str, NDArray[Any]]
 Frames = NDArray[np.uint8]
 FRAME_BATCH = 16  # frames encoded at once
-SHORTEST = 1.0  # seconds of sound that a clip must have
+SHORTEST = 1.0  # seconds of sound that a video must have
 
 
 def load_components(folder: Path) -> dict[str, nn.Module]:
     """Load the codec and the encoders of a system folder, in eval mode. A missing one is reported and skipped."""
     known = read_meta(folder)["components"]
-    for name in USED:
+    for name in PREPARED_ARRAYS:
         if name not in known:
             print(f"{folder} has no {name}; its array is left out", file=sys.stderr)
-    return {name: load(folder, name) for name in USED if name in known}
+    return {name: load(folder, name) for name in PREPARED_ARRAYS if name in known}
 
 
-# ---------------------------------------------------------------- reading a clip
+# ---------------------------------------------------------------- reading a video
 def video_windows(video: Video, config: ModelConfig, begin: float = 0.0) -> Iterator[tuple[Frames, Frames]]:
     """Yield (CLIP frames [N, ...], sync frames [Y, ...]) of every whole window.
 
@@ -65,12 +65,12 @@ def video_windows(video: Video, config: ModelConfig, begin: float = 0.0) -> Iter
         yield cut()
 
 
-def sync_frames(clip: Path, grid: FrameGrid, seconds: float | None = None) -> Frames:
-    """All frames uint8 [n, size, size, 3] of a clip on a grid.
+def sync_frames(path: Path, grid: FrameGrid, seconds: float | None = None) -> Frames:
+    """All frames uint8 [n, size, size, 3] of a video on a grid.
 
     With `seconds`, n is exactly that long: frames are cut, or the last one is repeated.
     """
-    with Video(clip) as video:
+    with Video(path) as video:
         frames = [frame for _, frame in video.sample([grid])]
     n = len(frames) if seconds is None else round(seconds * grid.fps)
     return np.stack((frames + frames[-1:] * n)[:n])

@@ -18,7 +18,7 @@ from engines.contract import ModelConfig
 from runtime.audio import open_media
 from runtime.errors import MediaError
 from runtime.video import Video, picture_stream
-from train.data.clip_files import BAD, clip_events, clip_sound, events_inside
+from train.data.video_files import BAD, events_inside, video_events, video_sound
 from train.prepare.features import Frames, Window, video_windows
 from train.prepare.sources import Clip
 
@@ -166,10 +166,10 @@ def _windows(clip: Clip, config: ModelConfig, filters: Filters) -> Iterator[Samp
         raise Dropped("missing", "no file")
     properties = file_properties(clip.path)
     check_file(properties, filters)
-    events = clip_events(clip.path)
+    events = video_events(clip.path)
     size, rate = config.window_seconds, config.sample_rate
     with Video(clip.path) as video:
-        sounds = {r: clip_sound(clip.path, float(video.start), r) for r in (rate, config.audio_rate)}
+        sounds = {r: video_sound(clip.path, float(video.start), r) for r in (rate, config.audio_rate)}
         length = len(sounds[rate]) / rate
         end = length if clip.seconds is None else clip.begin + clip.seconds
         for number, frames in enumerate(video_windows(video, config, clip.begin)):

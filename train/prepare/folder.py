@@ -1,7 +1,7 @@
-"""Prepares a folder of clips: writes the arrays that train MaskVAT and SCAV, or the frames that train the sync encoder.
+"""Prepares a folder of videos: writes arrays that train MaskVAT and SCAV, or frames that train the sync encoder.
 
-A clip is a video. Its sound is ID.flac or ID.wav beside it, or else the video's own; ID.json may list its events. Each
-whole window of 10 s becomes one file: OUT/ID.npz, OUT/ID-w1.npz and so on. The rest of a clip is left out. A clip
+A video's sound is ID.flac or ID.wav beside it, or else the video's own; ID.json may list its events. Each
+whole window of 10 s becomes one file: OUT/ID.npz, OUT/ID-w1.npz and so on. The rest of a video is left out. A video
 shorter than one window is padded with its last frame and silence. The files hold no pixels, but these arrays:
 
     codes           uint16 [9, T]
@@ -32,8 +32,8 @@ from train.extras import requires_extra
 with requires_extra("train", __name__):
     from torch import nn
 
-    from train.checkpoint import USED, read_meta, system_config
-    from train.data.clip_files import BAD, VIDEOS, clip_events, clip_sound, events_inside
+    from train.checkpoint import PREPARED_ARRAYS, read_meta, system_config
+    from train.data.video_files import BAD, VIDEOS, events_inside, video_events, video_sound
     from train.errors import CheckpointError
     from train.models.s3d import BUNDLED
     from train.prepare.features import SHORTEST, Arrays, encode_window, load_components, sync_frames, video_windows
@@ -41,13 +41,13 @@ with requires_extra("train", __name__):
 BESIDE = (".flac", ".wav", ".json")  # files that may accompany a video of the same name
 
 
-# ---------------------------------------------------------------- a clip
-def prepare_clip(path: Path, components: Mapping[str, nn.Module], config: ModelConfig) -> Iterator[Arrays]:
-    """Yield the arrays of each window of a clip. Raises MediaError, or ValueError if the clip is too short."""
+# ---------------------------------------------------------------- a video
+def prepare_video(path: Path, components: Mapping[str, nn.Module], config: ModelConfig) -> Iterator[Arrays]:
+    """Yield the arrays of each window of a video. Raises MediaError, or ValueError if it is too short."""
     length = config.window_seconds * config.sample_rate
-    events = clip_events(path)
+    events = video_events(path)
     with Video(path) as video:
-        audio = clip_sound(path, float(video.start), config.sample_rate)
+        audio = video_sound(path, float(video.start), config.sample_rate)
         if len(audio) < SHORTEST * config.sample_rate:
             raise ValueError(f"{len(audio) / config.sample_rate:.2f} s of sound; at least {SHORTEST} s are needed")
         for index, frames in enumerate(video_windows(video, config)):
@@ -58,27 +58,27 @@ def prepare_clip(path: Path, components: Mapping[str, nn.Module], config: ModelC
 
 
 # ---------------------------------------------------------------- folders
-def find_clips(folder: Path) -> tuple[list[Path], list[Path]]:
+def find_videos(folder: Path) -> tuple[list[Path], list[Path]]:
     """The videos of a folder, and the files that belong to none of them. Raises MediaError if there is no video."""
     files = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    clips = [p for p in files if p.suffix.lower() in VIDEOS]
-    if not clips:
+    videos = [p for p in files if p.suffix.lower() in VIDEOS]
+    if not videos:
         raise MediaError(f"{folder} holds no videos ({', '.join(VIDEOS)}), only {len(files)} other files")
-    stems = {p.stem for p in clips}
+    stems = {p.stem for p in videos}
     used = {p for p in files if p.suffix.lower() in VIDEOS or (p.suffix in BESIDE and p.stem in stems)}
-    return clips, [p for p in files if p not in used]
+    return videos, [p for p in files if p not in used]
 
 
-def report_skipped(clip: Path, reason: Exception | str) -> str:
+def report_skipped(video: Path, reason: Exception | str) -> str:
     """Print at once that a file is skipped, since the run may last hours; returns "name: reason"."""
-    line = f"{clip.name}: {reason}"
+    line = f"{video.name}: {reason}"
     print(f"skipped {line}", file=sys.stderr, flush=True)
     return line
 
 
-def window_path(out: Path, clip: Path, index: int) -> Path:
-    """The file of one window of a clip."""
-    return out / (f"{clip.stem}-w{index}.npz" if index else f"{clip.stem}.npz")
+def window_path(out: Path, video: Path, index: int) -> Path:
+    """The file of one window of a video."""
+    return out / (f"{video.stem}-w{index}.npz" if index else f"{video.stem}.npz")
 
 
 def kept_arrays(path: Path, made_by: Mapping[str, str]) -> Arrays:
@@ -86,56 +86,60 @@ def kept_arrays(path: Path, made_by: Mapping[str, str]) -> Arrays:
     try:
         with np.load(path) as arrays:
             before = json.loads(str(arrays["made_by"]))
-            return {USED[n]: arrays[USED[n]] for n, sha256 in made_by.items() if before.get(n) == sha256}
+            return {
+                PREPARED_ARRAYS[n]: arrays[PREPARED_ARRAYS[n]]
+                for n, sha256 in made_by.items()
+                if before.get(n) == sha256
+            }
     except (*BAD, BadZipFile, EOFError):
         return {}
 
 
-def prepare_features(clips: list[Path], system: Path, out: Path) -> list[str]:
-    """Write the arrays of all clips; returns "clip: reason" for each unusable one. Raises CheckpointError."""
+def prepare_features(videos: list[Path], system: Path, out: Path) -> list[str]:
+    """Write the arrays of all videos; returns "video: reason" for each unusable one. Raises CheckpointError."""
     components = load_components(system)
     if not components:
-        raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
+        raise CheckpointError(f"{system} has none of {', '.join(PREPARED_ARRAYS)}; train or import them first")
     config, known = system_config(components), read_meta(system)["components"]
     made_by = {name: known[name]["sha256"] for name in components}
     bad = []
-    for clip in clips:
-        kept = kept_arrays(window_path(out, clip, 0), made_by)
-        wanted = {name: module for name, module in components.items() if USED[name] not in kept}
+    for video in videos:
+        kept = kept_arrays(window_path(out, video, 0), made_by)
+        wanted = {name: module for name, module in components.items() if PREPARED_ARRAYS[name] not in kept}
         if not wanted:
             continue
         try:
-            windows = list(prepare_clip(clip, wanted, config))
+            windows = list(prepare_video(video, wanted, config))
             if not windows:
                 raise ValueError("it has no picture")
         except BAD as error:
-            bad.append(report_skipped(clip, error))
+            bad.append(report_skipped(video, error))
             continue
-        for index in reversed(range(len(windows))):  # The first window is written last: it marks the clip complete.
-            path = window_path(out, clip, index)
+        for index in reversed(range(len(windows))):  # The first window is written last: it marks the video complete.
+            path = window_path(out, video, index)
             arrays = kept_arrays(path, {n: made_by[n] for n in components if n not in wanted}) | windows[index]
             with replacing(path) as part, open(part, "wb") as file:
                 np.savez(file, **arrays, made_by=np.array(json.dumps(made_by)))
-        print(clip.stem, flush=True)
+        print(video.stem, flush=True)
     return bad
 
 
-def prepare_frames(clips: list[Path], system: Path, out: Path) -> list[str]:
-    """Write ID.frames.npy of all clips, at the sync encoder's size; returns "clip: reason" for each unusable one."""
+def prepare_frames(videos: list[Path], system: Path, out: Path) -> list[str]:
+    """Write ID.frames.npy of all videos, at the sync encoder's size; returns "video: reason" for each unusable one."""
     entry = read_meta(system)["components"].get("sync_encoder", {}).get("config", {})
     grid = FrameGrid(25, entry.get("resize", BUNDLED.resize), entry.get("size", BUNDLED.size))
     bad = []
-    for clip in clips:
-        path = out / f"{clip.stem}.frames.npy"
+    for video in videos:
+        path = out / f"{video.stem}.frames.npy"
         if path.exists():
             continue
         try:
-            clip_events(clip)  # Without readable labels, the frames are useless.
-            frames = sync_frames(clip, grid)
+            video_events(video)  # Without readable labels, the frames are useless.
+            frames = sync_frames(video, grid)
         except BAD as error:
-            bad.append(report_skipped(clip, error))
+            bad.append(report_skipped(video, error))
             continue
         with replacing(path) as part, open(part, "wb") as file:
             np.save(file, frames)
-        print(clip.stem, flush=True)
+        print(video.stem, flush=True)
     return bad

@@ -16,8 +16,8 @@ from typing import Any
 
 from engines.contract import ModelConfig
 from runtime.errors import MediaError, OptionError
-from train.checkpoint import USED, read_meta, system_config
-from train.data.shards import BAD, FORMAT, SPLITS, ShardInfo, Store, unpack, write_index
+from train.checkpoint import PREPARED_ARRAYS, read_meta, system_config
+from train.data.shard_files import BAD, FORMAT, SPLITS, ShardInfo, Store, unpack, write_index
 from train.errors import CheckpointError, ShardError
 from train.models.loading import file_sha256
 from train.prepare import workers
@@ -58,10 +58,10 @@ def find_clips(args: Namespace) -> tuple[list[Clip], list[Excluded]]:
     """
     if args.source != "folder" and args.table is None:
         raise OptionError(f"--source {args.source} needs its list: --table FILE")
-    clips, excluded = SOURCES[args.source](Files(args.clips), args.table)
+    clips, excluded = SOURCES[args.source](Files(args.videos), args.table)
     if not clips:
         first = f", first {excluded[0].clip}: {excluded[0].detail}" if excluded else ""
-        raise MediaError(f"{args.clips} holds none of the {len(excluded)} clips of {args.table}{first}")
+        raise MediaError(f"{args.videos} holds none of the {len(excluded)} clips of {args.table}{first}")
     kept, unwanted = choose(clips, args.only, args.without)
     return kept, excluded + unwanted
 
@@ -82,7 +82,7 @@ def settings_of(args: Namespace, config: ModelConfig, clips: Sequence[Clip]) -> 
         "shard_clips": args.shard_clips,
         "audio_bands": args.audio_bands,
         "filters": asdict(filters_of(args)),
-        "components": {name: known[name]["sha256"] for name in USED if name in known},
+        "components": {name: known[name]["sha256"] for name in PREPARED_ARRAYS if name in known},
         "config": {k: v for k, v in config.to_dict().items() if k.startswith(("clip_", "sync_", "audio_", "window_"))}
         | {k: getattr(config, k) for k in ("sample_rate", "hop_length", "n_codebooks", "codebook_size")},
     }
@@ -262,7 +262,7 @@ def prepare(args: Namespace) -> int:
     clips, excluded = find_clips(args)
     components = load_components(system)
     if not components:
-        raise CheckpointError(f"{system} has none of {', '.join(USED)}; train or import them first")
+        raise CheckpointError(f"{system} has none of {', '.join(PREPARED_ARRAYS)}; train or import them first")
     config, known = system_config(components), read_meta(system)["components"]
     made_by = tuple((name, known[name]["sha256"]) for name in components)
     settings = ShardSettings(

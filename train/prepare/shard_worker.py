@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from engines.contract import ModelConfig
-from train.data.shards import ShardInfo, ShardWriter, Store
+from train.data.shard_files import ShardInfo, ShardWriter, Store
 from train.distributed import find_device
 from train.prepare import workers
 from train.prepare.features import Arrays, Window, encode_windows, load_components

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.errors import MediaError
-from train.data.clip_files import VIDEOS
+from train.data.video_files import VIDEOS
 
 CUT = 10  # seconds of a VGGSound clip
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from train.extras import requires_extra
+from train.parent_process import exit_with_parent
 
 TRIES = 3  # attempts at a task whose process dies: the usual one, a careful one, a careful one that runs alone
 T = TypeVar("T")
@@ -61,6 +62,7 @@ def _attempt(work: TaskFunction, task: tuple[Any, ...], careful: bool = False) -
 # ---------------------------------------------------------------- processes
 def _start(counter: Any) -> None:
     global worker_number
+    exit_with_parent()
     with counter.get_lock():
         worker_number = counter.value
         counter.value += 1
@@ -144,7 +146,7 @@ class Isolated:
     def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return function(*arguments). Raises WorkerDied if the process dies."""
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), exit_with_parent)
         try:
             return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from runtime.audio import replacing
 from runtime.errors import MediaError, OptionError
+from train.parent_process import exit_with_parent
 from train.synthetic.recordings import RATE, Floats, write_flac
 from train.synthetic.splits import SPLITS
 
@@ -103,6 +104,7 @@ _worker: dict[str, tuple[ClipSpec, ClipRenderer]] = {}  # the state of a worker 
 
 
 def _start_worker(spec: ClipSpec) -> None:
+    exit_with_parent()
     _worker["job"] = (spec, spec.renderer())
 
 

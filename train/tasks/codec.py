@@ -40,7 +40,7 @@ class CodecOptions(ProvenanceOptions):
         **dict.fromkeys(("feature_weight", "codebook_weight", "commitment_weight", "revive_steps"), NATURAL),
         **dict.fromkeys(("quantizer_dropout", "revive_below"), SHARE),
     }
-    sounds: str = "../shared/sounds"  # folder with sounds.csv
+    sounds: str  # folder with sounds.csv
     class_sounds: str = ""  # a second folder, whose labels are sound classes; held-out recordings are whole sessions
     system: str = ""  # system folder to save the codec in; default: the run's own
     start: str = ""  # system folder with a codec to start from; default: random weights

@@ -1,6 +1,6 @@
 """Validation by generated samples.
 
-The paper trains until an aggregate of masked-token accuracy, mean FD and WaveCLIP stops improving. Prepared clips
+The paper trains until an aggregate of masked-token accuracy, mean FD and WaveCLIP stops improving. Prepared examples
 contain codes and no sound, so the reference here is the codec's output for the true codes.
 """
 
@@ -27,26 +27,26 @@ from train.metrics.onsets import FRAME_RATE, RATE, onset_strength, pick_onsets
 from train.recipe import COUNT, NATURAL, Ranges
 
 NOISE = 3  # number of a random stream; train.data.sample_order uses the others
-LOGGED = 4  # clips whose sound and pictures are logged
+LOGGED = 4  # examples whose sound and pictures are logged
 Logits = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
+class GenerationOptions:
     """Options of generated validation in a recipe's [task] table."""
 
     RANGES: ClassVar[Ranges] = {
-        "judge_clips": NATURAL,
-        "judge_batch": COUNT,
-        "judge_steps": COUNT,
-        "judge_guidance": NATURAL,
-        "judge_diversity": NATURAL,
+        "generate_count": NATURAL,
+        "generate_batch": COUNT,
+        "generate_steps": COUNT,
+        "generate_guidance": NATURAL,
+        "generate_diversity": NATURAL,
     }
-    judge_clips: int = 0  # validation clips to generate every loop.judge_every steps; 0: none
-    judge_batch: int = 8
-    judge_steps: int = 32
-    judge_guidance: float = 3.0  # paper: 2 to 4
-    judge_diversity: float = 8.0
+    generate_count: int = 0  # validation examples to generate sound for every loop.generate_every steps
+    generate_batch: int = 8
+    generate_steps: int = 32
+    generate_guidance: float = 3.0  # paper: 2 to 4
+    generate_diversity: float = 8.0
     metric_weights: str = ""  # folder of official weights; a metric whose file is missing is skipped
 
 
@@ -81,9 +81,9 @@ def guided_step(
 
 
 def generate(
-    logits: Logits, batch: Batch, chosen: list[int], options: JudgeOptions, mask_token: int, seed: int
+    logits: Logits, batch: Batch, chosen: list[int], options: GenerationOptions, mask_token: int, seed: int
 ) -> Int32Array:
-    """Generate codes [B, K, T] for the videos of a batch. The numbers of its clips, `chosen`, seed the noise."""
+    """Generate codes [B, K, T] for the videos of a batch. The numbers of its examples, `chosen`, seed the noise."""
     shape = tuple(batch.codes.shape[1:])
 
     def noise(n: int) -> tuple[FloatArray, FloatArray]:
@@ -91,9 +91,9 @@ def generate(
         u, gumbel = np.stack(rows, axis=1)
         return u, gumbel
 
-    step = guided_step(logits, batch, options.judge_guidance, mask_token)
+    step = guided_step(logits, batch, options.generate_guidance, mask_token)
     start = np.full((len(chosen), *shape), mask_token, np.int32)
-    how = {"steps": options.judge_steps, "diversity": options.judge_diversity, "mask_token": mask_token}
+    how = {"steps": options.generate_steps, "diversity": options.generate_diversity, "mask_token": mask_token}
     return decode(step, start, noise, **how)
 
 
@@ -106,7 +106,7 @@ def pictures(sounds: list[NDArray[np.float32]], rate: int) -> dict[str, NDArray[
 
 
 class Scores:
-    """All metrics whose weights are available, and their combination over clips."""
+    """All metrics whose weights are available, and their combination over examples."""
 
     def __init__(self, weights: str, device: str) -> None:
         self.measures = {}
@@ -120,7 +120,7 @@ class Scores:
                     print(error, file=sys.stderr)
 
     def score(self, pair: Pair) -> dict[str, Any]:
-        """Scores of a clip by column: a number, or for a set metric the moments of generated and reference sound."""
+        """Scores of an example by column: a number, or for a set metric the moments of both sounds."""
         found: dict[str, Any] = {}
         for name, (metric, measure) in self.measures.items():
             if metric.per == "set":
@@ -129,11 +129,11 @@ class Scores:
                 found |= measure(pair)
         return found
 
-    def combine(self, clips: list[dict[str, Any]]) -> dict[str, float]:
-        """One number per column over all clips; set metrics become Frechet distances."""
+    def combine(self, scored: list[dict[str, Any]]) -> dict[str, float]:
+        """One number per column over all examples; set metrics become Frechet distances."""
         out: dict[str, float] = {}
-        for name in clips[0]:
-            values = [clip[name] for clip in clips]
+        for name in scored[0]:
+            values = [scores[name] for scores in scored]
             if isinstance(values[0], tuple):
                 ours, truth = ([pair[k] for pair in values] for k in (0, 1))
                 out[name] = frechet_distance_of(sum(ours[1:], ours[0]), sum(truth[1:], truth[0]))
@@ -151,10 +151,10 @@ class Scores:
         return accuracy + 1 / (1 + max(0.0, float(np.mean(distances)))) + scores.get("WC", 0.0)
 
 
-class Judge:
-    """Generates validation clips and scores them; clips are split over the processes."""
+class GeneratedValidation:
+    """Generates sound for validation examples and scores it; the examples are split over the processes."""
 
-    def __init__(self, options: JudgeOptions, codec: Codec, rate: int, device: torch.device) -> None:
+    def __init__(self, options: GenerationOptions, codec: Codec, rate: int, device: torch.device) -> None:
         self.options, self.codec, self.rate = options, codec, rate
         self.scores = Scores(options.metric_weights, str(device))
 
@@ -164,20 +164,20 @@ class Judge:
     def __call__(
         self, logits: Logits, batches: Callable[[list[int]], Batch], mask_token: int, seed: int
     ) -> tuple[dict[str, float], list[Sample]]:
-        """Return scores by name and the first clips. `batches` gives conditions and true codes of clips by number."""
+        """Return scores by name and the first samples. `batches` gives conditions and true codes."""
         o = self.options
-        each = -(-o.judge_clips // world_size())  # equal in all processes, because FSDP needs them in step
-        own = [min(rank() + k * world_size(), o.judge_clips - 1) for k in range(each)]
+        each = -(-o.generate_count // world_size())  # equal in all processes, because FSDP needs them in step
+        own = [min(rank() + k * world_size(), o.generate_count - 1) for k in range(each)]
         found: dict[int, dict[str, Any]] = {}
         samples = []
-        for first in range(0, len(own), o.judge_batch):
-            chosen = own[first : first + o.judge_batch]
+        for first in range(0, len(own), o.generate_batch):
+            chosen = own[first : first + o.generate_batch]
             batch = batches(chosen)
             codes = generate(logits, batch, chosen, o, mask_token, seed)
             generated, truth = self.sounds(torch.from_numpy(codes).to(batch.codes)), self.sounds(batch.codes)
             for i, ours, true in zip(chosen, generated, truth, strict=True):
                 found[i] = self.scores.score(Pair(Sound(ours, self.rate), Sound(true, self.rate)))
                 if i < LOGGED * world_size():
-                    samples.append(Sample(f"clip{i}", ours, true, self.rate, pictures([ours, true], self.rate)))
-        clips = dict(pair for part in gather_objects(found) for pair in part.items())
-        return self.scores.combine([clips[i] for i in sorted(clips)]), samples
+                    samples.append(Sample(f"example{i}", ours, true, self.rate, pictures([ours, true], self.rate)))
+        scored = dict(pair for part in gather_objects(found) for pair in part.items())
+        return self.scores.combine([scored[i] for i in sorted(scored)]), samples

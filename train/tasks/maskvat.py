@@ -1,4 +1,4 @@
-"""The task that trains MaskVAT on prepared clips (`train.prepare`).
+"""The task that trains MaskVAT on prepared examples (`train.prepare`).
 
 The loss is cross-entropy over masked tokens, plus the auxiliary losses for the designs with an encoder. `batch` is the
 effective batch size: torchrun's processes split it, and each computes its rows in parts of `device_batch`. Neither
@@ -30,7 +30,7 @@ from train.models.flops import forward_flops
 from train.models.losses import TARGET_NORMS, AuxiliaryLosses, contrastive_loss, masked_cross_entropy
 from train.models.maskvat import MaskVAT
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, options_from
-from train.tasks.generated_validation import Judge, JudgeOptions
+from train.tasks.generated_validation import GeneratedValidation, GenerationOptions
 from train.tasks.maskvat_objective import Objective, Terms
 from train.tasks.precision import uses_bfloat16
 
@@ -38,7 +38,7 @@ VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 
 
 @dataclass(frozen=True)
-class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
+class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOptions):
     """The [task] table of a recipe."""
 
     RANGES: ClassVar[Ranges] = {
@@ -47,14 +47,14 @@ class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
         "crop_seconds": POSITIVE,
         "condition_dropout": SHARE,
     }
-    data: str  # prepared clips: a folder, or the folder or URL of shards
+    data: str  # prepared examples: a folder, or the folder or URL of shards
     validation: str
     system: str  # system folder with codec and encoders; the trained component is saved there
     start: str = ""  # system folder with a maskvat to start from (fine-tuning); default: random weights
     design: str = "hybrid"
     size: str = "mini"
     batch: int = 8  # examples of one update, over all processes
-    # seconds of each clip; shorter crops train faster. Crops start at multiples of train.data.dataset.start_interval
+    # seconds of each example; shorter crops train faster. Crops start at multiples of train.data.dataset.start_interval
     crop_seconds: float = 10.0
     condition_dropout: float = 0.1  # share of examples that get [NULL]; paper, section 3.2.3
     mse_weight: float = 1.0
@@ -66,7 +66,7 @@ class MaskVATOptions(JudgeOptions, distributed.BatchSplit, ProvenanceOptions):
     bfloat16: bool = False
     compile: bool = False  # torch.compile the blocks
     readers: int = 4  # threads that read shards
-    validation_count: int = 24  # number of validation clips
+    validation_count: int = 24  # number of validation examples
     round_weights: bool = False  # round final weights to fp16, so that an fp16 bundle holds them exactly
     model: dict[str, Any] = field(default_factory=dict)  # other fields of ModelConfig
 
@@ -122,7 +122,7 @@ class MaskVATTask:
         self.facts = {"bfloat16": float(self.bfloat16)}
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         self.cost = Cost(options.batch * self.n_tokens * c.n_codebooks, flops, self.device, dtype)
-        self.judged = self._judge()
+        self.generated_validation = self._generated_validation()
         self.steps = 0
         self.ahead: dict[int, Future[list[Batch]]] = {}
         self.reader = ThreadPoolExecutor(1)
@@ -144,10 +144,14 @@ class MaskVATTask:
         model.load_state_dict(start.state_dict())
         return model
 
-    def _judge(self) -> Judge | None:
-        count = min(self.options.judge_clips, len(self.validation_examples))
-        options = replace(self.options, judge_clips=count)
-        return Judge(options, self.codec.to(self.device), self.config.sample_rate, self.device) if count else None
+    def _generated_validation(self) -> GeneratedValidation | None:
+        count = min(self.options.generate_count, len(self.validation_examples))
+        options = replace(self.options, generate_count=count)
+        return (
+            GeneratedValidation(options, self.codec.to(self.device), self.config.sample_rate, self.device)
+            if count
+            else None
+        )
 
     def _indices(self, n_tokens: int) -> dict[str, Tensor]:
         c = self.config
@@ -245,9 +249,9 @@ class MaskVATTask:
                         sums["accuracy"].append(hits[batch.mask].float().mean().item())
         return {name: float(np.mean(values)) for name, values in sums.items()}
 
-    def judge(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
-        """Score generated validation clips, including the paper's aggregate; empty if judge_clips is 0."""
-        if self.judged is None:
+    def validate_generated(self, validated: dict[str, float]) -> tuple[dict[str, float], list[Sample]]:
+        """Score sound generated for validation examples, with the paper's aggregate; empty if generate_count is 0."""
+        if self.generated_validation is None:
             return {}, []
 
         def logits(batch: Batch) -> Tensor:
@@ -258,8 +262,10 @@ class MaskVATTask:
         def batches(chosen: list[int]) -> Batch:
             return self.validation_examples.validation_batch(chosen, self.n_tokens).to(self.device)
 
-        scores, samples = self.judged(logits, batches, self.config.mask_token, self.seed)
-        return scores | {"aggregate": self.judged.scores.aggregate(validated["accuracy"], scores)}, samples
+        scores, samples = self.generated_validation(logits, batches, self.config.mask_token, self.seed)
+        return scores | {
+            "aggregate": self.generated_validation.scores.aggregate(validated["accuracy"], scores)
+        }, samples
 
     def finish(self, out: Path) -> None:
         name = f"MaskVAT {self.config.design}, {self.options.size}"
@@ -270,4 +276,4 @@ class MaskVATTask:
         if distributed.rank() == 0:
             save(Path(self.options.system), "maskvat", self.model, "maskvat", provenance, state)
         if self.train_examples.bad:
-            print(f"{len(self.train_examples.bad)} prepared clips could not be used", file=sys.stderr)
+            print(f"{len(self.train_examples.bad)} prepared examples could not be used", file=sys.stderr)

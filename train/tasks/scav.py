@@ -1,7 +1,7 @@
-"""Training SCAV alone on prepared clips, with both encoders frozen, as in its paper (arXiv 2407.05782).
+"""Training SCAV alone on prepared examples, with both encoders frozen, as in its paper (arXiv 2407.05782).
 
 `train.tasks.scav_joint` also trains the small audio encoder, from sound. Here `batch` is the effective batch size. All
-other clips in it are negatives, for any number of processes and any size of parts (train.loop.gradient_cache).
+other examples in it are negatives, for any number of processes and any size of parts (train.loop.gradient_cache).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engines.length_adapter import interpolation_matrix
 from train import distributed
-from train.checkpoint import USED, load, save, system_config
+from train.checkpoint import PREPARED_ARRAYS, load, save, system_config
 from train.data import sample_order
 from train.data.batch import Batch
 from train.data.dataset import Examples, open_source
@@ -34,7 +34,7 @@ class ScavPreparedOptions(distributed.BatchSplit, ProvenanceOptions):
         **dict.fromkeys(("batch", "dim", "layers", "heads", "readers", "validation_count"), COUNT),
         "dropout": SHARE,
     }
-    data: str  # prepared clips: a folder, or the folder or URL of shards
+    data: str  # prepared examples: a folder, or the folder or URL of shards
     validation: str
     system: str  # system folder with the encoders that made them; the trained component is saved there
     batch: int = 256
@@ -75,12 +75,12 @@ class ScavPreparedTask:
         self.options, self.seed = options, seed
         self.device = distributed.find_device(options.device, distributed.local_rank())
         self.own, self.part = options.split_batch(options.batch)
-        self.config = c = system_config({name: load(options.system, name) for name in USED})
+        self.config = c = system_config({name: load(options.system, name) for name in PREPARED_ARRAYS})
         self.train_examples = Examples(open_source(options.data, "train", c), c, options.readers)
         self.validation_examples = Examples(open_source(options.validation, "validation", c), c, options.readers)
         if min(len(self.train_examples), options.batch) < 2:
             raise RecipeError(
-                "SCAV learns from the differences of clips; give at least 2 prepared clips and task.batch >= 2"
+                "SCAV learns from the differences of examples; give at least 2 prepared examples and task.batch >= 2"
             )
         n_audio, n_clip = self.train_examples.n_audio(c.window_tokens), c.n_clip(c.window_tokens)
         self.interpolation = torch.from_numpy(interpolation_matrix(n_audio, n_clip)).to(self.device)
@@ -141,7 +141,7 @@ class ScavPreparedTask:
         return {"loss": loss, "temperature": self.scav.temperature().item()}
 
     def validate(self) -> dict[str, float]:
-        """Recall of the right sound among all validation clips, and of the right video."""
+        """Recall of the right sound among all validation examples, and of the right video."""
         count = min(len(self.validation_examples), self.options.validation_count)
         found = []
         for first in range(0, count, self.part):

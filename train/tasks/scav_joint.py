@@ -1,8 +1,8 @@
 """Training the small BEATs and SCAV together, from frame features and sound.
 
-Data: prepared windows (ID.npz with `clip_features`, from train.prepare) and the clips they were made from, for the
-sound at the encoder's sample rate. Every clip gives several crops to a batch, so the model also learns to distinguish
-moments of one clip: at inference it chooses among candidates for the same video.
+Data: prepared windows (ID.npz with `clip_features`, from train.prepare) and the videos they were made from, for the
+sound at the encoder's sample rate. Every example gives several crops to a batch, so the model also learns to
+distinguish moments of one example: at inference it chooses among candidates for the same video.
 """
 
 import sys
@@ -24,7 +24,7 @@ from runtime.audio import read_audio
 from runtime.errors import MediaError
 from runtime.video import Video
 from train import checkpoint
-from train.data.clip_files import VIDEOS, clip_sound
+from train.data.video_files import VIDEOS, video_sound
 from train.errors import RecipeError
 from train.models.beats import BUNDLED as BEATS_BUNDLED
 from train.models.beats import RATE, BEATs, BEATsConfig, fbank
@@ -36,7 +36,7 @@ from train.tasks.precision import uses_bfloat16
 
 WINDOW = ModelConfig.window_seconds * RATE  # samples in a prepared window
 FRAMES_PER_SECOND = 100  # frames of the filter bank
-SHIFTS = 4  # crops per clip in the validation of moments
+SHIFTS = 4  # crops per example in the validation of moments
 POOLINGS = ("sequence", "mean")
 
 
@@ -73,34 +73,34 @@ class ScavOptions(ProvenanceOptions):
 
 # ---------------------------------------------------------------- data
 @dataclass(frozen=True)
-class Clip:
+class Example:
     frames: Tensor  # (N, Dc) at clip_fps
     log_mel: Tensor  # (frames, 128), half precision
 
 
 @lru_cache(maxsize=1)
-def clip_audio(clips: Path, stem: str) -> NDArray[np.float32]:
-    """The whole sound [L] of a clip at 16 kHz. The last one is cached, because windows of a clip follow each other."""
+def whole_sound(videos: Path, stem: str) -> NDArray[np.float32]:
+    """The whole sound [L] of a video at 16 kHz. The last one is cached: windows of a video follow each other."""
     for end in (".flac", ".wav"):
-        if (path := clips / f"{stem}{end}").exists():
+        if (path := videos / f"{stem}{end}").exists():
             return read_audio(path, RATE)
     for end in VIDEOS:
-        if (path := clips / f"{stem}{end}").exists():
+        if (path := videos / f"{stem}{end}").exists():
             with Video(path) as video:
-                return clip_sound(path, float(video.start), RATE)
-    raise RecipeError(f"{clips} has no sound or video named {stem}; give the folder of clips that train.prepare read")
+                return video_sound(path, float(video.start), RATE)
+    raise RecipeError(f"{videos} has no sound or video named {stem}; give the folder of videos that train.prepare read")
 
 
-def window_sound(clips: Path, name: str) -> NDArray[np.float32]:
-    """Sound [L] at 16 kHz of the prepared window `name`: ID, or ID-wK for window K of a longer clip."""
-    whole = any((clips / f"{name}{end}").exists() for end in (".flac", ".wav", *VIDEOS))
+def window_sound(videos: Path, name: str) -> NDArray[np.float32]:
+    """Sound [L] at 16 kHz of the prepared window `name`: ID, or ID-wK for window K of a longer video."""
+    whole = any((videos / f"{name}{end}").exists() for end in (".flac", ".wav", *VIDEOS))
     stem, _, index = (name, "", "0") if whole else name.rpartition("-w")
     if not index.isdecimal():
         stem, index = name, "0"  # a name with another "-w" in it
-    return clip_audio(clips, stem)[int(index) * WINDOW :][:WINDOW]
+    return whole_sound(videos, stem)[int(index) * WINDOW :][:WINDOW]
 
 
-def read_clip(path: Path, clips: Path, shortest: float) -> Clip | None:
+def read_example(path: Path, videos: Path, shortest: float) -> Example | None:
     """Read a prepared window with its sound; None if it is silent or short. Raises an error if it cannot be used."""
     with np.load(path) as arrays:
         if "clip_features" not in arrays:
@@ -110,31 +110,31 @@ def read_clip(path: Path, clips: Path, shortest: float) -> Clip | None:
         frames = torch.from_numpy(arrays["clip_features"].astype(np.float32))
     if frames.ndim != 2 or not frames.isfinite().all():
         raise RecipeError(f"its clip_features {list(frames.shape)} must be finite numbers [frames, width]")
-    audio = window_sound(clips, path.stem)
+    audio = window_sound(videos, path.stem)
     if np.abs(audio).max(initial=0) < 1e-4 or len(audio) < shortest * RATE:
         return None  # silence matches every video; short ones give no crop
     with torch.no_grad():
-        return Clip(frames, fbank(torch.from_numpy(audio)[None])[0].half())
+        return Example(frames, fbank(torch.from_numpy(audio)[None])[0].half())
 
 
-def read_clips(data: Path, clips: Path, shortest: float) -> list[Clip]:
+def read_examples(data: Path, videos: Path, shortest: float) -> list[Example]:
     """Read prepared windows with sound, by name; unusable ones are reported on stderr and counted.
 
     Takes about 75 ms per window on one core. Raises RecipeError if fewer than two are left.
     """
-    found, bad, silent = dict[str, Clip](), list[str](), 0
+    found, bad, silent = dict[str, Example](), list[str](), 0
     for path in sorted(data.glob("*.npz")):
         try:
-            clip = read_clip(path, clips, shortest)
+            example = read_example(path, videos, shortest)
         except (RecipeError, MediaError, OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             bad.append(f"{path.name}: {error}")
             continue
-        silent += clip is None
-        if clip:
-            found[path.name] = clip
-    widths = Counter(clip.frames.shape[1] for clip in found.values())
-    for name, clip in list(found.items()):
-        if (width := clip.frames.shape[1]) != (usual := widths.most_common(1)[0][0]):
+        silent += example is None
+        if example:
+            found[path.name] = example
+    widths = Counter(example.frames.shape[1] for example in found.values())
+    for name, example in list(found.items()):
+        if (width := example.frames.shape[1]) != (usual := widths.most_common(1)[0][0]):
             bad.append(f"{name}: its features are {width} wide, most are {usual}; run `python -m train.prepare` again")
             del found[name]
     for line in bad:
@@ -162,11 +162,11 @@ class ScavTask:
             raise RecipeError(
                 f"task.clip_fps {options.clip_fps} does not fit 100 frames a second; use 4, 5, 8, 10 or 25"
             )
-        # kernels reach beyond the last step, so a clip must be half a second longer than a crop
+        # kernels reach beyond the last step, so an example must be half a second longer than a crop
         shortest = options.seconds + 0.5
-        self.clips = read_clips(Path(options.data), Path(options.clips), shortest)
-        self.validation = read_clips(Path(options.validation_data), Path(options.validation_clips), shortest)
-        values = asdict(scav) | {"clip_dim": self.clips[0].frames.shape[1], "audio_dim": beats.dim}
+        self.train_examples = read_examples(Path(options.data), Path(options.clips), shortest)
+        self.validation = read_examples(Path(options.validation_data), Path(options.validation_clips), shortest)
+        values = asdict(scav) | {"clip_dim": self.train_examples[0].frames.shape[1], "audio_dim": beats.dim}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.module = nn.ModuleDict({"audio_encoder": BEATs(beats), "scav": SCAV(read_config(SCAVConfig, values))})
@@ -181,16 +181,16 @@ class ScavTask:
     def from_options(cls, options: dict[str, Any], seed: int) -> "ScavTask":
         return cls(options_from(ScavOptions, options), seed)
 
-    def last_start(self, clip: Clip) -> int:
-        """The last possible start of a crop of this clip, in units of `stride` frames."""
-        mel = (len(clip.log_mel) - self.n_mel) * self.options.clip_fps // FRAMES_PER_SECOND
-        return max(0, min(len(clip.frames) - self.n_frames, mel)) // self.stride
+    def last_start(self, example: Example) -> int:
+        """The last possible start of a crop of this example, in units of `stride` frames."""
+        mel = (len(example.log_mel) - self.n_mel) * self.options.clip_fps // FRAMES_PER_SECOND
+        return max(0, min(len(example.frames) - self.n_frames, mel)) // self.stride
 
-    def crop(self, clip: Clip, start: int) -> tuple[Tensor, Tensor]:
+    def crop(self, example: Example, start: int) -> tuple[Tensor, Tensor]:
         """Frames [n, Dc] and log mel [m, 128] of the crop at `start`, in units of `stride` frames."""
         first = start * self.stride
         mel = first * FRAMES_PER_SECOND // self.options.clip_fps
-        return clip.frames[first : first + self.n_frames], clip.log_mel[mel : mel + self.n_mel].float()
+        return example.frames[first : first + self.n_frames], example.log_mel[mel : mel + self.n_mel].float()
 
     def embed(self, crops: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Embeddings of video [B, A, H] and of sound [B, A, 8, H]."""
@@ -203,13 +203,13 @@ class ScavTask:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         o, rng = self.options, np.random.default_rng([self.seed, step])
-        n_clips = o.batch // o.crops_per_clip
+        n_examples = o.batch // o.crops_per_clip
         crops = []
-        for i in rng.choice(len(self.clips), n_clips, replace=len(self.clips) < n_clips):
-            last = self.last_start(self.clips[i])
+        for i in rng.choice(len(self.train_examples), n_examples, replace=len(self.train_examples) < n_examples):
+            last = self.last_start(self.train_examples[i])
             starts = rng.choice(last + 1, o.crops_per_clip, replace=last + 1 < o.crops_per_clip)
             for start in starts:
-                frames, log_mel = self.crop(self.clips[i], int(start))
+                frames, log_mel = self.crop(self.train_examples[i], int(start))
                 gain = rng.uniform(-o.gain_db, o.gain_db) * np.log(10) / 10  # energies are natural logarithms
                 crops.append((frames, log_mel + gain))
         distance = distances(*self.embed(crops))
@@ -219,14 +219,14 @@ class ScavTask:
         return loss, {"right": right.item(), "temperature": temperature.item()}
 
     def validate(self) -> dict[str, float]:
-        """Recall of the right sound and the right video among all clips, and of the right moment within a clip."""
-        pairs = [self.crop(clip, self.last_start(clip) // 2) for clip in self.validation]
+        """Recall of the right sound and the right video among all examples, and of the right moment within one."""
+        pairs = [self.crop(example, self.last_start(example) // 2) for example in self.validation]
         distance = distances(*self.embed(pairs))
         numbers = {"clips": float(len(pairs))} | recalls(distance)
         right = []
-        for clip in self.validation:
-            starts = np.linspace(0, self.last_start(clip), SHIFTS).astype(int)
-            table = distances(*self.embed([self.crop(clip, int(s)) for s in starts]))
+        for example in self.validation:
+            starts = np.linspace(0, self.last_start(example), SHIFTS).astype(int)
+            table = distances(*self.embed([self.crop(example, int(s)) for s in starts]))
             right.append((table.argmin(dim=1) == torch.arange(SHIFTS)).float().mean().item())
         return numbers | {f"moment_of_{SHIFTS}": float(np.mean(right))}
 
@@ -235,5 +235,5 @@ class ScavTask:
         folder = Path(self.options.system) if self.options.system and not is_baseline else out / "system"
         for name, kind, title in (("audio_encoder", "beats", "BEATs tiny"), ("scav", "scav", "SCAV tiny")):
             title += ", mean-pooled baseline, for comparison only" if is_baseline else ""
-            provenance = self.options.provenance(title, clips=len(self.clips), steps=self.steps)
+            provenance = self.options.provenance(title, clips=len(self.train_examples), steps=self.steps)
             checkpoint.save(folder, name, self.module[name], kind, provenance)

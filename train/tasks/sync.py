@@ -22,7 +22,7 @@ from train import checkpoint
 from train.models.s3d import BUNDLED, S3D, S3DConfig
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Range, Ranges, options_from
 from train.tasks.precision import uses_bfloat16
-from train.tasks.sync_data import Floats, Targets, View, distort, read_clips, recolour
+from train.tasks.sync_data import Floats, Targets, View, distort, read_examples, recolour
 
 TOLERANCE = 1.0  # largest distance in frames between a detection and its contact
 MOMENTUM = 0.03  # BatchNorm in training; the official 1e-3 needs more steps than a short run has
@@ -46,14 +46,14 @@ class SyncOptions(ProvenanceOptions):
     system: str = ""  # system folder to save the encoder in; default: the run's own
     batch: int = 6
     crop: int = 64  # frames
-    cuts: float = 0.15  # share of crops with a cut to another clip
-    distractors: int = 3  # largest number of pieces of other clips that move over a crop
+    cuts: float = 0.15  # share of crops with a cut to another example
+    distractors: int = 3  # largest number of pieces of other examples that move over a crop
     positive_weight: float = 3.0  # weight of frames with a contact in the cross-entropy
     strength_weight: float = 0.2
     material_weight: float = 0.2
     level_weight: float = 1.0
     place_weight: float = 0.3
-    validation_count: int = 24  # clips
+    validation_count: int = 24  # examples
     bfloat16: bool = True  # convolutions in bfloat16, if the CPU has instructions for it
     threads: int = 2
 
@@ -66,7 +66,7 @@ def peaks(scores: Floats) -> NDArray[np.intp]:
 
 
 def match(scores: Floats, times: Floats) -> tuple[Floats, NDArray[np.bool_], int]:
-    """Match the peaks of a clip, best first, with its contacts.
+    """Match the peaks of an example, best first, with its contacts.
 
     Returns the scores of the peaks, whether each hits a contact that no better peak hit, and the number of contacts.
     `times` are in seconds; a contact less than one frame after the previous one is not counted.
@@ -85,7 +85,7 @@ def match(scores: Floats, times: Floats) -> tuple[Floats, NDArray[np.bool_], int
 
 
 def score(detections: list[tuple[Floats, NDArray[np.bool_], int]]) -> dict[str, float]:
-    """Average precision over all clips; best F1 over thresholds, with its precision and recall."""
+    """Average precision over all examples; best F1 over thresholds, with its precision and recall."""
     order = np.argsort(-np.concatenate([d[0] for d in detections]), kind="stable")
     hits = np.concatenate([d[1] for d in detections])[order]
     total = sum(d[2] for d in detections)
@@ -138,10 +138,12 @@ class SyncTask:
     def __init__(self, options: SyncOptions, seed: int, config: S3DConfig = BUNDLED) -> None:
         torch.set_num_threads(options.threads)
         self.options, self.seed = options, seed
-        self.clips = read_clips(Path(options.frames), Path(options.clips), config)
+        self.train_examples = read_examples(Path(options.frames), Path(options.clips), config)
         held_out = Path(options.validation_frames), Path(options.validation_clips)
-        self.validation = read_clips(*held_out, config, options.validation_count)
-        self.materials = tuple(sorted({str(e["material"]) for c in self.clips for e in c.contacts if "material" in e}))
+        self.validation = read_examples(*held_out, config, options.validation_count)
+        self.materials = tuple(
+            sorted({str(e["material"]) for c in self.train_examples for e in c.contacts if "material" in e})
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = OnsetNetwork(config, len(self.materials))
@@ -175,15 +177,15 @@ class SyncTask:
         return x, Targets(*(torch.from_numpy(np.stack(part)) for part in zip(*labels, strict=True)))
 
     def piece(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Targets]:
-        """A random view of a random clip."""
-        clip = self.clips[rng.integers(len(self.clips))]
-        frames = np.load(clip.path, mmap_mode="r")
-        view = clip.draw(n, len(frames), rng)
-        return view.cut(frames, n), clip.targets(view, n, self.materials, self.module.encoder.grid)
+        """A random view of a random example."""
+        example = self.train_examples[rng.integers(len(self.train_examples))]
+        frames = np.load(example.path, mmap_mode="r")
+        view = example.draw(n, len(frames), rng)
+        return view.cut(frames, n), example.targets(view, n, self.materials, self.module.encoder.grid)
 
     def picture(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """A random frame [s, s, 3] of a random clip."""
-        frames = np.load(self.clips[rng.integers(len(self.clips))].path, mmap_mode="r")
+        """A random frame [s, s, 3] of a random example."""
+        frames = np.load(self.train_examples[rng.integers(len(self.train_examples))].path, mmap_mode="r")
         return frames[rng.integers(len(frames))]
 
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -214,18 +216,18 @@ class SyncTask:
         return total, {name: part.item() for name, (_, part) in parts.items()}
 
     def validate(self) -> dict[str, float]:
-        """Score detected contacts (within one frame) on whole validation clips, and materials at true contacts."""
+        """Score detected contacts (within one frame) on whole validation examples, and materials at true contacts."""
         detections, right = [], []
-        for clip in self.validation:
-            frames = np.load(clip.path)
+        for example in self.validation:
+            frames = np.load(example.path)
             out = self.predict(self.module.encoder.normalise(torch.from_numpy(frames)[None]))[0][0].numpy()
-            detections.append(match(out[:, 0], clip.times))
-            truth = clip.targets(View(), len(frames), self.materials, self.module.encoder.grid)
+            detections.append(match(out[:, 0], example.times))
+            truth = example.targets(View(), len(frames), self.materials, self.module.encoder.grid)
             sure = (truth.material >= 0) & (truth.onset == 1)
             right += (out[sure, 3:].argmax(axis=1) == truth.material[sure]).tolist() if sure.any() else []
         return score(detections) | {"material": float(np.mean(right or [0.0]))}
 
     def finish(self, out: Path) -> None:
         folder = Path(self.options.system) if self.options.system else out / "system"
-        provenance = self.options.provenance("S3D for contacts", clips=len(self.clips), steps=self.steps)
+        provenance = self.options.provenance("S3D for contacts", clips=len(self.train_examples), steps=self.steps)
         checkpoint.save(folder, "sync_encoder", self.module.encoder, "s3d", provenance)

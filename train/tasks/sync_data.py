@@ -1,4 +1,4 @@
-"""Training data of the sync encoder: random views of clips, and the targets of every frame.
+"""Training data of the sync encoder: random views of examples, and the targets of every frame.
 
 Frame k is the picture at (k + 1/2) / 25 s (runtime.video), so it covers contacts from k / 25 to (k + 1) / 25 s.
 Places are (column, row) relative to the centre of the encoder's square, in units of its side.
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.data.clip_files import BAD, clip_events
+from train.data.video_files import BAD, video_events
 from train.errors import RecipeError
 from train.models.s3d import S3D, S3DConfig
 from train.synthetic.projection import event_places
@@ -26,7 +26,7 @@ Frames = NDArray[np.uint8]
 
 
 class Targets(NamedTuple):
-    """Targets of n frames, each [n] except `places`. `Clip.targets` describes them."""
+    """Targets of n frames, each [n] except `places`. `Example.targets` describes them."""
 
     onset: Floats
     log_strength: Floats
@@ -39,7 +39,7 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A view of a clip: the frames nearest to first + speed * k, and a square of `zoom` sides around `middle`."""
+    """A view of an example: the frames nearest to first + speed * k, and a square of `zoom` sides around `middle`."""
 
     first: int = 0
     speed: float = 1.0
@@ -48,16 +48,16 @@ class View:
     mirrored: bool = False
 
     def frame_numbers(self, n: int) -> NDArray[np.intp]:
-        """Numbers in the clip of n frames of the view; the last ones may lie beyond its end."""
+        """Numbers in the example of n frames of the view; the last ones may lie beyond its end."""
         return np.rint(self.first + self.speed * np.arange(n)).astype(np.intp)
 
     def project(self, place: Floats) -> Floats:
-        """Convert places in the clip [..., 2] to places in the view."""
+        """Convert places in the example [..., 2] to places in the view."""
         moved = (place - np.array(self.middle, np.float32)) / np.float32(self.zoom)
         return moved * np.array([-1 if self.mirrored else 1, 1], np.float32)
 
     def cut(self, frames: Frames, n: int) -> Frames:
-        """Frames of a clip [all, s, s, 3] -> frames of the view [n, s, s, 3]; the edge of the picture is repeated."""
+        """Frames of an example [all, s, s, 3] -> frames of the view [n, s, s, 3]; the edge is repeated."""
         held, size = np.minimum(self.frame_numbers(n), len(frames) - 1), frames.shape[1]  # the last frame stays
         sides = (np.arange(size) - (size - 1) / 2) * self.zoom + (size - 1) / 2
         columns, rows = (np.clip(np.rint(sides + m * size), 0, size - 1).astype(np.intp) for m in self.middle)
@@ -67,7 +67,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Clip:
+class Example:
     path: Path  # file with the frames
     contacts: list[dict[str, Any]]  # events of ID.json, sorted by time
     sustained: list[dict[str, Any]]
@@ -129,12 +129,12 @@ class Clip:
         return View(first, speed, zoom, (float(middle[0]), float(middle[1])), bool(rng.random() < 0.5))
 
 
-def read_clip(path: Path, label: Path, config: S3DConfig) -> Clip:
-    """Read a clip. Raises one of clip_files.BAD if the frames or ID.json cannot be used."""
+def read_example(path: Path, label: Path, config: S3DConfig) -> Example:
+    """Read an example. Raises one of video_files.BAD if the frames or ID.json cannot be used."""
     shape, size = np.load(path, mmap_mode="r").shape, config.size
     if len(shape) != 4 or shape[1:] != (size, size, 3) or not shape[0]:
         raise ValueError(f"holds {list(shape)}, expected [frames, {size}, {size}, 3]")
-    clip_events(label)  # raises if a time, strength or level is not a number
+    video_events(label)  # raises if a time, strength or level is not a number
     facts = json.loads(label.read_text(encoding="utf-8"))
     try:
         places = event_places(facts) * np.float32(config.resize / size)  # of the short side -> of the square
@@ -145,26 +145,26 @@ def read_clip(path: Path, label: Path, config: S3DConfig) -> Clip:
     order = sorted(range(len(places)), key=lambda k: facts["events"][k]["time"])
     contacts = [k for k in order if not facts["events"][k].get("end")]
     sustained = [facts["events"][k] for k in order if facts["events"][k].get("end", 0) > facts["events"][k]["time"]]
-    return Clip(path, [facts["events"][k] for k in contacts], sustained, places[contacts])
+    return Example(path, [facts["events"][k] for k in contacts], sustained, places[contacts])
 
 
-def read_clips(frames: Path, clips: Path, config: S3DConfig, limit: int | None = None) -> list[Clip]:
-    """Read the clips of a folder, by name; unusable ones are reported on stderr and skipped.
+def read_examples(frames: Path, videos: Path, config: S3DConfig, limit: int | None = None) -> list[Example]:
+    """Read the examples of a folder, by name; unusable ones are reported on stderr and skipped.
 
     Raises RecipeError if none is left.
     """
     found, bad = [], 0
     for path in sorted(frames.glob("*.frames.npy"))[:limit]:
         try:
-            found.append(read_clip(path, clips / (path.name.removesuffix(".frames.npy") + ".json"), config))
+            found.append(read_example(path, videos / (path.name.removesuffix(".frames.npy") + ".json"), config))
         except BAD as error:
             bad += 1
             print(f"skipped {path.name}: {error}", file=sys.stderr)
     if bad:
-        print(f"{bad} clips of {frames} skipped", file=sys.stderr)
+        print(f"{bad} examples of {frames} skipped", file=sys.stderr)
     if not found:
         raise RecipeError(
-            f"no usable *.frames.npy in {frames} with its ID.json in {clips} ({bad} skipped); make them with "
+            f"no usable *.frames.npy in {frames} with its ID.json in {videos} ({bad} skipped); make them with "
             "train.synthetic.scenes and `train.prepare --frames`, or set task.frames and task.clips"
         )
     return found

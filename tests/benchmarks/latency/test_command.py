@@ -14,7 +14,7 @@ import pytest
 import runtime
 from benchmarks.common import machine
 from benchmarks.latency import __main__ as latency
-from benchmarks.latency import clip, compare, end_to_end
+from benchmarks.latency import compare, end_to_end, video
 from benchmarks.latency.options import get_parser, workloads
 from benchmarks.latency.points import (
     CANDIDATES,
@@ -36,7 +36,7 @@ from benchmarks.latency.subjects import Subject, precisions, select_precision
 from benchmarks.latency.tables import document
 from engines.manifest import Manifest
 from runtime import OptionError
-from tests.conftest import Bundles, Clip
+from tests.conftest import Bundles, MakeVideo
 from tests.support.fake_engines import NEEDS_ORT
 
 
@@ -98,24 +98,26 @@ def test_figures_of_a_point() -> None:
 
 # ---------------------------------------------------------------- processes on fake engines
 @NEEDS_ORT
-def test_a_worker_measures_and_reports_failures(bundles: Bundles, clip: Clip, tmp_path: Path) -> None:
-    request = {"clip": str(clip()), "sampling": Workload(2).sampling(3.0), "mux": str(tmp_path / "m.mp4")}
+def test_a_worker_measures_and_reports_failures(bundles: Bundles, make_video: MakeVideo, tmp_path: Path) -> None:
+    request = {"video": str(make_video()), "sampling": Workload(2).sampling(3.0), "mux": str(tmp_path / "m.mp4")}
     with Worker(runtime_order("fake", bundles(), "cpu", 1)) as worker:
         assert worker.loaded["backend"] == "cpu" and worker.loaded["load_seconds"] > 0
         answer = worker.ask(request)
         assert answer["stages"]["mux"] > 0 and answer["peak_mb"] > 10 and answer["windows"] >= 1
         assert not (tmp_path / "m.mp4").exists()
         with pytest.raises(WorkerError, match="fake cannot be measured: MediaError"):
-            worker.ask(request | {"clip": str(tmp_path / "none.mp4")})
+            worker.ask(request | {"video": str(tmp_path / "none.mp4")})
     with pytest.raises(WorkerError, match="ManifestError"):
         Worker(runtime_order("fake", tmp_path, "cpu", 1))
 
 
 @NEEDS_ORT
-def test_the_command(bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    bundles: Bundles, make_video: MakeVideo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("matplotlib")
     files = ["--out", str(tmp_path / "a.json"), "--tables", str(tmp_path / "a.md"), "--plots", str(tmp_path / "plots")]
-    command = ["--engines", f"fake={bundles()}", "--backend", "cpu", "--steps", "2", "3", "--clip", str(clip())]
+    command = ["--engines", f"fake={bundles()}", "--backend", "cpu", "--steps", "2", "3", "--clip", str(make_video())]
     assert latency.main([*command, "--repeat", "1", "--cache", str(tmp_path / "cache"), *files]) == 0
     printed = capsys.readouterr()
     values = json.loads(printed.out.splitlines()[-1])
@@ -133,7 +135,7 @@ def test_the_command(bundles: Bundles, clip: Clip, tmp_path: Path, capsys: pytes
     digest = hashlib.sha256((bundles() / "manifest.json").read_bytes()).hexdigest()
     assert values["bundles"] == {"fake": {"manifest_sha256": digest, "trained": values["results"][0]["trained"]}}
     assert "revision" in values and set(compare.WORK) <= set(values["settings"])
-    assert values["settings"]["clip"].startswith(clip().name)
+    assert values["settings"]["clip"].startswith(make_video().name)
     assert [(p["size"], p["precision"]) for p in values["profiles"]] == [("fake", "fp32")]
     assert values["floors"][0]["weights_floor_seconds"] > 0
     assert values["machine_floor"]["bandwidth_gb_per_second"] > 0 and values["floors"][0]["gflops"] > 0
@@ -179,15 +181,15 @@ def test_a_selected_precision_for_tensorrt_has_its_typed_graphs(own_bundle: Path
 
 # ---------------------------------------------------------------- quality, and the lean installation
 @NEEDS_ORT
-def test_a_profile_of_the_runtimes_own_inputs(bundles: Bundles, clip: Clip, tmp_path: Path) -> None:
+def test_a_profile_of_the_runtimes_own_inputs(bundles: Bundles, make_video: MakeVideo, tmp_path: Path) -> None:
     from benchmarks.latency.op_profile import step_profile
 
-    rows = step_profile(bundles(), clip(), 3.0, 1, tmp_path)
+    rows = step_profile(bundles(), make_video(), 3.0, 1, tmp_path)
     assert sum(r["share"] for r in rows) == pytest.approx(1) and "Floor" in {r["operator"] for r in rows}
 
 
 @NEEDS_ORT
-def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Path) -> None:
+def test_agreement_with_the_reference(own_bundle: Path, make_video: MakeVideo, tmp_path: Path) -> None:
     """An equal step agrees everywhere; a step that shifts every token agrees nowhere."""
     import onnx
 
@@ -209,7 +211,7 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
     values["files"]["step.int8.onnx"] = entry
     (own_bundle / "manifest.json").write_text(json.dumps(values))
     subject = Subject("own", own_bundle)
-    reference = Reference(subject, clip(), runtime.SamplingConfig(steps=3), tmp_path)
+    reference = Reference(subject, make_video(), runtime.SamplingConfig(steps=3), tmp_path)
     assert reference.precision == "fp32" and len(reference.moments) >= 3
     same, other = (reference.agreement(subject, "cpu", p) for p in ("fp32", "int8"))
     assert (same["tokens_equal_given"], same["tokens_equal_free"]) == (1, 1)
@@ -219,10 +221,10 @@ def test_agreement_with_the_reference(own_bundle: Path, clip: Clip, tmp_path: Pa
 
 @NEEDS_ORT
 def test_constant_codes_are_not_compared(
-    cheap, two_steps: Path, clip: Clip, tmp_path: Path, monkeypatch, capsys
+    cheap, two_steps: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     """Constant tokens are not compared. Points with several candidates have no agreement."""
-    command = ["--engines", str(two_steps), "--backend", "cpu", "--clip", str(clip(25))]
+    command = ["--engines", str(two_steps), "--backend", "cpu", "--clip", str(make_video(25))]
     command += ["--steps", "2", "--repeat", "1", "--cache", str(tmp_path / "cache")]
     assert latency.main([*command, "--candidates", "1", "2"]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -244,14 +246,14 @@ def test_what_is_constant() -> None:
     assert not reference.constant
 
 
-# ---------------------------------------------------------------- the clip
-def test_the_clip_is_the_example_again_and_again(tmp_path: Path, monkeypatch) -> None:
-    images = clip.pictures()
+# ---------------------------------------------------------------- the video
+def test_the_video_is_the_example_again_and_again(tmp_path: Path, monkeypatch) -> None:
+    images = video.pictures()
     assert len(images) == 175 and {image.shape for image in images} == {(360, 640, 3)}
     moving = np.ptp(np.stack(images[::20]).astype(int), axis=0).max(axis=2)
     assert moving[:, :100].max() == moving[:, 540:].max() == 0 < 50 < moving[:, 140:500].max()  # black at the sides
-    monkeypatch.setattr(clip, "pictures", lambda: images[100:104])
-    clip.make_clip(tmp_path / "c.mp4", 0.4)
+    monkeypatch.setattr(video, "pictures", lambda: images[100:104])
+    video.write_video(tmp_path / "c.mp4", 0.4)
     with av.open(str(tmp_path / "c.mp4")) as container:
         frames = [f.to_ndarray(format="rgb24").astype(float) for f in container.decode(video=0)]
     assert len(frames) == 10 and np.abs(frames[6] - images[102]).mean() < 3
@@ -259,8 +261,8 @@ def test_the_clip_is_the_example_again_and_again(tmp_path: Path, monkeypatch) ->
 
 @NEEDS_ORT
 @pytest.mark.slow
-def test_the_shipped_bundle_makes_sound_of_the_clip(tmp_path: Path) -> None:
-    clip.make_clip(tmp_path / "c.mp4", 10)
+def test_the_shipped_bundle_makes_sound_of_the_video(tmp_path: Path) -> None:
+    video.write_video(tmp_path / "c.mp4", 10)
     (take,) = runtime.load(backend="cpu").generate(tmp_path / "c.mp4", runtime.SamplingConfig(steps=8))
     assert min(len(np.unique(row)) for row in take.codes) > 20
     assert 20 * np.log10(np.sqrt(np.square(take.audio).mean())) > -60

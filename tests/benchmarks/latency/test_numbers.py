@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.latency import __main__ as latency
 from benchmarks.latency.compare import compare, comparison_document
-from benchmarks.latency.roofline import Row, bandwidth, clip_floor, measure, rate, step_seconds, weights_seconds
+from benchmarks.latency.roofline import Row, bandwidth, measure, rate, step_seconds, video_floor, weights_seconds
 from benchmarks.latency.step_flops import (
     Product,
     block_products,
@@ -70,7 +70,7 @@ def test_floor_and_shares() -> None:
     assert step_seconds(rows) == pytest.approx(0.4 + 0.2) and step_seconds(rows, 0.5) == pytest.approx(0.4 + 0.1)
     assert rate(rows) == pytest.approx(5 / 0.6)
     config = ModelConfig(n_codebooks=1)
-    floor = clip_floor(rows, config, 2)
+    floor = video_floor(rows, config, 2)
     share = masked_shares(2, config.window_tokens)[1]
     assert floor["seconds"] == pytest.approx(0.6 + 0.4 + 0.2 * share)
     point = {"stages": {"step": 2.0, "codec": 0.5, "video": 1.0}, "windows": 3, "steps": 2, "backend": "cpu"}

@@ -48,10 +48,10 @@ def test_an_unknown_precision(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_what_was_measured(end, bundles, clip, tmp_path) -> None:
+def test_a_signal_keeps_what_was_measured(end, bundles, make_video, tmp_path) -> None:
     """Background jobs of a shell start with Ctrl-C ignored."""
     command = [sys.executable, "-m", "benchmarks.latency", "--engines", f"fake={bundles()}", "--backend", "cpu"]
-    command += ["--clip", str(clip(25)), "--steps", *map(str, range(1, 60)), "--repeat", "1", "--no-quality"]
+    command += ["--clip", str(make_video(25)), "--steps", *map(str, range(1, 60)), "--repeat", "1", "--no-quality"]
     command += ["--out", str(tmp_path / "a.json"), "--cache", str(tmp_path / "cache")]
     deaf = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
     with subprocess.Popen(
@@ -71,7 +71,7 @@ def test_a_signal_keeps_what_was_measured(end, bundles, clip, tmp_path) -> None:
 @NEEDS_ORT
 @pytest.mark.usefixtures("cheap")
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (runtime.MaskVATError, 1)])
-def test_what_was_measured_is_kept(error, status, bundles, clip, tmp_path, capsys, monkeypatch) -> None:
+def test_what_was_measured_is_kept(error, status, bundles, make_video, tmp_path, capsys, monkeypatch) -> None:
     """Ctrl-C or an error happens in the second of two points."""
     point = Session.measure_point
 
@@ -81,7 +81,7 @@ def test_what_was_measured_is_kept(error, status, bundles, clip, tmp_path, capsy
         point(self, *what)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Session, "measure_point", second_fails)
-    command = ["--engines", f"fake={bundles()}", "--backend", "cpu", "--steps", "2", "3", "--clip", str(clip(25))]
+    command = ["--engines", f"fake={bundles()}", "--backend", "cpu", "--steps", "2", "3", "--clip", str(make_video(25))]
     files = ["--out", str(tmp_path / "a.json"), "--cache", str(tmp_path / "cache")]
     assert latency.main([*command, "--repeat", "1", *files]) == status
     printed = capsys.readouterr()
@@ -136,7 +136,7 @@ def test_bars_are_of_what_was_asked_for(two_steps: Path, tmp_path: Path, monkeyp
     assert bars_lines({"import_and_load": {"seconds": 1.0}}) == "- import and load: 1.00 s"
     with pytest.raises(WorkerError, match=r"runtime\.infer .* failed: .*int8"):
         Path(two_steps / "step.int8.onnx").unlink()
-        end_to_end.whole_process(RunOptions(two_steps, "cpu", "int8"), tmp_path / "clip1.mp4", tmp_path, 2, 1)
+        end_to_end.whole_process(RunOptions(two_steps, "cpu", "int8"), tmp_path / "video1.mp4", tmp_path, 2, 1)
 
 
 # ---------------------------------------------------------------- where a result comes from

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import Clip
+from tests.conftest import MakeVideo
 from tests.support.fake_engines import NEEDS_ORT
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -38,8 +38,8 @@ def test_sampling_is_that_of_the_reference() -> None:
     np.testing.assert_allclose(logp[same], want_logp[same], atol=1e-4)
 
 
-def test_the_baseline_is_the_reference_on_the_same_network(system: Path, clip: Clip, monkeypatch) -> None:
-    made = TorchSystem(system, Mode()).generate(clip(), SamplingConfig(steps=3, seed=5))
+def test_the_baseline_is_the_reference_on_the_same_network(system: Path, make_video: MakeVideo, monkeypatch) -> None:
+    made = TorchSystem(system, Mode()).generate(make_video(), SamplingConfig(steps=3, seed=5))
     assert made.codes.min() >= 0 and made.codes.max() < 1024 and made.windows == 3  # 2.4 s in windows of 1 s
     assert len(made.audio) == round(2.4 * 44100) and np.abs(made.audio).max() <= 1
     assert {"video", "frame_encoder", "sync_encoder", "condition", "step", "host", "codec"} <= set(made.seconds)
@@ -57,15 +57,15 @@ def test_the_baseline_is_the_reference_on_the_same_network(system: Path, clip: C
 
     other.network = slow
     monkeypatch.setattr(torch_baseline, "sample", exact)
-    again = other.generate(clip(), SamplingConfig(steps=3, seed=5))
+    again = other.generate(make_video(), SamplingConfig(steps=3, seed=5))
     assert (again.codes == made.codes).mean() > 0.99
 
 
-def test_guidance_zero_has_one_row(system: Path, clip: Clip) -> None:
+def test_guidance_zero_has_one_row(system: Path, make_video: MakeVideo) -> None:
     made, rows = TorchSystem(system, Mode()), []
     network = made.network
     made.network = lambda codes, condition: rows.append(len(codes)) or network(codes, condition)
-    made.generate(clip(), SamplingConfig(steps=1, guidance=0))
+    made.generate(make_video(), SamplingConfig(steps=1, guidance=0))
     assert rows == [1, 1, 1]
 
 
@@ -109,7 +109,9 @@ def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @NEEDS_ORT
-def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_pairs_in_the_command(
+    system: Path, own_bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch, capsys
+) -> None:
     """A fake bundle with two equal steps stands for the export. Checks the processes and the pairs."""
     values = json.loads((own_bundle / "manifest.json").read_text())
     (own_bundle / "step.int8.onnx").write_bytes((own_bundle / "step.onnx").read_bytes())
@@ -119,7 +121,7 @@ def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_pa
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("benchmarks.latency.roofline.machine_floor", lambda *_: MACHINE)
     monkeypatch.setattr(latency, "document", lambda _: "tables")
-    command = ["--system", f"tiny={system}", "--backend", "cpu", "--clip", str(clip(25)), "--steps", "2"]
+    command = ["--system", f"tiny={system}", "--backend", "cpu", "--clip", str(make_video(25)), "--steps", "2"]
     rest = ["--repeat", "2", "--baselines", "eager", "--pair-steps", "2"]
     assert latency.main([*command, *rest, "--cache", str(tmp_path / "c")]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -136,10 +138,23 @@ def test_pairs_in_the_command(system: Path, own_bundle: Path, clip: Clip, tmp_pa
 
 @NEEDS_ORT
 @pytest.mark.slow
-def test_pairs_of_a_system(system: Path, clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_of_a_system(
+    system: Path, make_video: MakeVideo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Export a system and measure it with eager PyTorch: equal weights give equal tokens."""
     pytest.importorskip("onnxscript")
-    command = ["--system", f"tiny={system}", "--backend", "cpu", "--clip", str(clip()), "--steps", "2", "--repeat", "2"]
+    command = [
+        "--system",
+        f"tiny={system}",
+        "--backend",
+        "cpu",
+        "--clip",
+        str(make_video()),
+        "--steps",
+        "2",
+        "--repeat",
+        "2",
+    ]
     command += ["--baselines", "eager", "--pair-steps", "2", "--cache", str(tmp_path)]
     assert latency.main([*command, "--plots", str(tmp_path / "plots")]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])

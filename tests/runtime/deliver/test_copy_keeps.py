@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-import runtime.deliver.packets as packets_module
 from runtime.audio import open_media, read_audio
+from runtime.deliver import packet_copy
 from runtime.deliver.describe import FileFacts, StreamFacts, describe, losses
 from runtime.deliver.matroska import TrackFields, set_track_fields
 from runtime.deliver.mux import CONTAINERS, check_container, mux
@@ -323,15 +323,15 @@ def test_a_loss_that_nobody_planned_is_found(tmp_path: Path, film: Path, monkeyp
     path = remux(
         film, tmp_path / "a.mkv", lambda out, p: (out.metadata.update(title="T"), p.metadata.update(title="S"))
     )
-    add = packets_module.add_stream
+    add = packet_copy.add_stream
 
     def forgetful(*args: Any) -> Any:
         made = add(*args)
         made.metadata.clear()
         return made
 
-    monkeypatch.setattr(packets_module, "add_stream", forgetful)
-    monkeypatch.setattr(packets_module, "FILE_TAGS", {"title"})
+    monkeypatch.setattr(packet_copy, "add_stream", forgetful)
+    monkeypatch.setattr(packet_copy, "FILE_TAGS", {"title"})
     assert [w.split(": ")[1] for w in mux(path, SILENCE, RATE, tmp_path / "b.mkv")] == [
         "the picture loses its title (S)",
         "loses the tags title",
@@ -401,7 +401,7 @@ def test_every_kind_that_advice_names_takes_the_picture(tmp_path: Path, name: st
             assert decoded(tmp_path / f"out{suffix}") == before
 
 
-def test_the_clip_is_not_replaced_under_another_name(tmp_path: Path, film: Path) -> None:
+def test_the_video_is_not_replaced_under_another_name(tmp_path: Path, film: Path) -> None:
     os.link(film, tmp_path / "hard.mp4")
     os.symlink(film, tmp_path / "soft.mp4")
     before = film.read_bytes()

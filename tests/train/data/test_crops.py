@@ -54,8 +54,8 @@ def sync_time(config: ModelConfig, j: int) -> Fraction:
     return Fraction(2 * (int(j) * config.sync_stride + config.sync_offset) + 1, 2 * config.sync_fps)
 
 
-def numbered_clip(config: ModelConfig) -> dict[str, np.ndarray]:
-    """A prepared clip whose features hold their own numbers."""
+def numbered_example(config: ModelConfig) -> dict[str, np.ndarray]:
+    """An example whose features hold their own numbers."""
     n = config.n_tokens(SECONDS * config.sample_rate)
     columns = {"clip_features": config.n_clip(n), "sync_features": config.n_sync(n), "audio_features": 200}
     return {"codes": np.tile(np.arange(n), (config.n_codebooks, 1))} | {
@@ -66,11 +66,11 @@ def numbered_clip(config: ModelConfig) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_crop_shows_the_pictures_that_inference_would_show(name: str) -> None:
     config, expected = CONFIGS[name], runtime_times(CONFIGS[name])
-    clip, clips = numbered_clip(config), Examples([], config)
+    example, examples = numbered_example(config), Examples([], config)
     n = config.window_tokens
     starts = {}
     for share in np.linspace(0, 1, 4000, endpoint=False):
-        crop = clips.crop(clip, float(share), n)
+        crop = examples.crop(example, float(share), n)
         starts.setdefault(int(crop["codes"][0, 0]), crop)
     assert len(starts) == (SECONDS - CROP) // INTERVALS[name] + 1  # all of them, the last one too
     assert start_interval(config) == INTERVALS[name]
@@ -81,9 +81,9 @@ def test_every_crop_shows_the_pictures_that_inference_would_show(name: str) -> N
         assert (crop["codes"][0] == start + np.arange(n)).all()
 
 
-def test_a_crop_as_long_as_its_clip_or_longer_starts_at_zero() -> None:
+def test_a_crop_as_long_as_its_example_or_longer_starts_at_zero() -> None:
     config = CONFIGS["bundle"]
-    clip, clips = numbered_clip(config), Examples([], config)
-    for n in (clip["codes"].shape[1], clip["codes"].shape[1] + 50):
-        crop = clips.crop(clip, 0.999, n)
+    example, examples = numbered_example(config), Examples([], config)
+    for n in (example["codes"].shape[1], example["codes"].shape[1] + 50):
+        crop = examples.crop(example, 0.999, n)
         assert crop["codes"].shape[1] == n and crop["codes"][0, 0] == crop["clip_features"][0, 0] == 0

@@ -19,9 +19,9 @@ import numpy as np
 
 from tests.support.corpus import video
 from tests.support.tiny_system import tiny_components, write_system
-from tests.train.data.test_shards import NAMES, arrays, write_set
+from tests.train.data.test_shard_files import NAMES, arrays, write_set
 from train import shards as check_shards
-from train.data.shards import ShardSet, Store
+from train.data.shard_files import ShardSet, Store
 from train.errors import ShardError
 from train.prepare import __main__ as prepare
 
@@ -66,9 +66,9 @@ def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
 @pytest.mark.slow
 def test_shards_on_s3(bucket: str, tmp_path: Path) -> None:
     url = write_set(f"{bucket}/set")
-    clips = ShardSet(url)
-    assert len(clips) == len(NAMES) and np.array_equal(clips[3]["codes"], arrays(3)["codes"])
-    assert clips.record(1) == {"clip": NAMES[1]}
+    examples = ShardSet(url)
+    assert len(examples) == len(NAMES) and np.array_equal(examples[3]["codes"], arrays(3)["codes"])
+    assert examples.record(1) == {"clip": NAMES[1]}
     write_set(tmp_path / "set")
     assert Store(url).read("train-00001.tar") == (tmp_path / "set" / "train-00001.tar").read_bytes()
     assert check_shards.main([url]) == 0
@@ -101,8 +101,8 @@ def test_prepare_writes_to_s3_and_resumes_there(bucket: str, tmp_path: Path, cap
     capsys.readouterr()
     assert prepare.main(remote) == 0
     assert "-00000: " not in capsys.readouterr().out  # nothing is made twice
-    clips = ShardSet(remote[2])
-    assert len(clips) == 2 and clips[1]["codes"].shape == (9, 862)
+    examples = ShardSet(remote[2])
+    assert len(examples) == 2 and examples[1]["codes"].shape == (9, 862)
 
 
 @pytest.mark.slow

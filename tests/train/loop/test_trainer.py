@@ -68,17 +68,17 @@ def config(**changes):
     return LoopConfig(**dict(steps=12, warmup_steps=3, save_every=5, log_every=4, validate_every=6) | changes)
 
 
-class Judged(Regression):
-    """A line task whose scores are given, one for each judgement."""
+class Generating(Regression):
+    """A line task whose scores are given, one for each generated validation."""
 
     def __init__(self, scores, at=None):
         super().__init__(at)
-        self.scores, self.judged = list(scores), []
+        self.scores, self.scored = list(scores), []
         self.saved = {}
 
-    def judge(self, validated):
-        self.judged.append({n: v.clone() for n, v in self.module.state_dict().items()})
-        return {"aggregate": self.scores[len(self.judged) - 1]}, []
+    def validate_generated(self, validated):
+        self.scored.append({n: v.clone() for n, v in self.module.state_dict().items()})
+        return {"aggregate": self.scores[len(self.scored) - 1]}, []
 
     def finish(self, out):
         self.saved = {n: v.clone() for n, v in self.module.state_dict().items()}
@@ -143,27 +143,27 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(tmp_path, bad)
 @pytest.mark.parametrize("ema", [None, 0.5])
 @pytest.mark.parametrize("result", ["last", "best"])
 def test_the_best_weights_are_kept_and_may_be_the_result(tmp_path, result, ema):
-    task = Judged([0.3, 0.9, 0.9, 0.1])
-    run_loop(task, config(judge_every=3, result=result, ema=ema), tmp_path)
+    task = Generating([0.3, 0.9, 0.9, 0.1])
+    run_loop(task, config(generate_every=3, result=result, ema=ema), tmp_path)
     (best,) = (tmp_path / "best").iterdir()
     assert best.name == "000000006"  # the first of equal scores
     assert json.loads((best / "state.json").read_text())["score"] == 0.9
-    assert not equal(task.judged[1], task.judged[3])
-    assert equal(task.saved, task.judged[1] if result == "best" else task.judged[3])
+    assert not equal(task.scored[1], task.scored[3])
+    assert equal(task.saved, task.scored[1] if result == "best" else task.scored[3])
     assert task.steps == (6 if result == "best" else 12)
 
 
 def test_a_resumed_run_keeps_its_best_weights(tmp_path):
-    first = Judged([0.8], {4: lambda: float("nan")})
+    first = Generating([0.8], {4: lambda: float("nan")})
     with pytest.raises(TrainingError):
-        run_loop(first, config(judge_every=3, save_every=2), tmp_path)
+        run_loop(first, config(generate_every=3, save_every=2), tmp_path)
     (tmp_path / "best" / ".000000003").mkdir()  # as kill -9 leaves it
-    second = Judged([0.5, 0.8, 0.7])
-    run_loop(second, config(judge_every=3, save_every=2, result="best"), tmp_path)
-    assert equal(second.saved, first.judged[0]) and second.steps == 3
+    second = Generating([0.5, 0.8, 0.7])
+    run_loop(second, config(generate_every=3, save_every=2, result="best"), tmp_path)
+    assert equal(second.saved, first.scored[0]) and second.steps == 3
 
 
-def test_without_a_judge_the_last_weights_are_the_result(tmp_path, capsys):
+def test_without_generated_validation_the_last_weights_are_the_result(tmp_path, capsys):
     task = Regression()
     run_loop(task, config(result="best"), tmp_path)
     assert task.finished and task.steps == 12 and not (tmp_path / "best").exists()

@@ -41,7 +41,7 @@ from train.models.mobilenet import MobileNetV2, MobileNetV2Config
 from train.models.s3d import S3D, S3DConfig, SepConv, Stem
 from train.models.scav import SCAV, SCAVConfig, contrastive_loss, distances
 from train.tasks.sync import SyncOptions, SyncTask, match, score
-from train.tasks.sync_data import Clip, View, distort, read_clips
+from train.tasks.sync_data import Example, View, distort, read_examples
 
 pytestmark = pytest.mark.torch
 TINY_S3D = S3DConfig(width=0.125, feature="mixed_4d", resize=32, size=32)
@@ -448,59 +448,59 @@ def test_clip_of_any_open_clip_model(tmp_path) -> None:
 def test_onset_targets() -> None:
     contacts = [{"time": 0.42, "strength": 0.5, "material": "wood"}, {"time": 0.44, "material": "metal"}]
     rain = {"time": 0.36, "end": 0.52, "strength": 0.5, "envelope": [0, 1, 0]}
-    clip = Clip(Path(), contacts, [rain])
-    shown = clip.targets(View(8), 5, ("metal", "wood"), 7)  # contacts in the frames 10, 10.5
+    example = Example(Path(), contacts, [rain])
+    shown = example.targets(View(8), 5, ("metal", "wood"), 7)  # contacts in the frames 10, 10.5
     onset, strength, material, level = shown[:4]
     assert onset == pytest.approx([0, 0.5, 1, 1, 0], abs=1e-5)
     assert strength == pytest.approx([0, np.log(0.5), 0, 0, 0], abs=1e-5)
     assert material.tolist() == [-1, 1, 0, 0, -1]
     assert level == pytest.approx([0, 0.125, 0.375, 0.375, 0.125], abs=1e-5)
-    assert not Clip(Path(), [], []).targets(View(), 4, (), 7).onset.any()
+    assert not Example(Path(), [], []).targets(View(), 4, (), 7).onset.any()
 
 
 def test_places_follow_what_is_shown() -> None:
     """A contact right of and above the centre: in a crop around it, mirrored, and out of view."""
-    clip = Clip(Path(), [{"time": 0.42, "material": "wood"}], [], np.array([[0.2, -0.3]], np.float32))
-    whole = clip.targets(View(8), 5, ("wood",), 10)
+    example = Example(Path(), [{"time": 0.42, "material": "wood"}], [], np.array([[0.2, -0.3]], np.float32))
+    whole = example.targets(View(8), 5, ("wood",), 10)
     assert np.unravel_index(whole.places[2].argmax(), (10, 10)) in ((1, 6), (2, 6), (1, 7), (2, 7))  # row, column
     assert whole.seen.all() and whole.placed.all() and whole.places[0].max() == 0
-    near = clip.targets(View(8, zoom=0.5, middle=(0.2, -0.3), mirrored=True), 5, (), 9)
+    near = example.targets(View(8, zoom=0.5, middle=(0.2, -0.3), mirrored=True), 5, (), 9)
     assert np.unravel_index(near.places[2].argmax(), (9, 9)) == (4, 4)
-    mirrored = clip.targets(View(8, mirrored=True), 5, (), 10)
+    mirrored = example.targets(View(8, mirrored=True), 5, (), 10)
     assert mirrored.places[2] == pytest.approx(whole.places[2][:, ::-1])
-    out = clip.targets(View(8, zoom=0.5, middle=(-0.2, 0.2)), 5, (), 10)
+    out = example.targets(View(8, zoom=0.5, middle=(-0.2, 0.2)), 5, (), 10)
     assert out.seen.tolist() == out.placed.tolist() == [1, 0, 0, 0, 1] and not out.onset.any()
-    unknown = replace(clip, places=np.full((1, 2), np.nan, np.float32)).targets(View(8), 5, (), 10)
+    unknown = replace(example, places=np.full((1, 2), np.nan, np.float32)).targets(View(8), 5, (), 10)
     assert unknown.seen.all() and unknown.placed.tolist() == [1, 0, 0, 0, 1] and unknown.onset.any()
-    slow = clip.targets(View(4, speed=0.5), 20, (), 10)  # frame 10 is shown three times
+    slow = example.targets(View(4, speed=0.5), 20, (), 10)  # frame 10 is shown three times
     assert np.flatnonzero(slow.onset).tolist() == [11, 12, 13]
 
 
 def test_views_show_what_they_say() -> None:
     frames = np.zeros((100, 20, 20, 3), np.uint8)
     frames[50:, 4, 13] = 255
-    clip = Clip(Path(), [{"time": 50.5 / 25}], [], np.array([[3.5 / 20, -5.5 / 20]], np.float32))
+    example = Example(Path(), [{"time": 50.5 / 25}], [], np.array([[3.5 / 20, -5.5 / 20]], np.float32))
     for k in range(30):
-        view = clip.draw(40, 100, np.random.default_rng(k))
+        view = example.draw(40, 100, np.random.default_rng(k))
         shown, numbers = view.cut(frames, 40), view.frame_numbers(40)
         assert numbers[0] >= 0 and numbers[-1] <= 101
-        column, row = view.project(clip.places[0]) * 20 + 9.5
+        column, row = view.project(example.places[0]) * 20 + 9.5
         if shown.any() and max(abs(column - 9.5), abs(row - 9.5)) < 9:
             lit = np.argwhere(shown[-1, :, :, 0])
             assert np.abs(lit.mean(axis=0) - [row, column]).max() <= 1
             assert np.flatnonzero(shown.any(axis=(1, 2, 3)))[0] == np.flatnonzero(numbers >= 50)[0]
 
 
-def test_bad_clips_are_named_and_left_out(tmp_path, capsys) -> None:
+def test_bad_examples_are_named_and_left_out(tmp_path, capsys) -> None:
     write_flashes(tmp_path / "all", 4)
     (tmp_path / "all" / "0.json").write_text("{", encoding="utf-8")
     (tmp_path / "all" / "1.json").unlink()
     (tmp_path / "all" / "2.frames.npy").write_bytes(b"\x93NUMPY cut off")
-    assert len(read_clips(tmp_path / "all", tmp_path / "all", TINY_S3D)) == 1
+    assert len(read_examples(tmp_path / "all", tmp_path / "all", TINY_S3D)) == 1
     words = capsys.readouterr().err
-    assert all(f"skipped {i}.frames.npy" in words for i in range(3)) and "3 clips" in words
+    assert all(f"skipped {i}.frames.npy" in words for i in range(3)) and "3 examples" in words
     with pytest.raises(RecipeError, match="4 skipped"):
-        read_clips(tmp_path / "all", tmp_path / "all", replace(TINY_S3D, size=48))
+        read_examples(tmp_path / "all", tmp_path / "all", replace(TINY_S3D, size=48))
 
 
 def test_detections_are_scored_one_to_one() -> None:

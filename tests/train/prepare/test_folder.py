@@ -15,8 +15,8 @@ from runtime.audio import write_wav
 from runtime.video import FrameGrid
 from tests.support.media import Picture, Sound, clicks, number, steady, write_video
 from train import checkpoint
-from train.checkpoint import USED, system_config
-from train.data.clip_files import clip_sound
+from train.checkpoint import PREPARED_ARRAYS, system_config
+from train.data.video_files import video_sound
 from train.models.beats import BEATs, BEATsConfig
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.mobilenet import MobileNetV2, MobileNetV2Config
@@ -51,8 +51,8 @@ def save_parts(folder: Path, *names: str) -> None:
         checkpoint.save(folder, name, cls(config), kind, ORIGIN)
 
 
-def clip(folder: Path, name: str, seconds: float, sound: float | None = None) -> Path:
-    """A clip at 10 fps, with clicks in a sound file beside it."""
+def make_video(folder: Path, name: str, seconds: float, sound: float | None = None) -> Path:
+    """A video at 10 fps, with clicks in a sound file beside it."""
     folder.mkdir(exist_ok=True)
     path = write_video(folder / f"{name}.mp4", Picture(steady(round(seconds * 10), 10), last=0.1))
     write_wav(path.with_suffix(".wav"), clicks(round((sound or seconds) * RATE), RATE), RATE)
@@ -60,7 +60,7 @@ def clip(folder: Path, name: str, seconds: float, sound: float | None = None) ->
 
 
 def test_arrays_have_the_contract_s_shapes(system: Path, tmp_path: Path) -> None:
-    video = clip(tmp_path / "clips", "one", 10.0)
+    video = make_video(tmp_path / "clips", "one", 10.0)
     events = [{"time": 0.25, "end": 0.0, "strength": 0.5}, {"time": 3.0, "end": 4.0, "strength": 1.0}]
     video.with_suffix(".json").write_text(json.dumps({"events": events}))
     assert prepare.main([str(tmp_path / "clips"), str(system), str(tmp_path / "out")]) == 0
@@ -85,8 +85,8 @@ def test_config_is_what_the_components_are(system: Path) -> None:
     assert system_config({}) == ModelConfig()
 
 
-def test_long_clips_become_windows(system: Path, tmp_path: Path) -> None:
-    video = clip(tmp_path / "clips", "long", 21.0)
+def test_long_videos_become_windows(system: Path, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "clips", "long", 21.0)
     video.with_suffix(".json").write_text(json.dumps({"events": [{"time": 10.25, "end": 10.5, "strength": 1.0}]}))
     assert prepare.main([str(tmp_path / "clips"), str(system), str(tmp_path / "out")]) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["long-w1.npz", "long.npz"]  # 1 s is left out
@@ -97,7 +97,7 @@ def test_long_clips_become_windows(system: Path, tmp_path: Path) -> None:
 
 def test_windows_take_the_right_frames(tmp_path: Path) -> None:
     config = ModelConfig(clip_resize=16, clip_size=16, sync_resize=16, sync_size=16, clip_fps=10)
-    with folder.Video(clip(tmp_path, "a", 20.0)) as video:
+    with folder.Video(make_video(tmp_path, "a", 20.0)) as video:
         windows = list(folder.video_windows(video, config))
     assert [(len(c), len(s)) for c, s in windows] == [(100, 256), (100, 256)]
     clip_frames, sync_frames = windows[1]
@@ -106,9 +106,9 @@ def test_windows_take_the_right_frames(tmp_path: Path) -> None:
     assert number(windows[0][1][255]) == 102 % 50  # and the first window looks on
 
 
-def test_short_clip_is_filled_and_too_short_one_skipped(system: Path, tmp_path: Path, capsys) -> None:
-    clip(tmp_path / "clips", "short", 2.0)
-    clip(tmp_path / "clips", "tiny", 0.5)
+def test_short_video_is_filled_and_too_short_one_skipped(system: Path, tmp_path: Path, capsys) -> None:
+    make_video(tmp_path / "clips", "short", 2.0)
+    make_video(tmp_path / "clips", "tiny", 0.5)
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"not a video")
     write_video(tmp_path / "clips" / "mute.mp4", Picture(steady(20, 10), last=0.1))
     assert prepare.main([str(tmp_path / "clips"), str(system), str(tmp_path / "out")]) == 0
@@ -121,21 +121,21 @@ def test_short_clip_is_filled_and_too_short_one_skipped(system: Path, tmp_path: 
 def test_bad_and_foreign_files_are_named_skipped_and_counted(tmp_path: Path, capsys) -> None:
     save_parts(tmp_path / "system", "frame_encoder")
     folder = tmp_path / "clips"
-    clip(folder, "good", 1.5)
-    whole = clip(folder, "cut", 1.5)
+    make_video(folder, "good", 1.5)
+    whole = make_video(folder, "cut", 1.5)
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
     (folder / "good.txt").write_text("notes")
     write_wav(folder / "orphan.wav", clicks(RATE, RATE), RATE)
     (folder / "folder.mp4").mkdir()
     for name, label in (("list", "[1, 2]"), ("text", '{"events": ["x"]}'), ("half", '{"events": [{"ti')):
-        clip(folder, name, 1.5).with_suffix(".json").write_text(label)
-    clip(folder, "nan", 1.5).with_suffix(".json").write_text('{"events": [{"time": NaN}]}')
+        make_video(folder, name, 1.5).with_suffix(".json").write_text(label)
+    make_video(folder, "nan", 1.5).with_suffix(".json").write_text('{"events": [{"time": NaN}]}')
     for flags in ([], ["--frames"]):
         assert prepare.main([str(folder), str(tmp_path / "system"), str(tmp_path / "out"), *flags]) == 0
         printed = capsys.readouterr()
         skipped = {line.split()[1].rstrip(":") for line in printed.err.splitlines() if line.startswith("skipped")}
         bad = {"cut.mp4", "folder.mp4", "list.mp4", "text.mp4", "half.mp4", "nan.mp4"}
-        assert skipped == bad | {"good.txt", "orphan.wav"} and "1 of 7 clips ready" in printed.out
+        assert skipped == bad | {"good.txt", "orphan.wav"} and "1 of 7 videos ready" in printed.out
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["good.frames.npy", "good.npz"]
 
 
@@ -147,12 +147,12 @@ def test_nothing_usable_is_an_error(tmp_path: Path, capsys) -> None:
     assert "error: " in (printed := capsys.readouterr().err) and "holds no videos (.mp4" in printed
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"not a video")
     assert prepare.main(command) == 1
-    assert "error: none of the 1 clips" in (printed := capsys.readouterr().err) and "first broken.mp4: " in printed
+    assert "error: none of the 1 videos" in (printed := capsys.readouterr().err) and "first broken.mp4: " in printed
 
 
 def test_absent_component_leaves_its_array_out(tmp_path: Path, capsys) -> None:
     save_parts(tmp_path / "system", "frame_encoder")
-    clip(tmp_path / "clips", "one", 1.5)
+    make_video(tmp_path / "clips", "one", 1.5)
     assert prepare.main([str(tmp_path / "clips"), str(tmp_path / "system"), str(tmp_path / "out")]) == 0
     assert "no codec" in capsys.readouterr().err
     with np.load(tmp_path / "out" / "one.npz") as arrays:
@@ -163,12 +163,12 @@ def test_absent_component_leaves_its_array_out(tmp_path: Path, capsys) -> None:
 def test_resumes_and_makes_again_only_what_other_weights_make(tmp_path: Path, monkeypatch) -> None:
     system, out = tmp_path / "system", tmp_path / "out" / "one.npz"
     save_parts(system, "frame_encoder")
-    clip(tmp_path / "clips", "one", 1.5)
+    make_video(tmp_path / "clips", "one", 1.5)
     made: list[list[str]] = []
     encode = folder.encode_window
 
     def encode_and_record(components, *rest):  # which arrays are made
-        made.append([USED[name] for name in components])
+        made.append([PREPARED_ARRAYS[name] for name in components])
         return encode(components, *rest)
 
     monkeypatch.setattr(folder, "encode_window", encode_and_record)
@@ -201,14 +201,14 @@ def test_sound_inside_the_video_starts_with_the_picture(tmp_path: Path) -> None:
     audio = clicks(2 * RATE, RATE)
     picture = Picture(steady(20, 10), last=0.1)
     late = write_video(tmp_path / "late.mkv", picture, Sound(audio[None], RATE, "flac", start=0.2))
-    found = clip_sound(late, 0.0, RATE)
+    found = video_sound(late, 0.0, RATE)
     assert abs(int(np.argmax(np.abs(found) > 0.1)) - int(np.argmax(np.abs(audio) > 0.1)) - 0.2 * RATE) < 0.003 * RATE
-    early = clip_sound(late, 0.3, RATE)
+    early = video_sound(late, 0.3, RATE)
     assert len(early) == pytest.approx(len(found) - 0.3 * RATE, abs=100)
 
 
 def test_frames_for_sync_training(tmp_path: Path, capsys) -> None:
-    video = clip(tmp_path / "clips", "one", 2.0)
+    video = make_video(tmp_path / "clips", "one", 2.0)
     events = [{"time": 1.0, "end": 0.0, "strength": 0.5}, {"time": 1.2, "end": 1.9, "strength": 1.0}]
     video.with_suffix(".json").write_text(json.dumps({"events": events}))
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"not a video")

@@ -16,16 +16,16 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from tests.support.corpus import BAD, HERE, bad_videos, command, video
 from train import shards as check_shards
-from train.checkpoint import USED, system_config
-from train.data import shards
-from train.data.shards import ShardSet
+from train.checkpoint import PREPARED_ARRAYS, system_config
+from train.data import shard_files
+from train.data.shard_files import ShardSet
 from train.prepare import __main__ as prepare
 from train.prepare import folder
 from train.prepare.features import FrameGrid, Video, video_windows
 
 
 def test_shards_hold_what_the_trainer_needs(made: Path, system: Path) -> None:
-    sets = {split: ShardSet(made, split) for split in shards.SPLITS}
+    sets = {split: ShardSet(made, split) for split in shard_files.SPLITS}
     assert {split: len(s) for split, s in sets.items()} == {"train": 2, "validation": 1, "test": 1}
     assert sets["test"].keys == ["clip-_00004_000040"]
     clip, record, manifest = sets["train"][0], sets["train"].record(0), sets["train"].manifest
@@ -41,7 +41,9 @@ def test_shards_hold_what_the_trainer_needs(made: Path, system: Path) -> None:
     counts = sum(np.stack([np.bincount(r, minlength=config.codebook_size) for r in s["codes"]]) for s in sets["train"])
     assert np.array_equal(sets["train"].code_counts, counts)
     known = json.loads((system / "meta.json").read_text())["components"]
-    assert {n: c["sha256"] for n, c in manifest["components"].items()} == {n: known[n]["sha256"] for n in USED}
+    assert {n: c["sha256"] for n, c in manifest["components"].items()} == {
+        n: known[n]["sha256"] for n in PREPARED_ARRAYS
+    }
     assert len(manifest["preprocessing"]["sha256"]) == 64 and manifest["samples"]["train"] == 2
     assert manifest["preprocessing"]["settings"]["filters"]["max_still"] == 0.8
 
@@ -95,10 +97,10 @@ def test_long_videos_become_windows_and_splits_keep_videos_together(system: Path
     (tmp_path / "music.json").write_text(json.dumps({"videos": {"tuba": names[:2], "erhu": [*names[2:], "x" * 11]}}))
     options = ["--source", "music21", "--table", str(tmp_path / "music.json"), "--validation", "1", "--test", "1"]
     assert prepare.main([str(tmp_path / "videos"), str(system), str(tmp_path / "out"), *options, *HERE]) == 0
-    keys = {split: ShardSet(tmp_path / "out", split).keys for split in shards.SPLITS}
+    keys = {split: ShardSet(tmp_path / "out", split).keys for split in shard_files.SPLITS}
     assert sorted(key for found in keys.values() for key in found) == sorted([*names, "video-00000-w1"])
     videos = {split: {key[:11] for key in found} for split, found in keys.items()}
-    assert [len(videos[s]) for s in shards.SPLITS] == [2, 1, 1]
+    assert [len(videos[s]) for s in shard_files.SPLITS] == [2, 1, 1]
     split = next(s for s, found in keys.items() if "video-00000" in found)
     assert "video-00000-w1" in keys[split]
     record = ShardSet(tmp_path / "out", split).record(keys[split].index("video-00000-w1"))

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 from tests.support.corpus import command, video
 from tests.support.tiny_system import tiny_components, write_system
 from train.checkpoint import system_config
-from train.data.shards import ShardSet, Store
+from train.data.shard_files import ShardSet, Store
 from train.distributed import find_device
 from train.errors import ShardError
 from train.prepare import __main__ as prepare

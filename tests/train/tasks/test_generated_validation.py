@@ -18,12 +18,12 @@ from train.tasks.generated_validation import Scores, generate, guided_step, pict
 from train.tasks.maskvat import MaskVATTask
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
-JUDGED = {"judge_clips": 3, "judge_batch": 2, "judge_steps": 2}
+GENERATED = {"generate_count": 3, "generate_batch": 2, "generate_steps": 2}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("judge"), clips=3)
+    return write_prepared(tmp_path_factory.mktemp("generated"), examples=3)
 
 
 def make(root: Path, **changes: object) -> MaskVATTask:
@@ -60,8 +60,8 @@ def test_the_step_on_the_device_is_the_reference(root: Path, guidance: float) ->
     assert np.abs(logp - expected_logp)[equal].max() < 1e-4
 
 
-def test_generated_clips_do_not_depend_on_their_batch(root: Path) -> None:
-    task = make(root, **JUDGED)
+def test_generated_examples_do_not_depend_on_their_batch(root: Path) -> None:
+    task = make(root, **GENERATED)
 
     @torch.no_grad()
     def logits(some: Batch) -> torch.Tensor:
@@ -113,15 +113,15 @@ def test_tensorboard_has_curves_sound_and_pictures(root: Path, tmp_path: Path) -
     events = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="the tensorboard extra is not installed"
     )
-    config = LoopConfig(steps=2, warmup_steps=1, log_every=1, validate_every=10, judge_every=10, tensorboard=True)
-    results = fit(make(root, **JUDGED), config, tmp_path)
+    config = LoopConfig(steps=2, warmup_steps=1, log_every=1, validate_every=10, generate_every=10, tensorboard=True)
+    results = fit(make(root, **GENERATED), config, tmp_path)
     assert results["validation_aggregate"] > 0 and results["validation_FDM"] > 0
     found = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     tags = found.Tags()
     assert {"training/loss", "training/mfu", "validation/accuracy", "validation/aggregate"} <= set(tags["scalars"])
     assert [event.step for event in found.Scalars("training/loss")] == [1, 2]
-    assert set(tags["audio"]) == {f"clip{i}/{kind}" for i in range(3) for kind in ("generated", "reference")}
-    assert set(tags["images"]) == {f"clip{i}/{kind}" for i in range(3) for kind in ("spectrograms", "onsets")}
+    assert set(tags["audio"]) == {f"example{i}/{kind}" for i in range(3) for kind in ("generated", "reference")}
+    assert set(tags["images"]) == {f"example{i}/{kind}" for i in range(3) for kind in ("spectrograms", "onsets")}
 
 
 def test_the_bar_shows_loss_speed_and_what_is_left(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("maskvat-task"), clips=2)
+    return write_prepared(tmp_path_factory.mktemp("maskvat-task"), examples=2)
 
 
 def make(root: Path, **changes: object) -> MaskVATTask:
@@ -73,7 +73,9 @@ def test_provenance_is_what_the_recipe_states(root: Path, tmp_path: Path, stated
     assert found.items() >= (expected | {"code_licence": "Apache-2.0", "trained": True}).items()
 
 
-def test_bad_prepared_clips_are_named_and_left_out(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_prepared_examples_are_named_and_left_out(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     folder = tmp_path / "prepared"
     shutil.copytree(root / "prepared", folder)
     whole = (folder / "0.npz").read_bytes()
@@ -88,7 +90,7 @@ def test_bad_prepared_clips_are_named_and_left_out(root: Path, tmp_path: Path, c
     assert len(make(root, data=str(folder)).train_examples) == 2
     words = capsys.readouterr().err
     assert all(f"skipped {name}.npz" in words for name in ("cut", "endless", "foreign", "part", "wide"))
-    assert "lacks codes" in words and "5 of 7 prepared clips" in words
+    assert "lacks codes" in words and "5 of 7 prepared examples" in words
     for name in ("0", "1"):
         (folder / f"{name}.npz").unlink()
     with pytest.raises(RecipeError, match="5 skipped"):

@@ -1,4 +1,4 @@
-"""Each design overfits eight clips, then generates their codes from the video alone; torch.compile."""
+"""Each design overfits eight examples, then generates their codes from the video alone; torch.compile."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from train.tasks.generated_validation import generate
 from train.tasks.maskvat import MaskVATTask
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
-CLIPS, TOKENS = 8, 12
+EXAMPLES, TOKENS = 8, 12
 # More frames than tokens per second, so that every token has a picture of its own. At 86 two tokens share a picture and
 # only known tokens distinguish them, so the network could only guess the twelfth token frame.
 CLIP_FPS = 100
@@ -23,25 +23,25 @@ CLIP_FPS = 100
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_prepared(tmp_path_factory.mktemp("overfit"), CLIPS, TOKENS, CLIP_FPS)
+    return write_prepared(tmp_path_factory.mktemp("overfit"), EXAMPLES, TOKENS, CLIP_FPS)
 
 
 def make(root: Path, **changes: object) -> MaskVATTask:
     folders = {"data": str(root / "prepared"), "validation": str(root / "prepared"), "system": str(root / "system")}
-    few = {"size": "tiny", "batch": CLIPS, "crop_seconds": 0.139, "device": "cpu"}
-    sampling = {"judge_steps": 16, "judge_guidance": 1.0, "judge_diversity": 0.0}
+    few = {"size": "tiny", "batch": EXAMPLES, "crop_seconds": 0.139, "device": "cpu"}
+    sampling = {"generate_steps": 16, "generate_guidance": 1.0, "generate_diversity": 0.0}
     changes["model"] = {"clip_fps": CLIP_FPS} | changes.get("model", {})
     return MaskVATTask.from_options(folders | few | sampling | changes, seed=0)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_eight_clips_are_learnt_and_generated_again(root: Path, tmp_path: Path, design: str) -> None:
+def test_eight_examples_are_learnt_and_generated_again(root: Path, tmp_path: Path, design: str) -> None:
     task = make(root, design=design)
     assert task.n_tokens == TOKENS
     config = LoopConfig(steps=600, learning_rate=5e-3, warmup_steps=20, validate_every=10**6, log_every=10**6)
     results = fit(task, config, tmp_path)
     assert results["validation_accuracy"] > 0.9
-    chosen = list(range(CLIPS))
+    chosen = list(range(EXAMPLES))
     true = task.validation_examples.validation_batch(chosen, TOKENS)
 
     @torch.no_grad()

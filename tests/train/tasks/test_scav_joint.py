@@ -13,7 +13,7 @@ from train.errors import RecipeError
 from train.loop.trainer import LoopConfig, fit
 from train.models.beats import BEATsConfig
 from train.models.scav import SCAVConfig, distances, pooled
-from train.tasks.scav_joint import ScavOptions, ScavTask, read_clips
+from train.tasks.scav_joint import ScavOptions, ScavTask, read_examples
 
 pytestmark = pytest.mark.torch
 TINY_BEATS = BEATsConfig(embed_dim=16, dim=16, layers=2, heads=2, ffn_dim=32, conv_pos=8, conv_pos_groups=4)
@@ -88,7 +88,7 @@ def test_bad_windows_are_named_skipped_and_counted(tmp_path, capsys) -> None:
     np.savez(tmp_path / "a-weird-walk.npz", clip_features=np.zeros((24, 10), np.float32))  # no sound
     (tmp_path / "text.npz").write_text("foreign")
     (tmp_path / "3.wav").write_bytes(b"RIFF")
-    assert len(read_clips(tmp_path, tmp_path, 1.5)) == 2
+    assert len(read_examples(tmp_path, tmp_path, 1.5)) == 2
     output = capsys.readouterr().err
     skipped = {line.split()[1].rstrip(":") for line in output.splitlines() if line.startswith("skipped")}
     assert skipped == {"0.npz", "1.npz", "2.npz", "3.npz", "nan.npz", "a-weird-walk.npz", "text.npz"}
@@ -96,4 +96,4 @@ def test_bad_windows_are_named_skipped_and_counted(tmp_path, capsys) -> None:
     for path in tmp_path.glob("*.npz"):
         path.write_text("foreign")
     with pytest.raises(RecipeError, match=r"0 windows .* 9 bad; 0.npz: "):
-        read_clips(tmp_path, tmp_path, 1.5)
+        read_examples(tmp_path, tmp_path, 1.5)

@@ -2,6 +2,11 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -9,6 +14,7 @@ import numpy as np
 import pytest
 
 from runtime.audio import read_audio
+from tests.support.paths import ROOT
 from tests.support.pool import write_pool, write_table
 from train.synthetic.drawn.__main__ import main
 from train.synthetic.drawn.kinds import KINDS
@@ -40,6 +46,24 @@ def test_jobs_and_resuming_do_not_change_a_clip(pool: Path, tmp_path: Path) -> N
     assert len(files) == 12 and files == sorted(p.name for p in (tmp_path / "b").iterdir())
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_when_the_command_is_stopped(number: int, pool: Path, tmp_path: Path) -> None:
+    """The workers hold the command's stdout, so it is read to its end only when all of them are gone."""
+    line = [sys.executable, "-m", "train.synthetic.drawn", str(tmp_path), "--sounds", str(pool), "--jobs", "2"]
+    line += ["--clips", "100000", "--seconds", "1", "--size", "64", "48"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True)
+    try:
+        for _ in range(3):  # two lines of clips, so that the workers have begun
+            process.stdout.readline()
+        process.send_signal(number)
+        process.communicate(timeout=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -number
 
 
 def test_seeds_and_splits_give_other_clips(pool: Path, tmp_path: Path) -> None:

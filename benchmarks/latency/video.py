@@ -1,4 +1,4 @@
-"""The clip that benchmarks.latency measures. It repeats the example video, because a still image gives silence."""
+"""The video that benchmarks.latency measures. It repeats the example video, because a still image gives silence."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from benchmarks.common.machine import ROOT
 
 BOUNCE = ROOT / "examples" / "bounce.mp4"
 WIDTH, HEIGHT, RATE = 640, 360, 25
-LONG = 60  # seconds; longer clips use a faster preset
+LONG = 60  # seconds; longer videos use a faster preset
 
 
 def pictures() -> list[NDArray[np.uint8]]:
@@ -25,7 +25,7 @@ def pictures() -> list[NDArray[np.uint8]]:
     return [np.pad(frames[int(n * rate / RATE)], sides) for n in range(int(len(frames) * RATE / rate))]
 
 
-def make_clip(path: Path, seconds: float) -> None:
+def write_video(path: Path, seconds: float) -> None:
     """Write the example in a loop: H.264, 640 x 360 at 25 fps."""
     options = {"crf": "23", "preset": "medium" if seconds <= LONG else "veryfast"}
     images = pictures()

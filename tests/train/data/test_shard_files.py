@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("fsspec", reason="needs the extra train")
 
 from train import shards as check_shards
-from train.data import shards
-from train.data.shards import SPLITS, ShardInfo, ShardSet, ShardWriter, Store, sample_key
+from train.data import shard_files
+from train.data.shard_files import SPLITS, ShardInfo, ShardSet, ShardWriter, Store, sample_key
 from train.errors import ShardError
 
 NAMES = ["-a_b", "dotted.name", "Ünïcode " + "x" * 120, "d", "e", "f"]
@@ -35,23 +35,23 @@ def write_set(url: str | Path, names: list[str] = NAMES, per_shard: int = 2) -> 
                 shard.add(names[n], arrays(n), {"clip": names[n]})
             shard.drop(f"lost{number}", "silent", "peak -71.0 dBFS")
         infos.append(shard.info)
-    shards.write_index(store, "train", infos)
-    store.write_json("manifest.json", {"format": shards.FORMAT})
+    shard_files.write_index(store, "train", infos)
+    store.write_json("manifest.json", {"format": shard_files.FORMAT})
     return str(url)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    clips = ShardSet(write_set(tmp_path / "set"), "train")
-    assert len(clips) == 6 and clips.keys == [sample_key(n) for n in NAMES] and not clips.bad
+    examples = ShardSet(write_set(tmp_path / "set"), "train")
+    assert len(examples) == 6 and examples.keys == [sample_key(n) for n in NAMES] and not examples.bad
     for n in (5, 0, 3, -1):
         expected = arrays(n % 6)
-        assert set(clips[n]) == set(expected)
-        assert all(np.array_equal(clips[n][k], v) and clips[n][k].dtype == v.dtype for k, v in expected.items())
-        assert clips.record(n) == {"clip": NAMES[n]}
+        assert set(examples[n]) == set(expected)
+        assert all(np.array_equal(examples[n][k], v) and examples[n][k].dtype == v.dtype for k, v in expected.items())
+        assert examples.record(n) == {"clip": NAMES[n]}
     counts = sum(np.stack([np.bincount(r, minlength=16) for r in arrays(n)["codes"]]) for n in range(6))
-    assert np.array_equal(clips.code_counts, counts)
+    assert np.array_equal(examples.code_counts, counts)
     with pytest.raises(IndexError, match="sample 6 of 6"):
-        clips[6]
+        examples[6]
     info = ShardInfo(**Store(tmp_path / "set").read_json("train-00001.json"))
     assert info.dropped == [{"clip": "lost1", "reason": "silent", "detail": "peak -71.0 dBFS"}]
 
@@ -86,11 +86,11 @@ def test_damage_in_the_middle_costs_one_sample(tmp_path: Path, capsys: pytest.Ca
     content = bytearray(tar.read_bytes())
     content[info.samples[1][1] + 600] ^= 255
     tar.write_bytes(content)
-    clips = ShardSet(url)
-    assert len(clips) == 6
+    examples = ShardSet(url)
+    assert len(examples) == 6
     with pytest.raises(ShardError, match=r"train-00001.tar: sample d cannot be read"):
-        clips[3]
-    assert np.array_equal(clips[2]["codes"], arrays(2)["codes"]) and len(clips[4]) == 2
+        examples[3]
+    assert np.array_equal(examples[2]["codes"], arrays(2)["codes"]) and len(examples[4]) == 2
     assert check_shards.main([url]) == 1
     output = capsys.readouterr()
     assert "train: 5 samples good, 1 samples or shards damaged" in output.out and "damaged" in output.err
@@ -101,9 +101,9 @@ def test_lost_and_cut_shards_are_left_out_and_listed(tmp_path: Path) -> None:
     (tmp_path / "train-00000.tar").unlink()
     tar = tmp_path / "train-00001.tar"
     tar.write_bytes(tar.read_bytes()[:-700])
-    clips = ShardSet(url)
-    assert clips.keys == ["e", "f"] and np.array_equal(clips[0]["codes"], arrays(4)["codes"])
-    assert clips.bad[0] == "train-00000: it is missing" and "train-00001: it has " in clips.bad[1]
+    examples = ShardSet(url)
+    assert examples.keys == ["e", "f"] and np.array_equal(examples[0]["codes"], arrays(4)["codes"])
+    assert examples.bad[0] == "train-00000: it is missing" and "train-00001: it has " in examples.bad[1]
     (tmp_path / "train-00002.tar").unlink()
     with pytest.raises(ShardError, match="no samples of split train; first train-00000"):
         ShardSet(url)
@@ -140,15 +140,15 @@ def test_a_broken_off_shard_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_sets_survive_pickling_and_forks(tmp_path: Path) -> None:
-    clips = ShardSet(write_set(tmp_path))
-    again = pickle.loads(pickle.dumps(clips))
-    assert np.array_equal(again[1]["codes"], clips[1]["codes"])
+    examples = ShardSet(write_set(tmp_path))
+    again = pickle.loads(pickle.dumps(examples))
+    assert np.array_equal(again[1]["codes"], examples[1]["codes"])
     child = os.fork()
     if not child:
-        os._exit(0 if np.array_equal(clips[4]["codes"], arrays(4)["codes"]) else 1)
+        os._exit(0 if np.array_equal(examples[4]["codes"], arrays(4)["codes"]) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_memory_urls_work_like_folders() -> None:
-    clips = ShardSet(write_set("memory://bucket/set"))
-    assert np.array_equal(clips[3]["codes"], arrays(3)["codes"]) and len(clips) == 6
+    examples = ShardSet(write_set("memory://bucket/set"))
+    assert np.array_equal(examples[3]["codes"], arrays(3)["codes"]) and len(examples) == 6

@@ -16,7 +16,7 @@ from runtime.errors import Cancelled
 PATIENCE = 30.0  # seconds that the end of the program waits: one call of an engine is much shorter
 
 
-class _Running:
+class _Active:
     """What runs in this process."""
 
     def __init__(self) -> None:
@@ -34,29 +34,29 @@ class _Running:
         self.changed, self.count = threading.Condition(), 0
 
 
-_RUNNING = _Running()
+_ACTIVE = _Active()
 
 
 @contextmanager
-def running() -> Iterator[None]:
+def delay_exit() -> Iterator[None]:
     """Mark work that the end of the program must wait for. Raises Cancelled if the program ends already."""
-    with _RUNNING.changed:
-        if not _RUNNING.registered:  # not at import, which changes nothing
-            atexit.register(_RUNNING.at_exit)
+    with _ACTIVE.changed:
+        if not _ACTIVE.registered:  # not at import, which changes nothing
+            atexit.register(_ACTIVE.at_exit)
             if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_RUNNING.forget)
-            _RUNNING.registered = True
+                os.register_at_fork(after_in_child=_ACTIVE.forget)
+            _ACTIVE.registered = True
         check_ending()
-        _RUNNING.count += 1
+        _ACTIVE.count += 1
     try:
         yield
     finally:
-        with _RUNNING.changed:
-            _RUNNING.count -= 1
-            _RUNNING.changed.notify_all()
+        with _ACTIVE.changed:
+            _ACTIVE.count -= 1
+            _ACTIVE.changed.notify_all()
 
 
 def check_ending() -> None:
     """Raises Cancelled if the program ends."""
-    if _RUNNING.ending:
+    if _ACTIVE.ending:
         raise Cancelled("the program has ended")

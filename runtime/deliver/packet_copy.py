@@ -14,8 +14,8 @@ from av.video.stream import VideoStream
 
 from runtime.audio import MAX_DURATION, FloatArray, check_length, open_media
 from runtime.deliver.containers import MOV_FAMILY, Container
+from runtime.deliver.copied_streams import CopyPlan, Refused, add_stream, codec_name
 from runtime.deliver.describe import FILE_TAGS
-from runtime.deliver.streams import CopyPlan, Refused, add_stream, codec_name
 from runtime.deliver.track import SoundTrack
 from runtime.errors import MediaError
 from runtime.media.clock import DEFAULT_PERIOD, JUMP_AHEAD, JUMP_BACK, MAY_JUMP, frame_rate

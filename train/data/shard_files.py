@@ -63,7 +63,7 @@ class ShardWriter:
 
         with ShardWriter(store, "train-00000", "train", codebook_size=1024) as shard:
             shard.add("name", arrays, record)
-            shard.drop("clip", "silent", "peak -71.0 dBFS")
+            shard.drop("name", "silent", "peak -71.0 dBFS")
 
     If the block raises, no file is left.
     """
@@ -94,7 +94,7 @@ class ShardWriter:
         """Add a sample. Raises ShardError if the name is used already."""
         key, offset = sample_key(name), self._tar.offset
         if any(key == sample[0] for sample in self.info.samples):
-            raise ShardError(f"{self.info.name} already holds a sample {key}; give every clip a name of its own")
+            raise ShardError(f"{self.info.name} already holds a sample {key}; give every example a name of its own")
         for kind in sorted(arrays):
             self._member(f"{key}.{kind}.npy", npy(arrays[kind]))
         self._member(f"{key}.json", json.dumps(record, sort_keys=True).encode())
@@ -103,8 +103,8 @@ class ShardWriter:
             counts = np.stack([np.bincount(row, minlength=self.size) for row in codes])
             self._counts = counts if self._counts is None else self._counts + counts
 
-    def drop(self, clip: str, reason: str, detail: str) -> None:
-        self.info.dropped.append({"clip": clip, "reason": reason, "detail": detail})
+    def drop(self, name: str, reason: str, detail: str) -> None:
+        self.info.dropped.append({"clip": name, "reason": reason, "detail": detail})
 
     def _member(self, name: str, content: bytes) -> None:
         entry = tarfile.TarInfo(name)

@@ -1,4 +1,4 @@
-"""Files of a training clip: the video and, optionally, its sound (ID.flac, ID.wav) and its events (ID.json)."""
+"""Files of a training video: the video and, optionally, its sound (ID.flac, ID.wav) and its events (ID.json)."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
 BAD = (MediaError, ValueError, KeyError, OSError)  # errors of a file that cannot be used
 
 
-def clip_sound(path: Path, video_start: float, rate: int) -> NDArray[np.float32]:
+def video_sound(path: Path, video_start: float, rate: int) -> NDArray[np.float32]:
     """Sound [L] from the start of the picture: ID.flac or ID.wav if present, otherwise the video's own."""
     for suffix in (".flac", ".wav"):
         if (beside := path.with_suffix(suffix)).exists():
@@ -26,7 +26,7 @@ def clip_sound(path: Path, video_start: float, rate: int) -> NDArray[np.float32]
     return np.pad(audio, (shift, 0)) if shift >= 0 else audio[-shift:]
 
 
-def clip_events(path: Path) -> NDArray[np.float32]:
+def video_events(path: Path) -> NDArray[np.float32]:
     """Events [E, 3]: time, end (0 for a contact), strength; empty without ID.json.
 
     Raises ValueError if ID.json is damaged.

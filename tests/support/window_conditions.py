@@ -1,4 +1,4 @@
-"""The conditions that `step` gets for a real clip."""
+"""The conditions that `step` gets for a real video."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +12,7 @@ from runtime.windows import windows
 
 
 def first_window(bundle: Bundle, path: Path) -> tuple[Feeds, int]:
-    """The conditions of the first window of a clip, and the length of that window in token frames."""
+    """The conditions of the first window of a video, and the length of that window in token frames."""
     config = bundle.config
     with Video(path) as video:
         window = next(windows(config, video))

@@ -1,4 +1,4 @@
-"""A synthetic clip of train.synthetic.drawn or train.synthetic.scenes, with its true track and its events."""
+"""A synthetic video of train.synthetic.drawn or train.synthetic.scenes, with its true track and its events."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.common.true_track import TrueTrack, read_true_track
 from engines.contract import FloatArray
 from runtime.errors import MediaError
-from train.data.clip_files import clip_sound
+from train.data.video_files import video_sound
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Contact:
 
 
 @dataclass(frozen=True)
-class SceneClip:
-    """A clip with its true track and its events."""
+class SceneVideo:
+    """A synthetic video with its true track and its events."""
 
     track: TrueTrack
     silent: bool  # no sound is expected
@@ -47,7 +47,7 @@ class SceneClip:
 
     def true_track_at(self, rate: int) -> FloatArray:
         """The true track [L] at another sample rate."""
-        return clip_sound(self.track.path, self.track.start, rate)
+        return video_sound(self.track.path, self.track.start, rate)
 
     def impact_at(self, time: float, tolerance: float) -> Contact | None:
         """The impact that is nearest to a time, if it is within the tolerance."""
@@ -55,8 +55,8 @@ class SceneClip:
         return min(near, key=lambda e: abs(e.time - time)) if near else None
 
 
-def read_scene_clip(path: Path) -> SceneClip:
-    """Read a clip and its ID.json. Raises MediaError if the clip has no sound, or ID.json cannot be used."""
+def read_scene_video(path: Path) -> SceneVideo:
+    """Read a video and its ID.json. Raises MediaError if it has no sound, or ID.json cannot be used."""
     label = path.with_suffix(".json")
     try:
         facts = json.loads(label.read_text(encoding="utf-8"))
@@ -67,4 +67,4 @@ def read_scene_clip(path: Path) -> SceneClip:
         raise MediaError(
             f"{label} cannot be used ({error!r}); make clips with train.synthetic.drawn or train.synthetic.scenes"
         ) from error
-    return SceneClip(read_true_track(path), silent, events)
+    return SceneVideo(read_true_track(path), silent, events)
