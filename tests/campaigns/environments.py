@@ -214,7 +214,7 @@ def full_disks(place: Place) -> Iterator[Row]:
             yield Row(name, NOT_HERE, _last(mounted.stderr))
             continue
         try:
-            yield command(place, name, out=disk, may_refuse="No space left on device.*free some space")
+            yield command(place, name, out=disk, may_refuse="the disk is full; free some space")
             if kilobytes == 8:
                 call(["mount", "-o", "remount,ro", str(disk)])
                 yield command(place, "a read-only disk", out=disk, may_refuse="Read-only file system|no permission")

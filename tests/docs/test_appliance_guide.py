@@ -35,8 +35,10 @@ def blocks(title: str, kind: str = "sh") -> list[str]:
 # ---------------------------------------------------------------- the watched folder
 @NEEDS_ORT
 def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path], tmp_path: Path) -> None:
-    """Good videos, one with blanks in its name, get sound; a broken one and a folder go to failed/ with a
-    reason, so that the inbox is empty and the path unit does not start the service again."""
+    """Good videos, one with blanks in its name, get sound; the rest goes to failed/ with a reason.
+
+    Nothing stays in the inbox, because systemd would start the service again and again.
+    """
     for folder in ("inbox/0", "inbox/1", "done", "failed", "current/bin"):
         (tmp_path / folder).mkdir(parents=True)
     program = tmp_path / "current" / "bin" / "maskvat"
@@ -49,7 +51,7 @@ def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path]
     (inbox / "broken.mp4").write_bytes(b"no video")
     (inbox / "a folder").mkdir()
     (inbox / "a link").symlink_to("gone")
-    (tmp_path / "failed" / "a folder").mkdir()  # from an earlier time
+    (tmp_path / "failed" / "a folder" / "a folder").mkdir(parents=True)  # from an earlier time
     shutil.copy(make_video(20), tmp_path / "inbox" / "1" / "other.mp4")
     (script,) = blocks("A folder that is watched")
     (tmp_path / "inbox.sh").write_text(script.replace(BASE, str(tmp_path)))
