@@ -11,6 +11,7 @@ from engines.backends import BACKENDS
 from engines.contract import graphs
 from engines.manifest import MINI
 from runtime.bundle import Bundle
+from runtime.commands.crash_guard import run_guarded
 from runtime.commands.status import run_command
 from runtime.errors import BackendUnavailable, ContractError, EngineError, ManifestError, MaskVATError
 
@@ -83,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_guarded(main, debug=False))

@@ -9,6 +9,7 @@ from pathlib import Path
 from engines.backends import BACKENDS
 from engines.manifest import MANIFEST, MINI, Manifest
 from engines.words.vocabulary import Vocabulary
+from runtime.commands.crash_guard import run_guarded
 from runtime.commands.status import run_command
 
 
@@ -60,4 +61,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_guarded(main, debug=False))

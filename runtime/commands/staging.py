@@ -8,12 +8,14 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOTSUP}
+PATIENCE = 5.0  # seconds to wait for another process that publishes
 Message = dict[str, Any]
 Identity = tuple[int, int]
 
@@ -51,6 +53,10 @@ class Staging:
         """
         known = {path: identity(part) for path, part in self.parts.items()}
         moves = [[str(path), str(self.aside[path]), *known[path]] for path in self.parts]
+        with _one_at_a_time({path.parent for path in self.parts}):
+            self._publish(known, moves, check)
+
+    def _publish(self, known: dict[Path, Identity], moves: list[list[Any]], check: Callable[[Path], None]) -> None:
         self._tell({"state": "publishing", "moves": moves})
         try:
             for path, part in self.parts.items():
@@ -65,6 +71,34 @@ class Staging:
             for path in reversed(self.parts):
                 undo(path, self.aside[path], known[path])
             raise
+
+
+@contextmanager
+def _one_at_a_time(folders: set[Path]) -> Iterator[None]:
+    """Wait until no other process publishes into these folders, or two could each replace a part of the other's set.
+
+    It waits for a few seconds at most: someone else may have locked a folder, such as `flock FOLDER maskvat ...`.
+    """
+    if sys.platform == "win32":  # mypy knows this form
+        yield
+        return
+    import fcntl
+
+    deadline = time.monotonic() + PATIENCE
+    with ExitStack() as stack:
+        for folder in sorted(folders):
+            with suppress(OSError):  # it cannot be read, or is on a file system without locks
+                descriptor = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                while True:
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        if time.monotonic() > deadline:
+                            break
+                        time.sleep(0.01)
+        yield
 
 
 def identity(path: Path) -> Identity:

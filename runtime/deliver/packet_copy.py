@@ -92,7 +92,7 @@ class PacketCopy:
         self.source, self.out, self.path, self.plan, self.kind = source, out, path, plan, plan.kind
         self.notes: list[str] = []  # about the copy, each a sentence without its subject
         self.broken_off = False
-        self.delays: dict[int, Fraction] = {}  # seconds of priming of a kept sound, by the source's stream
+        self.delays: dict[int, Fraction] = {}  # seconds of a kept sound before time zero, by the source's stream
         self.times = PictureTimes(source, path, self.kind)
         self.shift = Fraction(0)  # seconds to take off every time stamp
         if not self.kind.timed:
@@ -148,6 +148,10 @@ class PacketCopy:
         self.sound.finish(end)
         if hidden and self.kind.format not in MOV_FAMILY:
             self.notes.append("shows frames that the video hides at its ends, without sound")
+        if not self.kind.timed:
+            for index, delay in self.delays.items():
+                late = f"the first {1000 * float(delay):.0f} ms of audio {index} may be missing or late"
+                self.notes.append(f"has no time stamps: {late}")
 
     def _refuse_unfit(self, pictures: list[VideoStream]) -> None:
         for stream in pictures:
@@ -167,6 +171,8 @@ class PacketCopy:
         if self.kind.format in MOV_FAMILY or pts is None:
             return True
         if not self.kind.timed:
+            if pts < 0:
+                self.delays.setdefault(index, -pts * packet.time_base)
             return pts + (packet.duration or 1) > 0
         if self.source.format.name.startswith("matroska") or codec_name(packet.stream) == "opus":
             return True  # the muxer does it: the stream itself says how long its priming is

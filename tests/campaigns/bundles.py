@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import machine
 from engines.manifest import MANIFEST, sha256
 from runtime.bundle import Bundle
 from runtime.errors import ManifestError, MaskVATError
-from tests.campaigns import sandbox
+from tests.campaigns import report, sandbox
 from tests.campaigns.mutate import mutated
 from tests.support.fake_engines import FakeBundle, small_config, write_bundle
 
@@ -171,12 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                     last = outcome.output.strip().splitlines()[-1:] or [""]
                     faults.append({"case": name, "fault": found, "says": last[0][:200]})
                     print(f"FAULT {faults[-1]}", file=sys.stderr, flush=True)
-    document = {"campaign": "bundles", "seed": args.seed, "cases": sum(counts.values()), "counts": dict(counts),
-                "faults": faults, "seconds": round(time.monotonic() - begin), "machine": machine.facts()}  # fmt: skip
     print(f"{len(faults)} faults in {sum(counts.values())} bundles")
-    print(json.dumps(document))
-    if args.out:
-        args.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    facts = {"seed": args.seed, "cases": sum(counts.values()), "counts": dict(counts), "faults": faults}
+    report.finish("bundles", facts | {"seconds": round(time.monotonic() - begin)}, args.out)
     return 1 if faults else 0
 
 

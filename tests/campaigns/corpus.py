@@ -1,6 +1,6 @@
 """Small valid files of every container and codec that a user might bring: the seeds of the media campaign."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -64,11 +64,11 @@ KINDS = (
 )
 
 
-def write_corpus(folder: Path) -> tuple[list[Path], list[str]]:
-    """Write every kind; returns the files and a line for each kind that this build of libav cannot write."""
+def write_corpus(folder: Path, kinds: Sequence[Kind] = KINDS) -> tuple[list[Path], list[str]]:
+    """Write the kinds; returns the files and a line for each kind that this build of libav cannot write."""
     folder.mkdir(parents=True, exist_ok=True)
     files, missing = [], []
-    for kind in KINDS:
+    for kind in kinds:
         path = folder / f"{kind.name}.{kind.suffix}"
         try:
             _write(path, kind)

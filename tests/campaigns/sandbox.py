@@ -1,15 +1,19 @@
-"""Runs a function in a forked process with limits, and says how it ended. POSIX only."""
+"""Runs a function in a forked process with limits, and says how it ended. Linux only."""
 
 import contextlib
+import gc
 import os
 import resource
+import select
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-POLL = 0.005  # seconds
+POLL = 0.1  # seconds between two looks at the memory that a case holds
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -36,31 +40,42 @@ class Outcome:
 def run(function: Callable[[], int], log: Path, limits: Limits = Limits()) -> Outcome:
     """Fork, call `function` with stdout and stderr in `log`, and return how that ended."""
     begin = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        _be_child(function, log, limits)
-    status, killed, peak = None, "", 0.0
-    while status is None:
-        done, code = os.waitpid(child, os.WNOHANG)
-        if done:
-            status = code
-            break
-        peak = max(peak, resident_mb(child))
-        if peak > limits.memory_mb:
-            killed = "memory"
-        elif time.monotonic() - begin > limits.seconds:
-            killed = "hang"
-        if killed:
-            _end_group(child)
-            _, status = os.waitpid(child, 0)
-            break
-        time.sleep(POLL)
-    _end_group(child)  # whatever it started
+    child = start(function, log, limits)
+    ended, killed = os.pidfd_open(child), ""
+    try:
+        while not killed and not select.select([ended], [], [], POLL)[0]:
+            if max(map(resident_mb, [child, *_children(child)])) > limits.memory_mb:
+                killed = "memory"
+            elif time.monotonic() - begin > limits.seconds:
+                killed = "hang"
+    finally:
+        os.close(ended)
+        _end_group(child)  # with whatever it started
+    _, status, used = os.wait4(child, 0)
+    peak = used.ru_maxrss / 1024
+    if peak > limits.memory_mb:  # between two looks
+        killed = killed or "memory"
     if not killed and os.WIFSIGNALED(status):
         killed = signal.Signals(os.WTERMSIG(status)).name
     output = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     exit_status = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
     return Outcome(exit_status, killed, time.monotonic() - begin, peak, output)
+
+
+def start(function: Callable[[], int], log: Path, limits: Limits = Limits()) -> int:
+    """Fork, and call `function` in a process group of its own; the process."""
+    child = os.fork()
+    if child == 0:
+        _be_child(function, log, limits)
+    return child
+
+
+def print_to(log: Path) -> None:
+    """Let this process print into a new file, libraries included."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 def resident_mb(process: int) -> float:
@@ -70,25 +85,26 @@ def resident_mb(process: int) -> float:
     return 0.0
 
 
+def _children(process: int) -> list[int]:
+    """The processes that a process has forked: the command runs in one."""
+    with contextlib.suppress(OSError):
+        return [int(p) for p in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []
+
+
 def _be_child(function: Callable[[], int], log: Path, limits: Limits) -> None:
     status = 70
+    gc.freeze()  # collecting the parent's objects would copy all of them, and end decoders whose threads are gone
     try:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_mb << 20, limits.file_mb << 20))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing too much is an OSError
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
+        print_to(log)
         status = function()
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
-        import sys
-
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

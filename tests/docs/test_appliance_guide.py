@@ -35,7 +35,10 @@ def blocks(title: str, kind: str = "sh") -> list[str]:
 # ---------------------------------------------------------------- the watched folder
 @NEEDS_ORT
 def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path], tmp_path: Path) -> None:
-    """Good videos, one with blanks in its name, get sound; a broken one goes to failed/ with a reason."""
+    """Good videos, one with blanks in its name, get sound; the rest goes to failed/ with a reason.
+
+    Nothing stays in the inbox, because systemd would start the service again and again.
+    """
     for folder in ("inbox/0", "inbox/1", "done", "failed", "current/bin"):
         (tmp_path / folder).mkdir(parents=True)
     program = tmp_path / "current" / "bin" / "maskvat"
@@ -46,6 +49,9 @@ def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path]
     for name in ("a.mp4", "my video.mp4"):
         shutil.copy(make_video(20), inbox / name)
     (inbox / "broken.mp4").write_bytes(b"no video")
+    (inbox / "a folder").mkdir()
+    (inbox / "a link").symlink_to("gone")
+    (tmp_path / "failed" / "a folder" / "a folder").mkdir(parents=True)  # from an earlier time
     shutil.copy(make_video(20), tmp_path / "inbox" / "1" / "other.mp4")
     (script,) = blocks("A folder that is watched")
     (tmp_path / "inbox.sh").write_text(script.replace(BASE, str(tmp_path)))
@@ -55,7 +61,10 @@ def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path]
     assert names == {"a.mp4", "a.mp4.wav", "my video.mp4", "my video.mp4.wav"}
     with av.open(str(tmp_path / "done" / "my video.mp4")) as film:
         assert len(film.streams.audio) == len(film.streams.video) == 1
-    assert {p.name for p in (tmp_path / "failed").iterdir()} == {"broken.mp4", "broken.mp4.txt"}
+    assert {p.name for p in (tmp_path / "failed").iterdir()} == {
+        *("broken.mp4", "broken.mp4.txt", "a folder", "a folder.txt", "a link", "a link.txt")
+    }
+    assert not list((tmp_path / "failed" / "a folder").iterdir())
     assert (tmp_path / "failed" / "broken.mp4.txt").read_text().startswith("error: ")
     assert (tmp_path / "inbox" / "1" / "other.mp4").exists()  # another process's
 

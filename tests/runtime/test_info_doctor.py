@@ -1,6 +1,9 @@
 """`runtime.info` and `runtime.doctor`: what a bundle contains, and whether it works here."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from tests.support.fake_engines import (
     small_config,
     write_bundle,
 )
+from tests.support.paths import ROOT
 
 Capture = pytest.CaptureFixture[str]
 
@@ -124,3 +128,30 @@ def test_doctor_says_what_is_wrong(
     )
     (own_bundle / "step.onnx").write_bytes(b"")
     assert "step.onnx has 0 bytes" in refused(doctor.main(["--engines", str(own_bundle)]), capsys)
+
+
+# ---------------------------------------------------------------- as processes
+CRASH = """
+import ctypes, runpy, sys
+from runtime.commands import status
+status.run_command = lambda *a, **k: ctypes.string_at(0)
+sys.argv = [sys.argv[1]]
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="needs a child process")
+@pytest.mark.parametrize("module", ["runtime.info", "runtime.doctor"])
+def test_a_crash_in_a_library_is_one_line(module: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", CRASH, module], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: the program crashed (SIGSEGV)")
+
+
+def test_info_as_a_process() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for options, status in (([], 0), (["--unknown"], 2), (["gone"], 1)):
+        line = [sys.executable, "-m", "runtime.info", *options]
+        done = subprocess.run(line, capture_output=True, text=True, env=environment)
+        assert done.returncode == status and bool(done.stdout) == (status == 0), done.stderr

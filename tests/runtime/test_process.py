@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from runtime.commands.staging import Staging
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.paths import ROOT
 
@@ -290,6 +292,40 @@ def test_what_appears_meanwhile_stays(start: Callable[..., subprocess.Popen[str]
     err = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "video.sound.mp4 exists; give --overwrite" in err and err.count("\n") == 1
     assert names(folder) == ["video.mp4", "video.sound.mp4"]
+
+
+def test_two_runs_that_overwrite_do_not_mix_their_outputs(tmp_path: Path) -> None:
+    """The second one begins to publish while the first has published one of two files."""
+    files = [tmp_path / "a", tmp_path / "b"]
+    first, second = Staging(files, True), Staging(files, True)
+    with first, second, ThreadPoolExecutor(1) as pool:
+        for staging, text in ((first, "first"), (second, "second")):
+            for part in staging.parts.values():
+                part.write_text(text)
+        others = []
+
+        def check(path: Path) -> None:
+            if path == files[1]:
+                others.append(pool.submit(second.publish))
+                with pytest.raises(TimeoutError):
+                    others[0].result(timeout=0.3)
+
+        first.publish(check)
+        others[0].result(timeout=30)
+    assert [path.read_text() for path in files] == ["second", "second"]
+
+
+def test_a_folder_that_someone_else_has_locked_delays_only(tmp_path: Path, monkeypatch) -> None:
+    import fcntl
+
+    monkeypatch.setattr("runtime.commands.staging.PATIENCE", 0.1)
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with Staging([tmp_path / "a"], True) as staging:
+        staging.parts[tmp_path / "a"].write_text("x")
+        staging.publish()
+    os.close(lock)
+    assert (tmp_path / "a").read_text() == "x"
 
 
 def test_of_two_runs_on_one_name_one_wins(start: Callable[..., subprocess.Popen[str]], folder: Path) -> None:

@@ -265,6 +265,17 @@ def test_kept_sound_in_matroska_loses_nothing(tmp_path: Path) -> None:
             assert next(p for p in copy.demux(copy.streams.video[0])).pts == 0
 
 
+def test_kept_sound_in_avi_is_warned_of(tmp_path: Path) -> None:
+    """AVI has no time stamps, so what lies before time zero is dropped, or the sound starts late."""
+    audio = np.zeros((1, 48000), np.float32)
+    for codec, rate, words in (("libmp3lame", 44100, ["the first 25 ms of audio 1"]), ("pcm_s16le", 48000, [])):
+        picture = Picture(steady(25, 25), Fraction(1, 25), codec="mpeg4", tick=Fraction(1, 25), options=(("bf", "0"),))
+        path = write_video(tmp_path / f"{codec}.mkv", picture, Sound(audio[:, :rate], rate, codec))
+        found = mux(path, SILENCE, RATE, tmp_path / f"{codec}.avi", existing="keep")
+        late = [line for line in found if "missing or late" in line]
+        assert len(late) == len(words) and all(w in line for w, line in zip(words, late, strict=True)), found
+
+
 def samples_from_zero(path: Path, track: int) -> Any:
     """A track's samples from its time zero on, to the millisecond that Matroska counts in."""
     with av.open(str(path)) as container:
