@@ -55,7 +55,7 @@ def run_help(names: list[str], path: Path = ROOT) -> dict[str, tuple[object, str
 
 
 def help_of(name: str) -> tuple[object, str]:
-    """The same of one command in a process of its own: `runtime.infer` prints in a child process."""
+    """The same of one command in a process of its own: these print in a child process."""
     command = [sys.executable, "-m", name, "--help"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return result.returncode, result.stdout
@@ -71,7 +71,7 @@ def problems(found: dict[str, tuple[object, str]]) -> dict[str, str]:
 def test_every_documented_command_shows_its_help() -> None:
     names = documented([path.read_text(encoding="utf-8") for path in DOCS if path.name != "log.md"])
     assert {"runtime.infer", "train.fit", "export", "benchmarks.latency"} <= names
-    guarded = {"runtime.infer": help_of("runtime.infer")}
+    guarded = {name: help_of(name) for name in ("runtime.infer", "runtime.info", "runtime.doctor")}
     found = problems(run_help(sorted((names | set(RENAMED)) - set(guarded))) | guarded)
     missing = {name: problem for name, problem in found.items() if "is not installed; install it with" in problem}
     assert found == missing
