@@ -82,6 +82,11 @@ class Component(nn.Module):
 
 
 class FrameEncoder(Component):
+    @property
+    def rounding(self) -> float:
+        """How far rounding may exceed the limit of parity: class features multiply the last layer by 28."""
+        return 3.0 if getattr(self.component.config, "features", "") == "classes" else 1.0
+
     def forward(self, frames: Tensor) -> Tensor:
         return self.component(frames)
 

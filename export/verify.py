@@ -146,8 +146,7 @@ def largest_difference(want: Array, got: Array) -> float:
 def graph_parity(module: nn.Module, engine: Engine, config: ModelConfig, trials: Trials, limit: Limits) -> Parity:
     """Parity of a graph: largest absolute and relative difference of its outputs, or the share of equal codes."""
     graph = engine.graph
-    max_abs = relative = 0.0
-    equal = compared = 0
+    max_abs, relative, equal, compared = 0.0, 0.0, 0, 0
     for trial in trials:
         feeds = random_inputs(config, graph, axis_sizes(config, graph.name, trial))
         want, got = run_torch(module, graph, feeds), engine.run(feeds)
@@ -163,7 +162,8 @@ def graph_parity(module: nn.Module, engine: Engine, config: ModelConfig, trials:
         share = equal / compared
         failures = () if share >= limit.codes else (f"equal codes {share:.4f} < {limit.codes}",)
         return Parity({"against": "torch fp32", "codes_equal": share}, failures)
-    failures = () if relative <= limit.relative else (f"relative difference {relative:.2e} > {limit.relative:.0e}",)
+    most = limit.relative * getattr(module, "rounding", 1.0)
+    failures = () if relative <= most else (f"relative difference {relative:.2e} > {most:.0e}",)
     return Parity({"against": "torch fp32", "max_abs": max_abs, "relative": relative}, failures)
 
 

@@ -64,7 +64,8 @@ def component_config(parts: dict[str, "tuple[nn.Module, str]"]) -> dict[str, Any
 
     from export.graphs import AGREEMENT
 
-    fields = {field: reduce(getattr, path.split("."), parts[role][0]) for field, role, path in AGREEMENT}
+    known = [row for row in AGREEMENT if row[1] in parts]  # random systems have no text encoder
+    fields = {field: reduce(getattr, path.split("."), parts[role][0]) for field, role, path in known}
     return fields | {"codec_latent": parts["codec"][0].embedding_table().shape[-1]}  # type: ignore[operator]
 
 

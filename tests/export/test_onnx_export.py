@@ -350,7 +350,8 @@ def test_the_bundle_is_whole(bundle: Exported) -> None:
         ("step.onnx", "fp32"),
         ("step.int8.onnx", "int8"),
     ]
-    assert set(manifest.self_test) == set(manifest.files)
+    assert set(manifest.self_test) == set(manifest.files) - {"vocabulary.npz"}
+    assert manifest.vocabulary == "vocabulary.npz" and not manifest.tokeniser
     assert set(manifest.parity) == set(graphs(bundle.config))
     assert manifest.parity["step"]["fp32"]["tokens_equal"] >= LIMITS["fp32"].tokens
     assert manifest.parity["codec_decoder"]["fp32"]["against"] == "torch fp32"

@@ -25,7 +25,7 @@ from export import __main__ as cli
 from export import bundle as builder
 from export.graphs import check_agreement, graph_modules
 from export.onnx_export import export_graph, save
-from export.verify import run_torch
+from export.verify import LIMITS, Trial, axis_sizes, graph_parity, random_inputs, run_torch
 from export.words import TEMPLATE, read_words
 from tests.support.bpe import clip_merges
 from tests.support.tiny_system import tiny_components, tiny_config, tiny_model, tiny_text_encoder, write_system
@@ -123,6 +123,16 @@ def exported(module: nn.Module, name: str, config: ModelConfig, folder: Path) ->
     return OrtEngine(folder / f"{name}.onnx", graph, "cpu", threads=1)
 
 
+class Moved:
+    """An engine whose outputs are wrong by a constant."""
+
+    def __init__(self, engine: OrtEngine, by: float) -> None:
+        self.engine, self.graph, self.by = engine, engine.graph, np.float32(by)
+
+    def run(self, feeds: Feeds) -> Feeds:
+        return {name: value + self.by for name, value in self.engine.run(feeds).items()}
+
+
 def test_the_text_encoders_graph_is_the_network(tmp_path: Path) -> None:
     components = tiny_components()
     encoder = components["text_encoder"] = tiny_text_encoder(components["frame_encoder"].dim)
@@ -155,6 +165,21 @@ def test_class_features_are_roots_of_probabilities(tmp_path: Path) -> None:
         wanted = encoder.classifier[1](28 * pooled).softmax(dim=-1).sqrt().numpy()
     got = engine.run({"frames": frames})["features"]
     assert np.abs(got - wanted).max() < 1e-5 and np.allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
+
+
+def test_class_features_may_round_more(tmp_path: Path) -> None:
+    """The last layer is multiplied by 28, and so is what rounding does to it. Other features keep their limit."""
+    trials = (Trial(1, TOKENS),)
+    for features, within in (("classes", True), ("pooled", False)):
+        components = tiny_components(features)
+        config = builder.bundle_config(components)
+        module = graph_modules(components)["frame_encoder"]
+        engine = exported(module, "frame_encoder", config, tmp_path)
+        frames = random_inputs(config, engine.graph, axis_sizes(config, "frame_encoder", trials[0]))
+        scale = float(run_torch(module, engine.graph, frames)["features"].max())
+        moved = Moved(engine, 0.02 * scale)
+        assert (not graph_parity(module, moved, config, trials, LIMITS["fp16"]).failures) == within
+        assert graph_parity(module, moved, config, trials, LIMITS["fp32"]).failures
 
 
 # ---------------------------------------------------------------- files

@@ -200,10 +200,16 @@ print(json.dumps({"loaded": [n for n in heavy if n in sys.modules], "changed": c
 
 
 def modules(package: str) -> list[str]:
-    return [f"{package}.{p.stem}" for p in sorted((ROOT / package).glob("*.py")) if p.stem != "__init__"]
+    return [
+        f"{package.replace('/', '.')}.{p.stem}" for p in sorted((ROOT / package).glob("*.py")) if p.stem != "__init__"
+    ]
 
 
-@pytest.mark.parametrize("names", [["runtime"], [*modules("engines"), *modules("runtime")]], ids=["runtime", "all"])
+@pytest.mark.parametrize(
+    "names",
+    [["runtime"], [*modules("engines"), *modules("engines/words"), *modules("runtime")]],
+    ids=["runtime", "all"],
+)
 def test_an_import_loads_no_framework_and_has_no_side_effect(names: list[str], tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", PROBE, *names],
