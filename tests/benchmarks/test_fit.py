@@ -57,7 +57,7 @@ def test_random_data_needs_no_data_set(tmp_path: Path, capsys: pytest.CaptureFix
     path = tmp_path / "any.toml"
     path.write_text(
         '[task]\nname = "maskvat"\ndata = "none"\nvalidation = "none"\nsystem = "none"\nsize = "mini"\nbatch = 1\n'
-        'crop_seconds = 0.5\ndevice = "cpu"\njudge_clips = 3\n[loop]\nsteps = 10\n'
+        'crop_seconds = 0.5\ndevice = "cpu"\ngenerate_count = 3\n[loop]\nsteps = 10\n'
     )
     assert bench.main([str(path), "--random", "--steps", "1", "--warm", "1"]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
