@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -20,6 +19,7 @@ from runtime.infer import main
 from runtime.pipeline import Pipeline
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.media import Picture, Sound, steady, write_timed, write_video
+from tests.support.melt import render
 from tests.support.paths import ROOT
 
 pytestmark = NEEDS_ORT
@@ -243,13 +243,9 @@ def test_loudness_asked_of_silence_leaves_nothing(
 
 @pytest.mark.host
 def test_melt_plays_what_the_command_wrote(run: Callable[..., int], folder: Path) -> None:
-    if shutil.which("melt") is None:
-        pytest.skip("needs melt")
     assert run("-o", "x.wav", "--rate", "48000", "--timeline", "t.mlt") == 0
     out = folder / "out.wav"
-    options = ["ac=1", "ar=48000", "acodec=pcm_s16le", "vn=1", "real_time=-1"]
-    melt = ["melt", "t.mlt", "-consumer", f"avformat:{out}", *options]
-    subprocess.run(melt, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+    render(folder / "t.mlt", out)
     wanted, heard = read_audio(folder / "x.wav", 48000), read_audio(out, 48000)
     length = min(len(wanted), len(heard))
     assert abs(len(heard) - len(wanted)) <= 1 and np.array_equal(heard[:length], wanted[:length])

@@ -1,7 +1,5 @@
 """Timeline files, read back by libraries that this project did not write, and rendered by melt."""
 
-import shutil
-import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from fractions import Fraction
@@ -23,6 +21,7 @@ from runtime.edit.timecode import Span, Timecode, dropped_per_minute, frame_samp
 from runtime.edit.timing import read_timing
 from runtime.media.wav import WavFormat
 from tests.support.media import Picture, steady, write_video
+from tests.support.melt import render
 from tests.support.takes import make_take
 
 RATES = [Fraction(text) for text in ("24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001")]
@@ -190,24 +189,9 @@ def test_a_timeline_file_is_written_whole_or_not_at_all(tmp_path: Path, suffix: 
 
 
 # ---------------------------------------------------------------- melt
-def render(path: Path, out: Path) -> None:
-    """Render a timeline's sound with melt. It hangs at its start now and then: once more then."""
-    command = ["melt", path, "-consumer", f"avformat:{out}", "ac=1", "ar=48000", "acodec=pcm_s16le", "vn=1"]
-    for attempt in range(3):
-        try:
-            options = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 60, "check": True}
-            subprocess.run([*command, "real_time=-1"], **options)
-            return
-        except subprocess.TimeoutExpired:
-            if attempt == 2:
-                raise
-
-
 @pytest.mark.host
 @pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001)], ids=str)
 def test_melt_renders_the_same_samples_at_the_right_frame(tmp_path: Path, rate: Fraction) -> None:
-    if shutil.which("melt") is None:
-        pytest.skip("needs melt")
     folder = tmp_path / FOLDER
     folder.mkdir()
     timeline = make_timeline(tmp_path, rate, None, sounds=1)

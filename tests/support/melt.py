@@ -1,0 +1,25 @@
+"""Render a timeline's sound with melt, the player of the MLT framework."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ATTEMPTS, PATIENCE = 3, 30  # melt hangs at its start now and then; seconds
+
+
+def render(timeline: Path, out: Path) -> None:
+    """Write the sound of an .mlt file as mono WAV at 48 kHz. Skips the test without melt."""
+    if shutil.which("melt") is None:
+        pytest.skip("needs melt")
+    sound = ["ac=1", "ar=48000", "acodec=pcm_s16le", "vn=1", "real_time=-1"]
+    options: Any = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PATIENCE, "check": True}
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            subprocess.run(["melt", timeline, "-consumer", f"avformat:{out}", *sound], **options)
+            return
+        except subprocess.TimeoutExpired:
+            if attempt == ATTEMPTS:
+                raise
