@@ -133,6 +133,7 @@ def test_half_a_file_is_found(tmp_path: Path) -> None:
         assert found["counts"]["killed"] == 8 and (found["faults"] == []) == whole, found
 
 
+@pytest.mark.slow
 def test_plans_survive_kills() -> None:
     status, found = campaign("kill9", "--kills", "2", "--works", "plans")
     assert status == 0 and found["plans"]["counts"]["killed"] == 2
