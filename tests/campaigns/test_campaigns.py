@@ -126,6 +126,7 @@ class Whole(Torn):
     name = "whole"
 
 
+@pytest.mark.slow
 def test_half_a_file_is_found(tmp_path: Path) -> None:
     for work, whole in ((Whole, True), (Torn, False)):
         (tmp_path / work.name).mkdir()

@@ -108,6 +108,7 @@ def listing(folder: Path) -> dict[str, str]:
     return {p.name: sha256(p) for p in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_a_step_is_added(own: Path, capsys: Capture) -> None:
     before = listing(own)
     assert quantise.main([str(own)]) == 0

@@ -23,6 +23,7 @@ NEEDS_RTX = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="needs 
 MAGIC = b"vtrt"
 
 
+@pytest.mark.slow
 @NEEDS_RTX
 def test_every_plan_of_the_mini_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each graph is read, compared with the contract (engines.plan_build) and built for all targets."""

@@ -121,6 +121,7 @@ def test_two_processes_equal_one(root: Path, alone: dict[int, dict[str, float]])
     same(losses(root, "two"), alone)
 
 
+@pytest.mark.slow
 def test_fsdp_equals_ddp_and_is_resumed_in_one_process(root: Path, alone: dict[int, dict[str, float]]) -> None:
     assert together(2, lambda _: fit.main(arguments(root, "hybrid", "fsdp", "task.strategy=fsdp"))) == [0, 0]
     same(losses(root, "fsdp"), alone)
@@ -133,6 +134,7 @@ def test_fsdp_equals_ddp_and_is_resumed_in_one_process(root: Path, alone: dict[i
     same(losses(root, "fsdp"), alone)
 
 
+@pytest.mark.slow
 def test_sigterm_of_one_process_stops_all_and_the_run_is_resumed(
     root: Path, alone: dict[int, dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_sigterm_of_one_process_stops_all_and_the_run_is_resumed(
     same(losses(root, "stopped"), alone)
 
 
+@pytest.mark.slow
 def test_scav_in_two_processes_equals_one_with_dropout(root: Path) -> None:
     assert fit.main(arguments(root, "scav", "scav1")) == 0
     assert together(2, lambda _: fit.main(arguments(root, "scav", "scav2"))) == [0, 0]

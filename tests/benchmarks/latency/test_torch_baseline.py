@@ -108,6 +108,7 @@ def test_a_folder_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(printed) == 1 and printed[0].startswith("error: the system") and "meta.json" in printed[0]
 
 
+@pytest.mark.slow
 @NEEDS_ORT
 def test_pairs_in_the_command(
     system: Path, own_bundle: Path, make_video: MakeVideo, tmp_path: Path, monkeypatch, capsys

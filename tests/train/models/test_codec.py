@@ -175,6 +175,7 @@ def export(codec, name, example, path: Path):
     return lambda x: session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @torch.no_grad()
 def test_export_matches_and_stores_no_basis(codec, tmp_path):

@@ -194,6 +194,7 @@ def test_s3d_first_layer_in_two_dimensions_is_the_separable_convolution(stride: 
         torch.testing.assert_close(fast.train(train)(x), plain.train(train)(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frame_dim", [0, 6])
 def test_s3d_fold_and_export(tmp_path, frame_dim: int) -> None:
     module = settle(S3D(replace(TINY_S3D, frame_dim=frame_dim)), pixels(2, 16, 32, 32, 3))
@@ -319,6 +320,7 @@ def test_beats_loads_the_official_layout(tmp_path) -> None:
     assert torch.equal(target.encoder.layers[1].fc1.weight, source.encoder.layers[1].fc1.weight)
 
 
+@pytest.mark.slow
 def test_beats_export(tmp_path) -> None:
     inputs, other = (noise(2, 8000) * 0.1,), (noise(3, 16001) * 0.1,)
     worst, operators = exported_parity(BEATs(TINY_BEATS), inputs, other, tmp_path / "x", [2])
@@ -351,6 +353,7 @@ def test_scav_learns_to_distinguish_pairs() -> None:
     assert losses[0] == pytest.approx(np.log(8), abs=0.5) and losses[-1] < 0.5
 
 
+@pytest.mark.slow
 def test_scav_export(tmp_path) -> None:
     model = SCAV(TINY_SCAV).eval()
     worst, operators = exported_parity(
@@ -398,6 +401,7 @@ def test_dac_is_frozen(narrow_dac: DAC) -> None:
     assert not any(p.requires_grad for p in narrow_dac.parameters())
 
 
+@pytest.mark.slow
 def test_dac_export(narrow_dac: DAC, tmp_path) -> None:
     codes = [torch.randint(0, 32, (b, 2, t), generator=seed(), dtype=torch.int32) for b, t in ((2, 5), (3, 8))]
     worst, operators = exported_parity(Method(narrow_dac, "decode"), (codes[0],), (codes[1],), tmp_path / "d", [{0, 2}])
@@ -410,6 +414,7 @@ def test_dac_export(narrow_dac: DAC, tmp_path) -> None:
 
 
 # ---------------------------------------------------------------- CLIP
+@pytest.mark.slow
 def test_clip_of_any_open_clip_model(tmp_path) -> None:
     """A checkpoint of a made-up architecture: features as open_clip's, export, and what is refused."""
     torchvision_stub.install()
@@ -591,6 +596,7 @@ def write_flashes(folder: Path, n: int) -> None:
         (folder / f"{i}.json").write_text(json.dumps(events), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frame_dim", [0, 12])
 def test_sync_task_learns_and_saves(tmp_path, frame_dim: int) -> None:
     config = replace(TINY_S3D, frame_dim=frame_dim)

@@ -210,7 +210,7 @@ def test_auxiliary_losses() -> None:
     assert losses.log_temperature.tolist() == [1.0]
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("design", [d if d == "hybrid" else pytest.param(d, marks=pytest.mark.slow) for d in DESIGNS])
 def test_overfits_one_batch(design: str) -> None:
     """Trained on two clips with the paper's masks and the loop's optimiser, each design must predict masked tokens.
 
