@@ -37,8 +37,8 @@ from train.models.scav import SCAV, SCAVConfig
 
 pytestmark = pytest.mark.torch
 
-# every design, the one whose graphs are a part of adaln_b's only where slow tests run: an export takes seconds
-EXPORTED = [d if d == "hybrid" else pytest.param(d, marks=pytest.mark.slow) for d in DESIGNS]  # an export takes half a minute
+# every design; those that need an export of their own, which takes half a minute, only where slow tests run
+EXPORTED = [d if d == "hybrid" else pytest.param(d, marks=pytest.mark.slow) for d in DESIGNS]
 
 
 @dataclass(frozen=True)
