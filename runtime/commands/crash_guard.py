@@ -20,7 +20,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from engines.memory import MEMORY, short_of_memory
+from engines.memory import MEMORY, memory_is_limited, short_of_memory
 from runtime.commands import signals
 from runtime.commands.standard_streams import open_missing, say
 
@@ -176,7 +176,7 @@ def explain(how: str, printed: str, video: str, writing: bool = False) -> str:
         return "the system killed the program (SIGKILL), usually because memory is short; " + MEMORY.split("; ", 1)[1]
     if short_of_memory(printed):
         return MEMORY
-    if how in _WITHOUT_MEMORY and _memory_is_limited():
+    if how in _WITHOUT_MEMORY and memory_is_limited():
         return f"the program crashed ({how}) under a limit on memory (`ulimit -v`); raise the limit and try again"
     where = _crashed_thread(printed)
     if "/engines/" in where:
@@ -185,15 +185,6 @@ def explain(how: str, printed: str, video: str, writing: bool = False) -> str:
         deed = "FFmpeg's libraries crashed while they copied" if writing else "the decoder crashed on"
         return f"{deed} {video} ({how}); convert it first, for example with `ffmpeg -i {video} -c:v libx264 copy.mp4`"
     return f"the program crashed ({how}); check the installation with `python -m runtime.doctor`"
-
-
-def _memory_is_limited() -> bool:
-    """Whether `ulimit -v` is set. Libraries that get no memory abort or use a null pointer, some without a word."""
-    if sys.platform == "win32":
-        return False
-    import resource
-
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _crashed_thread(printed: str) -> str:

@@ -9,6 +9,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from engines.memory import memory_is_limited
 from runtime.errors import MediaError
 
 PathLike = str | os.PathLike[str]
@@ -78,10 +79,10 @@ def undecodable(path: PathLike, container: InputContainer, codec: str) -> str:
         return f"{path} is encrypted (Windows Media DRM); {NO_DRM}"
     if name == "mpegts" and _scrambled(head):
         return f"{path} is encrypted (a scrambled broadcast); {NO_DRM}"
-    return (
-        f"{path}: no frame of its picture ({codec}) can be decoded; "
-        "the file is damaged or incomplete: copy it again, or convert it with ffmpeg"
-    )
+    cause = "the file is damaged or incomplete: copy it again, or convert it with ffmpeg"
+    if memory_is_limited():
+        cause = f"memory may be too short under its limit (`ulimit -v`): raise it. Otherwise {cause}"
+    return f"{path}: no frame of its picture ({codec}) can be decoded; {cause}"
 
 
 def no_decoder(path: PathLike, codec: str) -> str:

@@ -74,8 +74,10 @@ def open_bundle(folder: Path) -> int:
     """Open a bundle and every engine of it."""
     try:
         bundle = Bundle(folder, "cpu")
-        for graph in bundle.manifest.files.values():
-            bundle[graph.graph]
+        for file in bundle.manifest.files.values():
+            if file.graph:
+                bundle[file.graph]
+        _ = bundle.vocabulary
         return OPENED
     except ManifestError as error:
         print(f"error: {error}", file=sys.stderr)

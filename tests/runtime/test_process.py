@@ -168,6 +168,7 @@ class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {where!r}: os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores Ctrl-C for what runs in the background
 sys.argv = ["maskvat", "video.mp4"]
 from runtime.infer import process
 sys.exit(process())

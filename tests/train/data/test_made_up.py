@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from engines.contract import ModelConfig
 from tests.support.prepared import arrays, write_shards
+from train.data.batch import Hiding
 from train.data.dataset import Examples, open_source
 from train.data.sample_order import Row, rows
 from train.data.video_files import concepts_inside, read_shown, video_concepts
@@ -20,6 +21,7 @@ from train.tasks.made_up_features import MadeUpFeatures, made_up_features
 
 pytestmark = pytest.mark.torch
 WIDTH = 24
+KEPT = Hiding(both=0.0)
 CONFIG = ModelConfig(frame_dim=CLASSES, sync_dim=5, audio_dim=4)
 TABLE = [Concept("dog", "burst", (0, 1), ("bark",)), Concept("harp", "notes", (2,), ("pluck",))]
 SHOWN = [[0.0, 5.0, {"dog": 1.0}], [5.0, 10.0, {"dog": 0.4, "harp": 0.6}]]
@@ -67,28 +69,28 @@ def test_features_are_repeatable_and_differ_between_epochs(tmp_path: Path) -> No
     source = examples(write_folder(tmp_path / "a", clips()), maker())
     again = examples(tmp_path / "a", maker())
     chosen = rows(seed=1, step=0, batch=8, n=4)  # two epochs
-    batch = source.training_batch(chosen, 1, 300, 0.0)
-    again.training_batch(chosen[4:6], 1, 300, 0.0)  # what was read before does not matter
-    same = again.training_batch(chosen, 1, 300, 0.0)
-    assert torch.equal(batch.clip, same.clip) and torch.equal(batch.codes, same.codes)
-    part = again.training_batch(chosen[2:5], 1, 300, 0.0)  # nor does the batch
-    assert torch.equal(part.clip, batch.clip[2:5])
+    batch = source.training_batch(chosen, 1, 300, KEPT)
+    again.training_batch(chosen[4:6], 1, 300, KEPT)  # what was read before does not matter
+    same = again.training_batch(chosen, 1, 300, KEPT)
+    assert torch.equal(batch.frame, same.frame) and torch.equal(batch.codes, same.codes)
+    part = again.training_batch(chosen[2:5], 1, 300, KEPT)  # nor does the batch
+    assert torch.equal(part.frame, batch.frame[2:5])
     for sample in range(4):
         first, second = (Row(0, epoch, sample) for epoch in (0, 1))
         both = (
-            source.training_batch([first, first], 1, 862, 0.0).clip,
-            source.training_batch([second], 1, 862, 0.0).clip,
+            source.training_batch([first, first], 1, 862, KEPT).frame,
+            source.training_batch([second], 1, 862, KEPT).frame,
         )
         assert torch.equal(both[0][0], both[0][1])
         assert torch.equal(both[0][0], both[1][0]) == (sample % 2 == 0)
-    other = source.training_batch(chosen, 2, 300, 0.0)
+    other = source.training_batch(chosen, 2, 300, KEPT)
     made_up = [n for n, row in enumerate(chosen) if row.sample % 2]
-    assert not any(torch.equal(other.clip[n], batch.clip[n]) for n in made_up)
+    assert not any(torch.equal(other.frame[n], batch.frame[n]) for n in made_up)
 
 
 def test_validation_always_sees_the_same_features(tmp_path: Path) -> None:
     source = examples(write_folder(tmp_path / "a", clips()), maker())
-    first, again = (source.validation_batch([0, 1, 3], 300).clip for _ in range(2))
+    first, again = (source.validation_batch([0, 1, 3], 300).frame for _ in range(2))
     assert torch.equal(first, again) and not torch.equal(first[1], first[2])
 
 
@@ -96,8 +98,8 @@ def test_shards_give_the_features_of_a_folder(tmp_path: Path) -> None:
     write_folder(tmp_path / "folder", clips())
     write_shards(tmp_path / "shards", clips())
     chosen = rows(seed=1, step=3, batch=4, n=4)
-    batches = [examples(tmp_path / n, maker()).training_batch(chosen, 1, 300, 0.5) for n in ("folder", "shards")]
-    assert torch.equal(batches[0].clip, batches[1].clip)
+    batches = [examples(tmp_path / n, maker()).training_batch(chosen, 1, 300, Hiding()) for n in ("folder", "shards")]
+    assert torch.equal(batches[0].frame, batches[1].frame)
 
 
 def test_features_show_their_concepts_in_time() -> None:

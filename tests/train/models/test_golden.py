@@ -19,7 +19,7 @@ pytestmark = pytest.mark.torch
 def test_fixtures_are_small_and_name_no_machine() -> None:
     files = [p for p in GOLDEN.iterdir() if p.suffix in (".json", ".npz")]
     assert sum(p.stat().st_size for p in files) < 1_000_000
-    names = ("dac", "clip", "clip_text", "mfcc", "vggish", "wav2clip", "beats", "sparsesync")
+    names = ("dac", "clip", "clip_text", "mfcc", "vggish", "wav2clip", "beats", "sparsesync", "semantic")
     assert {p.name for p in files} == {f"{name}{end}" for name in names for end in (".json", ".npz")}
 
 
