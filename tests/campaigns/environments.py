@@ -31,7 +31,8 @@ SYSTEMS = {
     "macOS x86-64": ("macosx_14_0_x86_64",),
     "Linux aarch64": ("manylinux_2_28_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64"),
 }
-WORKS, ONE_LINE, NOT_HERE, FAULT = "works", "refused in one line", "not here", "FAULT"
+UNSUPPORTED = {"macOS x86-64": "ONNX Runtime has no wheels for it since 1.24"}
+WORKS, ONE_LINE, NOT_HERE, NOT_SUPPORTED, FAULT = "works", "refused in one line", "not here", "not supported", "FAULT"
 ODD = "a b'c\"d$e`f\\g;h&i|j*k?l[m]n{o}p~q#r%s!t\nu\tv-ä日\u202e🎬(w)"
 SECONDS = 900
 
@@ -122,7 +123,12 @@ def wheels(place: Place) -> Iterator[Row]:
             found = re.findall(r"Would install (.*)", done.stdout)
             name = f"wheels for {system}, Python {version}"
             kept = [p for p in (found or [""])[0].split() if re.match(r"(numpy|av|onnxruntime)-", p)]
-            yield Row(name, WORKS if found else FAULT, ", ".join(kept) if found else _last(done.stderr))
+            if found:
+                yield Row(name, WORKS, ", ".join(kept))
+            elif system in UNSUPPORTED:
+                yield Row(name, NOT_SUPPORTED, UNSUPPORTED[system])
+            else:
+                yield Row(name, FAULT, _last(done.stderr))
 
 
 def types(place: Place) -> Iterator[Row]:
