@@ -21,7 +21,7 @@ from train.prepare import (
     workers,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.torch]
+pytestmark = [pytest.mark.host, pytest.mark.slow, pytest.mark.torch]  # a cluster needs an idle machine
 
 
 @pytest.fixture(scope="module")
