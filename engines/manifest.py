@@ -6,11 +6,14 @@
      "parity": {"step": {...}}, "weights": [{"role", "name", "trained", "licence", "data_licence", "origin"}]}
 
 Loading verifies every file, so that a file that is missing, truncated, altered or made for another contract never runs.
+Opening a file later verifies it again if it has changed since.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from typing import Any
 from engines.base import MaskVATError
 from engines.contract import CONTRACT_VERSION, ModelConfig, graphs
 from engines.fields import from_json
+
+Stamp = tuple[int, ...]  # what changes whenever a file is written or replaced
 
 MANIFEST = "manifest.json"
 MINI = Path(__file__).parent / "mini"  # the shipped bundle
@@ -166,3 +171,48 @@ def _verify(folder: Path, name: str, entry: BundleFile) -> None:
         raise ManifestError(f"{path} has {size} bytes, not {entry.bytes} (truncated or altered); {repair_hint(folder)}")
     if sha256(path) != entry.sha256:
         raise ManifestError(f"{path} was altered (its sha256 is not the manifest's); {repair_hint(folder)}")
+
+
+class VerifiedFiles:
+    """The manifest of a bundle, and the state in which its files were when their contents were verified."""
+
+    def __init__(self, folder: Path) -> None:
+        """Verify every file. Raises ManifestError."""
+        self.folder = folder
+        names = Manifest.read(folder).files
+        self._stamps = {name: self._stamp(name) for name in names}  # before: a later change shows
+        self.manifest = Manifest.load(folder)
+
+    def _stamp(self, name: str) -> Stamp | None:
+        """What changes whenever a file is written or replaced."""
+        try:
+            found = os.stat(self.folder / name)
+        except (OSError, ValueError):
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    @contextmanager
+    def unchanged(self, name: str) -> Iterator[None]:
+        """Open a file in this block: what is opened is what was verified. Raises ManifestError otherwise.
+
+        Files of weights beside the graphs are checked, too. A file whose time stamps have changed is read again.
+        """
+        names = [n for n, entry in self.manifest.files.items() if n == name or not entry.graph]
+        for n in names:
+            if self._stamp(n) != self._stamps.get(n):
+                self._verify_again(n)
+        before = {n: self._stamp(n) for n in names}
+        yield
+        changed = [n for n in names if self._stamp(n) != before[n]]
+        if changed:
+            raise ManifestError(f"{self.folder / changed[0]} has changed while it was opened; open the bundle again")
+
+    def _verify_again(self, name: str) -> None:
+        path, stamp = self.folder / name, self._stamp(name)
+        try:
+            intact = sha256(path) == self.manifest.files[name].sha256
+        except OSError:
+            intact = False
+        if not intact:
+            raise ManifestError(f"{path} has changed since it was verified; {repair_hint(self.folder)}")
+        self._stamps[name] = stamp

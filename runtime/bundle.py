@@ -10,9 +10,8 @@ from pathlib import Path
 from engines.backends import AUTO, BACKENDS, Opening, check_precision, choose
 from engines.base import Array, Engine
 from engines.contract import Graph, ModelConfig, graphs
-from engines.manifest import MINI, Manifest
+from engines.manifest import MINI, Manifest, VerifiedFiles
 from engines.selftest import check_repeats, compare, summarise
-from engines.verified import VerifiedFiles
 from engines.words.tokeniser import Tokeniser
 from engines.words.vocabulary import Vocabulary
 from runtime.errors import BackendUnavailable, Cancelled, ContractError, EngineError, ManifestError, PipelineClosed

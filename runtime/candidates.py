@@ -15,10 +15,9 @@ from engines.feeds import all_positions, conditional_only, positions
 from engines.length_adapter import interpolation_matrix
 from runtime.audio import resample
 from runtime.bundle import Bundle
-from runtime.context import GenerationContext
+from runtime.context import SCORE, GenerationContext
 from runtime.decode import DecodeState, UnmaskSchedule, advance
 from runtime.errors import BackendUnavailable, EngineError
-from runtime.progress import SCORE
 from runtime.rng import CONFIDENCE, TOKENS, uniforms
 from runtime.sampling import SamplingConfig
 from runtime.take import DroppedCandidate
@@ -78,7 +77,7 @@ class Candidates:
         self._bounds: dict[tuple[int, bool], Bound] = {}  # for this window, by batch size and whether guided
 
     def cost(self) -> float:
-        """The cost of decoding the next window, counted in steps of one candidate: see runtime.progress."""
+        """The cost of decoding the next window, counted in steps of one candidate: see runtime.context."""
         running, cost = len(self.running), 0.0
         for span in spans(self.sampling):
             cost += len(span.steps) * min(span.candidates, running)

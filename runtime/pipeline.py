@@ -15,12 +15,11 @@ from engines.feeds import step_conditions
 from runtime.audio import MAX_DURATION
 from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
-from runtime.context import GenerationContext
+from runtime.context import GenerationContext, WorkEstimate
 from runtime.deliver.loudness import Loudness, measure_loudness
 from runtime.errors import MediaError, PipelineClosed
 from runtime.exit_wait import check_ending, delay_exit
 from runtime.features import Encoders
-from runtime.progress import WorkEstimate
 from runtime.sampling import Progress, SamplingConfig, whole_number
 from runtime.take import EngineFile, Report, Take
 from runtime.version import program_version

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import runtime
 from runtime import Pipeline, Progress, SamplingConfig, Stage
+from runtime.context import PICTURES, WorkEstimate
 from runtime.pipeline import _Run
-from runtime.progress import PICTURES, WorkEstimate
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.media import Picture, steady, write_video
 
