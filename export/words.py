@@ -1,7 +1,7 @@
 """The words of a bundle: vectors for its vocabulary, and the tokeniser of its text encoder.
 
-A system whose frame encoder gives class probabilities knows the project's concepts; one with a text encoder knows any
-words; others know none. Every vocabulary has `[NULL]`, the network's own vector for "nothing is known".
+A system whose frame encoder gives class probabilities knows the project's concepts. One with a text encoder knows any
+word. Others know none. Every vocabulary has `[NULL]`, the network's own vector for "nothing is known".
 """
 
 import gzip
@@ -59,10 +59,12 @@ def read_words(path: Path) -> list[str]:
     known = {folded(NULL_WORD)}
     for word in words:
         if folded(word) in known:
-            raise ExportError(f"{path} lists {word!r} twice, or it is {NULL_WORD}, which every vocabulary has")
+            raise ExportError(
+                f"remove {word!r} from {path}: it is listed twice, or is {NULL_WORD}, which all vocabularies have"
+            )
         known.add(folded(word))
     if not words:
-        raise ExportError(f"{path} lists no words")
+        raise ExportError(f"{path} lists no words; write one word per line")
     return words
 
 

@@ -32,8 +32,8 @@ def add_folders_option(parser: ArgumentParser) -> None:
 def find_half(folders: Sequence[Path], half: str = "all") -> list[Path]:
     """The videos of several folders, or one half of them, sorted by folder and name.
 
-    Raises OptionError if a folder has no videos, if two videos have the same name without suffix, or if a half is
-    requested of other videos than the CLIPS development clips.
+    Raises OptionError if a folder has no videos, if two videos have the same name without suffix, or if a
+    half is requested and the videos are not as many as the development clips.
     """
     clips = [clip for folder in folders for clip in find_videos(folder)]
     stems = [clip.stem for clip in clips]

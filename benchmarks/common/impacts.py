@@ -45,5 +45,5 @@ def sharp_share(audio: Floats, onsets: Floats) -> float:
 
 
 def is_impact(audio: Floats, onsets: Floats) -> bool:
-    """Whether a true sound [L] at 16 kHz with these onsets (s) is one of impacts."""
+    """Whether a video is one of impacts, by its true sound [L] at 16 kHz and the onsets (s) of that sound."""
     return sharp_share(audio, onsets) >= SHARE

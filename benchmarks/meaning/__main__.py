@@ -4,13 +4,13 @@
 
 The score is semantic lift: the similarity of a generated sound to its own video's true sound, minus the mean similarity
 to the true sounds of the other videos, in an embedding of sound effects (aiSFX; train.metrics.semantic has the
-definition). `rank` is the rank of the own true sound among all. Chance is 0, and rank (n + 1) / 2. The score depends on
-the set of videos: compare systems on the same set only.
+definition). `rank` is the rank of the video's own true sound among all n. By chance, lift is 0 and rank (n + 1) / 2.
+The score depends on the set of videos: compare systems on the same set only.
 
   --engines     bundles to measure; repeat to compare several
   --generated   folders of sounds that another system generated, paired by file name
-  --judge       simulated videos: how often a judge hears the concept that is shown, beside the true tracks. Bundles
-                then get made-up frame features of these concepts, because a simulated picture does not show them
+  --judge       simulated videos: how often a classifier hears the concept that is shown; the same for the true tracks.
+                Bundles then get made-up frame features of these concepts: a simulated picture does not show them
   --recordings  baseline: random recordings of the concept that the frame encoder sees most, without any timing
   floors        noise; and `other`, the true sounds of the other videos
 

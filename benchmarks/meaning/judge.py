@@ -1,4 +1,4 @@
-"""A judge of concepts: a small classifier that hears which concept a sound is of.
+"""A judge of concepts: a small classifier that guesses the concept of a sound.
 
 It is trained on the recordings of the train split, which simulated test videos do not use. Its score on the true tracks
 says how far it can be trusted. It has nothing to do with the embedding of semantic lift.
@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 LENGTH, EVERY = RATE, RATE // 2  # samples of a window, and from one window to the next
 QUIET = 30.0  # dB below the loudest window of a span; quieter windows are not judged
 FLOOR = 1e-5  # -50 dB below the loudest band
-COPIES, PARTS = 3, 4  # variants of a recording, and windows of each at most
+COPIES, PARTS = 3, 4  # variants of a recording; most windows of each variant
 HIDDEN, STEPS = 256, 3000
 SHORTEST = 1.0  # seconds of a span that is judged
 
@@ -100,7 +100,7 @@ class Judge:
 
 
 def labels_of(folders: Sequence[Path]) -> dict[str, str]:
-    """Recording -> label, of several folders with sounds.csv."""
+    """Recording -> label, for several folders with sounds.csv."""
     found = {}
     for folder in folders:
         with open(folder / "sounds.csv", encoding="utf-8", newline="") as table:
@@ -109,7 +109,7 @@ def labels_of(folders: Sequence[Path]) -> dict[str, str]:
 
 
 def train_judge(materials: Path, classes: Path, table: Sequence[Concept]) -> tuple[Judge, dict[str, Any]]:
-    """Train on the recordings of both pools that are not held out. Also returns the score on those that are.
+    """Train on the recordings of both pools that are not held out. Also return the score on the held-out ones.
 
     Raises PoolError if the pools have recordings of fewer than two concepts.
     """
@@ -123,7 +123,7 @@ def train_judge(materials: Path, classes: Path, table: Sequence[Concept]) -> tup
     training, held_out = map(named, read_pools(materials, classes, RATE))
     concepts = tuple(sorted({name for _, name in training}))
     if len(concepts) < 2:
-        raise PoolError(f"{materials} and {classes} have recordings of {len(concepts)} concepts; give both pools")
+        raise PoolError(f"{materials} and {classes} have recordings of {len(concepts)} concepts; 2 are needed")
     rng, inputs, answers = np.random.default_rng(0), [], []
     for sound, name in training:
         for copy in range(COPIES):

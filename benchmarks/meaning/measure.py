@@ -23,9 +23,9 @@ Embed = Callable[[Sound], Embedding]
 
 @dataclass
 class Measured:
-    """The videos that can be used, and of each system the embeddings by video, seed and take.
+    """The usable videos, and the embeddings of each system by video, seed and take.
 
-    guesses: the judge's, by video: of the true track under the name TRUTH, of the systems for all seeds.
+    guesses: the judge's guesses by video: for the true track under the name TRUTH, for each system over all seeds.
     """
 
     tracks: list[Track] = field(default_factory=list)

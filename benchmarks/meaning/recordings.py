@@ -45,7 +45,8 @@ class RandomRecordings:
             if files := sorted(file for label in concept.labels for file in labelled.get(label, [])):
                 self.files[concept] = files
         if not self.files:
-            raise PoolError(f"no recordings of any concept in {', '.join(map(str, folders))}; give the pools")
+            where = ", ".join(map(str, folders))
+            raise PoolError(f"no recordings of any concept in {where}; give folders with labels of the concept table")
         self.encoder, self.head = encoder, head
         self.rng = np.random.default_rng(0)
         self._read = cache(self._scaled)

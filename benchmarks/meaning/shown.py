@@ -1,7 +1,7 @@
 """Simulated videos that show concepts: which ones when, and frame features that show them.
 
-A simulated picture shows no dog. So a bundle gets made-up frame features of what the video stands for in place of those
-of its frame encoder (train.synthetic.concepts.features). Everything else, above all the timing, is that of the picture.
+A simulated picture shows no dog. So a bundle gets made-up frame features of the concepts instead of those of its frame
+encoder (train.synthetic.concepts.features). Everything else, above all the timing, comes from the picture.
 """
 
 import json
@@ -104,7 +104,7 @@ class ShownBundle(CachingBundle):
             return super().run(graph, **feeds)
         begin, self._next = self._next, self._next + len(feeds["frames"])
         if self._next > len(self.shown):
-            raise runtime.OptionError("a simulated video is longer than one window; made-up features need shorter ones")
+            raise runtime.OptionError("the simulated video is longer than one window; give shorter videos")
         return (self.shown[begin : self._next],)
 
 

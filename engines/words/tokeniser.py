@@ -125,7 +125,7 @@ class Tokeniser:
         return [self._ids[symbol] for symbol in symbols]
 
     def __call__(self, text: str) -> Int32Array:
-        """Tokens [1, context]: start, the text's, end, then zeros. A longer text is cut before its end."""
+        """Tokens [1, context]: start, the tokens of the text, end, then zeros. A longer text is cut before its end."""
         ids = [*[self._ids[START], *self.encode(text)][: self.context - 1], self._ids[END]]
         tokens = np.zeros((1, self.context), np.int32)
         tokens[0, : len(ids)] = ids

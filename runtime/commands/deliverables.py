@@ -1,4 +1,4 @@
-"""The flags that say how a sound is delivered: format, levels, broadcast WAV, timeline. All are checked before work."""
+"""The flags that say how a sound is delivered: format, levels, broadcast WAV, timeline. They are checked first."""
 
 import argparse
 import sys
@@ -33,7 +33,7 @@ def add_delivery_options(add: Callable[..., object]) -> None:
         help="broadcast WAV: time stamp from the video's timecode, loudness, how the sound was made")  # fmt: skip
     add("--gain", type=float, metavar="DB", default=0.0, help="make the sound louder or quieter, -120 to 60 dB")
     add("--fade", type=float, metavar="MS", default=argparse.SUPPRESS,
-        help="fade in and out, 0 to 60000 ms (default: 5 for a range, 0 for a whole video)")  # fmt: skip
+        help="fade in and out, 0 to 60000 ms (default: no fade)")  # fmt: skip
     add("--mix", type=float, metavar="DB", default=argparse.SUPPRESS,
         help="add the sound to the video's own sound, at this level, -120 to 60 dB")  # fmt: skip
     add("--lufs", type=float, metavar="LUFS", default=argparse.SUPPRESS,
@@ -55,14 +55,14 @@ def read_delivery(args: Namespace) -> DeliveryConfig:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What the flags ask of the sound files. Everything is checked before any work."""
+    """How the flags want the sound files. Everything is checked before any work."""
 
     config: DeliveryConfig
     timing: VideoTiming | None  # of the video, if a file needs it
     pipe: bool  # the WAV goes to standard output
 
     def sounds(self, args: Namespace, takes: Sequence[Take]) -> list[DeliveredSound]:
-        """The takes at their delivered level. Raises OptionError if a loudness is asked of silence."""
+        """The takes at their delivered level. Raises OptionError for --lufs if a take is silent."""
         own: FloatArray | None = None
         if self.config.mix is not None:
             first = takes[0]
@@ -81,7 +81,7 @@ class Delivery:
         return {"frame_rate": str(self.timing.rate), "start_timecode": None if start is None else str(start)}
 
     def warnings(self, takes: Sequence[DeliveredSound], timeline: Path | None) -> list[str]:
-        """What went less than well."""
+        """Warnings about levels, timing and timeline, each once."""
         found = [w for sound in takes for w in sound.warnings]
         if self.timing is not None:
             found += self.timing.warnings
@@ -105,7 +105,7 @@ def plan_sounds(args: Namespace, config: DeliveryConfig) -> list[Path]:
 
 
 def plan_delivery(args: Namespace, config: DeliveryConfig) -> Delivery:
-    """Check what the flags need of the video. Raises OptionError, MediaError."""
+    """Check that the video has what the flags need. Raises OptionError, MediaError."""
     if config.mix is not None:
         check_own_sound(args.video)
     timing = read_timing(args.video, signals.check) if config.bwf or hasattr(args, "timeline") else None
@@ -113,7 +113,7 @@ def plan_delivery(args: Namespace, config: DeliveryConfig) -> Delivery:
 
 
 def _check_pipe(args: Namespace) -> None:
-    """Refuse what a WAV on standard output excludes."""
+    """Refuse flags that do not go together with a WAV on standard output."""
     if args.takes > 1:
         raise OptionError(f"--takes is {args.takes}, and a pipe takes one sound; give -o FILE.wav")
     for flag in ("timeline", "sidecar"):

@@ -75,7 +75,7 @@ class Staging:
 
 @contextmanager
 def _one_at_a_time(folders: set[Path]) -> Iterator[None]:
-    """Wait until no other process publishes into these folders, or two could each replace a part of the other's set.
+    """Wait until no other process publishes into these folders: two could each replace a part of the other's set.
 
     It waits for a few seconds at most: someone else may have locked a folder, such as `flock FOLDER maskvat ...`.
     """

@@ -23,7 +23,7 @@ from runtime.sampling import number, whole_number
 from runtime.take import Take
 
 RANGE_FADE = 5.0  # ms at both ends of a range: it was cut out of a longer sound
-SAFE_PEAK = -1.0  # dBTP that a gain to a loudness keeps to, unless the caller says otherwise (EBU R 128)
+SAFE_PEAK = -1.0  # dBTP: the limit on true peaks if `lufs` is given and `peak` is not (EBU R 128)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def deliver_take(
     """Bring a take to its delivered level and rate. `span` is the part of the video that it fills (None: all of it).
 
     `own` is the video's own sound at the same place, [L] at the take's sample rate; `config.mix` needs it.
-    Raises OptionError if a loudness is asked of silence.
+    Raises OptionError if `lufs` is given and the sound is silent.
     """
     audio = take.audio
     if config.mix is not None:

@@ -66,7 +66,7 @@ def _sound_start(path: PathLike) -> Fraction:
 
 @dataclass(frozen=True)
 class Gain:
-    """The gain of a delivered sound, and what set it: "gain" and "lufs" are what the caller asked for, "peak" the
+    """The gain of a delivered sound, and what set it: "gain" and "lufs" are what the caller gave, "peak" the
     limit on the true peak, which wins over both.
     """
 
@@ -77,7 +77,7 @@ class Gain:
 def choose_gain(loudness: Loudness, gain: float, lufs: float | None, peak: float | None) -> Gain:
     """The gain that brings a sound to `lufs`, or a fixed `gain`; lower if its true peak would rise above `peak` dBTP.
 
-    Raises OptionError for a target that silence cannot have.
+    Raises OptionError if `lufs` is given and the sound has no loudness.
     """
     chosen = Gain(gain, "gain")
     if lufs is not None:

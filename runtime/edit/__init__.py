@@ -1,1 +1,1 @@
-"""Edit a sound: time codes, and ranges of a clip."""
+"""Timecode, ranges of time, and how a video counts its frames."""

@@ -23,7 +23,7 @@ Unit = Literal["seconds", "frames", "timecode"]
 def exact_rate(rate: Fraction | float | str) -> Fraction:
     """Return frames per second as a fraction; a number close to a standard rate (23.976, 29.97) becomes that rate.
 
-    Raises OptionError for what is not a rate.
+    Raises OptionError if it is not a frame rate.
     """
     try:
         value = Fraction(rate)
@@ -61,7 +61,7 @@ def frame_samples(frames: int | Fraction, rate: Fraction, sample_rate: int) -> i
 
 @dataclass(frozen=True)
 class Timecode:
-    """A frame's name on the clock of a recording. `frame` counts from 00:00:00:00, and wraps around after a day."""
+    """A frame's number on the clock of a recording. `frame` counts from 00:00:00:00, and wraps around after a day."""
 
     frame: int
     rate: Fraction
@@ -75,7 +75,7 @@ class Timecode:
 
     @classmethod
     def parse(cls, text: str, rate: Fraction) -> Self:
-        """Read HH:MM:SS:FF, or HH:MM:SS;FF for drop frame. Raises OptionError for what the rate does not have."""
+        """Read HH:MM:SS:FF, or HH:MM:SS;FF for drop frame. Raises OptionError if the rate has no such timecode."""
         match = TIMECODE.fullmatch(text.strip())
         if not match:
             raise OptionError(f"{text} is not timecode; write HH:MM:SS:FF, or HH:MM:SS;FF for drop frame")
@@ -185,7 +185,7 @@ class TimeRange:
 
         Seconds become the nearest frames. Timecode counts from `start`, the timecode of the first picture (None:
         00:00:00:00). `duration` is the video's length in seconds, if it is known.
-        Raises OptionError for a range that is reversed, empty, or outside of the video.
+        Raises OptionError for a range that is reversed, empty, or outside the video.
         """
         if rate is None:
             span = self._resolve_seconds()
@@ -216,7 +216,7 @@ class TimeRange:
         first = f", and its first picture is at {start}" if self.unit == "timecode" and start else ""
         length = "" if duration is None else f"; the video lasts {float(duration):.3f} s"
         frames = f" ({round(duration * span.rate)} frames)" if duration is not None and span.rate is not None else ""
-        raise OptionError(f"the range {self} is not inside of the video{length}{frames}{first}")
+        raise OptionError(f"the range {self} is not inside the video{length}{frames}{first}")
 
 
 def _unit(text: str) -> Unit | None:

@@ -81,7 +81,7 @@ def undecodable(path: PathLike, container: InputContainer, codec: str) -> str:
         return f"{path} is encrypted (a scrambled broadcast); {NO_DRM}"
     cause = "the file is damaged or incomplete: copy it again, or convert it with ffmpeg"
     if memory_is_limited():
-        cause = f"memory may be too short under its limit (`ulimit -v`): raise it. Otherwise {cause}"
+        cause = f"the memory limit (`ulimit -v`) may be too low: raise it. Otherwise {cause}"
     return f"{path}: no frame of its picture ({codec}) can be decoded; {cause}"
 
 

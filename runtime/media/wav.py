@@ -56,8 +56,8 @@ def wav_samples(form: WavFormat, audio: FloatArray) -> Iterator[bytes]:
 
 
 def encode(audio: FloatArray, bits: Bits) -> NDArray[np.uint8]:
-    """[L] in [-1, 1] -> little-endian samples [L, bytes]. Integers are rounded to the nearest; what is louder than
-    full scale is clipped, never wrapped. Float samples are kept as they are.
+    """[L] in [-1, 1] -> little-endian samples [L, bytes]. Integers are rounded to the nearest; samples above
+    full scale are clipped. Float samples are kept as they are.
     """
     if bits == "float":
         samples: NDArray[Any] = audio.astype("<f4")

@@ -3,8 +3,8 @@
 It makes virtual environments with every Python from 3.11 to 3.14 that is found here, and with the oldest and the newest
 packages that pyproject.toml allows; asks pip whether wheels exist for other systems; runs mypy for them; and runs the
 command with little memory, few files, a full disk, without HOME and the like. Every row of the table is "works", a
-refusal in one line where that is right, "not here", or a fault. The exit status is 1 if there is a fault. The last line
-is JSON. Needs Linux, root (for the full disk and the other user), and a package index.
+refusal in one line if that is allowed, "not here", "not supported", or a fault. The exit status is 1 if there is a
+fault. The last line is JSON. Needs Linux, root (for the full disk and the other user), and a package index.
 """
 
 import argparse
@@ -259,7 +259,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.campaigns.environments", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="(default: all)")
+    parser.add_argument(
+        "--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="what to try (default: all)"
+    )
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args(argv)
     rows: list[Row] = []

@@ -1,6 +1,6 @@
 """`python -m tests.campaigns.kill9`: kill -9 at random moments of everything that writes files.
 
-Four works are killed: the command with all of its outputs, `train.fit`, `train.prepare` and building TensorRT plans.
+It kills the command with all of its outputs, `train.fit`, `train.prepare` and the building of TensorRT plans.
 After every kill each file under a final name must be whole, and no checkpoint older than one interval may be lost. The
 same work must then succeed without help, with the same bytes as a run that nobody killed. The same seed draws the same
 moments. The exit status is 1 if a fault was found; the last line is JSON. Linux only.
@@ -100,9 +100,9 @@ def _tail(log: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.kill9", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--kills", type=int, default=50, help="kills of each work (default: 50)")
-    parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS), help="(default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--kills", type=int, default=50, help="how often to kill each (default: 50)")
+    parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS), help="what runs (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments (default: 0)")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args(argv)
     print(f"seed {args.seed}", file=sys.stderr)

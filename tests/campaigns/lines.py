@@ -1,6 +1,6 @@
 """The lines of some modules that forked processes reached: `sys.settrace`, for lines that no process reached before.
 
-Counted are the lines of functions: the lines of a module or class run on import, in the process that forks. A process
+Only lines of functions count: the lines of a module or class run on import, in the process that forks. A process
 that is killed or crashes does not report its lines.
 """
 

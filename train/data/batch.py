@@ -72,8 +72,8 @@ def token_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.b
 def span_mask(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Mask [K, T] of one example for making a range again: a few spans of time; nothing else is masked.
 
-    In half of the examples all tokens of the spans are masked, as when a range is begun; in the others a share of them
-    as in `token_mask`, as when it is partly done. Never empty.
+    In half of the examples all tokens of the spans are masked, as at the beginning of a generation. In the others, only
+    some of them are, as in `token_mask`. Never empty.
     """
     whole, count = rng.random() < 0.5, int(rng.integers(1, SPANS + 1))
     covered = max(1, round(rng.uniform(*SPAN_FRACTIONS) * shape[1]))

@@ -18,8 +18,8 @@ from train.synthetic.concepts.table import CLASSES, Concept, read_table
 class MadeUpFeatures:
     """Makes frame features [N, width] at `fps` for what is seen; the same generator gives the same features.
 
-    Width 1000 gives square roots of class probabilities, the width of the pooled features gives these at norm 1: what
-    the two kinds of the small frame encoder give.
+    The width says which, as for the two kinds of the small frame encoder: 1000 for square roots of class probabilities,
+    or the width of the pooled features for pooled features of length 1.
     """
 
     def __init__(self, maker: FeatureMaker, width: int, fps: int) -> None:

@@ -71,7 +71,7 @@ def check_names(paths: Sequence[Path]) -> None:
     """Raise OptionError for a name that no timeline file can hold."""
     for path in paths:
         if any(category(letter) in ("Cc", "Cs") for letter in str(path.absolute())):
-            raise OptionError(f"the name {str(path)!r} has letters that a timeline file cannot hold; rename the file")
+            raise OptionError(f"the name {str(path)!r} has characters that no timeline file can hold; rename the file")
 
 
 def sound_frames(first_sample: int, samples: int, sample_rate: int, rate: Fraction) -> tuple[int, int]:

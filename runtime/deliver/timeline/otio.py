@@ -1,7 +1,7 @@
 """OpenTimelineIO: DaVinci Resolve, Premiere from 25.6 on, Kdenlive from 25.04 on.
 
-What Resolve accepts decides: stock schemas only, ranges in the media's own timecode, an available range for every
-reference, and plain absolute paths.
+The file keeps to what Resolve accepts: stock schemas only, ranges in the media's own timecode, an available range for
+every reference, and plain absolute paths.
 """
 
 import json

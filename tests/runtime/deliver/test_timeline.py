@@ -168,7 +168,7 @@ def test_what_a_timeline_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"needs absolute paths; got x\.mov"):
         Timeline(**(good | {"video": Path("x.mov")}))
     for name in ("bell\a.mov", "broken\udcff.mov"):
-        with pytest.raises(OptionError, match="has letters that a timeline file cannot hold; rename the file"):
+        with pytest.raises(OptionError, match="has characters that no timeline file can hold; rename the file"):
             Timeline(**(good | {"video": tmp_path / name}))
     with pytest.raises(OptionError, match="1 frame or more; got 0"):
         Timeline(**(good | {"frames": 0}))

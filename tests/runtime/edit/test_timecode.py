@@ -172,8 +172,8 @@ def test_what_is_not_a_range(text: str) -> None:
         ("7f-7f", "has no frame"),
         ("2.001-2.002", "has no frame at 25 frames per second"),
         ("1-50f", "mixes seconds and frames"),
-        ("8-11", "the range 8-11 is not inside of the video; the video lasts 10.000 s (250 frames)"),
-        ("251f-252f", "is not inside of the video"),
+        ("8-11", "the range 8-11 is not inside the video; the video lasts 10.000 s (250 frames)"),
+        ("251f-252f", "is not inside the video"),
         ("00:00:01;00-00:00:02;00", "25 frames per second has no drop-frame timecode"),
     ],
 )

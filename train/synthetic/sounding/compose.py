@@ -1,4 +1,4 @@
-"""Makes one clip: a scene's picture with new sound, by concepts or as the scene sounds today."""
+"""Makes one clip: a scene's picture with new sound: by concepts, or by materials as scenes have it without concepts."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ CLEAR = 0.6  # autocorrelation of a sound whose pitch can be heard
 
 
 def block_peaks(samples: NDArray[np.generic], step: int = STEP) -> Floats:
-    """The highest absolute value of every whole block of `step` samples, against that of all."""
+    """The highest absolute value of every whole block of `step` samples, relative to the highest of all."""
     count = max(1, len(samples) // step)
     padded = np.zeros(count * step, np.float32)
     padded[: min(len(samples), len(padded))] = np.abs(samples[: len(padded)].astype(np.float32))

@@ -1,4 +1,4 @@
-"""`Layer`: the sound of one concept in a clip while it is made, and what all ways to make it share."""
+"""`Layer`: the sound of one concept in a clip while it is made; and helpers for all ways to make it."""
 
 from dataclasses import dataclass, field
 

@@ -15,9 +15,9 @@ from train.synthetic.sounding.ways import add_calls
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9), (0, 3, 5, 7, 10))  # semitones
 STEPS, CHANCES = (-4, -2, -1, 0, 1, 2, 4), (0.06, 0.16, 0.23, 0.1, 0.23, 0.16, 0.06)  # of a melody, on its scale
 CLOSEST = 0.09  # seconds between two notes
-BENT = 3.0  # semitones by which a recording is moved at most
+BENT = 3.0  # most semitones by which a recording is moved
 ALONE = 0.6  # chance of a phrase if nothing moves
-RINGS = 2.0  # seconds that a note lasts at most
+RINGS = 2.0  # longest note in seconds
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def draw_style(pitches: Sequence[float], rings: bool, rng: np.random.Generator) 
 def onsets(
     moments: Sequence[Moment], span: tuple[float, float], style: Style, rng: np.random.Generator
 ) -> list[Moment]:
-    """Times and strengths of notes: at most of the movements, and at beats that divide the time between two of them."""
+    """Times and strengths of notes: at the majority of movements, and at beats that divide the time between two."""
     every = rng.uniform(0.75, 1)
     found: list[Moment] = []
     for time, strength in sorted(moments):

@@ -1,4 +1,4 @@
-"""Draws what a clip shows: which concepts, in which spans of time, and which variants stay what scenes are today."""
+"""Draws what a clip shows: which concepts, in which spans of time, and which variants show no concept."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from train.synthetic.concepts.table import Concept
 
-TODAY = 3  # one variant in three sounds as scenes do without concepts
+TODAY = 3  # one variant in three shows no concept
 WEIGHTS = {"hit": 0.25, "burst": 0.3, "steady": 0.25, "notes": 0.2}  # how often a concept of each sounding is drawn
 # what a clip shows: one concept, two at once, one for a part of the time, one after the other
 ONE, BOTH, PART, CHANGE = 0.6, 0.15, 0.15, 0.1
@@ -16,7 +16,7 @@ SHORTEST = 1.5  # seconds of a span
 
 @dataclass(frozen=True)
 class Seen:
-    """The concepts seen from `begin` to `end` (seconds), with weights that sum to 1; empty: nothing that is known."""
+    """The concepts seen from `begin` to `end` (seconds), with weights that sum to 1; empty: no concept is seen."""
 
     begin: float
     end: float
@@ -24,15 +24,15 @@ class Seen:
 
 
 def as_today(index: int, variant: int) -> bool:
-    """Whether a variant of the scene with this number keeps today's sound: impacts of materials, or silence.
+    """Whether a variant of the scene with this number shows no concept: it has impacts of materials, or silence.
 
-    The number of variants does not matter: of the first N scenes, at least a third of all variants do.
+    For any number of variants per scene, at least a third of all variants of the first N scenes do.
     """
     return (variant - index) % TODAY == 0
 
 
 def draw_concept(concepts: Sequence[Concept], rng: np.random.Generator) -> Concept:
-    """A concept: first its sounding by WEIGHTS, then any of its concepts."""
+    """Draw a sounding by WEIGHTS, then one of the concepts that have it."""
     soundings = [name for name in WEIGHTS if any(c.sounding == name for c in concepts)]
     weights = np.array([WEIGHTS[name] for name in soundings])
     sounding = soundings[int(rng.choice(len(soundings), p=weights / weights.sum()))]

@@ -52,7 +52,7 @@ def read_scene(video: Path) -> Scene:
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it does not describe a scene ({error!r})") from error
     if not good:
-        raise ValueError("its numbers are not those of a scene")
+        raise ValueError("its times must be finite, and its seed, index and voices whole numbers from 0 on")
     if scene.id != video.stem:
         raise ValueError(f"it describes {scene.id}")
     return scene

@@ -9,7 +9,7 @@ from train.synthetic.sounding.pool import Recording, seconds_of
 from train.synthetic.sounding.scene import GRID
 
 OVERLAP = 0.15  # seconds over which two stretches of a recording are crossfaded
-LONG = 1.0  # seconds of a recording that can run
+LONG = 1.0  # shortest recording that can run, in seconds
 WORKING = 0.3  # share of clips in which it runs only while the picture moves
 ON, OFF, BRIEF = 0.25, 0.1, 0.4  # movement at which it starts and stops; seconds of the shortest run and pause
 

@@ -11,13 +11,13 @@ from train.synthetic.sounding.layer import Cue, Layer, Moment, decibels, draw_la
 from train.synthetic.sounding.pool import Recording
 from train.synthetic.sounding.steady import running_sound
 
-GROUP, FEWEST = 5, 0.7  # calls of a group at most; chance of one group if no movement and no chance gave one
+GROUP, FEWEST = 5, 0.7  # most calls of a group; chance of one group if none was drawn
 
 
 def add_hits(layer: Layer, cue: Cue, rng: np.random.Generator) -> None:
     """One hit of a recording at each contact. What slides or rolls sounds like a recording that runs.
 
-    All hits of an object share one to three recordings and their pitch; both are drawn anew for every clip.
+    All hits of an object share one to three recordings and their pitch; both are drawn again for each clip.
     """
     clip, slope = int(rng.integers(1 << 30)), rng.uniform(8, 28)  # dB between the weakest and the strongest contact
     for event in cue.contacts:
@@ -75,7 +75,7 @@ def _group(
     first = int(rng.integers(len(recording.calls)))
     for n in range(count):
         begin, end = recording.calls[(first + n) % len(recording.calls)]
-        if end - begin > RATE:  # sounds that do not end have no call's length
+        if end - begin > RATE:  # too long for one call: a part of it
             end = begin + int(rng.uniform(0.5, 1) * (end - begin))
         part = stretch(recording.cut((begin, end)), float(np.exp(pitch + rng.normal(0, 0.02))))
         yield fade(part, 0.002, 0.06), recording.name
