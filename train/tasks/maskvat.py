@@ -36,6 +36,8 @@ from train.tasks.maskvat_objective import Objective, Terms
 from train.tasks.precision import uses_bfloat16
 
 VALIDATION_RATIOS = (0.3, 0.6, 0.9)
+FRAME_ENCODER_FIELDS = ("frame_dim", "frame_resize", "frame_size", "text_context")  # of ModelConfig
+FRAME_WEIGHTS = ("null_frame", "frame_mlp.0.weight", "frame_mlp.0.bias")  # what reads the frame encoder's features
 
 
 @dataclass(frozen=True)
@@ -158,9 +160,13 @@ class MaskVATTask:
             model.load_frequencies(self.train_examples.frequencies())
             return model
         start, folder = load(self.options.start, "maskvat"), self.options.start
-        if start.config != self.config:
+        state, encoder = start.state_dict(), {name: getattr(self.config, name) for name in FRAME_ENCODER_FIELDS}
+        if replace(start.config, **encoder) != self.config:
             raise RecipeError(f"the maskvat in {folder} has another configuration: {start.config}, not {self.config}")
-        model.load_state_dict(start.state_dict())
+        if start.config != self.config:
+            print(f"the maskvat in {folder} has another frame encoder: the layer that reads it begins at random")
+            state |= {name: value for name, value in model.state_dict().items() if name in FRAME_WEIGHTS}
+        model.load_state_dict(state)
         return model
 
     def _generated_validation(self) -> GeneratedValidation | None:
