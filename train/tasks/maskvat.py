@@ -34,10 +34,9 @@ from train.tasks.generated_validation import GeneratedValidation, GenerationOpti
 from train.tasks.made_up_features import made_up_features
 from train.tasks.maskvat_objective import Objective, Terms
 from train.tasks.precision import uses_bfloat16
+from train.tasks.start_weights import load_start
 
 VALIDATION_RATIOS = (0.3, 0.6, 0.9)
-FRAME_ENCODER_FIELDS = ("frame_dim", "frame_resize", "frame_size", "text_context")  # of ModelConfig
-FRAME_WEIGHTS = ("null_frame", "frame_mlp.0.weight", "frame_mlp.0.bias")  # what reads the frame encoder's features
 
 
 @dataclass(frozen=True)
@@ -159,14 +158,7 @@ class MaskVATTask:
             model.load_embeddings(self.codec.embedding_table())
             model.load_frequencies(self.train_examples.frequencies())
             return model
-        start, folder = load(self.options.start, "maskvat"), self.options.start
-        state, encoder = start.state_dict(), {name: getattr(self.config, name) for name in FRAME_ENCODER_FIELDS}
-        if replace(start.config, **encoder) != self.config:
-            raise RecipeError(f"the maskvat in {folder} has another configuration: {start.config}, not {self.config}")
-        if start.config != self.config:
-            print(f"the maskvat in {folder} has another frame encoder: the layer that reads it begins at random")
-            state |= {name: value for name, value in model.state_dict().items() if name in FRAME_WEIGHTS}
-        model.load_state_dict(state)
+        load_start(model, self.options.start)
         return model
 
     def _generated_validation(self) -> GeneratedValidation | None:

@@ -1,21 +1,34 @@
-"""Read the weights of an exported bundle back into networks, so that training can continue from a bundle.
+"""`python -m export.restore BUNDLE SYSTEM`: read the weights of a bundle back into a system folder, to train on.
 
-It is for bundles of this project's small networks (`train/recipes`). Weights come back as the bundle has them, in half
-precision for most; BatchNorms were folded into convolutions, and come back as BatchNorms that only add a bias.
+It restores bundles of this project's small networks, such as engines/mini, except for their frame encoder, which
+`python -m train.adopt` makes. The weights have the precision of the bundle, mostly fp16. BatchNorms were folded into
+convolutions; they come back as BatchNorms that only add a bias.
 """
 
-from collections.abc import Callable, Mapping
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 from engines.contract import ModelConfig
-from engines.manifest import Manifest
-from train.models import beats, codec, s3d, scav
-from train.models.loading import State, WeightsError, import_library, load_strict, select_prefix
-from train.models.maskvat import MaskVAT
+from engines.manifest import Manifest, Weights
+from engines.typed import SOURCES
+from runtime.errors import MaskVATError
+from train.extras import requires_extra
+
+with requires_extra("export", __name__):
+    import onnx
+    import torch
+    from onnx import numpy_helper
+    from torch import Tensor, nn
+
+    from train.checkpoint import save
+    from train.errors import CheckpointError
+    from train.models import beats, codec, s3d, scav
+    from train.models.loading import State, WeightsError, load_strict, select_prefix
+    from train.models.maskvat import MaskVAT
 
 HALF = ".half"  # how the exporter marks a weight that it rounded
 
@@ -24,10 +37,8 @@ class Graph:
     """The constants of an ONNX file: `named` as in the exported module, and what its nodes say about the others."""
 
     def __init__(self, path: Path) -> None:
-        onnx = import_library("onnx")
         graph = onnx.load(str(path)).graph
-        to_array = import_library("onnx.numpy_helper").to_array
-        self.constants = {i.name.removesuffix(HALF): _tensor(to_array(i)) for i in graph.initializer}
+        self.constants = {i.name.removesuffix(HALF): _tensor(numpy_helper.to_array(i)) for i in graph.initializer}
         self.nodes = list(graph.node)
         self.readers: dict[str, list] = {}
         for node in self.nodes:
@@ -94,7 +105,7 @@ def unfolded(module: nn.Module, state: State) -> State:
     out = module.state_dict() | state
     for path, parent in module.named_modules():
         names, start = [name for name, _ in parent.named_children()], f"{path}." if path else ""
-        for conv, norm in zip(names, names[1:], strict=False):
+        for conv, norm in pairwise(names):
             if isinstance(layer := parent.get_submodule(norm), nn.BatchNorm2d | nn.BatchNorm3d):
                 out[f"{start}{norm}.bias"] = out.pop(f"{start}{conv}.bias")
                 out[f"{start}{norm}.weight"] = torch.ones_like(layer.weight)
@@ -115,7 +126,9 @@ def _scav(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:
 
 def _maskvat(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:
     if config.design not in ("adaln_a", "adaln_b"):
-        raise WeightsError(f"a maskvat of design {config.design} cannot be read from a bundle; only AdaLN-A and AdaLN-B")
+        raise WeightsError(
+            f"a maskvat of design {config.design} cannot be read from a bundle; only AdaLN-A and AdaLN-B"
+        )
     module = MaskVAT(config)
     state = select_prefix(graphs["condition"].state(), {"model.": ""}) | graphs["step"].state()
     state = {name: value for name, value in state.items() if not name.startswith("sampler.")}
@@ -145,18 +158,45 @@ READERS: dict[str, tuple[str, tuple[str, ...], Callable[[ModelConfig, Mapping[st
 }
 
 
-def read_bundle(folder: Path) -> tuple[Manifest, dict[str, tuple[nn.Module, str]]]:
+def read_networks(folder: Path, manifest: Manifest) -> dict[str, tuple[nn.Module, str]]:
     """The networks of a bundle, but its frame encoder: component -> (network, its kind). Raises WeightsError."""
-    manifest = Manifest.load(folder)
     found = {}
     for component, (kind, names, read) in READERS.items():
-        graphs = {name: Graph(folder / _file(manifest, name)) for name in names}
+        graphs = {name: Graph(folder / manifest.file_for(name, SOURCES, "this command")) for name in names}
         found[component] = (read(manifest.config, graphs), kind)
-    return manifest, found
+    return found
 
 
-def _file(manifest: Manifest, graph: str) -> str:
-    files = [name for name, file in manifest.files.items() if file.graph == graph and file.precision in ("fp32", "fp16")]
-    if not files:
-        raise WeightsError(f"the bundle {manifest.name} has no {graph} in fp32 or fp16")
-    return files[0]
+def provenance(weights: Weights) -> dict[str, object]:
+    """What a system folder says about a component, from what the manifest says."""
+    return {
+        "name": weights.name,
+        "code_licence": weights.licence,
+        "data_licence": weights.data_licence,
+        "origin": weights.origin,
+        "trained": weights.trained,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m export.restore", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", type=Path, help="folder of a bundle")
+    parser.add_argument(
+        "system", type=Path, help="system folder to write to; components of the same names are replaced"
+    )
+    args = parser.parse_args(argv)
+    try:
+        manifest = Manifest.load(args.bundle)
+        facts = {weights.role: provenance(weights) for weights in manifest.weights}
+        for role, (module, kind) in read_networks(args.bundle, manifest).items():
+            print(f"the {role} of {args.bundle} is in {save(args.system, role, module, kind, facts[role])}")
+    except (WeightsError, CheckpointError, MaskVATError, ImportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
