@@ -4,6 +4,7 @@ import argparse
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from runtime.errors import OptionError
 
@@ -44,9 +45,12 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class RaisingParser(argparse.ArgumentParser):
-    """A parser that raises OptionError, for flags that do not come from a command line."""
+    """A parser that raises OptionError, for flags that do not come from a command line. They are not shortened."""
 
-    def error(self, message: str) -> "None":  # type: ignore[override]
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
         raise OptionError(message)
 
 
