@@ -29,6 +29,7 @@ from runtime.commands.standard_streams import open_missing, print_event, say
 KEPT = 1 << 16  # bytes of what libraries print
 _WITHOUT_MEMORY = ("SIGABRT", "SIGSEGV", "SIGBUS")  # how libraries die that do not check what they allocated
 PATIENCE = 5.0  # seconds after the first signal until another one kills
+FORGET = {"forget": True}
 _to_parent: int | None = None  # in the child: where messages go
 _telling = threading.Lock()
 JOB: ContextVar[int | None] = ContextVar("JOB", default=None)  # number of the clip that a thread of a batch works on
@@ -72,6 +73,11 @@ def tell(message: Message) -> None:
         with suppress(OSError), _telling:  # the parent is gone: `_watch` ends this process
             while data:
                 data = data[os.write(_to_parent, data) :]
+
+
+def forget() -> None:
+    """Tell the parent process that what was told before does not matter any more."""
+    tell(FORGET)
 
 
 def run_guarded(run: Callable[[], int], debug: bool) -> int:
@@ -174,6 +180,8 @@ class _Parent:
             for pipe in select.select(pipes, [], [])[0]:
                 data = os.read(pipe, KEPT)
                 heard[pipe] = heard[pipe] + data if pipe == told else (heard[pipe] + data)[-KEPT:]
+                if pipe == told and b"forget" in data:
+                    heard[pipe] = heard[pipe].rpartition(json.dumps(FORGET).encode() + b"\n")[2]
                 if not data:
                     pipes.remove(pipe)
                     os.close(pipe)
