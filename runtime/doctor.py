@@ -74,12 +74,19 @@ def examine(folder: Path, backend: str, precision: str = "auto") -> None:
     print("self-test passed")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m runtime.doctor", description=__doc__)
-    parser.add_argument("--engines", type=Path, default=MINI, help="folder of the bundle (default: the shipped one)")
+def get_doctor_parser(prog: str = "python -m runtime.doctor") -> argparse.ArgumentParser:
+    """The command's parser."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument(
+        "--engines", type=Path, metavar="FOLDER", default=MINI, help="folder of the bundle (default: the shipped one)"
+    )
     parser.add_argument("--backend", default="auto", help="backend to test (default: auto)")
     parser.add_argument("--precision", default="auto", help="precision of the step graph (default: auto)")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.doctor") -> int:
+    args = get_doctor_parser(prog).parse_args(argv)
     return run_command(lambda: examine(args.engines, args.backend, args.precision), debug=False)
 
 

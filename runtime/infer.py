@@ -1,4 +1,6 @@
-"""`python -m runtime.infer video.mp4`: make a sound for a silent video. Also the console script `maskvat`.
+"""`python -m runtime.infer video.mp4`: make a sound for a silent video.
+
+The console script `maskvat` does the same and more: see `runtime.commands.subcommands`.
 
 `runtime.commands.make` does the work. It is imported late, because a signal or a crash may come while libraries load.
 """

@@ -40,12 +40,19 @@ def describe(folder: Path, manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m runtime.info", description="Show what a bundle contains.")
-    parser.add_argument("bundle", type=Path, nargs="?", default=MINI, help="its folder (default: the shipped bundle)")
+def get_info_parser(prog: str = "python -m runtime.info") -> argparse.ArgumentParser:
+    """The command's parser."""
+    parser = argparse.ArgumentParser(prog=prog, description="Show what a bundle contains.")
+    parser.add_argument(
+        "bundle", type=Path, nargs="?", metavar="BUNDLE", default=MINI, help="its folder (default: the shipped bundle)"
+    )
     parser.add_argument("--json", action="store_true", help="print the manifest unchanged")
     parser.add_argument("--words", action="store_true", help="print the words of the vocabulary, one a line")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.info") -> int:
+    args = get_info_parser(prog).parse_args(argv)
 
     def show() -> None:
         manifest = Manifest.load(args.bundle)

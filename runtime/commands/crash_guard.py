@@ -17,30 +17,80 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 from engines.memory import MEMORY, memory_is_limited, short_of_memory
 from runtime.commands import signals
-from runtime.commands.standard_streams import open_missing, say
+from runtime.commands.standard_streams import open_missing, print_event, say
 
 KEPT = 1 << 16  # bytes of what libraries print
 _WITHOUT_MEMORY = ("SIGABRT", "SIGSEGV", "SIGBUS")  # how libraries die that do not check what they allocated
 PATIENCE = 5.0  # seconds after the first signal until another one kills
+FORGET = {"forget": True}
 _to_parent: int | None = None  # in the child: where messages go
+_telling = threading.Lock()
+JOB: ContextVar[int | None] = ContextVar("JOB", default=None)  # number of the clip that a thread of a batch works on
+Message = dict[str, Any]
 
 
-def tell(message: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class ChildEnd:
+    """How a child process ended. Its temporary files are still there: see `staging.recover`."""
+
+    status: int  # below 0: killed by that signal
+    stopped: int  # the signal that came for this process, or 0
+    messages: list[Message]  # what it told
+    printed: str  # what libraries printed
+
+    @property
+    def told_status(self) -> int | None:
+        """The exit status that the command had before anything that happened while Python ended."""
+        return next((int(m["status"]) for m in self.messages if "status" in m), None)
+
+    @property
+    def stop_signal(self) -> int:
+        """The signal that asked it to stop, or 0."""
+        asked = -self.status in signals.SIGNALS and not short_of_memory(self.printed)
+        return self.stopped or (-self.status if asked else 0)
+
+    def explain(self, messages: list[Message]) -> tuple[str, str]:
+        """A stable code and one line about a crash, given the messages about the work that crashed."""
+        video = next((str(m["video"]) for m in messages if "video" in m), "")
+        writing = any("folders" in m for m in messages)
+        how = signal.Signals(-self.status).name if self.status < 0 else f"exit status {self.status}"
+        text = explain(how, self.printed, video, writing)
+        return "out_of_memory" if text == MEMORY else "crashed", text
+
+
+def tell(message: Message) -> None:
     """Tell the parent process what it needs to clean up and to explain a crash. Does nothing without one."""
     if _to_parent is not None:
-        with suppress(OSError):  # it is gone; `_watch` ends this process
-            data = json.dumps(message).encode() + b"\n"
+        job = JOB.get()
+        data = json.dumps(message if job is None else message | {"job": job}).encode() + b"\n"
+        with suppress(OSError), _telling:  # the parent is gone: `_watch` ends this process
             while data:
                 data = data[os.write(_to_parent, data) :]
 
 
+def forget() -> None:
+    """Tell the parent process that what was told before does not matter any more."""
+    tell(FORGET)
+
+
 def run_guarded(run: Callable[[], int], debug: bool) -> int:
     """Run a command in a child process, and return its exit status. The child returns from here, too."""
+    end = run_in_child(run, debug)
+    return end if isinstance(end, int) else _judge(end)
+
+
+def run_in_child(run: Callable[[], int], debug: bool) -> int | ChildEnd:
+    """Run a command in a child process, and return how that ended.
+
+    The child, and a process that could make none, return the command's exit status.
+    """
     open_missing()
     signals.handle(signal.SIG_DFL)
     if sys.platform == "win32" or sys.platform == "darwin":  # mypy knows this form
@@ -122,46 +172,52 @@ class _Parent:
         with suppress(ProcessLookupError):
             os.kill(self.pid, getattr(signal, "SIGKILL", number) if late else number)
 
-    def wait(self, told: int, noise: int, debug: bool) -> int:
-        """Wait for the child, clean up after it, and return the exit status."""
+    def wait(self, told: int, noise: int, debug: bool) -> ChildEnd:
+        """Wait for the child's end."""
         heard = {told: b"", noise: b""}
         pipes = [told, noise]
         while pipes:
             for pipe in select.select(pipes, [], [])[0]:
                 data = os.read(pipe, KEPT)
                 heard[pipe] = heard[pipe] + data if pipe == told else (heard[pipe] + data)[-KEPT:]
+                if pipe == told and b"forget" in data:
+                    heard[pipe] = heard[pipe].rpartition(json.dumps(FORGET).encode() + b"\n")[2]
                 if not data:
                     pipes.remove(pipe)
+                    os.close(pipe)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        signals.handle(signal.SIG_IGN)  # only the exit is left
         printed = heard[noise].decode(errors="replace")
         if debug and printed:
             say(printed.rstrip())
-        return self._judge(status, heard[told], printed)
-
-    def _judge(self, status: int, told: bytes, printed: str) -> int:
-        messages = _read_messages(told)
-        published = any(m.get("state") == "published" for m in messages)
-        if any(os.path.lexists(folder) for m in messages for folder in m.get("folders", ())):
-            from runtime.commands.staging import recover
-
-            recover(messages)
-        if published:
-            return 0  # every output is there, whatever happened after that
-        for message in messages:
-            if "status" in message:
-                return int(message["status"])
-        if self.stopped or (-status in signals.SIGNALS and not short_of_memory(printed)):
-            say(signals.STOPPED)
-            return 128 + (self.stopped or -status)
-        video = next((str(m["video"]) for m in messages if "video" in m), "")
-        writing = any("folders" in m for m in messages)
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        say(f"error: {explain(how, printed, video, writing)}")
-        return 1
+        return ChildEnd(status, self.stopped, _read_messages(heard[told]), printed)
 
 
-def _read_messages(told: bytes) -> list[dict[str, Any]]:
+def recover_from(messages: list[Message]) -> bool:
+    """Clean up after a child that told these messages. Returns whether it published its outputs."""
+    if any(os.path.lexists(folder) for m in messages for folder in m.get("folders", ())):
+        from runtime.commands.staging import recover
+
+        recover(messages)
+    return any(m.get("state") == "published" for m in messages)
+
+
+def _judge(end: ChildEnd) -> int:
+    """Clean up after a child, say what went wrong, and return the exit status of the command."""
+    signals.handle(signal.SIG_IGN)  # only the cleaning up and the exit are left
+    if recover_from(end.messages):
+        return 0  # every output is there, whatever happened after that
+    if end.told_status is not None:
+        return end.told_status
+    stopped = end.stop_signal
+    code, text = ("stopped", signals.STOPPED) if stopped else end.explain(end.messages)
+    say(text if stopped else f"error: {text}")
+    if any(m.get("progress") == "json" for m in end.messages):
+        with suppress(OSError, ValueError):
+            print_event("error", code=code, message=text)
+    return 128 + stopped if stopped else 1
+
+
+def _read_messages(told: bytes) -> list[Message]:
     """What the child told, one JSON object a line. The last line may be cut."""
     messages = []
     for line in told.splitlines():

@@ -4,9 +4,10 @@ import argparse
 import atexit
 import gc
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -15,48 +16,62 @@ from engines.backends import BACKENDS, PRECISIONS
 from runtime.audio import MAX_DURATION
 from runtime.commands import signals
 from runtime.commands.crash_guard import tell
-from runtime.commands.deliverables import add_delivery_options, plan_delivery, read_delivery
+from runtime.commands.deliverables import Delivery, add_delivery_options, plan_delivery, read_delivery
+from runtime.commands.option_groups import FlagGroups, HelpFormatter, parse_one_video
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
-from runtime.commands.standard_streams import drop_unread, say
+from runtime.commands.standard_streams import drop_unread, print_event, say
 from runtime.commands.status import run_command
 from runtime.decode import SCHEDULES
+from runtime.deliver.delivery import DeliveryConfig
 from runtime.errors import OptionError
-from runtime.pipeline import load
+from runtime.pipeline import Pipeline, load
 from runtime.sampling import Progress, SamplingConfig, read_budget
 
 log = logging.getLogger(__name__)
+PROG = "python -m runtime.infer"
 DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser(
+    prog: str = PROG,
+    kind: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
     """The parser; every flag's help gives its default and range."""
-    parser = argparse.ArgumentParser(
-        prog="python -m runtime.infer",
+    parser = kind(
+        prog=prog,
         description="Make a synchronised sound for a silent video.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
         usage="%(prog)s video [options]",  # the video comes first: after --mux it would be read as the value of --mux
     )
-    add = parser.add_argument
-    add("video", type=Path, help="video file, in any container and codec that FFmpeg decodes")
-    add("-o", "--output", type=Path, default=argparse.SUPPRESS,
-        help=".wav or .flac to write; - writes a WAV to stdout (default: the video's name with .wav)")  # fmt: skip
-    add("--engines", type=Path, default=argparse.SUPPRESS,
+    parser.add_argument("video", type=Path, help="video file, in any container and codec that FFmpeg decodes")
+    add_options(FlagGroups(parser))
+    return parser
+
+
+def add_options(group: FlagGroups) -> None:
+    """Add all flags, in groups."""
+    add_output_options(group("files to write"))
+    add_sampling_options(group("how the sound is made"))
+    add_delivery_options(group("how the sound is delivered"))
+    add_engine_options(group("what runs it"))
+    add = group("what is shown, and limits")
+    add("--progress", choices=PROGRESS, default="auto",
+        help="auto shows a bar on a terminal; json prints JSON lines on stdout, errors too")  # fmt: skip
+    add("--quiet", action="store_true", help="print warnings and errors only")
+    add("--debug", action="store_true", help="log more, and show the traceback of an error")
+    add("--max-duration", type=float, metavar="SECONDS", default=MAX_DURATION, help="refuse a video that lasts longer")
+
+
+def add_engine_options(add: Callable[..., object]) -> None:
+    """Add the flags that choose the bundle, and what runs it."""
+    add("--engines", type=Path, metavar="FOLDER", default=argparse.SUPPRESS,
         help="folder of the bundle to use (default: the shipped one)")  # fmt: skip
     add("--backend", choices=("auto", *BACKENDS), default="auto",
         help="what runs the engines; auto uses a GPU only if it passes the bundle's self-test")  # fmt: skip
     add("--precision", choices=("auto", *PRECISIONS), default="auto",
         help="precision of the step graph; auto picks the fastest that is available")  # fmt: skip
     add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0 lets the backend choose")
-    add_sampling_options(add)
-    add_output_options(add)
-    add_delivery_options(add)
-    add("--max-duration", type=float, metavar="SECONDS", default=MAX_DURATION, help="refuse a video that lasts longer")
-    add("--progress", choices=PROGRESS, default="auto",
-        help="auto shows a bar on a terminal; json prints JSON lines on stdout")  # fmt: skip
-    add("--quiet", action="store_true", help="print warnings and errors only")
-    add("--debug", action="store_true", help="log more, and show the traceback of an error")
-    return parser
 
 
 def add_sampling_options(add: Callable[..., object]) -> None:
@@ -80,6 +95,8 @@ def add_sampling_options(add: Callable[..., object]) -> None:
 
 def add_output_options(add: Callable[..., object]) -> None:
     """Add the flags that say what to write."""
+    add("-o", "--output", type=Path, default=argparse.SUPPRESS,
+        help=".wav or .flac to write; - writes a WAV to stdout (default: the video's name with .wav)")  # fmt: skip
     add("--mux", nargs="?", type=Path, const=Path(), metavar="FILE", default=argparse.SUPPRESS,
         help="also write the video with the best sound; the picture is copied unchanged (default: VIDEO.sound.SUFFIX); "
         "give the video first, because a name after --mux is the file to write")  # fmt: skip
@@ -90,28 +107,63 @@ def add_output_options(add: Callable[..., object]) -> None:
     add("--overwrite", action="store_true", help="replace outputs that exist")
 
 
-def run(args: argparse.Namespace) -> Callable[[], None]:
-    """Generate and write. Returns a function that shows the result. Raises MaskVATError."""
+@dataclass(frozen=True)
+class Request:
+    """One sound that is asked for. Its options and output names are checked."""
+
+    args: argparse.Namespace
+    sampling: SamplingConfig
+    config: DeliveryConfig
+    outputs: Outputs
+
+
+def read_request(args: argparse.Namespace, try_copy: bool = True) -> Request:
+    """Check options and output names before any work. Raises MaskVATError.
+
+    `try_copy` also tries whether the copy of --mux can hold the video, which reads a little of it.
+    """
     options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
     sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
     config = read_delivery(args)
-    outputs = plan_outputs(args, config)
+    outputs = plan_outputs(args, config, try_copy)
     if not 0 < args.max_duration < inf:
         raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
-    tell({"video": str(args.video)})
-    delivery = plan_delivery(args, config)
-    engines = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
-    with engines as pipeline, reporter("none" if args.quiet and args.progress == "auto" else args.progress) as shown:
+    return Request(args, sampling, config, outputs)
 
-        def on_progress(progress: Progress) -> None:
-            signals.check()
-            shown.update(progress)
 
-        takes = pipeline.generate(args.video, sampling, on_progress, max_duration=args.max_duration)
-        log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
-        report = write_outputs(args, outputs, takes, delivery)
+def open_engines(args: argparse.Namespace, wait: bool = False) -> Pipeline:
+    """Open the bundle that the flags name. Raises MaskVATError."""
+    return load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=wait)
+
+
+def make_sound(
+    request: Request,
+    delivery: Delivery,
+    pipeline: Pipeline,
+    on_progress: Callable[[Progress], None],
+    cancel: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Generate and write all outputs, or none. Returns the report. Raises MaskVATError."""
+    args = request.args
+
+    def update(progress: Progress) -> None:
+        signals.check()
+        on_progress(progress)
+
+    takes = pipeline.generate(args.video, request.sampling, update, cancel, max_duration=args.max_duration)
+    log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
+    return write_outputs(args, request.outputs, takes, delivery)
+
+
+def run(args: argparse.Namespace) -> Callable[[], None]:
+    """Generate and write. Returns a function that shows the result. Raises MaskVATError."""
+    request = read_request(args)
+    tell({"video": str(args.video), "progress": args.progress})
+    delivery = plan_delivery(args, request.config)
+    with open_engines(args) as pipeline, reporter(args.progress, args.quiet) as shown:
+        report = make_sound(request, delivery, pipeline, shown.update)
         signals.finish()
-    return lambda: show(shown, report, outputs)
+    return lambda: show(shown, report, request.outputs)
 
 
 def show(shown: Reporter, report: dict[str, Any], outputs: Outputs) -> None:
@@ -129,7 +181,12 @@ def show(shown: Reporter, report: dict[str, Any], outputs: Outputs) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     results: list[Callable[[], None]] = []
-    status = run_command(lambda: results.append(run(args)), args.debug)
+
+    def on_error(code: str, message: str) -> None:
+        if args.progress == "json":
+            print_event("error", code=code, message=message)
+
+    status = run_command(lambda: results.append(run(args)), args.debug, on_error)
     for show_result in results:  # the outputs are there: whatever happens now, the exit status says so
         with suppress(Exception, KeyboardInterrupt):
             show_result()
@@ -140,7 +197,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command inside of the caller's process. Returns its exit status."""
-    return execute(get_parser().parse_args(argv))
+    return execute(parse_one_video(get_parser(), argv))
 
 
 class StderrLog(logging.Handler):
@@ -150,11 +207,16 @@ class StderrLog(logging.Handler):
         say(self.format(record))
 
 
-def standalone() -> int:
-    """Run the command as a process of its own. Returns its exit status."""
-    args = get_parser().parse_args()
+def begin_process(debug: bool, quiet: bool) -> None:
+    """Set up a process that belongs to a command: how it ends, its log lines and signals."""
     atexit.register(gc.freeze)  # at exit, searching the remaining objects for cycles would only take time
-    level = logging.DEBUG if args.debug else logging.WARNING if args.quiet else logging.INFO
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", handlers=[StderrLog()])
     signals.listen()
+
+
+def standalone(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Run the command as a process of its own. Returns its exit status."""
+    args = parse_one_video(get_parser(prog), argv)
+    begin_process(args.debug, args.quiet)
     return execute(args)

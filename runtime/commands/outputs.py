@@ -39,11 +39,11 @@ class Outputs:
         return self.sounds + [p for p in (self.muxed, self.report, self.timeline) if p is not None] + self.sidecars
 
 
-def plan_outputs(args: Namespace, config: DeliveryConfig) -> Outputs:
+def plan_outputs(args: Namespace, config: DeliveryConfig, try_copy: bool = True) -> Outputs:
     """Choose the outputs' names and check them before any work starts.
 
-    Names must differ, be in folders that can be written, and be new unless --overwrite is given. Raises MediaError,
-    OptionError.
+    Names must differ, be in folders that can be written, and be new unless --overwrite is given. `try_copy` also opens
+    the video and tries whether the copy can hold it. Raises MediaError, OptionError.
     """
     video: Path = args.video
     if video.is_dir():
@@ -53,7 +53,7 @@ def plan_outputs(args: Namespace, config: DeliveryConfig) -> Outputs:
     if muxed == Path():
         muxed = video.with_name(f"{video.stem}.sound{video.suffix}")
     if muxed is not None:
-        check_container(muxed, video, args.existing)
+        check_container(muxed, video if try_copy else None, args.existing)
     sidecars = [path.with_suffix(".json") for path in sounds] if args.sidecar else []
     if hasattr(args, "timeline"):
         check_names([video, *sounds])

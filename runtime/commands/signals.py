@@ -5,6 +5,7 @@ Only the command as a process of its own sets handlers. A host keeps its own.
 
 import signal
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -46,8 +47,15 @@ def _stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
 
+ALSO: ContextVar[Callable[[], None]] = ContextVar("ALSO", default=lambda: None)  # what else may stop this thread's work
+
+
 def check() -> None:
-    """Raise Stopped again if a signal came: a library's callback may have swallowed the exception."""
+    """Raise Stopped again if a signal came: a library's callback may have swallowed the exception.
+
+    Also raises what the thread's function ALSO raises, such as Cancelled.
+    """
+    ALSO.get()()
     if _State.number and not _State.done:
         raise Stopped(_State.number)
 

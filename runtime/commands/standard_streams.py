@@ -1,5 +1,6 @@
 """Standard streams that may be missing: closed, None, or an object that only writes."""
 
+import json
 import os
 import sys
 from contextlib import suppress
@@ -29,6 +30,11 @@ def say(text: str) -> None:
     """Write a line to stderr, if there is one that takes it."""
     with suppress(AttributeError, OSError, ValueError):
         write(sys.stderr, f"{text}\n")
+
+
+def print_event(event: str, **values: object) -> None:
+    """Print a line of JSON on stdout, for programs. Raises OSError if nobody reads it."""
+    write(sys.stdout, json.dumps({"event": event} | values) + "\n")
 
 
 def open_missing() -> None:

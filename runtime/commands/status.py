@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from engines.memory import MEMORY, short_of_memory
 from runtime.commands import signals
@@ -9,10 +10,21 @@ from runtime.commands.standard_streams import drop_unread, say, usable, write
 from runtime.errors import MaskVATError
 
 
-def run_command(main: Callable[[], object], debug: bool) -> int:
+def describe_error(error: BaseException) -> tuple[str, str]:
+    """The stable code of an error for programs, and its message as one line."""
+    if not isinstance(error, MaskVATError) and (isinstance(error, MemoryError) or short_of_memory(str(error))):
+        return "out_of_memory", MEMORY
+    code = "system_error" if isinstance(error, OSError) else "internal_error"
+    return getattr(error, "code", code) if isinstance(error, MaskVATError) else code, " ".join(str(error).split())
+
+
+def run_command(
+    main: Callable[[], object], debug: bool, on_error: Callable[[str, str], None] = lambda code, message: None
+) -> int:
     """Run a command and return its exit status: 0, 1 after an error, or 128 + the signal that stopped it.
 
-    An error is one line on stderr, or a traceback with `debug`. Prints nothing more once the output has no reader.
+    An error is one line on stderr, or a traceback with `debug`; `on_error` gets its code and message, too. Prints
+    nothing more once the output has no reader.
     """
     try:
         main()
@@ -20,15 +32,19 @@ def run_command(main: Callable[[], object], debug: bool) -> int:
             write(sys.stdout, "")
     except KeyboardInterrupt as stopped:
         say(signals.STOPPED)
+        with suppress(OSError, ValueError):
+            on_error("stopped", signals.STOPPED)
         return getattr(stopped, "status", 130)
     except BrokenPipeError:
         drop_unread()
         return 1
     except (MaskVATError, OSError, MemoryError, ImportError, RuntimeError) as error:
-        short = isinstance(error, MemoryError) or short_of_memory(str(error))
-        if debug or not (short or isinstance(error, (MaskVATError, OSError))):
+        code, text = describe_error(error)
+        with suppress(OSError, ValueError):
+            on_error(code, text)
+        if debug or code == "internal_error":
             raise
-        say(f"error: {MEMORY if short and not isinstance(error, MaskVATError) else ' '.join(str(error).split())}")
+        say(f"error: {text}")
         drop_unread()
         return 1
     finally:

@@ -67,10 +67,11 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
         for name in ("codec", "common", "concept_probe", "latency", "meaning", "scenes")
     },
 }
-LAZY = {  # backends may be imported inside functions of one file only
+LAZY = {  # these may be imported inside functions of one file only
     "engines/cuda.py": frozenset({"cuda"}),
     "engines/ort.py": frozenset({"onnxruntime"}),
     "engines/plan_build.py": frozenset({"tensorrt", "tensorrt_rtx", "cuda"}),
+    "runtime/commands/completion.py": frozenset({"shtab"}),
 }
 
 

@@ -56,6 +56,7 @@ def differences(wheel: zipfile.ZipFile) -> set[str]:
     data = {
         *(f"engines/mini/{p.name}" for p in (ROOT / "engines" / "mini").iterdir() if p.is_file()),
         *(p.relative_to(ROOT).as_posix() for p in (ROOT / "train").rglob("*.toml")),
+        "runtime/commands/stdio/schema.json",
         "runtime/py.typed",
         "train/synthetic/concepts/classes.txt",
         "train/synthetic/concepts/concepts.csv",

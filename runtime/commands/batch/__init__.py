@@ -1,0 +1,1 @@
+"""`maskvat batch`: sounds for several videos, a folder, or the rows of a CSV table."""

@@ -1,0 +1,77 @@
+"""The flags of `maskvat batch`: those of one video that make sense for several, and its own."""
+
+import argparse
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from runtime.commands.batch.sources import Entry
+from runtime.commands.make import add_options, get_parser
+from runtime.commands.option_groups import FlagGroups, HelpFormatter, RaisingParser
+from runtime.errors import OptionError
+
+ONE_FILE = ("--output", "--mux", "--report", "--timeline")  # flags that name one file
+MAX_JOBS = 64
+
+
+def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
+    """The parser of `maskvat batch`."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Make sounds for several videos. The bundle is opened once. A video that fails does not end the "
+        "batch: it is listed at the end, and the exit code is 1.",
+        formatter_class=HelpFormatter,
+        usage="%(prog)s VIDEO|FOLDER|TABLE.csv ... [options]",
+    )
+    parser.add_argument("sources", type=Path, nargs="+", metavar="VIDEO|FOLDER|TABLE.csv",
+        help="videos, folders (not the folders in them), and tables with the columns clip, range, prompt, output, of "
+        "which only clip is needed")  # fmt: skip
+    add = parser.add_argument_group("the batch").add_argument
+    add("--out-dir", type=Path, metavar="FOLDER",
+        help="folder for the outputs; it is made if it is missing (default: beside each video)")  # fmt: skip
+    add("--format", choices=("wav", "flac"), default="wav", help="sound files to write, where no table names them")
+    add("--mux", action="store_true", default=False,
+        help="also write each video with the best sound, as NAME.sound.SUFFIX beside the sound file")  # fmt: skip
+    add("--skip-existing", action="store_true", help="leave out videos whose outputs all exist")
+    add("--keep-going", action="store_true",
+        help="count a video that fails the checks before the work as failed, and make the others")  # fmt: skip
+    add("--jobs", type=int, default=1, metavar="N", help=f"videos at the same time, 1 to {MAX_JOBS}")
+    add("--summary", type=Path, metavar="FILE.json", help="write what became of each video")
+    add_options(FlagGroups(parser, without=ONE_FILE))
+    return parser
+
+
+def parse_batch(argv: Sequence[str] | None) -> Namespace:
+    """Parse a command line. Videos and flags may alternate. Exits with status 2 if it is not understood."""
+    return get_batch_parser().parse_intermixed_args(argv)
+
+
+def args_of(args: Namespace, entry: Entry) -> Namespace:
+    """The arguments of one video, as `make` has them. Raises OptionError."""
+    values = vars(args) | {"video": entry.video, "output": output_of(args, entry)}
+    if values.pop("mux"):
+        output = values["output"]
+        values["mux"] = output.with_name(f"{output.stem}.sound{entry.video.suffix}")
+    named = Namespace(**values)
+    if not entry.flags:
+        return named
+    flags = [f"{flag}={value}" for flag, value in entry.flags.items()]
+    parsed, unknown = _table_parser().parse_known_args([*flags, "--", str(entry.video)], named)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        raise OptionError(f"the table gives a {flag[2:]}, and this version has no {flag}; leave the column out")
+    return parsed
+
+
+@cache
+def _table_parser() -> argparse.ArgumentParser:
+    return get_parser("", RaisingParser)
+
+
+def output_of(args: Namespace, entry: Entry) -> Path:
+    """The sound file of an entry."""
+    if entry.output is not None:
+        return entry.output
+    folder = entry.video.parent if args.out_dir is None else args.out_dir
+    return Path(folder) / f"{entry.video.stem}.{args.format}"
