@@ -102,8 +102,8 @@ class Pipeline:
     ) -> list[Take]:
         """Make sounds for a video: a file, or frames of a host. Returns `sampling.takes` takes, the best first.
 
-        `span` is a part of the file: a `TimeRange`, text such as "2.1-3.4", or two numbers of seconds. The sound is then
-        exactly as long as that part, and the same as that of a file with these frames alone.
+        `span` is a part of the file: a `TimeRange`, text such as "2.1-3.4", or two numbers of seconds. The sound is
+        then exactly as long as that part, and the same as that of a file with these frames alone.
         `edit` goes on with an earlier take: see `redo`, `vary` and `extend`. Without `sampling`, the take's options are
         used, with the next seed. `timing` is the file's, if the caller has read it (`read_timing`).
 
@@ -162,8 +162,16 @@ class _Run(GenerationContext):
         scores = report.scores or [None]
         takes = [
             Take(
-                audio[n], config.sample_rate, i, scores[i], candidates.chains[i], duration, video.start, report,
-                span=plan.span, fingerprint=plan.fingerprint,
+                audio[n],
+                config.sample_rate,
+                i,
+                scores[i],
+                candidates.chains[i],
+                duration,
+                video.start,
+                report,
+                span=plan.span,
+                fingerprint=plan.fingerprint,
             )
             for n, i in enumerate(order)
         ]

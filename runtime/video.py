@@ -73,8 +73,9 @@ class Video:
     """One video file, open for sampling. Use it as a context manager.
 
     path, name (the path as text), width and height (upright, in pixels), average_rate (frames per second, or None),
-    start (seconds: absolute time stamp of the first frame, or where `part` begins), has_audio, expected_duration (seconds the file claims its picture lasts, or None),
-    and warnings, one line each, complete once the frames are exhausted.
+    start (seconds: absolute time stamp of the first frame, or where `part` begins), has_audio, expected_duration
+    (seconds the file claims its picture lasts, or None), and warnings, one line each, complete once the frames are
+    exhausted.
 
     `max_duration` bounds the picture's length in seconds: a file that claims more is refused before any frame is
     decoded, and one that turns out to be longer when the limit is reached. `check_cancelled` is called for every packet

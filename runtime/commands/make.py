@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from engines.backends import BACKENDS, PRECISIONS
 from runtime.audio import MAX_DURATION
 from runtime.commands import signals
 from runtime.commands.crash_guard import tell
-from runtime.commands.deliverables import add_delivery_options, plan_delivery, read_delivery
+from runtime.commands.deliverables import Delivery, add_delivery_options, plan_delivery, read_delivery
+from runtime.commands.editing import Noted, add_edit_options, read_edit, read_sampling
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
 from runtime.commands.standard_streams import drop_unread, say
@@ -23,7 +25,8 @@ from runtime.commands.status import run_command
 from runtime.decode import SCHEDULES
 from runtime.errors import OptionError
 from runtime.pipeline import load
-from runtime.sampling import Progress, SamplingConfig, read_budget
+from runtime.sampling import Progress, SamplingConfig
+from runtime.take import Take
 
 log = logging.getLogger(__name__)
 DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}
@@ -48,7 +51,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--precision", choices=("auto", *PRECISIONS), default="auto",
         help="precision of the step graph; auto picks the fastest that is available")  # fmt: skip
     add("--threads", type=int, default=0, help="CPU threads, 0 to 1024; 0 lets the backend choose")
-    add_sampling_options(add)
+    add_sampling_options(partial(add, action=Noted))
+    add_edit_options(add)
     add_output_options(add)
     add_delivery_options(add)
     add("--max-duration", type=float, metavar="SECONDS", default=MAX_DURATION, help="refuse a video that lasts longer")
@@ -92,25 +96,36 @@ def add_output_options(add: Callable[..., object]) -> None:
 
 def run(args: argparse.Namespace) -> Callable[[], None]:
     """Generate and write. Returns a function that shows the result. Raises MaskVATError."""
-    options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
-    sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
-    config = read_delivery(args)
+    config, edit = read_delivery(args), read_edit(args)
+    sampling = read_sampling(args, edit.request)
     outputs = plan_outputs(args, config)
     if not 0 < args.max_duration < inf:
         raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
     tell({"video": str(args.video)})
-    delivery = plan_delivery(args, config)
-    engines = load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False)
-    with engines as pipeline, reporter("none" if args.quiet and args.progress == "auto" else args.progress) as shown:
+    delivery = plan_delivery(args, config, edit)
+    with reporter("none" if args.quiet and args.progress == "auto" else args.progress) as shown:
+        if edit.unchanged is not None:
+            return deliver(args, outputs, [edit.unchanged], delivery, shown)
+        with load(getattr(args, "engines", None), args.backend, args.threads, args.precision, wait=False) as pipeline:
 
-        def on_progress(progress: Progress) -> None:
-            signals.check()
-            shown.update(progress)
+            def on_progress(progress: Progress) -> None:
+                signals.check()
+                shown.update(progress)
 
-        takes = pipeline.generate(args.video, sampling, on_progress, max_duration=args.max_duration)
-        log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
-        report = write_outputs(args, outputs, takes, delivery)
-        signals.finish()
+            takes = pipeline.generate(
+                args.video, sampling, on_progress, max_duration=args.max_duration, span=delivery.span,
+                edit=edit.request, timing=delivery.timing,
+            )  # fmt: skip
+            log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
+            return deliver(args, outputs, takes, delivery, shown)
+
+
+def deliver(
+    args: argparse.Namespace, outputs: Outputs, takes: list[Take], delivery: Delivery, shown: Reporter
+) -> Callable[[], None]:
+    """Write the outputs. Returns a function that shows the result."""
+    report = write_outputs(args, outputs, takes, delivery)
+    signals.finish()
     return lambda: show(shown, report, outputs)
 
 

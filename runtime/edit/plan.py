@@ -77,7 +77,8 @@ class Planner:
         if request.take is not None:
             if span is not None:
                 raise OptionError("the take has a range of its own; leave out the range, or extend the take")
-            self._check_clip(request.take, request.other_clip)
+            if not request.other_clip:
+                check_clip(request.take, self.fingerprint)
             return self._extended(request) if request.kind == "extend" else self._changed(request, seed)
         if span is None:
             return Plan(self.fingerprint)
@@ -86,14 +87,6 @@ class Planner:
         if not isinstance(span, Span):
             span = self.timing.resolve(as_range(span), self.timing.duration)
         return Plan(self.fingerprint, span, self.timing.part(span))
-
-    def _check_clip(self, take: Take, other_clip: bool) -> None:
-        made = take.fingerprint
-        if made is not None and not made.matches(self.fingerprint) and not other_clip:
-            raise OptionError(
-                f"the take was made for another video, {made}, and this one is {self.fingerprint}; give that video, or "
-                "--other-clip (other_clip=True) if this is a new version of it"
-            )
 
     # ------------------------------------------------------------ redo, vary
     def _changed(self, request: GenerationRequest, seed: int) -> Plan:
@@ -190,6 +183,16 @@ def spread_mask(shape: tuple[int, ...], first: int, end: int, share: float, seed
     mask = np.zeros(shape, np.bool_)
     np.put_along_axis(mask, chosen, True, axis=1)
     return mask
+
+
+def check_clip(take: Take, video: Fingerprint) -> None:
+    """Raise OptionError if a take was made for another video."""
+    made = take.fingerprint
+    if made is not None and not made.matches(video):
+        raise OptionError(
+            f"the take was made for another video, {made}, and this one is {video}; give that video, or --other-clip "
+            "(other_clip=True) if this is a new version of it"
+        )
 
 
 def check_bundle(take: Take, manifest: Manifest) -> None:

@@ -27,7 +27,9 @@ class GenerationRequest:
 
     take: Take | None = None  # an earlier take of the same video, whose other tokens stay as they are
     kind: Literal["new", "redo", "vary", "extend"] = "new"
-    range: TimeRange | None = None  # redo, vary: the part to change (None: all); extend: the new range (None: to the end)
+    range: TimeRange | None = (
+        None  # redo, vary: the part to change (None: all); extend: the new range (None: to the end)
+    )
     share: float = 1.0  # of the tokens in that part that are made anew
     other_clip: bool = False  # go on even if the video is not the take's
     picture: FeatureHook | None = None  # changes what is seen, before `condition`
