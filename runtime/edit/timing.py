@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from runtime.audio import PathLike, open_media
-from runtime.edit.timecode import Span, Timecode, TimeRange, exact_rate
+from runtime.edit.timecode import RATE_LIMIT, Span, Timecode, TimeRange, exact_rate
 from runtime.errors import OptionError
 from runtime.media.clock import DEFAULT_PERIOD, NO_TIMESTAMPS, frame_rate
 from runtime.media.packets import read_packets
@@ -50,7 +50,8 @@ def read_timing(path: PathLike, check_cancelled: Callable[[], None] = lambda: No
     """Read the timing of a video from its packets. Raises MediaError if it cannot be read."""
     with open_media(path) as container:
         stream = picture_stream(container, path)
-        claimed = exact_rate(frame_rate(container, stream) or 1 / DEFAULT_PERIOD)
+        header = frame_rate(container, stream)  # nonsense in some files: their time stamps decide
+        claimed = exact_rate(header if header and header <= RATE_LIMIT else 1 / DEFAULT_PERIOD)
         text = find_timecode(container, stream)
         found, last = _picture_times(container, stream, claimed, check_cancelled)
     first = found[0] if found else Fraction(0)
