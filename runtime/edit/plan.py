@@ -20,9 +20,10 @@ from runtime.errors import OptionError
 from runtime.rng import POSITIONS, uniforms
 from runtime.take import Take
 from runtime.video import Part
-from runtime.windows import ALL, Stretch
+from runtime.windows import ALL, Stretch, start_token
 
-CONTEXT = 1  # seconds of known tokens on each side of a range that is made again
+CONTEXT = Fraction(9, 10)  # seconds of known tokens on each side of a range that is made again, at least. Windows begin
+# at whole seconds, so this keeps 2 s below 5 s with their context: half of what 10 s cost
 SEEK_FROM = 2  # seconds: what is skipped is shorter, so that finding out whether the file can seek does not pay
 
 
@@ -98,11 +99,19 @@ class Planner:
             first, end = min(floor(begin * rate), total - 1), min(ceil(stop * rate), total)
         mask = spread_mask(take.codes.shape, first, end, request.share, seed)
         codes = np.where(mask, np.int32(c.mask_token), take.codes)
-        context = min(CONTEXT, c.overlap_seconds)
-        second = max(0, floor(first / rate - context))
-        stretch = Stretch(second, second, first, min(total, end + ceil(context * rate)))
+        second, stretch = self._around(first, end, total)
         known = Known(take, codes, (first, end), int(mask.sum()))
         return Plan(self.fingerprint, take.span, self._part_of(take, second), known, stretch)
+
+    def _around(self, first: int, end: int, total: int) -> tuple[int, Stretch]:
+        """The second at which to begin, and the windows that hold tokens [first, end) with context."""
+        c, rate = self.config, Fraction(self.config.sample_rate, self.config.hop_length)
+        context = min(CONTEXT, c.overlap_seconds)
+        second = max(0, floor(first / rate - context))
+        stop, full = min(total, end + ceil(context * rate)), start_token(c, second) + c.window_tokens
+        if end <= full:
+            stop = min(stop, full)  # context is not worth another window
+        return second, Stretch(second, second, first, stop)
 
     def _within_take(self, take: Take, wanted: TimeRange) -> tuple[Fraction, Fraction]:
         """Seconds from the take's start."""

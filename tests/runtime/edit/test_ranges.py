@@ -17,7 +17,7 @@ from runtime.edit.timing import VideoTiming, read_timing
 from runtime.media import seek
 from runtime.video import FrameGrid, Part, Video
 from tests.support.fake_engines import NEEDS_ORT
-from tests.support.media import Picture, cut_video, number, steady, write_timed, write_video
+from tests.support.media import Picture, cut_video, noisy, number, steady, write_timed, write_video
 
 RATES = [Fraction(text) for text in ("24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001")]
 GRIDS = [FrameGrid(8, 32, 32), FrameGrid(25, 32, 32)]
@@ -31,7 +31,13 @@ def pipeline(bundles: Callable[..., Path]) -> Pipeline:
 
 def gop(length: int, **more: str) -> tuple[tuple[str, str], ...]:
     """x264: lossless, a key frame every so many frames, three B-frames."""
-    params = {"keyint": length, "min-keyint": length, "scenecut": 0, "bframes": min(3, length - 1), "open-gop": 0} | more
+    params = {
+        "keyint": length,
+        "min-keyint": length,
+        "scenecut": 0,
+        "bframes": min(3, length - 1),
+        "open-gop": 0,
+    } | more
     text = ":".join(f"{key}={value}" for key, value in params.items())
     return (("qp", "0"), ("preset", "ultrafast"), ("threads", "1"), ("x264-params", text))
 
@@ -141,7 +147,9 @@ def test_seeking_gives_the_frames_that_decoding_from_the_start_gives(tmp_path: P
     if kind == "mpeg2":
         write_timed(path, rate, None, frames)
     else:
-        write_video(path, Picture(steady(frames, rate), last=1 / rate, options=gop(1 if kind == "intra" else 10, **more)))
+        write_video(
+            path, Picture(steady(frames, rate), last=1 / rate, options=gop(1 if kind == "intra" else 10, **more))
+        )
     timing = read_timing(path)
     part = timing.part(timing.resolve(TimeRange.parse("90f-145f"), timing.duration))
     assert part.seekable
@@ -197,10 +205,10 @@ def test_a_part_without_pictures_at_its_end_is_told(make_video: Callable[..., Pa
 
 
 def test_what_is_damaged_before_a_part_does_not_count(tmp_path: Path) -> None:
-    picture = Picture(steady(75, 25), codec="mjpeg", pix_fmt="yuvj420p", size=(320, 240))
-    path = write_video(tmp_path / "x.mkv", picture)
+    picture = Picture(steady(75, 25), size=(96, 64), images=noisy(75), options=gop(1))
+    path = write_video(tmp_path / "x.mp4", picture)
     data = bytearray(path.read_bytes())
-    data[len(data) // 6 : len(data) // 5] = bytes(len(data) // 5 - len(data) // 6)
+    data[len(data) // 5 : len(data) // 5 + 2000] = np.random.default_rng(0).bytes(2000)
     path.write_bytes(data)
     for origin, warned in ((0, True), (2, False)):
         with Video(path, part=Part(Fraction(origin), Fraction(1), Fraction(25))) as video:
