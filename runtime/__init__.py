@@ -12,6 +12,9 @@ TYPE_CHECKING = False  # as in `typing`, which takes long to import
 if TYPE_CHECKING:
     from runtime.deliver.delivery import DeliveryConfig, deliver_take, write_take
     from runtime.deliver.loudness import Loudness
+    from runtime.edit.frame_source import FrameSource
+    from runtime.edit.request import GenerationRequest, extend, redo, vary
+    from runtime.edit.timecode import TimeRange
     from runtime.errors import (
         BackendUnavailable,
         Cancelled,
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
 else:
     _HOMES = {"Pipeline": "pipeline", "load": "pipeline", "Report": "take", "Take": "take"}
     _HOMES |= dict.fromkeys(("DeliveryConfig", "deliver_take", "write_take"), "deliver.delivery")
-    _HOMES |= {"Loudness": "deliver.loudness"}
+    _HOMES |= {"Loudness": "deliver.loudness", "FrameSource": "edit.frame_source", "TimeRange": "edit.timecode"}
+    _HOMES |= dict.fromkeys(("GenerationRequest", "extend", "redo", "vary"), "edit.request")
     _HOMES |= dict.fromkeys(("Progress", "SamplingConfig", "Stage"), "sampling")
 
     def __getattr__(name: str) -> object:
@@ -55,6 +59,8 @@ __all__ = [
     "ContractError",
     "DeliveryConfig",
     "EngineError",
+    "FrameSource",
+    "GenerationRequest",
     "Loudness",
     "ManifestError",
     "MaskVATError",
@@ -67,8 +73,12 @@ __all__ = [
     "SamplingConfig",
     "Stage",
     "Take",
+    "TimeRange",
     "__version__",
     "deliver_take",
+    "extend",
     "load",
+    "redo",
+    "vary",
     "write_take",
 ]

@@ -64,11 +64,13 @@ def spans(sampling: SamplingConfig) -> list[Span]:
 class Candidates:
     """The codes of all candidates, which grow window by window; their scores; and which candidates still run."""
 
-    def __init__(self, context: GenerationContext) -> None:
+    def __init__(self, context: GenerationContext, known: Int32Array | None = None) -> None:
+        """`known` are tokens [K, T] of an earlier take, with the mask token where they are to be filled."""
         self.context, self.config, self.sampling = context, context.config, context.sampling
         s = self.sampling
         self.running = list(range(s.candidates))
-        self.chains = [np.zeros((self.config.n_codebooks, 0), np.int32) for _ in self.running]
+        begin = np.zeros((self.config.n_codebooks, 0), np.int32) if known is None else known
+        self.chains = [begin for _ in self.running]  # replaced, never written to
         self.scores = np.zeros(s.candidates)  # sum of SCAV distances over windows; nan if dropped
         self.dropped: list[DroppedCandidate] = []  # in the order in which they were dropped
         self._plan = UnmaskSchedule(self.config.mask_token, s.steps, s.diversity, s.schedule)
@@ -91,7 +93,7 @@ class Candidates:
 
         A budget drops candidates in the first window only. The rest are ranked by their distances in all windows.
         """
-        known = self.chains[self.running[0]].shape[1] - scene.window.start
+        begin, end = scene.window.start, scene.window.start + scene.window.length
         rows = {i: self._begin(scene.window, i) for i in self.running}
         self._bounds.clear()
         self._done = 0.0
@@ -100,7 +102,8 @@ class Candidates:
             if span.keep < len(self.running):
                 self._drop(scene, span, rows)
         for i in self.running:
-            self.chains[i] = np.concatenate([self.chains[i], rows[i].codes[0, :, known:]], axis=1)
+            chain = self.chains[i]
+            self.chains[i] = np.concatenate([chain[:, :begin], rows[i].codes[0], chain[:, end:]], axis=1)
             if self.sampling.candidates > 1:
                 self.scores[i] += self._distance(scene, rows[i].codes[0])
 
@@ -111,7 +114,7 @@ class Candidates:
 
     def _begin(self, window: Window, candidate: int) -> DecodeState:
         codes = np.full((1, self.config.n_codebooks, window.length), self.config.mask_token, np.int32)
-        known = self.chains[candidate][:, window.start :]
+        known = self.chains[candidate][:, window.start : window.start + window.length]
         codes[0, :, : known.shape[1]] = known
         return DecodeState.begin(codes, self.config.mask_token)
 

@@ -123,16 +123,20 @@ class GenerationContext:
         if self.on_progress is not None:
             self.on_progress(Progress(stage, window, step, self.sampling.steps, self.work.fraction))
 
-    def sound(self, codes: Int32Array, window: int) -> FloatArray:
-        """Decode codes [K, T] to audio [T * hop], chunk by chunk, with enough context that the result is exact."""
+    def sound(self, codes: Int32Array, window: int, first: int = 0, stop: int | None = None) -> FloatArray:
+        """Decode token frames [first, stop) of codes [K, T] to audio [(stop - first) * hop].
+
+        It is done chunk by chunk, with enough context that the result is exact.
+        """
         hop, context, length = self.config.hop_length, self.config.codec_context, codes.shape[1]
-        out = np.empty(length * hop, np.float32)
-        for begin in range(0, length, CODEC_CHUNK):
-            end = min(begin + CODEC_CHUNK, length)
+        stop = length if stop is None else stop
+        out = np.empty((stop - first) * hop, np.float32)
+        for begin in range(first, stop, CODEC_CHUNK):
+            end = min(begin + CODEC_CHUNK, stop)
             left, right = max(0, begin - context), min(length, end + context)
             with self.timer("codec"):
                 (audio,) = self.bundle.run("codec_decoder", codes=np.ascontiguousarray(codes[None, :, left:right]))
-            out[begin * hop : end * hop] = audio[0, (begin - left) * hop : (end - left) * hop]
+            out[(begin - first) * hop : (end - first) * hop] = audio[0, (begin - left) * hop : (end - left) * hop]
             self.work.chunk_done()
             self.report_progress("codec", window, self.sampling.steps)
         return out

@@ -11,20 +11,26 @@ import numpy as np
 
 from engines.base import Feeds
 from engines.contract import FloatArray, Int32Array
-from engines.feeds import step_conditions
+from engines.feeds import replace_null, step_conditions
 from runtime.audio import MAX_DURATION
 from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext, WorkEstimate
 from runtime.deliver.loudness import Loudness, measure_loudness
-from runtime.errors import MediaError, PipelineClosed
+from runtime.edit.frame_source import FrameSource
+from runtime.edit.plan import Plan, Planner, check_bundle
+from runtime.edit.report_facts import edit_facts, range_facts
+from runtime.edit.request import GenerationRequest, RangeLike
+from runtime.edit.timecode import Span
+from runtime.edit.timing import VideoTiming
+from runtime.errors import MediaError, OptionError, PipelineClosed
 from runtime.exit_wait import check_ending, delay_exit
 from runtime.features import Encoders
 from runtime.sampling import Progress, SamplingConfig, whole_number
 from runtime.take import EngineFile, Report, Take
 from runtime.version import program_version
 from runtime.video import Video
-from runtime.windows import Window, total_samples, windows
+from runtime.windows import PictureSource, Window, windows
 
 
 def load(
@@ -84,22 +90,39 @@ class Pipeline:
 
     def generate(
         self,
-        video: str | Path,
+        video: str | Path | FrameSource,
         sampling: SamplingConfig | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         cancel: threading.Event | None = None,
         max_duration: float = MAX_DURATION,
+        *,
+        span: RangeLike | Span | None = None,
+        edit: GenerationRequest | None = None,
+        timing: VideoTiming | None = None,
     ) -> list[Take]:
-        """Make sounds for a video file. Returns `sampling.takes` takes, the best first.
+        """Make sounds for a video: a file, or frames of a host. Returns `sampling.takes` takes, the best first.
+
+        `span` is a part of the file: a `TimeRange`, text such as "2.1-3.4", or two numbers of seconds. The sound is
+        then exactly as long as that part, and the same as that of a file with these frames alone.
+        `edit` goes on with an earlier take: see `redo`, `vary` and `extend`. Without `sampling`, the take's options are
+        used, with the next seed. `timing` is the file's, if the caller has read it (`read_timing`).
 
         `on_progress` is called in this thread. Setting `cancel` stops the generation within one step or frame.
         The end of the program cancels it, too, if it runs in a daemon thread.
-        A video that lasts longer than `max_duration` seconds is refused.
-        Raises MediaError, EngineError, BackendUnavailable, Cancelled, PipelineClosed.
+        A video or a part that lasts longer than `max_duration` seconds is refused.
+        Raises MediaError, OptionError, EngineError, BackendUnavailable, Cancelled, PipelineClosed.
         """
-        run = _Run(self._usable(), sampling or SamplingConfig(), on_progress, cancel)
-        with delay_exit(), Video(video, max_duration, run.check_cancel) as opened:
-            return run(opened)
+        request = edit or GenerationRequest()
+        run = _Run(self._usable(), sampling or request.sampling(), on_progress, cancel)
+        with delay_exit():
+            plan = Planner(video, self.config, timing, run.check_cancel).plan(request, span, run.sampling.seed)
+            if plan.known is not None:
+                check_bundle(plan.known.take, run.bundle.manifest)
+            if isinstance(video, FrameSource):
+                video.open(max_duration)
+                return run(video, plan, request)
+            with Video(video, max_duration, run.check_cancel, plan.part) as opened:
+                return run(opened, plan, request)
 
 
 class _Run(GenerationContext):
@@ -109,12 +132,13 @@ class _Run(GenerationContext):
         check_ending()
         super().check_cancel()
 
-    def __call__(self, video: Video) -> list[Take]:
+    def __call__(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> list[Take]:
         begin = time.perf_counter()
-        config, s = self.config, self.sampling
+        self.plan, self.request = plan, request
+        config, s, known = self.config, self.sampling, plan.known
         self.work = WorkEstimate(self._estimate_windows(video), s.takes)
-        candidates = Candidates(self)
-        cutter, done = windows(config, video, self.check_cancel), 0
+        candidates = Candidates(self, None if known is None else known.codes)
+        cutter, done = windows(config, video, self.check_cancel, plan.stretch), 0
         while True:
             with self.timer("video"):
                 window = next(cutter, None)
@@ -123,17 +147,32 @@ class _Run(GenerationContext):
             self.work.begin_window(candidates.cost())
             candidates.extend(self._scene(window))
             done += 1
-        total = total_samples(config, video)
+        if not done:
+            raise OptionError("the frames end where the take ends; give more frames to extend it")
+        duration = known.take.duration if known is not None and known.count else video.duration
+        total = max(1, round(duration * config.sample_rate))
         self.warnings.extend(video.warnings)
         order = [int(i) for i in candidates.order()[: s.takes]]
-        self.work.begin_rendering(sum(self.chunks(candidates.chains[i].shape[1]) for i in order))
+        first, stop = self._rendered_tokens(candidates.chains[0].shape[1])
+        self.work.begin_rendering(len(order) * self.chunks(stop - first))
         audio = [self._render(candidates.chains[i], total, done - 1) for i in order]
         candidates.scores /= done
         loudness = [measure_loudness(a, config.sample_rate, check_cancelled=self.check_cancel) for a in audio]
-        report = self._report(video, loudness, done, candidates, order, time.perf_counter() - begin)
+        report = self._report(video, total, loudness, done, candidates, order, time.perf_counter() - begin)
         scores = report.scores or [None]
         takes = [
-            Take(audio[n], config.sample_rate, i, scores[i], candidates.chains[i], video.duration, video.start, report)
+            Take(
+                audio[n],
+                config.sample_rate,
+                i,
+                scores[i],
+                candidates.chains[i],
+                duration,
+                video.start,
+                report,
+                span=plan.span,
+                fingerprint=plan.fingerprint,
+            )
             for n, i in enumerate(order)
         ]
         self.work.finish()
@@ -146,13 +185,14 @@ class _Run(GenerationContext):
             if self.bundle.untrained(role) and (role != "scav" or self.sampling.candidates > 1):
                 yield f"{role} of the bundle {self.bundle.manifest.name} is untrained: {effect}"
 
-    def _estimate_windows(self, video: Video) -> int:
+    def _estimate_windows(self, video: PictureSource) -> int:
         """The expected number of windows; 0 if the file does not say how long it is."""
-        c = self.config
-        if video.expected_duration is None:
+        c, stretch = self.config, self.plan.stretch
+        end = video.expected_duration if stretch.end is None else stretch.end * c.hop_length / c.sample_rate
+        if end is None:
             return 0
         hop = c.window_seconds - c.overlap_seconds
-        return max(1, int(np.ceil((video.expected_duration - c.overlap_seconds) / hop)))
+        return max(1, int(np.ceil((end - stretch.first - c.overlap_seconds) / hop)))
 
     # ------------------------------------------------------------ one window
     def _scene(self, window: Window) -> Scene:
@@ -169,7 +209,13 @@ class _Run(GenerationContext):
         features: Feeds = {"frame_features": encoders.frame_features(window.frames)}
         if self.config.uses_sync:
             features["sync_features"] = encoders.sync_features(window.sync_frames)
+        seen, request = features["frame_features"], self.request
+        if request.picture is not None:
+            features["frame_features"] = request.picture(window, seen)
         feeds = step_conditions(self.config, window.length, features, self._run_condition)
+        if request.other_side is not None and self.sampling.guidance:
+            other = features | {"frame_features": request.other_side(window, seen)}
+            feeds = replace_null(feeds, step_conditions(self.config, window.length, other, self._run_condition))
         return Scene(window, features["frame_features"], feeds)
 
     def _run_condition(self, feeds: Feeds) -> Feeds:
@@ -177,8 +223,22 @@ class _Run(GenerationContext):
             return self.bundle["condition"].run(feeds)
 
     # ------------------------------------------------------------ sound
+    def _rendered_tokens(self, length: int) -> tuple[int, int]:
+        """Token frames [first, stop) whose sound may differ from that of the take with which the call goes on."""
+        known = self.plan.known
+        if known is None:
+            return 0, length
+        first, end = known.changed if known.count else (known.changed[0], length)
+        return max(0, first - self.config.codec_context), min(length, end + self.config.codec_context)
+
     def _render(self, codes: Int32Array, total: int, window: int) -> FloatArray:
-        audio = self.sound(codes, window)[:total]
+        """The sound of codes [K, T], [total] samples. What no changed token reaches is the earlier take's, as it is."""
+        (first, stop), hop = self._rendered_tokens(codes.shape[1]), self.config.hop_length
+        audio = self.sound(codes, window, first, stop)
+        if self.plan.known is not None:
+            before = self.plan.known.take.audio
+            audio = np.concatenate([before[: first * hop], audio, before[stop * hop :]])
+        audio = audio[:total]
         if not np.isfinite(audio).all():
             raise MediaError(
                 "the codec returned values that are not finite; check the bundle with `python -m runtime.doctor`"
@@ -187,7 +247,8 @@ class _Run(GenerationContext):
 
     def _report(
         self,
-        video: Video,
+        video: PictureSource,
+        samples: int,
         loudness: list[Loudness],
         n_windows: int,
         candidates: Candidates,
@@ -201,7 +262,7 @@ class _Run(GenerationContext):
         scores = [float(x) if np.isfinite(x) else None for x in candidates.scores]
         return Report(
             version=program_version(),
-            clip=str(video.path),
+            clip=video.name,
             bundle=manifest.name,
             backend=self.bundle.backend,
             precision=self.bundle["step"].precision,
@@ -209,7 +270,7 @@ class _Run(GenerationContext):
             engines={g: EngineFile(file, manifest.files[file].sha256) for g, file in files.items()},
             sampling=self.sampling,
             windows=n_windows,
-            samples=total_samples(self.config, video),
+            samples=samples,
             sample_rate=self.config.sample_rate,
             seconds={stage: round(value, 4) for stage, value in timer.seconds.items()},
             calls=dict(timer.calls),
@@ -219,4 +280,6 @@ class _Run(GenerationContext):
             scores=scores if len(scores) > 1 else None,
             ranking=order,
             dropped=candidates.dropped,
+            range=range_facts(self.plan.span),
+            edit=edit_facts(self.plan, self.request),
         )

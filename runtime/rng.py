@@ -1,7 +1,8 @@
 """Random numbers for sampling. They are counter-based: every number has an address.
 
 The generator is NumPy's Philox-4x64 with key (seed, candidate) and counter (0, stream, step, window), 64 bits each.
-Stream 0 gives the uniforms that sample tokens, stream 1 those for the Gumbel noise on the confidence. So a number does
+Stream 0 gives the uniforms that sample tokens, stream 1 those for the Gumbel noise on the confidence, stream 2 those
+that choose which tokens of a take vary. So a number does
 not depend on how many candidates, windows or steps there are, nor on the order in which they are drawn. Philox itself
 uses the lowest word of the counter to count blocks.
 """
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from engines.contract import FloatArray
 
-TOKENS, CONFIDENCE = 0, 1
+TOKENS, CONFIDENCE, POSITIONS = 0, 1, 2
 MAX_SEED = 2**64 - 1
 
 

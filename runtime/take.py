@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from engines.contract import FloatArray, Int32Array
+from engines.contract import CONTRACT_VERSION, FloatArray, Int32Array
+from runtime.audio import PathLike
 from runtime.deliver.loudness import Loudness
+from runtime.edit.fingerprint import Fingerprint
+from runtime.edit.timecode import Span
 from runtime.sampling import SamplingConfig
 
 
@@ -53,6 +56,8 @@ class Report:
     scores: Sequence[float | None] | None  # mean SCAV distance of every candidate; None if there was only one
     ranking: Sequence[int]  # candidates of the takes, the best first
     dropped: Sequence[DroppedCandidate]  # in the order in which they were dropped
+    range: Mapping[str, Any] | None = None  # the part of the video: begin, end (s), frames, rate; None: all of it
+    edit: Mapping[str, Any] | None = None  # what was changed in an earlier take: kind, tokens, changed; None: nothing
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values: dicts, lists, strings, numbers and None.
@@ -70,17 +75,33 @@ class Take:
     Two takes are equal if everything but their reports is equal, the arrays sample by sample.
     """
 
-    audio: FloatArray  # [L] mono, within [-1, 1], exactly as long as the picture
+    audio: FloatArray  # [L] mono, within [-1, 1], exactly as long as the picture or the range
     sample_rate: int  # Hz
     candidate: int  # number of the candidate, from 0
     score: float | None  # mean SCAV distance, lower is better; None if there was nothing to rank
     codes: Int32Array  # [K, T] the codec's tokens
     duration: Fraction  # of the picture, seconds
-    start: Fraction  # time stamp of the first picture frame, seconds on the container's clock; the sound starts there
+    start: Fraction  # time stamp of its first picture, seconds on the container's clock; the sound starts there
     report: Report = field(repr=False)  # shared by the takes of one call
+    span: Span | None = None  # the part of the video that it fills; None: all of it
+    fingerprint: Fingerprint | None = None  # of the video
+    contract: int = CONTRACT_VERSION  # of the bundle that made it
+
+    def save(self, path: PathLike) -> None:
+        """Write the take to a .npz file, whole or not at all. Raises OptionError, MediaError."""
+        from runtime.edit.take_file import save_take
+
+        save_take(self, path)
+
+    @staticmethod
+    def load(path: PathLike) -> "Take":
+        """Read a take that `save` wrote. Raises MediaError if the file is damaged or no take."""
+        from runtime.edit.take_file import load_take
+
+        return load_take(path)
 
     def _plain(self) -> tuple[object, ...]:
-        return self.sample_rate, self.candidate, self.score, self.duration, self.start
+        return self.sample_rate, self.candidate, self.score, self.duration, self.start, self.span
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Take):

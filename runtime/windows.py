@@ -2,19 +2,50 @@
 
 Windows start at whole seconds, so that every frame grid starts on a frame. They advance by window - overlap. The last
 one is moved back until it is as full as possible, because the model was trained on full windows. Only frames that the
-next window may still need are kept.
+next window may still need are kept. A `Stretch` says which part of the tokens is to be filled, if not all of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.contract import ModelConfig
-from runtime.video import FrameGrid, Video
+from runtime.video import FrameGrid, Image
 
 Frames = NDArray[np.uint8]
+
+
+class PictureSource(Protocol):
+    """Pictures to make a sound for: a `Video`, or a `FrameSource` of a host that decodes itself."""
+
+    name: str  # what reports call it
+    start: Fraction  # time stamp of its first picture, seconds on the source's clock
+    expected_duration: float | None  # seconds that it claims to last; None if it does not say
+    warnings: list[str]  # complete once the frames are exhausted
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds, known once the frames are exhausted."""
+
+    def sample(self, grids: Sequence[FrameGrid], begin: int = 0) -> Iterator[tuple[int, Image]]:
+        """As `Video.sample`."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Which tokens are filled. By default all of them."""
+
+    begin: int = 0  # second of the first frame that windows may use
+    first: int = 0  # second at which the first window begins
+    known: int = 0  # token from which on there is something to fill
+    end: int | None = None  # token after the last window; None: the end of the video
+
+
+ALL = Stretch()
 
 
 @dataclass(frozen=True)
@@ -34,7 +65,7 @@ def grids(config: ModelConfig) -> tuple[FrameGrid, FrameGrid]:
     return frame, FrameGrid(config.sync_fps, config.sync_resize, config.sync_size)
 
 
-def total_samples(config: ModelConfig, video: Video) -> int:
+def total_samples(config: ModelConfig, video: PictureSource) -> int:
     """Length of the sound in samples: that of the picture, rounded. Known once all frames have been read."""
     return max(1, round(video.duration * config.sample_rate))
 
@@ -42,9 +73,9 @@ def total_samples(config: ModelConfig, video: Video) -> int:
 class _Buffer:
     """Frames of one grid, from frame number `first` on."""
 
-    def __init__(self, fps: int) -> None:
+    def __init__(self, fps: int, begin: int) -> None:
         self.fps = fps
-        self.first = 0
+        self.first = begin * fps
         self.frames: list[Frames] = []
 
     def drop_before(self, second: int) -> None:
@@ -60,39 +91,44 @@ class _Buffer:
         return np.stack(frames + frames[-1:] * (n - len(frames)))
 
 
-def windows(config: ModelConfig, video: Video, on_frame: Callable[[], None] | None = None) -> Iterator[Window]:
-    """Yield the windows of a video in order; the last one ends with the picture.
+def windows(
+    config: ModelConfig, video: PictureSource, on_frame: Callable[[], None] | None = None, stretch: Stretch = ALL
+) -> Iterator[Window]:
+    """Yield the windows of a video in order; the last one ends with the picture, or with the stretch.
 
     `on_frame()` is called after every sampled frame, and may raise to stop.
     """
-    buffers = [_Buffer(g.fps) for g in grids(config)]
+    buffers = [_Buffer(g.fps, stretch.begin) for g in grids(config)]
     hop = config.window_seconds - config.overlap_seconds
     full = config.window_tokens
-    number = second = end = 0
+    number, second, end = 0, stretch.first, stretch.known
+    enough = None if stretch.end is None else stretch.end * config.hop_length / config.sample_rate + 0.5  # seconds
 
     def cut(second: int, length: int) -> Window:
         n = (config.n_frames(length), config.n_sync_frames(length))
         frames, sync_frames = (b.take(second, n[i]) for i, b in enumerate(buffers))
         return Window(number, start_token(config, second), length, frames, sync_frames)
 
-    for grid, frame in video.sample(grids(config)):
+    for grid, frame in video.sample(grids(config), stretch.begin):
         if on_frame is not None:
             on_frame()
         buffer = buffers[grid]
         buffer.frames.append(frame)
         # both grids are half a second past the window: the video continues, so this window is full and not the last
         seconds = min((b.first + len(b.frames) - 1) / b.fps for b in buffers)
+        if enough is not None and seconds > enough:
+            break
         if seconds > second + config.window_seconds + 0.5:
             yield cut(second, full)
             for b in buffers:
                 b.drop_before(second)
             end = start_token(config, second) + full
             number, second = number + 1, second + hop
-    total = config.n_tokens(total_samples(config, video))
+    total = config.n_tokens(total_samples(config, video)) if stretch.end is None else stretch.end
     while end < total:
         rest = total - full
         last = max(0, -(-rest * config.hop_length // config.sample_rate))  # the first second from which the rest fits
-        begin = min(second, last)
+        begin = min(second, max(last, stretch.begin))
         length = min(full, total - start_token(config, begin))
         yield cut(begin, length)
         end = start_token(config, begin) + length

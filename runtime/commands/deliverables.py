@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engines.contract import FloatArray
+from runtime.audio import check_length
 from runtime.commands import signals
+from runtime.commands.editing import Edit
 from runtime.commands.standard_streams import is_terminal, usable
 from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, SoundContent, deliver_take
 from runtime.deliver.levels import check_own_sound, own_sound
 from runtime.deliver.sound_file import check_sound_file, write_wav_to
 from runtime.deliver.timeline.write import check_timeline_file
+from runtime.edit.timecode import Span
 from runtime.edit.timing import VideoTiming, read_timing
 from runtime.errors import MediaError, OptionError
 from runtime.media.wav import WavFormat
@@ -33,7 +36,7 @@ def add_delivery_options(add: Callable[..., object]) -> None:
         help="broadcast WAV: time stamp from the video's timecode, loudness, how the sound was made")  # fmt: skip
     add("--gain", type=float, metavar="DB", default=0.0, help="make the sound louder or quieter, -120 to 60 dB")
     add("--fade", type=float, metavar="MS", default=argparse.SUPPRESS,
-        help="fade in and out, 0 to 60000 ms (default: no fade)")  # fmt: skip
+        help="fade in and out, 0 to 60000 ms (default: 5 for a range, none for a whole video)")  # fmt: skip
     add("--mix", type=float, metavar="DB", default=argparse.SUPPRESS,
         help="add the sound to the video's own sound, at this level, -120 to 60 dB")  # fmt: skip
     add("--lufs", type=float, metavar="LUFS", default=argparse.SUPPRESS,
@@ -60,6 +63,7 @@ class Delivery:
     config: DeliveryConfig
     timing: VideoTiming | None  # of the video, if a file needs it
     pipe: bool  # the WAV goes to standard output
+    span: Span | None = None  # the part of the video to make a sound for
 
     def sounds(self, args: Namespace, takes: Sequence[Take]) -> list[DeliveredSound]:
         """The takes at their delivered level. Raises OptionError for --lufs if a take is silent."""
@@ -70,7 +74,7 @@ class Delivery:
         delivered = []
         for take in takes:
             signals.check()
-            delivered.append(deliver_take(take, self.config, own=own))
+            delivered.append(deliver_take(take, self.config, take.span, own))
         return delivered
 
     def facts(self) -> dict[str, Any]:
@@ -104,12 +108,16 @@ def plan_sounds(args: Namespace, config: DeliveryConfig) -> list[Path]:
     return [first] + [first.with_name(f"{first.stem}.take{n}{suffix}") for n in range(2, args.takes + 1)]
 
 
-def plan_delivery(args: Namespace, config: DeliveryConfig) -> Delivery:
+def plan_delivery(args: Namespace, config: DeliveryConfig, edit: Edit) -> Delivery:
     """Check that the video has what the flags need. Raises OptionError, MediaError."""
     if config.mix is not None:
         check_own_sound(args.video)
-    timing = read_timing(args.video, signals.check) if config.bwf or hasattr(args, "timeline") else None
-    return Delivery(config, timing, getattr(args, "output", None) == PIPE)
+    needed = config.bwf or hasattr(args, "timeline") or edit.needs_timing
+    timing = read_timing(args.video, signals.check) if needed else None
+    if timing is not None and (config.mix is not None or hasattr(args, "mux")):
+        check_length(args.video, timing.duration, args.max_duration)  # they need all of the video
+    span = None if edit.span is None or timing is None else timing.resolve(edit.span, timing.duration)
+    return Delivery(config, timing, getattr(args, "output", None) == PIPE, span)
 
 
 def _check_pipe(args: Namespace) -> None:

@@ -6,8 +6,9 @@ import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from runtime.audio import MAX_DURATION
 from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.deliverables import Delivery, add_delivery_options, plan_delivery, read_delivery
+from runtime.commands.editing import Edit, Noted, add_edit_options, read_edit, read_sampling
 from runtime.commands.option_groups import FlagGroups, HelpFormatter, parse_one_video
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
@@ -26,7 +28,7 @@ from runtime.decode import SCHEDULES
 from runtime.deliver.delivery import DeliveryConfig
 from runtime.errors import OptionError
 from runtime.pipeline import Pipeline, load
-from runtime.sampling import Progress, SamplingConfig, read_budget
+from runtime.sampling import Progress, SamplingConfig
 
 log = logging.getLogger(__name__)
 PROG = "python -m runtime.infer"
@@ -52,7 +54,8 @@ def get_parser(
 def add_options(group: FlagGroups) -> None:
     """Add all flags, in groups."""
     add_output_options(group("files to write"))
-    add_sampling_options(group("how the sound is made"))
+    add_sampling_options(partial(group("how the sound is made"), action=Noted))
+    add_edit_options(group("ranges and takes"))
     add_delivery_options(group("how the sound is delivered"))
     add_engine_options(group("what runs it"))
     add = group("what is shown, and limits")
@@ -114,6 +117,7 @@ class Request:
     args: argparse.Namespace
     sampling: SamplingConfig
     config: DeliveryConfig
+    edit: Edit
     outputs: Outputs
 
 
@@ -122,13 +126,12 @@ def read_request(args: argparse.Namespace, try_copy: bool = True) -> Request:
 
     `try_copy` also tries whether the copy of --mux can hold the video, which reads a little of it.
     """
-    options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
-    sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
-    config = read_delivery(args)
+    config, edit = read_delivery(args), read_edit(args)
+    sampling = read_sampling(args, edit.request)
     outputs = plan_outputs(args, config, try_copy)
     if not 0 < args.max_duration < inf:
         raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
-    return Request(args, sampling, config, outputs)
+    return Request(args, sampling, config, edit, outputs)
 
 
 def open_engines(args: argparse.Namespace, wait: bool = False) -> Pipeline:
@@ -139,18 +142,27 @@ def open_engines(args: argparse.Namespace, wait: bool = False) -> Pipeline:
 def make_sound(
     request: Request,
     delivery: Delivery,
-    pipeline: Pipeline,
+    pipeline: Pipeline | None,
     on_progress: Callable[[Progress], None],
     cancel: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Generate and write all outputs, or none. Returns the report. Raises MaskVATError."""
-    args = request.args
+    """Generate and write all outputs, or none. Returns the report. Raises MaskVATError.
+
+    A take that stays as it is needs no pipeline.
+    """
+    args, edit = request.args, request.edit
+    if pipeline is None or edit.unchanged is not None:
+        assert edit.unchanged is not None
+        return write_outputs(args, request.outputs, [edit.unchanged], delivery)
 
     def update(progress: Progress) -> None:
         signals.check()
         on_progress(progress)
 
-    takes = pipeline.generate(args.video, request.sampling, update, cancel, max_duration=args.max_duration)
+    takes = pipeline.generate(
+        args.video, request.sampling, update, cancel, max_duration=args.max_duration, span=delivery.span,
+        edit=edit.request, timing=delivery.timing,
+    )  # fmt: skip
     log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
     return write_outputs(args, request.outputs, takes, delivery)
 
@@ -159,8 +171,9 @@ def run(args: argparse.Namespace) -> Callable[[], None]:
     """Generate and write. Returns a function that shows the result. Raises MaskVATError."""
     request = read_request(args)
     tell({"video": str(args.video), "progress": args.progress})
-    delivery = plan_delivery(args, request.config)
-    with open_engines(args) as pipeline, reporter(args.progress, args.quiet) as shown:
+    delivery = plan_delivery(args, request.config, request.edit)
+    engines = open_engines(args) if request.edit.unchanged is None else nullcontext()
+    with engines as pipeline, reporter(args.progress, args.quiet) as shown:
         report = make_sound(request, delivery, pipeline, shown.update)
         signals.finish()
     return lambda: show(shown, report, request.outputs)

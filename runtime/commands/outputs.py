@@ -14,14 +14,18 @@ from engines.manifest import write_atomically
 from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.deliverables import PIPE, Delivery, plan_sounds, write_to_pipe
+from runtime.commands.editing import plan_takes, save_takes
 from runtime.commands.staging import Staging
 from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, sound_content, write_take
+from runtime.deliver.levels import own_sound
 from runtime.deliver.mux import check_container, mux
+from runtime.deliver.placement import whole_track
 from runtime.deliver.timeline.model import check_names
 from runtime.deliver.timeline.takes import timeline_of
 from runtime.deliver.timeline.write import write_timeline
 from runtime.errors import MediaError, OptionError
 from runtime.take import Take
+from runtime.video import Video
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,16 @@ class Outputs:
     report: Path | None
     timeline: Path | None = None
     sidecars: list[Path] = field(default_factory=list)  # one for each sound, or none
+    takes: list[Path] = field(default_factory=list)  # one for each take, or none
 
     @property
     def files(self) -> list[Path]:
-        return self.sounds + [p for p in (self.muxed, self.report, self.timeline) if p is not None] + self.sidecars
+        return (
+            self.sounds
+            + [p for p in (self.muxed, self.report, self.timeline) if p is not None]
+            + self.sidecars
+            + self.takes
+        )
 
 
 def plan_outputs(args: Namespace, config: DeliveryConfig, try_copy: bool = True) -> Outputs:
@@ -57,11 +67,12 @@ def plan_outputs(args: Namespace, config: DeliveryConfig, try_copy: bool = True)
     sidecars = [path.with_suffix(".json") for path in sounds] if args.sidecar else []
     if hasattr(args, "timeline"):
         check_names([video, *sounds])
-    outputs = Outputs(sounds, muxed, getattr(args, "report", None), getattr(args, "timeline", None), sidecars)
-    seen = {video.resolve()}
+    report, timeline = getattr(args, "report", None), getattr(args, "timeline", None)
+    outputs = Outputs(sounds, muxed, report, timeline, sidecars, plan_takes(args))
+    seen = {path.resolve() for path in (video, getattr(args, "take", video))}  # what is read is never replaced
     for path in outputs.files:
         if path.resolve() in seen:
-            raise OptionError(f"{path} is named twice; give the video and each output different names")
+            raise OptionError(f"{path} is named twice; give what is read and each output different names")
         seen.add(path.resolve())
         check_output(path, video, args.overwrite)
         if not path.parent.is_dir():
@@ -122,18 +133,19 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
     report["takes"] = [
         {"file": str(p), "candidate": t.candidate, "score": t.score} for p, t in zip(files, takes, strict=True)
     ]
-    start = None if delivery.timing is None else delivery.timing.start
+    start, span = None if delivery.timing is None else delivery.timing.start, takes[0].span
     with staged(outputs.files, args.video, args.overwrite) as parts:
         for n, (path, sound) in enumerate(zip(outputs.sounds, sounds, strict=False), 1):
-            report["takes"][n - 1] |= write_take(parts[path], sound, delivery.config, n, start=start)
+            report["takes"][n - 1] |= write_take(parts[path], sound, delivery.config, n, span, start)
+        save_takes(outputs.takes, parts, takes)
         if outputs.muxed is not None:
-            report["warnings"] += map(unstaged, write_muxed(args, sounds[0], parts[outputs.muxed]))
+            report["warnings"] += map(unstaged, write_muxed(args, sounds[0], parts[outputs.muxed], delivery.config))
         if outputs.timeline is not None and delivery.timing is not None:
             named = list(zip(outputs.sounds, sounds, strict=True))
-            timeline = timeline_of(args.video, delivery.timing, named, stamped=args.bwf)
+            timeline = timeline_of(args.video, delivery.timing, named, span, args.bwf)
             write_timeline(parts[outputs.timeline], timeline)
         if delivery.pipe:
-            content = sound_content(sounds[0], delivery.config, start=start)
+            content = sound_content(sounds[0], delivery.config, span=span, start=start)
             write_to_pipe(content)
             report["takes"][0] |= content.facts
         if outputs.report is not None:
@@ -143,16 +155,24 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
     return report
 
 
-def write_muxed(args: Namespace, sound: DeliveredSound, path: Path) -> list[str]:
-    """Write the video with a sound. Returns warnings."""
-    take = sound.take
+def write_muxed(args: Namespace, sound: DeliveredSound, path: Path, config: DeliveryConfig) -> list[str]:
+    """Write the video with a sound; that of a range lies where it belongs. Returns warnings."""
+    take, audio, start = sound.take, sound.audio, sound.take.start
+    if take.span is not None:
+        with Video(args.video, args.max_duration) as video:
+            start, length = video.start, video.expected_duration
+        lead, own = max(0, round((take.start - start) * take.sample_rate)), None
+        if config.mix is not None:
+            samples = max(lead + len(audio), round((length or 0) * take.sample_rate))
+            own = own_sound(args.video, take.sample_rate, start, samples, args.max_duration)
+        audio = whole_track(sound, config, lead, own)
     return mux(
         args.video,
-        sound.audio,
+        audio,
         take.sample_rate,
         path,
         existing=args.existing,
-        start=take.start,
+        start=start,
         max_duration=args.max_duration,
         check_cancelled=signals.check,
     )

@@ -177,14 +177,28 @@ class TimeRange:
             _check_order(text, begin, end)
         return result
 
+    @classmethod
+    def of_seconds(cls, begin: Fraction, end: Fraction) -> Self:
+        """The range between two times. Raises OptionError if it is reversed or empty."""
+        _check_order(f"{float(begin):g}-{float(end):g}", begin, end)
+        return cls("seconds", str(begin), str(end))
+
     def __str__(self) -> str:
+        if self.unit == "seconds" and "/" in self.begin + self.end:
+            return f"{float(Fraction(self.begin)):g}-{float(Fraction(self.end)):g}"
         return f"{self.begin}-{self.end}"
 
-    def resolve(self, rate: Fraction | None, start: Timecode | None = None, duration: Fraction | None = None) -> Span:
+    def resolve(
+        self,
+        rate: Fraction | None,
+        start: Timecode | None = None,
+        duration: Fraction | None = None,
+        whole: str = "video",
+    ) -> Span:
         """Find the part of a video: frames if the video has a constant `rate`, and seconds if not (rate None).
 
         Seconds become the nearest frames. Timecode counts from `start`, the timecode of the first picture (None:
-        00:00:00:00). `duration` is the video's length in seconds, if it is known.
+        00:00:00:00). `duration` is the video's length in seconds, if it is known. `whole` is what errors call it.
         Raises OptionError for a range that is reversed, empty, or outside the video.
         """
         if rate is None:
@@ -193,7 +207,7 @@ class TimeRange:
             first, end = self._frames(rate, start)
             _check_order(str(self), first, end, f" at {rate_text(rate)} frames per second")
             span = Span.of_frames(first, end, rate)
-        self._check_inside(span, start, duration)
+        self._check_inside(span, start, duration, whole)
         return span
 
     def _resolve_seconds(self) -> Span:
@@ -210,13 +224,13 @@ class TimeRange:
         first, end = (_frames_after(origin, Timecode.parse(text, rate), text) for text in (self.begin, self.end))
         return first, end
 
-    def _check_inside(self, span: Span, start: Timecode | None, duration: Fraction | None) -> None:
+    def _check_inside(self, span: Span, start: Timecode | None, duration: Fraction | None, whole: str) -> None:
         if span.begin >= 0 and (duration is None or span.end <= duration):
             return
         first = f", and its first picture is at {start}" if self.unit == "timecode" and start else ""
-        length = "" if duration is None else f"; the video lasts {float(duration):.3f} s"
+        length = "" if duration is None else f"; the {whole} lasts {float(duration):.3f} s"
         frames = f" ({round(duration * span.rate)} frames)" if duration is not None and span.rate is not None else ""
-        raise OptionError(f"the range {self} is not inside the video{length}{frames}{first}")
+        raise OptionError(f"the range {self} is not inside the {whole}{length}{frames}{first}")
 
 
 def _unit(text: str) -> Unit | None:

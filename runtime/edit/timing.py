@@ -1,7 +1,7 @@
 """How a video counts its frames: rate, start timecode, and the first picture, without decoding."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
@@ -9,11 +9,11 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from runtime.audio import PathLike, open_media
-from runtime.edit.timecode import Span, Timecode, TimeRange, exact_rate
+from runtime.edit.timecode import RATE_LIMIT, Span, Timecode, TimeRange, exact_rate
 from runtime.errors import OptionError
 from runtime.media.clock import DEFAULT_PERIOD, NO_TIMESTAMPS, frame_rate
 from runtime.media.packets import read_packets
-from runtime.video import picture_stream
+from runtime.video import Part, picture_stream
 
 JITTER = Fraction(1, 4)  # share of a frame by which a picture may be early or late in a video of constant rate
 
@@ -27,28 +27,44 @@ class VideoTiming:
     steady: bool  # whether frame n lies at n / rate
     start: Timecode | None  # of the first picture; None if the file has no start timecode
     warnings: tuple[str, ...] = ()
+    first: Fraction = field(default=Fraction(0), compare=False)  # time stamp of the first picture, on the file's clock
+    times: tuple[Fraction, ...] = field(default=(Fraction(0),), compare=False, repr=False)  # of all pictures
+    last: Fraction = field(default=Fraction(0), compare=False)  # how long the last picture is shown
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the first picture to the end of the last."""
+        return self.frames / self.rate if self.steady else self.times[-1] + self.last
 
     def resolve(self, time_range: TimeRange, duration: Fraction | None = None) -> Span:
         """Find the part of the video that a range names. Raises OptionError as `TimeRange.resolve` does."""
         return time_range.resolve(self.rate if self.steady else None, self.start, duration)
+
+    def part(self, span: Span) -> Part:
+        """The pictures of a part of the video. It begins with the time stamp of its first frame, as a cut file does."""
+        begin = self.times[span.frames[0]] if span.frames is not None else span.begin
+        return Part(self.first + begin, span.seconds, span.rate, seekable=self.steady)
 
 
 def read_timing(path: PathLike, check_cancelled: Callable[[], None] = lambda: None) -> VideoTiming:
     """Read the timing of a video from its packets. Raises MediaError if it cannot be read."""
     with open_media(path) as container:
         stream = picture_stream(container, path)
-        claimed = exact_rate(frame_rate(container, stream) or 1 / DEFAULT_PERIOD)
+        header = frame_rate(container, stream)  # nonsense in some files: their time stamps decide
+        claimed = exact_rate(header if header and header <= RATE_LIMIT else 1 / DEFAULT_PERIOD)
         text = find_timecode(container, stream)
-        times = _picture_times(container, stream, claimed, check_cancelled) or [Fraction(0)]
-    first = times[0]
-    rate, error = _fitting_rate([time - first for time in times], claimed)
+        found, last = _picture_times(container, stream, claimed, check_cancelled)
+    first = found[0] if found else Fraction(0)
+    times = [time - first for time in found] or [Fraction(0)]
+    rate, error = _fitting_rate(times, claimed)
     steady = error <= JITTER
-    frames = round((times[-1] - first) * rate) + 1
+    frames = round(times[-1] * rate) + 1
+    start, warnings = None, []
     try:
         start = None if text is None else Timecode.parse(text, rate).plus(round(first * rate))
-        return VideoTiming(rate, frames, steady, start)
-    except OptionError as error:
-        return VideoTiming(rate, frames, steady, None, (f"{path}: its start timecode is ignored: {error}",))
+    except OptionError as problem:
+        warnings.append(f"{path}: its start timecode is ignored: {problem}")
+    return VideoTiming(rate, frames, steady, start, tuple(warnings), first, tuple(times), last or 1 / rate)
 
 
 def _fitting_rate(times: list[Fraction], claimed: Fraction) -> tuple[Fraction, Fraction]:
@@ -80,20 +96,24 @@ def find_timecode(container: InputContainer, stream: VideoStream) -> str | None:
 
 def _picture_times(
     container: InputContainer, stream: VideoStream, rate: Fraction, check: Callable[[], None]
-) -> list[Fraction]:
-    """When the pictures are shown, in order. A file without time stamps, such as AVI, only numbers its pictures."""
+) -> tuple[list[Fraction], Fraction]:
+    """When the pictures are shown, in order, and how long the last one is (0 if the file does not say).
+
+    A file without time stamps, such as AVI, only numbers its pictures.
+    """
     unit, pictures = stream.time_base, 0
     numbered = unit is None or bool(container.format.flags & NO_TIMESTAMPS) or container.format.name == "avi"
-    stamps: list[int] = []
+    stamps: list[tuple[int, int]] = []
     try:
         for packet in read_packets(container, stream):
             check()
             if packet.size and not packet.is_discard:
                 pictures += 1
                 if packet.pts is not None:
-                    stamps.append(packet.pts)
+                    stamps.append((packet.pts, packet.duration or 0))
     except av.FFmpegError:
         pass  # the video ends there
-    if numbered or unit is None:
-        return [number / rate for number in range(pictures)]
-    return [stamp * unit for stamp in sorted(stamps)]
+    if numbered or unit is None or not stamps:
+        return [number / rate for number in range(pictures)], Fraction(0)
+    stamps.sort()
+    return [stamp * unit for stamp, _ in stamps], stamps[-1][1] * unit

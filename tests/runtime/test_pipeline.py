@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import runtime
-from engines.base import Engine, Feeds
+from engines.base import Feeds
 from engines.contract import DESIGNS
 from runtime import Pipeline, Progress, SamplingConfig, Take, candidates, context
 from runtime import pipeline as module
@@ -23,6 +23,7 @@ from runtime.errors import BackendUnavailable, Cancelled, EngineError, MediaErro
 from runtime.rng import TOKENS, uniforms
 from runtime.video import Video
 from runtime.windows import Window, windows
+from tests.support.engine_spy import Spy
 from tests.support.fake_engines import NEEDS_ORT, FakeBundle, entry_of, rewrite_manifest, small_config, write_bundle
 from tests.support.media import Picture, steady, write_video
 
@@ -30,20 +31,6 @@ pytestmark = NEEDS_ORT
 QUICK = SamplingConfig(steps=4, seed=1)
 FOUR = replace(QUICK, candidates=4, takes=4)
 MASK = 1024
-
-
-class Spy(Engine):
-    """An engine that records its inputs, and may change its outputs."""
-
-    def __init__(self, pipeline: Pipeline, name: str, change: Callable[[Feeds], Feeds] = lambda out: out) -> None:
-        self.engine: Engine = pipeline.bundle[name]
-        self.graph, self.backend, self.change = self.engine.graph, self.engine.backend, change
-        self.feeds: list[Feeds] = []
-        pipeline.bundle._engines[name] = self
-
-    def execute(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
-        self.feeds.append({k: np.copy(v) for k, v in (fixed | varying).items()})
-        return self.change(self.engine.execute(fixed, varying, sizes))
 
 
 @pytest.fixture

@@ -228,3 +228,18 @@ def _undecodable(path: Path) -> None:
                 junk = av.Packet(b"\xff" * 7)
                 junk.stream, junk.pts, junk.dts, junk.time_base = stream, packet.pts, packet.dts, packet.time_base
                 out.mux(junk)
+
+
+def cut_video(source: Path, target: Path, first: int, end: int) -> Path:
+    """Copy frames [first, end) of a video without loss, by packets. Both must be key frames, or `end` the end."""
+    with av.open(str(source)) as opened, av.open(str(target), "w") as out:
+        stream = opened.streams.video[0]
+        copied: Any = out.add_stream_from_template(stream)
+        packets = [packet for packet in opened.demux(stream) if packet.size]
+        stamps = sorted(packet.pts for packet in packets if packet.pts is not None)
+        begin, stop = stamps[first], stamps[end] if end < len(stamps) else stamps[-1] + 1
+        for packet in packets:
+            if packet.pts is not None and packet.dts is not None and begin <= packet.pts < stop:
+                packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.dts - begin, copied
+                out.mux(packet)
+    return target

@@ -11,7 +11,9 @@ from runtime.commands.make import add_options, get_parser
 from runtime.commands.option_groups import FlagGroups, HelpFormatter, RaisingParser
 from runtime.errors import OptionError
 
-ONE_FILE = ("--output", "--mux", "--report", "--timeline")  # flags that name one file
+ONE_FILE = (  # flags that name one file, and those that need it
+    "--output", "--mux", "--report", "--timeline", "--save", "--from", "--redo", "--vary", "--extend", "--other-clip",
+)  # fmt: skip
 MAX_JOBS = 64
 
 
@@ -39,6 +41,7 @@ def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
     add("--jobs", type=int, default=1, metavar="N", help=f"videos at the same time, 1 to {MAX_JOBS}")
     add("--summary", type=Path, metavar="FILE.json", help="write what became of each video")
     add_options(FlagGroups(parser, without=ONE_FILE))
+    parser.set_defaults(extend=False, other_clip=False)
     return parser
 
 

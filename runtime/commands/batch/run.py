@@ -105,7 +105,7 @@ class Batch:
         tell({"video": str(entry.video)})
         try:
             request = read_request(args_of(self.args, entry))
-            delivery = plan_delivery(request.args, request.config)
+            delivery = plan_delivery(request.args, request.config, request.edit)
             report = make_sound(request, delivery, pipeline, partial(self._show, number), self._cancel)
         except (Cancelled, KeyboardInterrupt):
             return

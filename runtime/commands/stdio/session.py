@@ -172,8 +172,8 @@ class Session:
         args = args_of(request.params)
         tell({"video": str(args.video)})
         checked = read_request(args)
-        delivery = plan_delivery(args, checked.config)
-        if self._pipeline is None:
+        delivery = plan_delivery(args, checked.config, checked.edit)
+        if self._pipeline is None and checked.edit.unchanged is None:
             self._pipeline = open_engines(self._args, wait=True)
 
         def on_progress(progress: Progress) -> None:
