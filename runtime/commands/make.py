@@ -17,7 +17,7 @@ from runtime.audio import MAX_DURATION
 from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.deliverables import Delivery, add_delivery_options, plan_delivery, read_delivery
-from runtime.commands.option_groups import FlagGroups, HelpFormatter, parse_one_video
+from runtime.commands.option_groups import CommandParser, FlagGroups, HelpFormatter, parse_one_video
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
 from runtime.commands.standard_streams import drop_unread, print_event, say
@@ -35,7 +35,7 @@ DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}
 
 def get_parser(
     prog: str = PROG,
-    kind: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+    kind: type[argparse.ArgumentParser] = CommandParser,
 ) -> argparse.ArgumentParser:
     """The parser; every flag's help gives its default and range."""
     parser = kind(
@@ -117,17 +117,23 @@ class Request:
     outputs: Outputs
 
 
+def read_options(args: argparse.Namespace) -> tuple[SamplingConfig, DeliveryConfig]:
+    """Check the options that do not depend on the video. Raises OptionError."""
+    options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
+    sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
+    config = read_delivery(args)
+    if not 0 < args.max_duration < inf:
+        raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
+    return sampling, config
+
+
 def read_request(args: argparse.Namespace, try_copy: bool = True) -> Request:
     """Check options and output names before any work. Raises MaskVATError.
 
     `try_copy` also tries whether the copy of --mux can hold the video, which reads a little of it.
     """
-    options: dict[str, Any] = {name: getattr(args, name, default) for name, default in DEFAULTS.items()}
-    sampling = SamplingConfig(**options | {"budget": read_budget(getattr(args, "budget", ""))})
-    config = read_delivery(args)
+    sampling, config = read_options(args)
     outputs = plan_outputs(args, config, try_copy)
-    if not 0 < args.max_duration < inf:
-        raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
     return Request(args, sampling, config, outputs)
 
 

@@ -2,10 +2,13 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from runtime.commands.standard_streams import print_event
 from runtime.errors import OptionError
 
 FIRST = ("--output", "--mux", "--steps", "--seed", "--candidates")  # what most people need first
@@ -42,6 +45,23 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is False else super()._get_help_string(action)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that also prints its errors as JSON if the command line asks for --progress json."""
+
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        self._words = self._words or (sys.argv[1:] if args is None else list(args))
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        words = " ".join(self._words)
+        if "--progress json" in words or "--progress=json" in words:
+            with suppress(OSError, ValueError):
+                print_event("error", code="usage_error", message=message)
+        super().error(message)
 
 
 class RaisingParser(argparse.ArgumentParser):

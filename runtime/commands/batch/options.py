@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.commands.batch.sources import Entry
 from runtime.commands.make import add_options, get_parser
-from runtime.commands.option_groups import FlagGroups, HelpFormatter, RaisingParser
+from runtime.commands.option_groups import CommandParser, FlagGroups, HelpFormatter, RaisingParser
 from runtime.errors import OptionError
 
 ONE_FILE = ("--output", "--mux", "--report", "--timeline")  # flags that name one file
@@ -17,7 +17,7 @@ MAX_JOBS = 64
 
 def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
     """The parser of `maskvat batch`."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         description="Make sounds for several videos. The bundle is opened once. A video that fails does not end the "
         "batch: it is listed at the end, and the exit code is 1.",
