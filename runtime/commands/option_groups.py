@@ -28,10 +28,14 @@ class FlagGroups:
 
     def __call__(self, title: str) -> Add:
         """Begin a group. Returns a function like `add_argument`."""
-        group = self._parser.add_argument_group(title)
+        parser = self._parser
+        group = parser.add_argument_group(title)
 
         def add(*names: str, **options: object) -> None:
-            if not self._without.intersection(names):
+            if self._without.intersection(names):
+                if options.get("action") == "store_true":  # it is off
+                    parser.set_defaults(**{names[-1].lstrip("-").replace("-", "_"): False})
+            else:
                 if "choices" not in options and options.get("type") in METAVARS:
                     options.setdefault("metavar", METAVARS[options["type"]])  # type: ignore[index]
                 target = self._first if set(FIRST).intersection(names) else group
