@@ -19,7 +19,7 @@ from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.deliverables import Delivery, add_delivery_options, plan_delivery, read_delivery
 from runtime.commands.editing import Edit, Noted, add_edit_options, read_edit, read_sampling
-from runtime.commands.option_groups import FlagGroups, HelpFormatter, parse_one_video
+from runtime.commands.option_groups import CommandParser, FlagGroups, HelpFormatter, parse_one_video
 from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
 from runtime.commands.standard_streams import drop_unread, print_event, say
@@ -37,7 +37,7 @@ DEFAULTS = {f.name: f.default for f in fields(SamplingConfig)}
 
 def get_parser(
     prog: str = PROG,
-    kind: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+    kind: type[argparse.ArgumentParser] = CommandParser,
 ) -> argparse.ArgumentParser:
     """The parser; every flag's help gives its default and range."""
     parser = kind(
@@ -121,16 +121,22 @@ class Request:
     outputs: Outputs
 
 
+def read_options(args: argparse.Namespace) -> tuple[SamplingConfig, DeliveryConfig, Edit]:
+    """Check the options, and read the take of --from. The video itself is looked at later. Raises MaskVATError."""
+    config, edit = read_delivery(args), read_edit(args)
+    sampling = read_sampling(args, edit.request)
+    if not 0 < args.max_duration < inf:
+        raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
+    return sampling, config, edit
+
+
 def read_request(args: argparse.Namespace, try_copy: bool = True) -> Request:
     """Check options and output names before any work. Raises MaskVATError.
 
     `try_copy` also tries whether the copy of --mux can hold the video, which reads a little of it.
     """
-    config, edit = read_delivery(args), read_edit(args)
-    sampling = read_sampling(args, edit.request)
+    sampling, config, edit = read_options(args)
     outputs = plan_outputs(args, config, try_copy)
-    if not 0 < args.max_duration < inf:
-        raise OptionError(f"max-duration is {args.max_duration}; it must be a number of seconds above 0")
     return Request(args, sampling, config, edit, outputs)
 
 

@@ -2,10 +2,13 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from runtime.commands.standard_streams import print_event
 from runtime.errors import OptionError
 
 FIRST = ("--output", "--mux", "--steps", "--seed", "--candidates")  # what most people need first
@@ -25,10 +28,14 @@ class FlagGroups:
 
     def __call__(self, title: str) -> Add:
         """Begin a group. Returns a function like `add_argument`."""
-        group = self._parser.add_argument_group(title)
+        parser = self._parser
+        group = parser.add_argument_group(title)
 
         def add(*names: str, **options: object) -> None:
-            if not self._without.intersection(names):
+            if self._without.intersection(names):
+                if options.get("action") == "store_true":  # it is off
+                    parser.set_defaults(**{names[-1].lstrip("-").replace("-", "_"): False})
+            else:
                 if "choices" not in options and options.get("type") in METAVARS:
                     options.setdefault("metavar", METAVARS[options["type"]])  # type: ignore[index]
                 target = self._first if set(FIRST).intersection(names) else group
@@ -42,6 +49,23 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is False else super()._get_help_string(action)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that also prints its errors as JSON if the command line asks for --progress json."""
+
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        self._words = self._words or (sys.argv[1:] if args is None else list(args))
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        words = " ".join(self._words)
+        if "--progress json" in words or "--progress=json" in words:
+            with suppress(OSError, ValueError):
+                print_event("error", code="usage_error", message=message)
+        super().error(message)
 
 
 class RaisingParser(argparse.ArgumentParser):

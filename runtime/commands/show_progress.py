@@ -43,10 +43,10 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def draw_bar(fraction: float, *parts: str) -> None:
+def draw_bar(fraction: float, *parts: str, width: int = WIDTH) -> None:
     """Draw a bar again on the same line of stderr. It is cut to the terminal's width: a second line would stay."""
-    filled = int(WIDTH * fraction)
-    bar = f"[{'#' * filled}{'.' * (WIDTH - filled)}] {int(fraction * 100):3}% "
+    filled = int(width * fraction)
+    bar = f"[{'#' * filled}{'.' * (width - filled)}] {int(fraction * 100):3}% "
     line = bar + ", ".join(part for part in parts if part)
     write(sys.stderr, f"\r{line[: max(20, shutil.get_terminal_size().columns - 1)]}\x1b[K")
 

@@ -64,7 +64,8 @@ subcommands (`maskvat SUBCOMMAND --help` shows the flags of each):
 {FIRST_TITLE}:
 {first}
 
-All flags: `maskvat make --help`. Version: `maskvat --version`. Guides: docs/CLI.md.""")
+All flags: `maskvat make --help`. Version: `maskvat --version`. Guides: docs/CLI.md.
+Where `maskvat` is not on the path: python -m runtime.commands VIDEO [options]""")
 
 
 def guarded(name: str, rest: list[str]) -> int:

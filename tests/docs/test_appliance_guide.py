@@ -39,10 +39,11 @@ def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path]
 
     Nothing stays in the inbox, because systemd would start the service again and again.
     """
-    for folder in ("inbox/0", "inbox/1", "done", "failed", "current/bin"):
+    (made,) = re.findall(r"^mkdir -p (.*)$", GUIDE, re.MULTILINE)
+    for folder in (*made.replace(f"{BASE}/", "").split(), "inbox/1", "current/bin"):
         (tmp_path / folder).mkdir(parents=True)
     program = tmp_path / "current" / "bin" / "maskvat"
-    command = f'exec "{sys.executable}" -m runtime.infer --engines "{bundles()}" --backend cpu --steps 1 "$@"'
+    command = f'exec "{sys.executable}" -m runtime.commands "$@" --engines "{bundles()}" --backend cpu --steps 1'
     program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" {command}\n')
     program.chmod(0o755)
     inbox = tmp_path / "inbox" / "0"
@@ -53,19 +54,24 @@ def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path]
     (inbox / "a link").symlink_to("gone")
     (tmp_path / "failed" / "a folder" / "a folder").mkdir(parents=True)  # from an earlier time
     shutil.copy(make_video(20), tmp_path / "inbox" / "1" / "other.mp4")
-    (script,) = blocks("A folder that is watched")
-    (tmp_path / "inbox.sh").write_text(script.replace(BASE, str(tmp_path)))
-    done = subprocess.run(["sh", tmp_path / "inbox.sh", "0"], capture_output=True, text=True, cwd="/")
-    assert done.returncode == 0 and not done.stderr and not list(inbox.iterdir())
+    (inbox / "table.csv").write_text("clip,output\na.mp4,/tmp/x.wav\n")
+    shutil.copy(make_video(20), inbox / "a.mkv")  # its sound has the name of the sound of a.mp4
+    script = ["sh", str(ROOT / "examples" / "inbox.sh"), "0"]
+    environment = os.environ | {"BASE": str(tmp_path)}
+    done = subprocess.run(script, capture_output=True, text=True, cwd="/", env=environment)
+    assert done.returncode == 0 and not list(inbox.iterdir()), done.stderr
+    assert "2 of 4 sounds are done, 2 failed" in done.stderr  # for the journal
     names = {p.name for p in (tmp_path / "done").iterdir()}
-    assert names == {"a.mp4", "a.mp4.wav", "my video.mp4", "my video.mp4.wav"}
+    assert names == {"a.mkv", "a.mkv.wav", "my video.mp4", "my video.mp4.wav"}
     with av.open(str(tmp_path / "done" / "my video.mp4")) as film:
         assert len(film.streams.audio) == len(film.streams.video) == 1
     assert {p.name for p in (tmp_path / "failed").iterdir()} == {
-        *("broken.mp4", "broken.mp4.txt", "a folder", "a folder.txt", "a link", "a link.txt")
+        *("broken.mp4", "broken.mp4.txt", "a folder", "a folder.txt", "a link", "a link.txt"),
+        *("table.csv", "table.csv.txt", "a.mp4", "a.mp4.txt"),
     }
     assert not list((tmp_path / "failed" / "a folder").iterdir())
-    assert (tmp_path / "failed" / "broken.mp4.txt").read_text().startswith("error: ")
+    assert "broken.mp4 is not a video" in (tmp_path / "failed" / "broken.mp4.txt").read_text()
+    assert "two files of one name" in (tmp_path / "failed" / "a.mp4.txt").read_text()
     assert (tmp_path / "inbox" / "1" / "other.mp4").exists()  # another process's
 
 

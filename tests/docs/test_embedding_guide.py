@@ -66,7 +66,7 @@ def test_a_client(bundles: Callable[..., Path], make_video: Callable[..., Path],
     engines = f"--engines {bundles()} --backend cpu --threads 1"
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "MASKVAT": f"{sys.executable} -m runtime.commands.stdio {engines}",
+        "MASKVAT": f"{sys.executable} -m runtime.commands stdio {engines}",
     }
 
     def run(*arguments: str) -> tuple[int, str, str]:

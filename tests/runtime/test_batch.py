@@ -188,7 +188,8 @@ def test_bad_options(run: Callable[..., int], folder: Path, capsys: pytest.Captu
         before = sorted(str(p) for p in folder.rglob("*"))
         flags = words.split()
         assert (main(["in/a.mp4", "--backend", "cpu", *flags]) if "engines" in words else run("in/a.mp4", *flags)) == 1
-        assert text in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert text in err and err.count("\n") == 1
         assert sorted(str(p) for p in folder.rglob("*")) == before
 
 

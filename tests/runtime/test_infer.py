@@ -195,6 +195,21 @@ def test_progress_as_json_lines(run: Callable[..., int], folder: Path, capsys: p
     assert lines[-1]["report"]["outputs"] == ["video.wav"]
 
 
+def test_errors_as_json_lines(run: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "text.mp4").write_text("This is not a film.")
+    cases = {"text.mp4": "media_error", "video.mp4 --steps 0": "option_error", "video.mp4 --steps x": "usage_error",
+             "video.mp4 --engines nowhere": "manifest_error", "video.mp4 text.mp4": "usage_error"}  # fmt: skip
+    for words, code in cases.items():
+        try:
+            status = run(*words.split(), "--progress", "json")
+        except SystemExit as end:
+            status = end.code
+        out, err = capsys.readouterr()
+        event = json.loads(out)
+        assert (event["event"], event["code"]) == ("error", code) and event["message"] in err
+        assert status == (2 if code == "usage_error" else 1)
+
+
 def test_progress_as_a_bar(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("video.mp4", "--progress", "bar") == 0
     out, err = capsys.readouterr()
@@ -565,5 +580,6 @@ def test_command_stops_at_ctrl_c(bundles: Callable[..., Path], folder: Path) -> 
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "stopped; nothing was written\n"
-    assert "done" not in out
+    last = json.loads(out.splitlines()[-1])
+    assert last == {"event": "error", "code": "stopped", "message": err.strip()} and '"done"' not in out
     assert snapshot(folder) == before

@@ -226,9 +226,11 @@ CRASH = "ctypes.string_at(0)"
 )
 def test_a_crash_is_one_line(start: Callable[..., subprocess.Popen[str]], folder: Path, place: str, words: str) -> None:
     (folder / "video.wav").write_text("precious")
-    process = start("--steps", "1", "--mux", "--overwrite", code=f"{place} = lambda *a, **k: {CRASH}")
+    flags = ["--steps", "1", "--mux", "--overwrite", "--progress", "json"]
+    process = start(*flags, code=f"{place} = lambda *a, **k: {CRASH}")
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err.count("\n")) == (1, "", 1)
+    assert (process.returncode, err.count("\n")) == (1, 1)
+    assert json.loads(out.splitlines()[-1]) == {"event": "error", "code": "crashed", "message": err[7:-1]}
     assert err.startswith(f"error: {words}")
     assert names(folder) == ["video.mp4", "video.wav"] and (folder / "video.wav").read_text() == "precious"
 

@@ -89,7 +89,11 @@ def test_errors_do_not_end_the_session(start: Callable[..., Host], folder: Path)
         b'{"id": 1, "method": "generate"}': (1, "bad_request", "generate needs the field video"),
         b'{"id": 1, "method": "generate", "video": 3}': (1, "bad_request", "video is 3, which has the wrong type"),
         b'{"id": 1, "method": "load", "threads": true}': (1, "bad_request", "threads is true"),
-        b'{"id": 1, "method": "redo", "video": "a.mp4"}': (1, "not_supported", "has no redo"),
+        b'{"id": 1, "method": "redo", "video": "a.mp4", "take": "t.npz", "range": "0-1"}': (
+            1,
+            "not_supported",
+            "has no redo",
+        ),
         b'{"id": 1, "method": "generate", "video": "no.mp4"}': (1, "media_error", "no.mp4: no such file"),
         b'{"id": 1, "method": "generate", "video": "a.mp4", "output": "-"}': (
             1,

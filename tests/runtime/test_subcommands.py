@@ -18,8 +18,6 @@ from runtime.sampling import Progress
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.paths import ROOT
 
-PROGRAM = "import sys; sys.argv[0] = 'maskvat'; from runtime.commands.subcommands import process; sys.exit(process())"
-
 
 @pytest.fixture
 def maskvat(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
@@ -27,7 +25,7 @@ def maskvat(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "80"}
 
     def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        line = [sys.executable, "-c", PROGRAM, *arguments]
+        line = [sys.executable, "-m", "runtime.commands", *arguments]
         return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
 
     return call

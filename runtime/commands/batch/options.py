@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runtime.commands.batch.sources import Entry
 from runtime.commands.make import add_options, get_parser
-from runtime.commands.option_groups import FlagGroups, HelpFormatter, RaisingParser
+from runtime.commands.option_groups import CommandParser, FlagGroups, HelpFormatter, RaisingParser
 from runtime.errors import OptionError
 
 ONE_FILE = (  # flags that name one file, and those that need it
@@ -19,7 +19,7 @@ MAX_JOBS = 64
 
 def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
     """The parser of `maskvat batch`."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=prog,
         description="Make sounds for several videos. The bundle is opened once. A video that fails does not end the "
         "batch: it is listed at the end, and the exit code is 1.",
@@ -41,7 +41,6 @@ def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
     add("--jobs", type=int, default=1, metavar="N", help=f"videos at the same time, 1 to {MAX_JOBS}")
     add("--summary", type=Path, metavar="FILE.json", help="write what became of each video")
     add_options(FlagGroups(parser, without=ONE_FILE))
-    parser.set_defaults(extend=False, other_clip=False)
     return parser
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime.commands.batch.options import MAX_JOBS, args_of
 from runtime.commands.batch.sources import Entry, read_sources, with_name
-from runtime.commands.make import read_request
+from runtime.commands.make import read_options, read_request
 from runtime.commands.outputs import exists
 from runtime.commands.standard_streams import say
 from runtime.errors import MaskVATError, MediaError, OptionError
@@ -33,6 +33,7 @@ def make_plan(args: Namespace) -> Plan:
     Without --keep-going, a problem of one video ends the batch. All problems are listed.
     """
     whole_number("jobs", args.jobs, 1, MAX_JOBS)
+    read_options(args)  # once: a wrong flag is no problem of each video
     with _out_dir(args.out_dir):
         plan = _check_entries(args, read_sources(args.sources, args.out_dir))
         _check_summary(args, plan)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runtime.commands.batch.supervise import Result
-from runtime.commands.show_progress import RemainingTime, chosen_progress, draw_bar, stage_text
+from runtime.commands.show_progress import WIDTH, RemainingTime, chosen_progress, draw_bar, stage_text
 from runtime.commands.standard_streams import print_event, write
 from runtime.sampling import Progress
 
@@ -72,5 +72,7 @@ class BatchProgress:
             f"{len(self._results)} of {len(self._videos)}",
             f"{failed} failed" if failed else "",
             self._remaining.text(fraction),
-            f"{self._videos[number].name}: {stage_text(self._running[number])}",
+            stage_text(self._running[number]),
+            self._videos[number].name,
+            width=WIDTH // 2,
         )

@@ -16,12 +16,12 @@ from runtime.errors import MaskVATError, OptionError
 FIELDS: dict[str, dict[str, tuple[type, ...]]] = {  # method -> its fields and their JSON types
     "load": {"engines": (str,), "backend": (str,), "precision": (str,), "threads": (int,)},
     "generate": {"video": (str,), "output": (str,), "options": (dict,)},
-    "redo": {"video": (str,), "output": (str,), "options": (dict,)},
+    "redo": {"video": (str,), "take": (str,), "range": (str,), "output": (str,), "options": (dict,)},
     "cancel": {"target": (str, int)},
     "info": {},
     "close": {},
 }
-NEEDED = {"generate": ("video",), "redo": ("video",), "cancel": ("target",)}
+NEEDED = {"generate": ("video",), "redo": ("video", "take", "range"), "cancel": ("target",)}
 NOT_OPTIONS = {  # flags that a request does not have, and where they belong
     **dict.fromkeys(("engines", "backend", "precision", "threads"), "give it to `load`"),
     "output": "give it beside `video`",
