@@ -135,10 +135,31 @@ class _Run(GenerationContext):
     def __call__(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> list[Take]:
         begin = time.perf_counter()
         self.plan, self.request = plan, request
-        config, s, known = self.config, self.sampling, plan.known
-        self.work = WorkEstimate(self._estimate_windows(video), s.takes)
+        config, known = self.config, plan.known
+        self.work = WorkEstimate(self._estimate_windows(video), self.sampling.takes)
         candidates = Candidates(self, None if known is None else known.codes)
-        cutter, done = windows(config, video, self.check_cancel, plan.stretch), 0
+        done = self._decode(video, candidates)
+        duration = known.take.duration if known is not None and known.count else video.duration
+        total = max(1, round(duration * config.sample_rate))
+        self.warnings.extend(video.warnings)
+        order = [int(i) for i in candidates.order()[: self.sampling.takes]]
+        first, stop = self._rendered_tokens(candidates.chains[0].shape[1])
+        self.work.begin_rendering(len(order) * self.chunks(stop - first))
+        audio = [self._render(candidates.chains[i], total, done - 1) for i in order]
+        loudness = [measure_loudness(a, config.sample_rate, check_cancelled=self.check_cancel) for a in audio]
+        report = self._report(video, total, loudness, done, candidates, order, time.perf_counter() - begin)
+        scores = report.scores or [None]
+        place = (duration, video.start, report, plan.span, plan.fingerprint)
+        takes = [
+            Take(audio[n], config.sample_rate, i, scores[i], candidates.chains[i], *place) for n, i in enumerate(order)
+        ]
+        self.work.finish()
+        self.report_progress("codec", done - 1, self.sampling.steps)
+        return takes
+
+    def _decode(self, video: PictureSource, candidates: Candidates) -> int:
+        """Decode all windows. Returns how many there were."""
+        cutter, done = windows(self.config, video, self.check_cancel, self.plan.stretch), 0
         while True:
             with self.timer("video"):
                 window = next(cutter, None)
@@ -149,35 +170,8 @@ class _Run(GenerationContext):
             done += 1
         if not done:
             raise OptionError("the frames end where the take ends; give more frames to extend it")
-        duration = known.take.duration if known is not None and known.count else video.duration
-        total = max(1, round(duration * config.sample_rate))
-        self.warnings.extend(video.warnings)
-        order = [int(i) for i in candidates.order()[: s.takes]]
-        first, stop = self._rendered_tokens(candidates.chains[0].shape[1])
-        self.work.begin_rendering(len(order) * self.chunks(stop - first))
-        audio = [self._render(candidates.chains[i], total, done - 1) for i in order]
         candidates.scores /= done
-        loudness = [measure_loudness(a, config.sample_rate, check_cancelled=self.check_cancel) for a in audio]
-        report = self._report(video, total, loudness, done, candidates, order, time.perf_counter() - begin)
-        scores = report.scores or [None]
-        takes = [
-            Take(
-                audio[n],
-                config.sample_rate,
-                i,
-                scores[i],
-                candidates.chains[i],
-                duration,
-                video.start,
-                report,
-                span=plan.span,
-                fingerprint=plan.fingerprint,
-            )
-            for n, i in enumerate(order)
-        ]
-        self.work.finish()
-        self.report_progress("codec", done - 1, s.steps)
-        return takes
+        return done
 
     def _untrained(self) -> Iterator[str]:
         effects = {"maskvat": "the sound means nothing", "scav": "the ranking of candidates means nothing"}

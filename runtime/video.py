@@ -151,7 +151,12 @@ class Video:
         if self._first is None or self.part is not None or begin:  # another pass
             self.close()
             self.warnings.clear()
-            self._open(self.start + begin if self.part is not None and self.part.seekable else None)
+            near = self.start + begin if self.part is not None and self.part.seekable else None
+            if near is not None and self._open(near)[0] > near:  # the frames before are damaged: look further back
+                self.close()
+                near = None
+            if near is None:
+                self._open()
         frames = chain([(self._clock.start or Fraction(0), cast(VideoFrame, self._first))], self._frames)
         self._first = None
         yield from sample_frames(self._within(frames), lambda: self.duration, grids, self._image, begin)
@@ -194,7 +199,7 @@ class Video:
         stream.thread_type = "SLICE"  # frame threads would be faster, but lose good frames around a damaged one
         self._broken = 0
         if near is not None:
-            seek_before(self._container, stream, near)
+            seek_before(self.path, self._container, stream, near)
         for packet in self._packets(stream):
             if slots and packet is not None:
                 slots.add(packet)

@@ -23,9 +23,12 @@ class PictureSource(Protocol):
     """Pictures to make a sound for: a `Video`, or a `FrameSource` of a host that decodes itself."""
 
     name: str  # what reports call it
-    start: Fraction  # time stamp of its first picture, seconds on the source's clock
     expected_duration: float | None  # seconds that it claims to last; None if it does not say
     warnings: list[str]  # complete once the frames are exhausted
+
+    @property
+    def start(self) -> Fraction:
+        """Time stamp of its first picture, seconds on the source's clock."""
 
     @property
     def duration(self) -> Fraction:
@@ -104,11 +107,6 @@ def windows(
     number, second, end = 0, stretch.first, stretch.known
     enough = None if stretch.end is None else stretch.end * config.hop_length / config.sample_rate + 0.5  # seconds
 
-    def cut(second: int, length: int) -> Window:
-        n = (config.n_frames(length), config.n_sync_frames(length))
-        frames, sync_frames = (b.take(second, n[i]) for i, b in enumerate(buffers))
-        return Window(number, start_token(config, second), length, frames, sync_frames)
-
     for grid, frame in video.sample(grids(config), stretch.begin):
         if on_frame is not None:
             on_frame()
@@ -119,7 +117,7 @@ def windows(
         if enough is not None and seconds > enough:
             break
         if seconds > second + config.window_seconds + 0.5:
-            yield cut(second, full)
+            yield _cut(config, buffers, number, second, full)
             for b in buffers:
                 b.drop_before(second)
             end = start_token(config, second) + full
@@ -130,9 +128,15 @@ def windows(
         last = max(0, -(-rest * config.hop_length // config.sample_rate))  # the first second from which the rest fits
         begin = min(second, max(last, stretch.begin))
         length = min(full, total - start_token(config, begin))
-        yield cut(begin, length)
+        yield _cut(config, buffers, number, begin, length)
         end = start_token(config, begin) + length
         number, second = number + 1, second + hop
+
+
+def _cut(config: ModelConfig, buffers: list[_Buffer], number: int, second: int, length: int) -> Window:
+    n = (config.n_frames(length), config.n_sync_frames(length))
+    frames, sync_frames = (b.take(second, n[i]) for i, b in enumerate(buffers))
+    return Window(number, start_token(config, second), length, frames, sync_frames)
 
 
 def start_token(config: ModelConfig, second: int) -> int:

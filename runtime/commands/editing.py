@@ -16,8 +16,6 @@ from runtime.errors import OptionError
 from runtime.sampling import SamplingConfig, read_budget
 from runtime.take import Take
 
-CHANGES = ("redo", "vary", "extend")
-
 
 class Noted(argparse.Action):
     """Stores a flag's value, and notes in `args.given` that the flag was given."""
@@ -69,7 +67,7 @@ class Edit:
 def read_edit(args: Namespace) -> Edit:
     """Read the flags, and the take that they name. Raises OptionError, MediaError."""
     span = TimeRange.parse(args.range) if hasattr(args, "range") else None
-    changes = [name for name in CHANGES if getattr(args, name, False)]
+    changes = [name for name in ("redo", "vary") if hasattr(args, name)] + ["extend"] * args.extend
     if not hasattr(args, "take"):
         if changes or args.other_clip:
             flag = (changes or ["other-clip"])[0]

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from hashlib import sha256
 
-from runtime.audio import PathLike
+from runtime.audio import PathLike, open_media
 from runtime.errors import MediaError
 
 BLOCKS, BLOCK = 64, 16384  # what is read of a large file: so many blocks of so many bytes, evenly spread
@@ -31,6 +31,8 @@ class Fingerprint:
 def file_fingerprint(path: PathLike) -> Fingerprint:
     """Read the fingerprint of a file: all of a small one, 1 MiB of a large one. Raises MediaError."""
     try:
+        if not os.path.isfile(path):  # reading a named pipe would wait for ever
+            raise OSError("it is not a regular file")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             digest = sha256(str(size).encode())
@@ -41,5 +43,6 @@ def file_fingerprint(path: PathLike) -> Fingerprint:
                     file.seek((size - BLOCK) * n // (BLOCKS - 1))
                     digest.update(file.read(BLOCK))
     except OSError as error:
+        open_media(path).close()  # says what is wrong
         raise MediaError(f"cannot read {path}: {error.strerror or error}; check the path") from error
     return Fingerprint(os.path.basename(os.fspath(path)), size, digest.hexdigest())

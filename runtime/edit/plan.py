@@ -106,7 +106,7 @@ class Planner:
     def _around(self, first: int, end: int, total: int) -> tuple[int, Stretch]:
         """The second at which to begin, and the windows that hold tokens [first, end) with context."""
         c, rate = self.config, Fraction(self.config.sample_rate, self.config.hop_length)
-        context = min(CONTEXT, c.overlap_seconds)
+        context = min(CONTEXT, Fraction(c.overlap_seconds))
         second = max(0, floor(first / rate - context))
         stop, full = min(total, end + ceil(context * rate)), start_token(c, second) + c.window_tokens
         if end <= full:

@@ -11,17 +11,16 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.base import OptionError
 from runtime.audio import PathLike, replacing
 from runtime.deliver.loudness import Loudness
 from runtime.edit.fingerprint import Fingerprint
 from runtime.edit.timecode import Span
-from runtime.errors import MediaError
+from runtime.errors import MediaError, OptionError
 from runtime.sampling import SamplingConfig
 from runtime.take import DroppedCandidate, EngineFile, Report, Take
 
 FORMAT = 1
-ARRAYS = {"codes", "audio", "facts"}
+ARRAYS = {"codes": "<u2", "audio": "<f4", "facts": "u1"}
 
 
 def check_take_file(path: PathLike) -> None:
@@ -47,7 +46,7 @@ def save_take(take: Take, path: PathLike) -> None:
     }
     text = np.frombuffer(json.dumps(facts, allow_nan=False).encode(), np.uint8)
     with replacing(path) as part, open(part, "xb") as file:
-        np.savez(file, codes=take.codes.astype("<u2"), audio=take.audio.astype("<f4"), facts=text)
+        np.savez(file, codes=take.codes.astype(ARRAYS["codes"]), audio=take.audio.astype(ARRAYS["audio"]), facts=text)
 
 
 def span_values(span: Span) -> dict[str, Any]:
@@ -92,6 +91,9 @@ def _read_arrays(path: PathLike) -> tuple[NDArray[Any], NDArray[Any], NDArray[An
         if archive.testzip() is not None:
             raise ValueError("a checksum is wrong")
     with np.load(path, allow_pickle=False) as arrays:
+        wrong = [name for name, dtype in ARRAYS.items() if arrays[name].dtype != dtype]
+        if wrong:
+            raise ValueError(f"its {wrong[0]} have another type")
         return arrays["codes"], arrays["audio"], arrays["facts"]
 
 

@@ -15,6 +15,7 @@ from runtime.media.clock import DEFAULT_PERIOD, NO_TIMESTAMPS, frame_rate
 from runtime.media.packets import read_packets
 from runtime.video import Part, picture_stream
 
+MOV, DISCARDED = "mov,mp4,m4a,3gp,3g2,mj2", 2  # libav's name of the format; its AVINDEX_DISCARD_FRAME
 JITTER = Fraction(1, 4)  # share of a frame by which a picture may be early or late in a video of constant rate
 
 
@@ -53,7 +54,7 @@ def read_timing(path: PathLike, check_cancelled: Callable[[], None] = lambda: No
         header = frame_rate(container, stream)  # nonsense in some files: their time stamps decide
         claimed = exact_rate(header if header and header <= RATE_LIMIT else 1 / DEFAULT_PERIOD)
         text = find_timecode(container, stream)
-        found, last = _picture_times(container, stream, claimed, check_cancelled)
+        found, last = _indexed_times(container, stream) or _picture_times(container, stream, claimed, check_cancelled)
     first = found[0] if found else Fraction(0)
     times = [time - first for time in found] or [Fraction(0)]
     rate, error = _fitting_rate(times, claimed)
@@ -92,6 +93,21 @@ def find_timecode(container: InputContainer, stream: VideoStream) -> str | None:
             if key.lower() == "timecode":
                 return str(value)
     return None
+
+
+def _indexed_times(container: InputContainer, stream: VideoStream) -> tuple[list[Fraction], Fraction] | None:
+    """What `_picture_times` gives, from the index of a MOV or MP4 file whose pictures all stand alone; else None.
+
+    Such files (ProRes, DNxHD) may have many gigabytes, and this reads none of their pictures.
+    """
+    entries, unit = stream.index_entries, stream.time_base
+    whole = len(entries) == stream.frames > 1  # a fragmented file has no index of all
+    if not whole or not unit or container.format.name != MOV or not stream.codec_context.codec.intra_only:
+        return None
+    stamps = [entry.timestamp for entry in entries if not entry.flags & DISCARDED]
+    if len(stamps) < 2 or stamps != sorted(stamps):
+        return None
+    return [stamp * unit for stamp in stamps], (stamps[-1] - stamps[-2]) * unit
 
 
 def _picture_times(

@@ -7,6 +7,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from runtime.audio import PathLike, open_media
 from runtime.media.clock import MAY_JUMP, NO_TIMESTAMPS
 from runtime.media.packets import read_packets
 
@@ -16,31 +17,32 @@ FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mxf"}  # that have an in
 CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "prores", "dnxhd", "mjpeg", "ffv1", "rawvideo"}
 
 
-def seek_before(container: InputContainer, stream: VideoStream, time: Fraction) -> bool:
+def seek_before(path: PathLike, container: InputContainer, stream: VideoStream, time: Fraction) -> bool:
     """Continue reading at a key frame at least a second before `time` (seconds on the file's clock).
 
-    Returns False, and stays at the beginning, if the format or the codec cannot do this safely.
+    Returns False, and does nothing, if the format or the codec cannot do this safely. `path` is the open file's: it is
+    opened once more to try.
     """
     unit = stream.time_base
-    target = time - MARGIN
-    start = (stream.start_time or 0) * (unit or 0)
     unsafe = container.format.flags & (NO_TIMESTAMPS | MAY_JUMP)
     known = container.format.name in FORMATS and stream.codec_context.name in CODECS
-    if unit is None or target <= start or unsafe or not known:
+    if not unit or unsafe or not known:
         return False
-    with suppress(av.FFmpegError):
-        container.seek(int(target / unit), stream=stream)
-        if _is_fresh_start(container, stream, target):
-            container.seek(int(target / unit), stream=stream)
+    target = int((time - MARGIN) / unit)
+    if target <= (stream.start_time or 0):
+        return False
+    with suppress(av.FFmpegError), open_media(path) as trial:
+        if _begins_anew(trial, trial.streams.video[container.streams.video.index(stream)], target):
+            container.seek(target, stream=stream)
             return True
-    container.seek(stream.start_time or 0, stream=stream)
     return False
 
 
-def _is_fresh_start(container: InputContainer, stream: VideoStream, target: Fraction) -> bool:
-    """Whether the next packet begins anew: a key frame that needs nothing before it, shown not after `target`."""
+def _begins_anew(container: InputContainer, stream: VideoStream, target: int) -> bool:
+    """Whether the packet to which a seek leads needs nothing before it, and is shown not after `target` (ticks)."""
+    container.seek(target, stream=stream)
     packet = next((p for p in read_packets(container, stream) if p.size), None)
-    if packet is None or packet.pts is None or not packet.is_keyframe or packet.pts * stream.time_base > target:
+    if packet is None or packet.pts is None or not packet.is_keyframe or packet.pts > target:
         return False
     wanted = FULL_REFRESH.get(stream.codec_context.name)
     return wanted is None or wanted in _nal_types(bytes(packet), bytes(stream.codec_context.extradata or b""))

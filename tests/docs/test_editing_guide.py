@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -25,12 +26,21 @@ WRITTEN = {  # what an editor does -> the files that the command adds
     "save space without loss": ["shot.flac"],
     "hear it under the production sound": ["shot.sound.mov", "shot.wav"],
     "feed another program": [],
+    "hear a part in its place in the video": ["shot.sound.mov", "shot.wav"],
+    "save a take, to change it later": ["shot.wav", "take.npz"],
+    "try again on half a second, keep the rest": ["shot.wav", "take2.npz"],
+    "choose among several new versions of it": ["shot.take2.wav", "shot.take3.wav", "shot.take4.wav", "shot.wav"],
+}
+SECONDS = {  # of the sound, if it is not for the whole video
+    "continue a take to the end of the video": 1.6,
+    "continue a take, but not to the end": 1.4,
 }
 FORMATS = {  # of the sound file: codec, rate, channels
     "deliver 24 bit at 48 kHz": ("pcm_s24le", 48000, 1),
     "keep full precision for a mix": ("pcm_f32le", 44100, 1),
     "fill a stereo track": ("pcm_s16le", 44100, 2),
     "save space without loss": ("flac", 44100, 1),
+    "deliver a saved take in another format": ("pcm_s24le", 48000, 1),
 }
 pytestmark = NEEDS_ORT
 
@@ -54,15 +64,23 @@ def test_the_command_does_it(
     bundles: Callable[..., Path], folder: Path, capfdbinary: pytest.CaptureFixture[bytes], deed: str
 ) -> None:
     arguments, _, reader = ROWS[deed].partition(r"\|")
-    options = ["--engines", str(bundles()), "--backend", "cpu", "--threads", "1", "--steps", "2", "--report", "report"]
-    assert main([*shlex.split(arguments), *options]) == 0
-    written = sorted(p.name for p in folder.iterdir() if p.name not in ("shot.mov", "report"))
+    options = ["--engines", str(bundles()), "--backend", "cpu", "--threads", "1", "--report", "report"]
+    steps, given = ["--steps", "2"], {"shot.mov", "report"}
+    if "--from take.npz" in arguments:
+        assert main([*shlex.split(ROWS["save a take, to change it later"]), *options, *steps]) == 0
+        (folder / "shot.wav").unlink()
+        (folder / "report").unlink()
+        given, steps = given | {"take.npz"}, []
+    assert main([*shlex.split(arguments), *options, *steps]) == 0
+    written = sorted(p.name for p in folder.iterdir() if p.name not in given)
     assert written == WRITTEN.get(deed, ["shot.wav"])
     assert (capfdbinary.readouterr().out[:4] == b"RIFF") == bool(reader)
     for name in written:
         if name.endswith((".wav", ".flac")):
             with av.open(name) as container:
                 stream = container.streams.audio[0]
+                part = 1.2 if "--range" in arguments or "--from" in arguments else 2
+                assert float(stream.duration * stream.time_base) == pytest.approx(SECONDS.get(deed, part), abs=1e-4)
                 found = (stream.codec_context.name, stream.rate, stream.channels)
                 assert ("time_reference" in container.metadata) == ("--bwf" in arguments)
             assert found == FORMATS.get(deed, ("pcm_s16le", 44100, 1))
@@ -79,8 +97,8 @@ def test_the_python_example_works(bundles: Callable[..., Path], folder: Path) ->
 
     (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     with runtime.load(bundles(), "cpu", 1) as pipeline:
-        take = pipeline.generate("shot.mov", runtime.SamplingConfig(steps=2))[0]
-    names = {"runtime": runtime, "take": take}
-    exec(code, names)
-    assert (folder / "shot.wav").is_file() and json.loads(json.dumps(names["facts"]))["bits"] == "24"
+        names: dict[str, Any] = {"runtime": runtime, "pipeline": pipeline}
+        exec(code, names)
+    take = names["take"]
+    assert (folder / "shot.wav").is_file() and json.loads(json.dumps(names["facts"]))["samples"] == 1.2 * 48000
     assert take.report.loudness[0] == runtime.deliver_take(take, runtime.DeliveryConfig()).loudness

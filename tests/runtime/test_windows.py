@@ -30,11 +30,11 @@ class FakeVideo:
     live: int = 0
     made: int = 0
 
-    def sample(self, grids: Sequence[FrameGrid]) -> Iterator[tuple[int, np.ndarray]]:
+    def sample(self, grids: Sequence[FrameGrid], begin: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         times = (
             (Fraction(2 * k + 1, 2 * g.fps), i, k)
             for i, g in enumerate(grids)
-            for k in range(max(1, ceil(self.duration * g.fps)))
+            for k in range(begin * g.fps, max(begin * g.fps + 1, ceil(self.duration * g.fps)))
         )
         for _, i, k in sorted(times):
             frame = np.zeros((grids[i].size, grids[i].size, 3), np.uint8)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -159,6 +160,22 @@ def test_seeking_gives_the_frames_that_decoding_from_the_start_gives(tmp_path: P
     assert {n for grid, n in fast if grid == 1} <= {n % 50 for n in range(90 + 25 * begin, 145)}
     saved = all_frames - few_frames
     assert saved == 0 if kind == "refresh" else saved > 30  # a picture without key frames is decoded from the start
+
+
+def test_a_damaged_key_frame_before_the_range_is_no_place_to_begin(tmp_path: Path) -> None:
+    picture = Picture(steady(150, 25), size=(96, 64), images=noisy(150), options=gop(25))
+    path = write_video(tmp_path / "x.mp4", picture)
+    timing = read_timing(path)
+    with av.open(str(path)) as container:
+        keys = {p.pts * p.time_base: p for p in container.demux(video=0) if p.is_keyframe}
+        packet = keys[Fraction(3)]
+        assert packet.pos is not None
+        begin, size = packet.pos, packet.size
+    data = bytearray(path.read_bytes())
+    data[begin + 40 : begin + size] = bytes(size - 40)
+    path.write_bytes(data)
+    part = timing.part(timing.resolve(TimeRange.parse("101f-145f"), timing.duration))
+    assert shown(path, part)[0] == shown(path, replace(part, seekable=False))[0]
 
 
 def test_nal_types_of_another_form_are_not_read() -> None:

@@ -150,7 +150,7 @@ def test_arrays_that_contradict_the_facts(saved: Path) -> None:
         {"facts": np.zeros(3, "<f4")},
     ):
         full_take().save(saved)
-        with pytest.raises(MediaError, match="damaged|is not a take"):
+        with pytest.raises(MediaError, match=r"damaged|is not a take"):
             Take.load(rewrite(saved, **arrays))
 
 

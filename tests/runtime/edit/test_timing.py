@@ -1,12 +1,15 @@
 """Rate, start timecode and steadiness of real files, which the tests write."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
 from runtime import MediaError
+from runtime.edit import timing as timing_module
 from runtime.edit.timecode import Timecode, TimeRange
 from runtime.edit.timing import VideoTiming, read_timing
 from tests.support.media import Picture, steady, write_timed, write_video
@@ -61,6 +64,32 @@ def test_timecode_that_the_rate_does_not_have_is_reported(tmp_path: Path) -> Non
     assert timing.start is None
     (warning,) = timing.warnings
     assert warning.startswith(f"{path}: its start timecode is ignored: there is no timecode 01:00:00:29 at 25")
+
+
+@pytest.mark.parametrize("kind", ["prores.mov", "mjpeg.mp4", "cut.mov", "fragments.mp4", "libx264.mp4"])
+def test_the_index_says_what_the_packets_say(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, path = kind.partition(".")[0], tmp_path / f"x{Path(kind).suffix}"
+    codec = {"cut": "prores_ks", "prores": "prores_ks", "fragments": "mjpeg"}.get(codec, codec)
+    pix_fmt = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+    begin = Fraction(-1, 60) if kind == "cut.mov" else Fraction(0)  # what lies before zero is cut by an edit list
+    fragments = {"options": {"movflags": "frag_keyframe"}} if kind == "fragments.mp4" else {}
+    picture = Picture(steady(40, NTSC, begin), last=1 / NTSC, codec=codec, pix_fmt=pix_fmt, options=(("threads", "1"),))
+    write_video(path, picture, **fragments)
+    read: list[int] = []
+    packets = timing_module.read_packets
+
+    def counted(*args: Any) -> Iterator[Any]:
+        for packet in packets(*args):
+            read.append(1)
+            yield packet
+
+    monkeypatch.setattr(timing_module, "read_packets", counted)
+    fast = read_timing(path)
+    assert bool(read) == (kind in ("fragments.mp4", "libx264.mp4"))
+    monkeypatch.setattr(timing_module, "_indexed_times", lambda *_: None)
+    slow = read_timing(path)
+    assert fast == slow and (fast.first, fast.times, fast.last) == (slow.first, slow.times, slow.last)
+    assert fast.frames == (39 if kind == "cut.mov" else 40)
 
 
 def test_a_file_without_a_picture_is_refused(tmp_path: Path) -> None:
