@@ -1,6 +1,7 @@
 """The campaigns themselves: a short lane of each, and faults made on purpose, which they must find."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -132,6 +133,30 @@ def test_half_a_file_is_found(tmp_path: Path) -> None:
         (tmp_path / work.name).mkdir()
         found = kill9.campaign(work(tmp_path / work.name), kills=8, seed=0)
         assert found["counts"]["killed"] == 8 and (found["faults"] == []) == whole, found
+
+
+class Deserted(Whole):
+    """Starts a process that does not notice that its parent is gone. Only the parent is killed."""
+
+    name = "deserted"
+
+    def run(self) -> int:
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        return super().run()
+
+    def whole_group(self, number: int) -> bool:
+        return False
+
+
+def test_a_process_that_goes_on_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kill9, "WAIT", 0.2)
+    left = kill9.life(Deserted(tmp_path), tmp_path / "log", seconds=0.1, everything=False)
+    assert left.status == kill9.DEAD and len(left.faults()) == 1
+    gone = kill9.life(Deserted(tmp_path), tmp_path / "log", seconds=0.1, everything=True)
+    assert gone.status == kill9.DEAD and gone.faults() == []
+    assert kill9.life(Whole(tmp_path), tmp_path / "log").faults() == []
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ class MadeUpFeatures:
         self._index = {concept.name: k for k, concept in enumerate(maker.table)}
 
     def __call__(self, shown: Sequence[Shown], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Raises ValueError if the table lacks a concept."""
+        """Raises ValueError if `shown` is empty, or if the table lacks a concept."""
         pooled = self.maker.pooled(self._spans(shown, count), rng)
         if self.width == CLASSES:
             return class_roots(self.maker.head.probabilities(pooled))
@@ -40,9 +40,10 @@ class MadeUpFeatures:
 
     def _spans(self, shown: Sequence[Shown], count: int) -> list[Span]:
         """Spans of frames: a frame shows what is seen at its middle. A time between spans shows what follows."""
-        unknown = sorted({name for *_, names in shown for name in names} - set(self._index))
-        if unknown or not shown:
-            raise ValueError(f"it shows concepts that the table lacks: {', '.join(unknown) or 'none at all'}")
+        if not shown:
+            raise ValueError("nothing says what it shows; prepare a clip that train.synthetic.sounding made")
+        if unknown := sorted({name for *_, names in shown for name in names} - set(self._index)):
+            raise ValueError(f"it shows concepts that the table lacks: {', '.join(unknown)}")
         ends = [0, *(min(count, max(0, round(end * self.fps))) for _, end, _ in shown[:-1]), count]
         found = zip(pairwise(ends), shown, strict=True)
         return [

@@ -123,12 +123,15 @@ def test_unknown_concepts_are_named_once_and_skipped(tmp_path: Path, capsys: pyt
     found = clips(5)
     found[1]["concepts"] = np.array(json.dumps([[0, 10, {"unicorn": 1.0}]]))
     found[3]["concepts"] = np.array("[[1, 0, {}]]")
+    found[0]["concepts"] = np.array("[]")
     source = examples(write_folder(tmp_path / "a", found), maker())
     for _ in range(2):
         batch = source.validation_batch([1, 3], 300)
         assert torch.equal(batch.codes, source.validation_batch([2, 4], 300).codes)
+        source.validation_batch([0], 300)
     printed = capsys.readouterr().err
     assert printed.count("concepts that the table lacks: unicorn") == 1 and printed.count("must follow each other") == 1
+    assert printed.count("nothing says what it shows") == 1
 
 
 def test_without_a_maker_training_refuses_at_once(tmp_path: Path) -> None:
