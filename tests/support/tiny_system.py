@@ -53,12 +53,16 @@ def tiny_text_encoder(dim: int) -> CLIPText:
     return alive(CLIPText(ClipTextConfig(dim, context=12, vocabulary=600, width=16, heads=2, layers=2)))
 
 
-def loud_dac(config: DACConfig) -> DAC:
-    """The official codec's network with random weights; its own initial weights give next to silence."""
-    codec, generator = DAC(config), torch.Generator().manual_seed(0)
+def loud_dac(config: DACConfig, gain: float = 1.0) -> DAC:
+    """The official codec's network with random weights; its own initial weights give next to silence.
+
+    `gain`: deviation of a layer's outputs for inputs of deviation 1. The deeper the network, the less it must be.
+    """
+    codec = DAC(config)
     for name, value in codec.state_dict().items():
-        random = torch.randn(value.shape, generator=generator) / max(1, value[0].numel()) ** 0.5
-        value.copy_(torch.ones_like(value) if name.endswith("alpha") else random)
+        random = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+        scaled = random * (gain / max(1, value[0].numel()) ** 0.5)
+        value.copy_(torch.ones_like(value) if name.endswith("alpha") else scaled)
     return codec
 
 
