@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -136,7 +137,7 @@ def test_half_a_file_is_found(tmp_path: Path) -> None:
 
 
 class Deserted(Whole):
-    """Starts a process that does not notice that its parent is gone. Only the parent is killed."""
+    """Starts a process that does not notice that its parent is gone, and dies."""
 
     name = "deserted"
 
@@ -144,19 +145,16 @@ class Deserted(Whole):
         if os.fork() == 0:
             time.sleep(60)
             os._exit(0)
-        return super().run()
-
-    def whole_group(self, number: int) -> bool:
-        return False
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 1
 
 
 def test_a_process_that_goes_on_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kill9, "WAIT", 0.2)
-    left = kill9.life(Deserted(tmp_path), tmp_path / "log", seconds=0.1, everything=False)
+    left = kill9.life(Deserted(tmp_path), tmp_path / "log")
     assert left.status == kill9.DEAD and len(left.faults()) == 1
-    gone = kill9.life(Deserted(tmp_path), tmp_path / "log", seconds=0.1, everything=True)
-    assert gone.status == kill9.DEAD and gone.faults() == []
-    assert kill9.life(Whole(tmp_path), tmp_path / "log").faults() == []
+    whole = kill9.life(Whole(tmp_path), tmp_path / "log")
+    assert whole.status == 0 and whole.faults() == []
 
 
 @pytest.mark.slow
