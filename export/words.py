@@ -56,12 +56,12 @@ def read_words(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"cannot read the words of {path} ({error}); give a text file in UTF-8") from error
     words = [line for line in lines if line and not line.startswith("#")]
-    known = {folded(NULL_WORD)}
+    known: set[str] = set()
     for word in words:
+        if folded(word) == folded(NULL_WORD):
+            raise ExportError(f"remove {word!r} from {path}: every vocabulary has {NULL_WORD} without being asked")
         if folded(word) in known:
-            raise ExportError(
-                f"remove {word!r} from {path}: it is listed twice, or is {NULL_WORD}, which all vocabularies have"
-            )
+            raise ExportError(f"remove {word!r} from {path}: it is listed twice, in upper or lower case")
         known.add(folded(word))
     if not words:
         raise ExportError(f"{path} lists no words; write one word per line")

@@ -1,7 +1,11 @@
 """Shared fixtures, such as fake bundles and short videos that are written once per session; and the lane `host`."""
 
-import gc
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads each would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy and PyTorch are imported
+
+import gc
 import re
 import shutil
 from collections.abc import Callable, Iterator

@@ -61,10 +61,16 @@ class FeaturesOfShown:
         self.index = {concept.name: k for k, concept in enumerate(table)}
 
     def of_track(self, path: Path, shown: Sequence[Shown], pipeline: runtime.Pipeline) -> Floats:
-        """Features for a bundle, for a video that shows this. They last a little longer than the video."""
+        """Features for a bundle, for a video that shows this. They last a little longer than the video.
+
+        Raises MediaError with the video's name for an unknown concept.
+        """
         fps, width = pipeline.config.frame_fps, pipeline.config.frame_dim
         count = math.ceil(shown[-1].end * fps) + 2
-        return self.make(shown, pooled_features(path, self.encoder), count, fps, width)
+        try:
+            return self.make(shown, pooled_features(path, self.encoder), count, fps, width)
+        except MediaError as error:
+            raise MediaError(f"{path}: {error}") from error
 
     def make(self, shown: Sequence[Shown], background: Floats, count: int, fps: float, width: int) -> Floats:
         """Features [count, width] of spans that follow each other, with a background of pooled features [N, D].
@@ -93,18 +99,19 @@ class ShownBundle(CachingBundle):
     """A bundle whose frame encoder gives `shown` [N, D], frame after frame, if that is not None."""
 
     shown: Floats | None = None
+    video: Path | None = None
     _next = 0
 
-    def show(self, features: Floats | None) -> None:
-        """Give these features to the next video, from its first frame on."""
-        self.shown, self._next = features, 0
+    def show(self, features: Floats | None, video: Path | None = None) -> None:
+        """Give these features to the next video, from its first frame on. Errors name the video."""
+        self.shown, self.video, self._next = features, video, 0
 
     def run(self, graph: str, **feeds: Array) -> tuple[Array, ...]:
         if graph != "frame_encoder" or self.shown is None:
             return super().run(graph, **feeds)
         begin, self._next = self._next, self._next + len(feeds["frames"])
         if self._next > len(self.shown):
-            raise runtime.OptionError("the simulated video is longer than one window; give shorter videos")
+            raise runtime.OptionError(f"{self.video or 'the video'} is longer than one window; give shorter videos")
         return (self.shown[begin : self._next],)
 
 

@@ -57,7 +57,7 @@ def bundle_system(
         made = features.of_track(track.path, track.shown, pipeline) if features and track.concepts else None
         takes = []
         for seed in range(seeds):
-            pipeline.bundle.show(made)
+            pipeline.bundle.show(made, track.path)
             takes.append(pipeline.generate(track.path, runtime.SamplingConfig(seed=seed, **options)))
         return [[Sound(take.audio, take.sample_rate) for take in own] for own in takes]
 

@@ -16,6 +16,7 @@ from benchmarks.meaning import shown as showing
 from benchmarks.meaning.judge import train_judge
 from benchmarks.meaning.shown import FeaturesOfShown, Shown, ShownPipeline, read_shown
 from benchmarks.meaning.tables import summarise_heard
+from runtime import SamplingConfig
 from runtime.audio import write_wav
 from runtime.errors import MediaError, OptionError
 from tests.conftest import Bundles, MakeVideo
@@ -119,6 +120,17 @@ def test_made_up_features_show_the_concepts_of_their_frames(width: int) -> None:
         features.make([Shown(0, 5, {"unicorn": 1.0})], background, 40, 8, width)
     with pytest.raises(OptionError, match="are 5 wide"):
         features.make(shown, background, 80, 8, 5)
+
+
+def test_errors_name_the_video(bundles: Bundles, monkeypatch: pytest.MonkeyPatch, make_video: MakeVideo) -> None:
+    monkeypatch.setattr(showing, "pooled_features", lambda path, encoder: np.ones((4, 8), np.float32))
+    features = FeaturesOfShown(TABLE, None, HEAD)  # type: ignore[arg-type]
+    with ShownPipeline(bundles()) as pipeline:
+        with pytest.raises(MediaError, match=r"^a/b\.mp4: it shows concepts that the table lacks: unicorn$"):
+            features.of_track(Path("a/b.mp4"), [Shown(0, 5, {"unicorn": 1.0})], pipeline)
+        pipeline.bundle.show(np.ones((1, pipeline.config.frame_dim), np.float32), make_video())
+        with pytest.raises(OptionError, match=rf"^{make_video()} is longer than one window; give shorter videos$"):
+            pipeline.generate(make_video(), SamplingConfig(steps=1))
 
 
 def test_a_bundle_gets_the_made_up_features(bundles: Bundles) -> None:

@@ -36,6 +36,7 @@ def test_figures_of_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert values["bytes_per_clip"] > 9 * 862 * 2  # the codes alone
 
 
+@pytest.mark.host  # most of a minute; CI builds plans of the same networks (tests/export/test_tensorrt.py)
 @pytest.mark.slow
 def test_the_official_sizes(tmp_path: Path) -> None:
     """Random weights in the sizes of the paper. A torchvision that does not fit torch is made importable."""

@@ -1,9 +1,10 @@
 """`python -m tests.campaigns.kill9`: kill -9 at random moments of everything that writes files.
 
 It kills the command with all of its outputs, `train.fit`, `train.prepare` and the building of TensorRT plans.
-After every kill each file under a final name must be whole, and no checkpoint older than one interval may be lost. The
-same work must then succeed without help, with the same bytes as a run that nobody killed. The same seed draws the same
-moments. The exit status is 1 if a fault was found; the last line is JSON. Linux only.
+After every kill each file under a final name must be whole, no checkpoint older than one interval may be lost, and
+every process that the work started must end. The same work must then succeed without help, with the same bytes as a
+run that nobody killed. The same seed draws the same moments. The exit status is 1 if a fault was found; the last line
+is JSON. Linux only.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,20 @@ DEAD = -signal.SIGKILL
 WAIT = 10.0  # seconds for the rest of a process group to clean up and end
 
 
-def life(work: Work, log: Path, seconds: float = 600.0, everything: bool = True) -> tuple[int, float]:
-    """Run the work in a forked process and kill it after some seconds; its exit status, and how long it ran.
+@dataclass(frozen=True)
+class Life:
+    """How a run ended."""
+
+    status: int
+    seconds: float  # how long it ran
+    left: list[str]  # processes that it started and that had not ended some seconds later; they are killed then
+
+    def faults(self) -> list[str]:
+        return [f"a process goes on: {name}" for name in self.left]
+
+
+def life(work: Work, log: Path, seconds: float = 600.0, everything: bool = True) -> Life:
+    """Run the work in a forked process and kill it after some seconds.
 
     `everything`: kill the whole process group, as the out-of-memory killer or a shutdown does; otherwise the parent.
     """
@@ -45,19 +59,25 @@ def life(work: Work, log: Path, seconds: float = 600.0, everything: bool = True)
             os.killpg(child, signal.SIGKILL) if everything else os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
     lasted = time.monotonic() - begin
-    while _running(child) and time.monotonic() - begin < lasted + WAIT:
+    while (left := _started_by(child)) and time.monotonic() - begin < lasted + WAIT:
         time.sleep(0.01)
-    return os.waitstatus_to_exitcode(status), lasted
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return Life(os.waitstatus_to_exitcode(status), lasted, list(left.values()))
 
 
-def _running(group: int) -> bool:
-    """Whether a process of a group is alive; a zombie is not."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def _started_by(child: int) -> dict[int, str]:
+    """The processes of the session that a child began, with their commands; zombies are none."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            state, _, number = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(number) == group and state != "Z":
-                return True
-    return False
+            name, _, rest = (folder / "stat").read_text().rpartition(")")
+            state, _, _, session = rest.split()[:4]
+            if int(session) == child and state != "Z":
+                words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                found[int(folder.name)] = " ".join(words).strip()[:100] or name.partition("(")[2]
+    return found
 
 
 def campaign(work: Work, kills: int, seed: int) -> dict[str, Any]:
@@ -65,9 +85,10 @@ def campaign(work: Work, kills: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, *work.name.encode()])
     log, begin = work.folder / "log", time.monotonic()
     work.write()
-    status, whole = life(work, log)
-    if status != work.good:
-        raise SystemExit(f"error: {work.name} does not work:\n{log.read_text(errors='replace')}")
+    first = life(work, log)
+    whole = first.seconds
+    if first.status != work.good or first.left:
+        raise SystemExit(f"error: {work.name} does not work:\n{log.read_text(errors='replace')}{first.faults()}")
     work.keep_reference()
     counts: Counter[str] = Counter()
     faults: list[str] = []
@@ -75,17 +96,17 @@ def campaign(work: Work, kills: int, seed: int) -> dict[str, Any]:
         number = counts["killed"] + counts["ended before"]
         work.begin(number)
         moment = float(rng.uniform(0, whole))
-        status, lasted = life(work, log, moment, everything=work.whole_group(number))
-        found = work.check()
-        if status == DEAD:
+        run = life(work, log, moment, everything=work.whole_group(number))
+        found = work.check() + run.faults()
+        if run.status == DEAD:
             counts["killed"] += 1
         else:
             counts["ended before"] += 1
-            whole = 0.5 * (whole + lasted)
-            found += [] if status == work.good else [f"exit status {status}: {_tail(log)}"]
-        if status != DEAD or work.always_again:
-            again, lasted = life(work, log)
-            found += work.check_again(again, _tail(log), counts)
+            whole = 0.5 * (whole + run.seconds)
+            found += [] if run.status == work.good else [f"exit status {run.status}: {_tail(log)}"]
+        if run.status != DEAD or work.always_again:
+            again = life(work, log)
+            found += work.check_again(again.status, _tail(log), counts) + again.faults()
         for fault in found:
             faults.append(f"kill {number} after {moment:.2f} s: {fault}")
             print(f"FAULT {work.name} {faults[-1]}", file=sys.stderr, flush=True)

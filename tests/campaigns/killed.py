@@ -208,9 +208,12 @@ class Fit(Work):
 
 
 class Prepare(Work):
-    """Preparing shards of a tiny corpus. It is killed again and again until it has finished."""
+    """Preparing shards of a tiny corpus. It is killed again and again until it has finished.
 
-    name = "prepare"
+    Every third run has a worker process, and only the parent is killed.
+    """
+
+    name, number = "prepare", 0
     modules = ("train.prepare.__main__", "train.prepare.shard_worker")
 
     def make(self) -> int:
@@ -228,7 +231,14 @@ class Prepare(Work):
         from train.prepare import __main__ as prepare
 
         paths = [str(self.folder / "videos"), str(self.folder / "system"), str(self.out)]
-        return prepare.main([*paths, "--source", "folder", "--validation", "1", "--shard-clips", "1", *HERE])
+        options = ["--source", "folder", "--validation", "1", "--shard-clips", "1", *HERE]
+        return prepare.main([*paths, *options, *([] if self.whole_group(self.number) else ["--processes", "1"])])
+
+    def begin(self, number: int) -> None:
+        self.number = number
+
+    def whole_group(self, number: int) -> bool:
+        return number % 3 != 2
 
 
 class Plans(Work):

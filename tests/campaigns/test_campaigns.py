@@ -1,7 +1,9 @@
 """The campaigns themselves: a short lane of each, and faults made on purpose, which they must find."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -132,6 +134,27 @@ def test_half_a_file_is_found(tmp_path: Path) -> None:
         (tmp_path / work.name).mkdir()
         found = kill9.campaign(work(tmp_path / work.name), kills=8, seed=0)
         assert found["counts"]["killed"] == 8 and (found["faults"] == []) == whole, found
+
+
+class Deserted(Whole):
+    """Starts a process that does not notice that its parent is gone, and dies."""
+
+    name = "deserted"
+
+    def run(self) -> int:
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 1
+
+
+def test_a_process_that_goes_on_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kill9, "WAIT", 0.2)
+    left = kill9.life(Deserted(tmp_path), tmp_path / "log")
+    assert left.status == kill9.DEAD and len(left.faults()) == 1
+    whole = kill9.life(Whole(tmp_path), tmp_path / "log")
+    assert whole.status == 0 and whole.faults() == []
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The commands of docs/PAPER_SCALE.md, as they stand there, on two processes and a tiny corpus."""
 
+import importlib
 import json
 import os
 import shlex
@@ -14,11 +15,13 @@ from tests.support.paths import ROOT
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from tests.support.prepared import arrays, write_prepared, write_shards
+from torch.distributed.run import parse_args
+
+from tests.support.prepared import arrays, together, write_prepared, write_shards
 from tests.support.tiny_system import tiny_components
 from train.checkpoint import read_meta
 
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 GUIDE = (ROOT / "docs" / "PAPER_SCALE.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in GUIDE.splitlines() if line.startswith("torchrun")]
 LOOP = {"steps": 2, "warmup_steps": 1, "save_every": 1}
@@ -57,15 +60,38 @@ def tiny(command: str) -> list[str]:
             words += ["--set", f"{table}.{key}={value}"]
     if "benchmarks.fit" in command:
         words += ["--steps", "1", "--warm", "1"]
-    return [sys.executable, "-m", "torch.distributed.run", *words[1:]]
+    return words[1:]
+
+
+def by_torchrun(words: list[str], folder: Path) -> str:
+    """Run the words of torchrun as a person does; returns what it printed."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def by_fork(words: list[str], folder: Path) -> str:
+    """The same without new interpreters, which import PyTorch for ten seconds: torchrun's parser, then two forks."""
+    options = parse_args(words)
+    assert options.module and options.standalone and options.nproc_per_node == "2"
+    main = importlib.import_module(options.training_script).main
+    importlib.import_module("torch.utils.tensorboard")  # once, before the forks
+
+    def work(rank: int) -> int:
+        os.chdir(folder)
+        return int(main(options.training_script_args))
+
+    assert together(2, work) == [0, 0]
+    return ""  # the processes print to this one's stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.split("--out ")[1].split()[0])
-def test_the_guides_command_runs(corpus: Path, command: str) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(tiny(command), cwd=corpus, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    values = json.loads(done.stdout.splitlines()[-1])
+def test_the_guides_command_runs(corpus: Path, command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run = by_torchrun if command == COMMANDS[0] else by_fork
+    printed = run(tiny(command), corpus) or capfd.readouterr().out
+    values = json.loads(printed.splitlines()[-1])
     if "benchmarks.fit" in command:
         assert values["processes"] == 2 and json.loads((corpus / "fit.json").read_text()) == values
         return

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -206,8 +207,11 @@ def test_int8_is_no_source(own_bundle: Path) -> None:
 
 
 # ---------------------------------------------------------------- base size, random weights
-def base_module(graph: str) -> Any:
-    """The module of a graph at full size: the transformer of size base, the official encoders and codec."""
+def base_module(graph: str, config: ModelConfig, blocks: int) -> Any:
+    """The module of a graph at full width: the transformer of size base, the official encoders and codec.
+
+    Transformers have at most `blocks` of their blocks, which are all alike.
+    """
     from tests.support import torchvision_stub
 
     torchvision_stub.install()  # open_clip and transformers import torchvision
@@ -220,12 +224,18 @@ def base_module(graph: str) -> Any:
     from train.models.scav import SCAV, SCAVConfig
 
     if graph in ("step", "condition"):
-        return (STEPS if graph == "step" else CONDITIONS)["hybrid"](MaskVAT(BASE))
+        return (STEPS if graph == "step" else CONDITIONS)["hybrid"](MaskVAT(config))
+
+    def clip() -> Any:
+        network = CLIP()
+        network.visual.transformer.resblocks = network.visual.transformer.resblocks[:blocks]
+        return network
+
     made: dict[str, Callable[[], Any]] = {
         "codec": DAC,
-        "frame_encoder": CLIP,
+        "frame_encoder": clip,
         "sync_encoder": lambda: S3D(S3DConfig()),
-        "audio_encoder": lambda: BEATs(BEATsConfig()),
+        "audio_encoder": lambda: BEATs(BEATsConfig(layers=min(blocks, BEATsConfig().layers))),
         "scav": lambda: SCAV(SCAVConfig()),
     }
     component, wrapper = COMPONENTS[graph]
@@ -234,14 +244,19 @@ def base_module(graph: str) -> Any:
 
 
 BASE = ModelConfig(design="hybrid", **SIZES["base"])
+ALL = BASE.n_blocks
 
 
 @NEEDS_RTX
 @pytest.mark.slow
 @pytest.mark.torch
+@pytest.mark.parametrize("blocks", [2, pytest.param(ALL, marks=pytest.mark.host)])
 @pytest.mark.parametrize("name", graphs(BASE))
-def test_plans_at_full_size(name: str, tmp_path: Path) -> None:
-    """Every operator of the full networks can be built in half precision. Weights are random."""
+def test_plans_at_full_width(name: str, blocks: int, tmp_path: Path) -> None:
+    """Every operator of the full networks can be built in half precision. Weights are random.
+
+    All blocks of a transformer are alike, so CI builds two. `-m "host and slow"` builds the whole networks.
+    """
     pytest.importorskip("torch", reason="PyTorch is not installed")
     if find_spec("open_clip") is None or find_spec("transformers") is None:
         pytest.skip("needs the extra train")
@@ -249,12 +264,13 @@ def test_plans_at_full_size(name: str, tmp_path: Path) -> None:
 
     from export.onnx_export import export_graph
 
-    graph: Graph = graphs(BASE)[name]
-    model = export_graph(base_module(name).eval().requires_grad_(False), graph)
+    config = replace(BASE, n_blocks=blocks)
+    graph: Graph = graphs(config)[name]
+    model = export_graph(base_module(name, config, blocks).eval().requires_grad_(False), graph)
     for precision, content in command.variants(model, graph, ("fp16",)).items():
         path = tmp_path / f"{name}.{precision}.onnx"
         onnx.save_model(content, str(path))
         module = plan_build.library("rtx")
-        plan = plan_build.build(module, path, graph, profile(BASE, graph), plan_build.TARGETS)
+        plan = plan_build.build(module, path, graph, profile(config, graph), plan_build.TARGETS)
         assert plan.startswith(MAGIC)
         print(f"{name} {precision} ONNX {path.stat().st_size / 1e6:.0f} MB, plan {len(plan) / 1e6:.0f} MB")

@@ -10,6 +10,8 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("onnxscript", reason="the export extra is not installed")
 
 import runtime
+from engines.manifest import Manifest
+from engines.words.vocabulary import Vocabulary
 from export import __main__ as export
 from tests.support.media import Picture, Sound, clicks, steady, write_video
 from tests.support.tiny_system import tiny_components, write_system
@@ -42,9 +44,9 @@ validate_every = 100
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny system and three prepared clips with clicks."""
+    """A tiny system whose frame encoder gives class probabilities, and three prepared clips with clicks."""
     root = tmp_path_factory.mktemp("end-to-end")
-    components = tiny_components()
+    components = tiny_components("classes")
     del components["maskvat"]
     write_system(root / "system", components)
     (root / "clips").mkdir()
@@ -82,6 +84,9 @@ def test_a_trained_system_sounds(root: Path, tmp_path: Path, capsys: pytest.Capt
     train(root, "sound", "hybrid", 10)
     assert load(root / "system", "maskvat").config.design == "hybrid"
     assert export.main([str(root / "system"), str(tmp_path / "bundle")]) == 0, capsys.readouterr().err
+    manifest = Manifest.load(tmp_path / "bundle")
+    assert not manifest.tokeniser and "text_encoder" not in {w.role for w in manifest.weights}
+    assert len(Vocabulary.load(tmp_path / "bundle" / manifest.vocabulary, manifest.config).words) > 100
     takes = runtime.load(tmp_path / "bundle").generate(
         root / "clips" / "clip0.mov", runtime.SamplingConfig(steps=4, candidates=2, takes=2)
     )

@@ -87,6 +87,22 @@ def descendants(pid: int) -> list[int]:
     return [int(child) for child in found]
 
 
+# ---------------------------------------------------------------- what is written
+def test_only_the_outputs_are_written(bundles: Callable[..., Path], folder: Path) -> None:
+    """Nothing stays in the folders of the user and for temporary files; sound and copy are both made."""
+    places = {name: folder.parent / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    for place in places.values():
+        place.mkdir()
+    line = [sys.executable, "-m", "runtime.infer", "video.mp4", "--mux", "--report", "r.json", "--steps", "1"]
+    line += ["--engines", str(bundles()), "--backend", "cpu"]
+    before = {p: p.stat().st_mtime_ns for p in bundles().iterdir()}
+    subprocess.run(line, cwd=folder, env=ENVIRONMENT | {n: str(p) for n, p in places.items()}, check=True)
+    assert names(folder) == ["r.json", "video.mp4", "video.sound.mp4", "video.wav"]
+    assert {n: names(p) for n, p in places.items()} == {n: [] for n in places}
+    assert names(folder.parent) == sorted([*places, "work"])
+    assert {p: p.stat().st_mtime_ns for p in bundles().iterdir()} == before
+
+
 # ---------------------------------------------------------------- streams
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("progress", ["auto", "bar", "json"])

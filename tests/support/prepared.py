@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +56,10 @@ def write_shards(folder: Path, examples: list[dict[str, NDArray]], split: str = 
 
 
 def together(world: int, work: Callable[[int], int]) -> list[int | None]:
-    """Run `work(rank)` in `world` forked processes, with the environment of torchrun; return their exit codes."""
+    """Run `work(rank)` in `world` forked processes, with the environment of torchrun; return their exit codes.
+
+    If one fails, the others get some seconds to notice it. None: the process had not ended by then and was killed.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -67,6 +72,13 @@ def together(world: int, work: Callable[[int], int]) -> list[int | None]:
     processes = [multiprocessing.get_context("fork").Process(target=run_process, args=(rank,)) for rank in range(world)]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(timeout=300)
-    return [process.exitcode for process in processes]
+    end = time.monotonic() + 300
+    while (running := [p for p in processes if p.exitcode is None]) and time.monotonic() < end:
+        wait([p.sentinel for p in running], timeout=1)
+        if any(p.exitcode for p in processes):
+            end = min(end, time.monotonic() + 60)
+    codes = [process.exitcode for process in processes]
+    for process in running:
+        process.kill()
+        process.join()
+    return codes

@@ -12,6 +12,7 @@ from train.checkpoint import save as save_component
 from train.models.beats import BEATs, BEATsConfig
 from train.models.clip_text import CLIPText, ClipTextConfig
 from train.models.codec import FrameCodec, FrameCodecConfig
+from train.models.dac import DAC, DACConfig
 from train.models.maskvat import MaskVAT
 from train.models.mobilenet import MobileNetV2, MobileNetV2Config
 from train.models.s3d import S3D, S3DConfig
@@ -19,6 +20,7 @@ from train.models.scav import SCAV, SCAVConfig
 
 KINDS = dict(zip(COMPONENTS, ("maskvat", "framecodec", "mobilenet_v2", "s3d", "beats", "scav"), strict=True))
 KINDS["text_encoder"] = "clip_text"
+FORBIDDEN = {"DFT", "STFT", "NonZero", "Loop", "If", "Resize", "ScatterND"}  # operators that no graph may have
 PROVENANCE = {"name": "random", "code_licence": "A", "data_licence": "B", "origin": "a test", "trained": False}
 
 
@@ -49,6 +51,19 @@ def tiny_config(design: str, **changes: object) -> ModelConfig:
 def tiny_text_encoder(dim: int) -> CLIPText:
     torch.manual_seed(0)
     return alive(CLIPText(ClipTextConfig(dim, context=12, vocabulary=600, width=16, heads=2, layers=2)))
+
+
+def loud_dac(config: DACConfig, gain: float = 1.0) -> DAC:
+    """The official codec's network with random weights; its own initial weights give next to silence.
+
+    `gain`: deviation of a layer's outputs for inputs of deviation 1. The deeper the network, the less it must be.
+    """
+    codec = DAC(config)
+    for name, value in codec.state_dict().items():
+        random = torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
+        scaled = random * (gain / max(1, value[0].numel()) ** 0.5)
+        value.copy_(torch.ones_like(value) if name.endswith("alpha") else scaled)
+    return codec
 
 
 def tiny_components(features: str = "pooled") -> dict[str, nn.Module]:

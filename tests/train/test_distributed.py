@@ -60,8 +60,9 @@ def recipe(root: Path, design: str) -> Path:
     path = root / f"{design}.toml"
     task = "scav-prepared" if design == "scav" else "maskvat"
     more = SCAV if design == "scav" else MASKVAT.format(design=design)
-    path.write_text(RECIPE.format(root=root, task=task, more=more))
-    return path
+    own = path.with_name(f"{path.name}.{os.getpid()}")
+    own.write_text(RECIPE.format(root=root, task=task, more=more))
+    return own.replace(path)  # at once: both processes of a test write it, and none may read half of it
 
 
 def arguments(root: Path, design: str, out: str, *changes: str) -> list[str]:

@@ -19,6 +19,7 @@ from torch import nn
 from engines.contract import ModelConfig
 from engines.length_adapter import interpolation_matrix
 from runtime import features
+from tests.support.tiny_system import FORBIDDEN, loud_dac
 from train import checkpoint
 from train.errors import RecipeError
 from train.loop.trainer import LoopConfig, fit
@@ -80,17 +81,6 @@ def settle(module: nn.Module, *inputs: torch.Tensor) -> nn.Module:
     return module.eval()
 
 
-class Method(nn.Module):
-    """One method of a module as a module."""
-
-    def __init__(self, module: nn.Module, name: str) -> None:
-        super().__init__()
-        self.module, self.name = module, name
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return getattr(self.module, self.name)(*inputs)
-
-
 def exported_parity(module, inputs, other, path, axes) -> tuple[float, set[str]]:
     """Largest difference of ONNX Runtime from torch on both inputs, relative to the output's spread; operator names.
 
@@ -101,8 +91,6 @@ def exported_parity(module, inputs, other, path, axes) -> tuple[float, set[str]]
     pytest.importorskip("onnxscript")
     module = module.eval()
     shapes = tuple({i: torch.export.Dim.AUTO for i in (range(n) if isinstance(n, int) else n)} for n in axes)
-    if isinstance(module, Method):
-        shapes = (shapes,)
     program = torch.onnx.export(module, inputs, dynamo=True, opset_version=20, dynamic_shapes=shapes, verbose=False)
     program.save(path)
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -115,9 +103,6 @@ def exported_parity(module, inputs, other, path, axes) -> tuple[float, set[str]]
         assert got.shape == want.shape
         worst = max(worst, float(np.abs(got.astype(np.float64) - want).max() / max(1.0, want.std())))
     return worst, {node.op_type for node in onnx.load(path).graph.node}
-
-
-FORBIDDEN = {"DFT", "STFT", "NonZero", "Loop", "If", "Resize", "ScatterND"}
 
 
 # ---------------------------------------------------------------- S3D
@@ -194,14 +179,23 @@ def test_s3d_first_layer_in_two_dimensions_is_the_separable_convolution(stride: 
         torch.testing.assert_close(fast.train(train)(x), plain.train(train)(x))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("frame_dim", [0, 6])
-def test_s3d_fold_and_export(tmp_path, frame_dim: int) -> None:
+def folded_s3d(frame_dim: int) -> S3D:
+    """A folded network that computes what the network with BatchNorms computes."""
     module = settle(S3D(replace(TINY_S3D, frame_dim=frame_dim)), pixels(2, 16, 32, 32, 3))
     folded = module.fold_bn()
     assert not any(isinstance(m, nn.BatchNorm3d) for m in folded.modules())
     x = pixels(1, 16, 32, 32, 3)
     torch.testing.assert_close(folded(x), module(x), rtol=1e-4, atol=1e-4)
+    return folded
+
+
+def test_s3d_folds() -> None:
+    folded_s3d(0)  # tests/export exports it
+
+
+@pytest.mark.slow
+def test_s3d_with_frame_features_folds_and_is_exported(tmp_path) -> None:
+    folded = folded_s3d(6)
     inputs, other = (pixels(2, 16, 32, 32, 3),), (pixels(3, 25, 32, 32, 3),)
     worst, operators = exported_parity(folded, inputs, other, tmp_path / "x", [2])
     assert worst < 1e-4 and not operators & FORBIDDEN and "BatchNormalization" not in operators
@@ -233,13 +227,11 @@ def test_mobilenet_known_sizes_and_normalised() -> None:
     torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
 
 
-def test_mobilenet_fold_and_export(tmp_path) -> None:
+def test_mobilenet_folds() -> None:  # tests/export exports it
     module = settle(MobileNetV2(MobileNetV2Config(0.25, 32, 32)), pixels(4, 32, 32, 3))
     folded = module.fold_bn()
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     torch.testing.assert_close(folded(pixels(2, 32, 32, 3)), module(pixels(2, 32, 32, 3)), rtol=1e-4, atol=1e-5)
-    worst, operators = exported_parity(folded, (pixels(2, 32, 32, 3),), (pixels(3, 32, 32, 3),), tmp_path / "x", [1])
-    assert worst < 1e-4 and not operators & FORBIDDEN
 
 
 def test_imagenet_weights_load_where_their_package_is() -> None:
@@ -353,30 +345,12 @@ def test_scav_learns_to_distinguish_pairs() -> None:
     assert losses[0] == pytest.approx(np.log(8), abs=0.5) and losses[-1] < 0.5
 
 
-@pytest.mark.slow
-def test_scav_export(tmp_path) -> None:
-    model = SCAV(TINY_SCAV).eval()
-    worst, operators = exported_parity(
-        Method(model, "video"), (noise(2, 8, 10), noise(6, 8)), (noise(3, 9, 10), noise(7, 9)), tmp_path / "v", [2, 2]
-    )
-    assert worst < 1e-4 and not operators & FORBIDDEN
-    worst, operators = exported_parity(
-        Method(model, "audio"), (noise(2, 6, 8, 16),), (noise(3, 9, 8, 16),), tmp_path / "a", [2]
-    )
-    assert worst < 1e-4 and not operators & FORBIDDEN
-
-
 # ---------------------------------------------------------------- DAC
 @pytest.fixture(scope="module")
 def narrow_dac() -> DAC:
     torchvision_stub.install()
     pytest.importorskip("transformers")
-    codec = DAC(TINY_DAC)
-    for name, value in codec.state_dict().items():  # its own initial weights give next to silence
-        value.copy_(
-            torch.ones_like(value) if name.endswith("alpha") else noise(*value.shape) / max(1, value[0].numel()) ** 0.5
-        )
-    return codec
+    return loud_dac(TINY_DAC)
 
 
 def test_dac_official_reach() -> None:
@@ -399,18 +373,6 @@ def test_dac_chunks_decode_as_the_whole(narrow_dac: DAC) -> None:
 def test_dac_is_frozen(narrow_dac: DAC) -> None:
     assert not narrow_dac.train().training
     assert not any(p.requires_grad for p in narrow_dac.parameters())
-
-
-@pytest.mark.slow
-def test_dac_export(narrow_dac: DAC, tmp_path) -> None:
-    codes = [torch.randint(0, 32, (b, 2, t), generator=seed(), dtype=torch.int32) for b, t in ((2, 5), (3, 8))]
-    worst, operators = exported_parity(Method(narrow_dac, "decode"), (codes[0],), (codes[1],), tmp_path / "d", [{0, 2}])
-    assert worst < 1e-4 and not operators & FORBIDDEN
-    sounds = noise(2, 100), noise(3, 203)
-    worst, operators = exported_parity(
-        Method(narrow_dac, "encode"), (sounds[0],), (sounds[1],), tmp_path / "e", [{0, 1}]
-    )
-    assert worst == 0 and not operators & FORBIDDEN  # codes are equal
 
 
 # ---------------------------------------------------------------- CLIP

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ray_tasks
+from tests.support import worker_tasks
 from tests.support.paths import ROOT
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
@@ -44,7 +44,7 @@ def cluster() -> Iterator[str]:
 
 
 def test_tasks_run_on_both_nodes_and_survive_dying_processes(cluster: str) -> None:
-    results = dict(workers.run(ray_tasks.where, [(n,) for n in range(8)], workers.Workers(threads=1, ray=cluster)))
+    results = dict(workers.run(worker_tasks.where, [(n,) for n in range(8)], workers.Workers(threads=1, ray=cluster)))
     assert sorted(results) == list(range(8))
     assert isinstance(results[1], ValueError) and isinstance(results[3], workers.WorkerDied) and results[2][1] is True
     assert len({results[n][0] for n in (0, 4, 5, 6, 7)}) == 2

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from train.prepare.workers import Isolated, WorkerDied, Workers, iterate_ahead, run
 
 
@@ -30,6 +34,32 @@ def test_a_dying_process_costs_only_its_own_task(processes: int, tmp_path: Path)
     assert results[5] == (25, True) and all(results[n][0] == n * n for n in (0, 1, 2, 4, 6, 8))
     pids = {int(p.name.split("-")[1]) for p in tmp_path.iterdir()}
     assert os.getpid() not in pids and len(pids) >= processes
+
+
+WITH_WORKERS = """
+from tests.support.worker_tasks import linger
+from train.prepare.workers import Workers, run
+if __name__ == "__main__":
+    list(run(linger, [(n,) for n in range(9)], Workers(2)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(number: int, tmp_path: Path) -> None:
+    """The workers hold the parent's stdout, so it is read to its end only when all of them are gone."""
+    (tmp_path / "parent.py").write_text(WITH_WORKERS)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True)
+    try:
+        assert {process.stdout.readline() for _ in range(2)} == {b"0\n", b"1\n"}  # both have begun
+        process.send_signal(number)
+        process.communicate(timeout=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -number
 
 
 def test_no_other_process_where_none_is_wanted(tmp_path: Path) -> None:

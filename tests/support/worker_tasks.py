@@ -1,4 +1,4 @@
-"""Tasks that tests/train/prepare/test_ray.py runs on a cluster. Every worker process imports this module."""
+"""Tasks that tests of train.prepare.workers run. Every worker process imports this module."""
 
 import os
 import time
@@ -14,3 +14,9 @@ def where(number: int, careful: bool) -> tuple[str, bool]:
         os._exit(9)
     time.sleep(2)
     return ray.get_runtime_context().get_node_id(), careful
+
+
+def linger(number: int, careful: bool) -> None:
+    """Print a line, and do not end for a minute."""
+    print(number, flush=True)
+    time.sleep(60)
