@@ -32,7 +32,8 @@ class Engine:
         try:
             self._process = subprocess.Popen(self.command, **pipes, **flags)
         except OSError as error:
-            raise Refused(f"Cannot start {command[0]}: {error.strerror}. Choose MaskVAT's program in the preferences.")
+            reason = f"Cannot start {command[0]}: {error.strerror}. Choose MaskVAT's program in the preferences."
+            raise Refused(reason) from error
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._said: deque[str] = deque(maxlen=20)  # on standard error
         self._last_id = 0

@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import wave
+from fractions import Fraction
 from pathlib import Path
 
 from .engine import Refused
@@ -40,7 +42,8 @@ def output_folder(blend: str, clip: Path) -> Path:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise Refused(f"Cannot make the folder {folder}: {error.strerror}. Save the .blend file where you may write.")
+        reason = f"Cannot make the folder {folder}: {error.strerror}. Save the .blend file where you may write."
+        raise Refused(reason) from error
     if not os.access(folder, os.W_OK):
         raise Refused(f"You may not write in {folder}. Save the .blend file in another folder.")
     return folder
@@ -51,3 +54,12 @@ def next_sound(folder: Path, clip: Path) -> Path:
     taken = re.compile(re.escape(clip.stem) + r"\.(\d{3,})\.")
     numbers = [int(match[1]) for path in folder.iterdir() if (match := taken.match(path.name))]
     return folder / f"{clip.stem}.{max(numbers, default=0) + 1:03}.wav"
+
+
+def sound_seconds(sound: Path) -> Fraction:
+    """How long a WAV lasts, less one sample, because its length was rounded. Raises Refused."""
+    try:
+        with wave.open(str(sound)) as file:
+            return Fraction(file.getnframes() - 1, file.getframerate())
+    except (OSError, EOFError, wave.Error) as error:
+        raise Refused(f"{sound} is no WAV that MaskVAT wrote: {error}.") from error

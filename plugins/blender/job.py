@@ -1,4 +1,4 @@
-"""One request to the engine, from its start to its answer; and the warm engine that is kept between them. No bpy here."""
+"""One request to the engine, and the warm engine that is kept between requests. No bpy here."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -58,8 +58,7 @@ class Job:
         if not self.finished and self._engine.ended:
             self._fail("crashed", f"The engine ended: {self._engine.last_words()}")
         if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > PATIENCE and not self.finished:
-            self._engine.kill()
-            self._fail("cancelled", "Cancelled. The engine did not answer and was ended.")
+            self.abandon()
 
     def wait(self) -> None:
         """Wait for the answer."""
@@ -72,11 +71,15 @@ class Job:
         if self.finished or self._cancelled_at is not None:
             return
         if self.stage in ("start", "load"):  # cannot be interrupted; a new process costs the same seconds
-            self._engine.kill()
-            self._fail("cancelled", "Cancelled.")
+            self.abandon()
             return
         self._cancelled_at = time.monotonic()
         self._engine.send("cancel", target=self._id)
+
+    def abandon(self) -> None:
+        """End the engine at once, and this job with it."""
+        self._engine.kill()
+        self._fail("cancelled", "Cancelled")
 
     def _next(self) -> None:
         if self._engine.opened != self._opening:
@@ -91,7 +94,8 @@ class Job:
     def _take(self, event: Event) -> None:
         kind = event.get("event")
         if kind == "error" and event.get("id") in (None, self._id):
-            self._fail(str(event.get("code")), str(event.get("message")))
+            code, message = str(event.get("code")), str(event.get("message"))
+            self._fail(code, "Cancelled" if code == "cancelled" else message)
         elif event.get("id") != self._id:
             return  # the answer to `cancel`, or to an earlier job that was left
         elif kind == "progress":
@@ -142,10 +146,13 @@ class Session:
         return self.job
 
     def close(self) -> None:
-        """End the engine."""
-        if self._engine is not None:
-            if self._engine.ended or self.busy:
-                self._engine.kill()
-            else:
-                self._engine.close()
-            self._engine = None
+        """End the engine, and the job that it has."""
+        if self._engine is None:
+            return
+        if self.job is not None and self.busy:
+            self.job.abandon()
+        elif self._engine.ended:
+            self._engine.kill()
+        else:
+            self._engine.close()
+        self._engine = None

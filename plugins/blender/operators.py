@@ -5,13 +5,13 @@ In the user interface they run modally, with progress in the status bar; called 
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bpy
 
 from . import strips
 from .engine import Event, Refused
-from .files import next_sound, output_folder
+from .files import next_sound, output_folder, sound_seconds
 from .job import Job, Session
 from .names import edited_scene
 from .settings import MAX_SEED, command, opening, options, preferences
@@ -68,8 +68,8 @@ class JobOperator:
         return self._end(context)
 
     def cancel(self, context: Any) -> None:
-        """Blender ends, or opens another file."""
-        self._job.cancel()
+        """Blender closes the window or opens another file: nobody waits for the sound any more."""
+        SESSION.close()
         self._clear(context)
 
     def _start(self, context: Any) -> bool:
@@ -104,7 +104,7 @@ class MaskvatGenerate(JobOperator, bpy.types.Operator):
     bl_idname = "sequencer.maskvat_generate"
     bl_label = "Sound from Picture"
     bl_description = "Make sounds for the visible part of the selected movie strip, each on a channel of its own"
-    bl_options = {"UNDO"}
+    bl_options: ClassVar = {"UNDO"}
 
     def begin(self, context: Any) -> Job:
         scene = edited_scene(context)
@@ -132,7 +132,7 @@ class MaskvatRedo(JobOperator, bpy.types.Operator):
         "Make a part of the selected sound anew and keep the rest: the preview range (P) if it is on, "
         "else from the playhead to the end of the strip"
     )
-    bl_options = {"UNDO"}
+    bl_options: ClassVar = {"UNDO"}
 
     def begin(self, context: Any) -> Job:
         scene = edited_scene(context)
@@ -143,7 +143,7 @@ class MaskvatRedo(JobOperator, bpy.types.Operator):
         take = sound.with_suffix(".npz")  # moves with the sound
         if not take.is_file():
             take = strips.full_path(strip[strips.TAKE], "The saved take")
-        mark = strips.read_mark(scene, strip)
+        mark = strips.read_mark(scene, strip, sound_seconds(sound))
         strips.free_channels(scene, strip.channel, strips.visible(strip), scene.maskvat.takes)
         output = next_sound(output_folder(bpy.data.filepath, video), video)
         wanted = options(scene, output.with_suffix(".npz"))

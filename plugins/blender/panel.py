@@ -4,8 +4,8 @@ from typing import Any
 
 import bpy
 
-from .operators import SESSION, MaskvatCancel, MaskvatGenerate, MaskvatRedo
 from .names import edited_scene
+from .operators import SESSION, MaskvatCancel, MaskvatGenerate, MaskvatRedo
 
 
 class MaskvatPanel(bpy.types.Panel):

@@ -22,7 +22,9 @@ class MaskvatPreferences(bpy.types.AddonPreferences):
         description="MaskVAT's program: the file maskvat (maskvat.exe), its folder, or the Python it is installed in",
     )
     engines: StringProperty(
-        name="Model", subtype="DIR_PATH", description="Folder of the bundle to use. Empty: the one that came with the program"
+        name="Model",
+        subtype="DIR_PATH",
+        description="Folder of the bundle. Empty: the one that came with the program",
     )
     backend: EnumProperty(
         name="Runs on",

@@ -9,7 +9,7 @@ import bpy
 
 from .engine import Refused
 from .names import edited_scene, read, write
-from .timing import ClipFacts, UsedRange, exact_rate, marked_range, used_range
+from .timing import ClipFacts, TakeFacts, UsedRange, exact_rate, marked_range, used_range
 
 CHANNELS = 128  # of Blender's sequencer
 TAKE, VIDEO, SEED = "maskvat_take", "maskvat_video", "maskvat_seed"  # custom properties of a sound strip
@@ -83,7 +83,7 @@ def read_shot(scene: Any, strip: Any) -> Shot:
     if strip.use_reverse_frames:
         raise Refused("The strip plays backwards. Turn off 'Backwards' (Reverse Frames), or render the shot first.")
     if strip.stream_index:
-        raise Refused(f"The strip shows video stream {strip.stream_index} of its file. The engine reads the first only.")
+        raise Refused(f"The strip shows video stream {strip.stream_index} of its file. The engine reads the first.")
     if any(s.type == "SPEED" and s.input_1 == strip for s in shown(scene).strips):
         raise Refused("A Speed effect changes this strip. Remove it, or render the shot first.")
     try:
@@ -105,11 +105,13 @@ def read_shot(scene: Any, strip: Any) -> Shot:
     return Shot(strip.name, video, used, used.place - facts.content_start, facts.visible[1] - used.place)
 
 
-def read_mark(scene: Any, strip: Any) -> str:
-    """The marked part of a take's strip, in seconds from the start of the take. Raises Refused."""
+def read_mark(scene: Any, strip: Any, seconds: Fraction) -> str:
+    """The marked part of a take that lasts `seconds`, in seconds from its start. Raises Refused."""
     _refuse_retiming(strip)
+    rate = scene_rate(scene)
+    begins = Fraction(read(strip, "content_start")) + Fraction(strip.sound_offset) * rate
     preview = (scene.frame_preview_start, scene.frame_preview_end + 1) if scene.use_preview_range else None
-    return marked_range(scene_rate(scene), read(strip, "content_start"), visible(strip), preview, scene.frame_current)
+    return marked_range(TakeFacts(rate, begins, seconds, visible(strip)), preview, scene.frame_current)
 
 
 def _refuse_retiming(strip: Any) -> None:
@@ -131,7 +133,7 @@ def free_channels(scene: Any, above: int, frames: tuple[int, int], count: int) -
         wanted = range(first, first + count)
         if not used & set(wanted):
             return list(wanted)
-    raise Refused(f"There are no {count} free channels above channel {above} at this place. Make room, or ask for fewer.")
+    raise Refused(f"There are no {count} free channels above channel {above} here. Make room, or ask for fewer.")
 
 
 def place_takes(scene: Any, shot: Shot, sounds: list[Path], seed: str) -> list[Any]:

@@ -25,7 +25,7 @@ def rate_text(rate: Fraction) -> str:
 
 def seconds_text(seconds: Fraction) -> str:
     """Seconds as the engine reads them. A whole number of frames survives the rounding."""
-    return f"{float(seconds):.6f}".rstrip("0").rstrip(".")
+    return f"{float(seconds):.6f}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def check_speed(facts: ClipFacts) -> None:
     if abs(facts.content_frames - frames) <= 1:
         percent = 100 * float(facts.scene_rate / facts.clip_rate)
         raise Refused(
-            f"The clip has {clip} frames per second and the scene {scene}, so it plays at {percent:.1f} % of its speed. "
+            f"The clip has {clip} frames per second and the scene {scene}, so it plays at {percent:.1f} % speed. "
             f"Set the scene to {clip}, or add the clip again with 'Adjust Playback Rate'."
         )
     raise Refused(
@@ -96,19 +96,29 @@ def used_range(facts: ClipFacts) -> UsedRange:
     return UsedRange(first, end, facts.clip_rate, (first, end) == (0, facts.clip_frames), place, float(late))
 
 
-def marked_range(
-    scene_rate: Fraction, take_start: float, visible: tuple[int, int], preview: tuple[int, int] | None, playhead: int
-) -> str:
-    """The part of a take to make anew, in seconds from its start. All arguments are frames of the timeline.
+@dataclass(frozen=True)
+class TakeFacts:
+    """What the strip of a take says about itself."""
 
-    The preview range [first, end) counts if it is on; else from the playhead to the end of the strip. Raises Refused.
+    scene_rate: Fraction
+    begins: Fraction  # frame of the timeline where the take begins, a fraction of a frame included
+    seconds: Fraction  # of the take
+    visible: tuple[int, int]  # frames [first, end) of the timeline
+
+
+def marked_range(take: TakeFacts, preview: tuple[int, int] | None, playhead: int) -> str:
+    """The part of a take to make anew, in seconds from its start.
+
+    The preview range, frames [first, end), counts if it is on; else from the playhead to the end of the strip. Raises
+    Refused if that is not on the strip.
     """
-    first, end = preview or (playhead, visible[1])
-    first, end = max(first, visible[0]), min(end, visible[1])
-    if first >= end or (preview is None and playhead < visible[0]):
-        where = "The preview range is" if preview else "The playhead is"
+    first, end = preview or (playhead, take.visible[1])
+    first, end = max(first, take.visible[0]), min(end, take.visible[1])
+    begin = max(Fraction(0), (first - take.begins) / take.scene_rate)
+    stop = min(take.seconds, (end - take.begins) / take.scene_rate)
+    if begin >= stop or (preview is None and playhead < take.visible[0]):
         raise Refused(
-            f"{where} not inside the take. Press P and draw a range over it, or put the playhead where the part to redo begins."
+            f"The {'preview range' if preview else 'playhead'} is not on the sound. Press P and draw a range over it, "
+            "or put the playhead where the part to redo begins."
         )
-    begin, stop = ((Fraction(frame) - Fraction(take_start)) / scene_rate for frame in (first, end))
-    return f"{seconds_text(max(begin, Fraction(0)))}-{seconds_text(stop)}"
+    return f"{seconds_text(begin)}-{seconds_text(stop)}"
