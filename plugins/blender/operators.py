@@ -108,7 +108,7 @@ class MaskvatGenerate(JobOperator, bpy.types.Operator):
 
     def begin(self, context: Any) -> Job:
         scene = edited_scene(context)
-        movie = strips.chosen(context, strips.is_movie, "movies")
+        movie = strips.chosen(context, strips.is_movie, "movie strip")
         self._shot = shot = strips.read_shot(scene, movie)
         strips.free_channels(scene, movie.channel, strips.visible(movie), scene.maskvat.takes)
         output = next_sound(output_folder(bpy.data.filepath, shot.video), shot.video)
@@ -136,7 +136,7 @@ class MaskvatRedo(JobOperator, bpy.types.Operator):
 
     def begin(self, context: Any) -> Job:
         scene = edited_scene(context)
-        strip = strips.chosen(context, strips.is_take, "sounds made by MaskVAT")
+        strip = strips.chosen(context, strips.is_take, "sound strip that MaskVAT made")
         self._name = strip.name
         video = strips.full_path(strip[strips.VIDEO], "The clip")
         sound = strips.full_path(strip.sound.filepath, "The sound")

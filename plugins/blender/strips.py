@@ -36,7 +36,7 @@ def chosen(context: Any, fits: Any, what: str) -> Any:
         return active
     found = [strip for strip in strips if strip.select and fits(strip)]
     if len(found) != 1:
-        raise Refused(f"{len(found)} strips are selected that are {what}. Select one.")
+        raise Refused(f"Select one {what}; {len(found)} are selected.")
     return found[0]
 
 

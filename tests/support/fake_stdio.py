@@ -52,7 +52,9 @@ def main(log: Path, behaviour: str) -> None:
     if behaviour == "noise":
         print("usage: another program", flush=True)
     else:
-        say(**HELLO | {"methods": ["load", "generate"], "max_line": 1048576} | {"protocol": 1 + (behaviour == "future")})
+        say(
+            **HELLO | {"methods": ["load", "generate"], "max_line": 1048576} | {"protocol": 1 + (behaviour == "future")}
+        )
     for line in sys.stdin:
         request = json.loads(line)
         with log.open("a") as file:

@@ -1,0 +1,229 @@
+"""What `tests.campaigns.blender` does inside of Blender: Blender's own Python runs this file, with a JSON file of names.
+
+It installs the add-on, works with it as an editor would, and writes what it saw as JSON. It judges nothing.
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+KEY = "bl_ext.user_default.maskvat"
+NAMES = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+FOLDER = Path(NAMES["folder"])
+STEPS = 8  # of a generation
+
+
+def addon(module: str) -> Any:
+    return sys.modules[f"{KEY}.{module}"]
+
+
+def install() -> dict[str, Any]:
+    """From the zip, as "Install from Disk" does; then the check button."""
+    bpy.ops.extensions.package_install_files(filepath=NAMES["zip"], repo="user_default", enable_on_install=True)
+    chosen = bpy.context.preferences.addons[KEY].preferences
+    chosen.program, chosen.backend = NAMES["program"], "cpu"
+    bpy.ops.preferences.maskvat_check()
+    return {"check": addon("operators").MaskvatCheck.found}
+
+
+def new_scene(rate: tuple[int, float]) -> Any:
+    """An empty timeline of one minute."""
+    scene = bpy.context.scene
+    if scene.sequence_editor is not None:
+        scene.sequence_editor_clear()
+    scene.sequence_editor_create()
+    scene.render.fps, scene.render.fps_base = rate
+    scene.frame_start, scene.frame_end, scene.use_preview_range = 1, round(60 * rate[0] / rate[1]), False
+    wanted = scene.maskvat
+    wanted.takes, wanted.steps, wanted.new_seed, wanted.seed, wanted.prompt = 2, STEPS, False, 7, ""
+    return scene
+
+
+def add_movie(scene: Any, path: str, frame: int, trimmed: tuple[int, int] | None = None) -> Any:
+    strip = scene.sequence_editor.strips.new_movie("picture", path, 1, frame)
+    if trimmed is not None:
+        addon("names").write(strip, "start", trimmed[0])
+        addon("names").write(strip, "end", trimmed[1])
+    strip.select, scene.sequence_editor.active_strip = True, strip
+    return strip
+
+
+def add_at_own_rate(scene: Any, path: str, frame: int, trimmed: tuple[int, int]) -> Any:
+    """As Add > Movie does with Adjust Playback Rate. Needs an area, and crashes the module of 5.x (so only 4.5 does it)."""
+    window = bpy.context.window_manager.windows[0]
+    area = window.screen.areas[0]
+    area.type = "SEQUENCE_EDITOR"
+    region = next(region for region in area.regions if region.type == "WINDOW")
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        bpy.ops.sequencer.movie_strip_add(
+            filepath=path, frame_start=frame, channel=1, adjust_playback_rate=True, sound=False, use_framerate=False
+        )
+    strip = scene.sequence_editor.strips[0]
+    addon("names").write(strip, "start", trimmed[0])
+    addon("names").write(strip, "end", trimmed[1])
+    strip.select, scene.sequence_editor.active_strip = True, strip
+    return strip
+
+
+def strips(scene: Any) -> list[dict[str, Any]]:
+    """What is on the timeline, channel by channel."""
+    read, found = addon("names").read, []
+    for strip in sorted(scene.sequence_editor.strips, key=lambda strip: strip.channel):
+        row = {"name": strip.name, "type": strip.type, "channel": strip.channel, "mute": strip.mute}
+        row |= {"frames": [read(strip, "start"), read(strip, "end")]}
+        if strip.type == "SOUND":
+            stored, take = strip.sound.filepath, strip.get("maskvat_take", "")
+            row |= {"stored": stored, "file": bpy.path.abspath(stored), "take": bpy.path.abspath(take)}
+            row |= {"offset": strip.sound_offset}
+        found.append(row)
+    return found
+
+
+def mixdown(name: str) -> str:
+    path = str(FOLDER / name)
+    bpy.ops.sound.mixdown(filepath=path, container="WAV", codec="PCM", format="F32")
+    return path
+
+
+def generate(name: str) -> dict[str, Any]:
+    begin = time.monotonic()
+    bpy.ops.sequencer.maskvat_generate()
+    seconds = round(time.monotonic() - begin, 2)
+    scene = bpy.context.scene
+    rate = scene.render.fps / scene.render.fps_base
+    return {"rate": rate, "strips": strips(scene), "mix": mixdown(f"{name}.wav"), "seconds": seconds}
+
+
+# ---------------------------------------------------------------- parts of the campaign
+def trimmed() -> dict[str, Any]:
+    """In a saved project: a trimmed strip, then a redo of the preview range."""
+    scene = new_scene((30, 1.0))
+    add_movie(scene, NAMES["clip30"], 37, (47, 107))
+    bpy.ops.wm.save_as_mainfile(filepath=str(FOLDER / "project" / "film.blend"))
+    found = {"generate": generate("trimmed")}
+    scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 62, 76
+    scene.maskvat.takes = 1
+    bpy.ops.sequencer.maskvat_redo()
+    scene.use_preview_range = False
+    return found | {"redo": {"strips": strips(scene), "mix": mixdown("redo.wav"), "rate": 30}}
+
+
+def reopened() -> dict[str, Any]:
+    """The project after it was saved and moved to another folder: the take is still known, and can be redone."""
+    bpy.ops.wm.save_mainfile()
+    (FOLDER / "project").rename(FOLDER / "moved")
+    bpy.ops.wm.open_mainfile(filepath=str(FOLDER / "moved" / "film.blend"))
+    scene = bpy.context.scene
+    scene.frame_current = 92
+    bpy.ops.sequencer.maskvat_redo()
+    return {"strips": strips(scene)}
+
+
+def unsaved() -> dict[str, Any]:
+    """A whole clip at 29.97 in a file that was never saved."""
+    bpy.ops.wm.read_homefile(use_empty=True)
+    scene = new_scene((30, 1.001))
+    add_movie(scene, NAMES["clip29"], 37)
+    return generate("unsaved")
+
+
+def own_rate() -> dict[str, Any] | None:
+    """A clip of 25 in a scene of 60 frames per second, trimmed inside of one of its frames."""
+    if bpy.app.version >= (5, 0, 0):
+        return None
+    scene = new_scene((60, 1.0))
+    add_at_own_rate(scene, NAMES["clip25"], 100, (107, 200))
+    return generate("own_rate")
+
+
+def add_speed_effect(scene: Any, strip: Any) -> None:
+    """Slow a strip down. (Adding retiming keys needs a window: without one it crashes Blender.)"""
+    end = {"length": 50} if bpy.app.version >= (5, 0, 0) else {"frame_end": 87}
+    new = scene.sequence_editor.strips.new_effect
+    new(name="slow", type="SPEED", channel=2, frame_start=37, input1=strip, **end)
+
+
+def refused() -> dict[str, str]:
+    """What cannot be done -> the text."""
+    found = {}
+
+    def tried(what: str, call: Any) -> None:
+        try:
+            found[what] = str(call())
+        except RuntimeError as error:
+            found[what] = str(error).strip().removeprefix("Error: ")
+
+    generating, redoing = bpy.ops.sequencer.maskvat_generate, bpy.ops.sequencer.maskvat_redo
+    scene = new_scene((30, 1.0))
+    tried("nothing selected", generating)
+    tried("no take selected", redoing)
+    strip = add_movie(scene, NAMES["clip25"], 37)
+    tried("other rate", generating)
+    scene.render.fps = 25
+    strip.use_reverse_frames = True
+    tried("backwards", generating)
+    strip.use_reverse_frames = False
+    strip.filepath = "//clip.mp4"
+    tried("relative and unsaved", generating)
+    strip.filepath = str(FOLDER / "absent.mp4")
+    tried("missing", generating)
+    strip.filepath = NAMES["clip25"]
+    chosen = bpy.context.preferences.addons[KEY].preferences
+    chosen.program = "/absent/maskvat"
+    tried("no program", generating)
+    chosen.program, chosen.engines = NAMES["program"], str(FOLDER)
+    tried("no model", generating)
+    chosen.engines = ""
+    add_speed_effect(scene, strip)
+    tried("speed effect", generating)
+    return found | {"strips left": str(len(scene.sequence_editor.strips))}
+
+
+def cancelled() -> dict[str, Any]:
+    """The button Cancel, while steps are made."""
+    scene = new_scene((25, 1.0))
+    add_movie(scene, NAMES["clip25"], 37)
+    operators, settings = addon("operators"), addon("settings")
+    output, context = FOLDER / "cancelled.wav", bpy.context
+    fields = {"video": NAMES["clip25"], "output": str(output), "options": {"steps": 1000}}
+    job = operators.SESSION.start(settings.command(context), settings.opening(context), "generate", **fields)
+    while job.stage != "sample" and not job.finished:
+        job.poll()
+        time.sleep(0.05)
+    busy = not bpy.ops.sequencer.maskvat_generate.poll()
+    begin = time.monotonic()
+    bpy.ops.sequencer.maskvat_cancel()
+    job.wait()
+    seconds = round(time.monotonic() - begin, 2)
+    return {"code": job.code, "written": output.exists(), "busy": busy, "seconds": seconds}
+
+
+def disabled() -> dict[str, Any]:
+    process = addon("operators").SESSION._engine._process
+    running = process.poll() is None
+    bpy.ops.preferences.addon_disable(module=KEY)
+    return {"running": running, "status": process.poll(), "left": hasattr(bpy.types.Scene, "maskvat")}
+
+
+PARTS = (install, trimmed, reopened, unsaved, own_rate, refused, cancelled, disabled)
+
+
+def main() -> None:
+    answer: dict[str, Any] = {"blender": bpy.app.version_string}
+    for part in PARTS:
+        try:
+            answer[part.__name__] = part()
+        except Exception:
+            answer[part.__name__] = {"fault": traceback.format_exc(limit=4)}
+        Path(NAMES["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    sys.stdout.flush()
+    os._exit(0)  # the module hangs at its exit now and then
+
+
+main()
