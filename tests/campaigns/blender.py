@@ -29,7 +29,8 @@ GUEST = Path(__file__).with_name("in_blender.py")
 RATE = 48000
 SAME, NEAR = 0.999, 2  # correlation of a sound with its place in the mix; samples (Blender rounds times to floats)
 LIMIT = 600  # seconds
-TOOL = "import bpy, os; print(os.path.join(bpy.utils.resource_path('LOCAL'), 'scripts/addons_core/bl_pkg/cli/blender_ext.py'))"
+TOOL = "scripts/addons_core/bl_pkg/cli/blender_ext.py"  # in Blender's own folder
+WHERE = "import bpy, os; print(bpy.utils.resource_path('LOCAL'), flush=True); os._exit(0)"
 REFUSALS = {  # what -> a part of the text that the user reads
     "nothing selected": "Select one movie strip; 0 are selected",
     "no take selected": "Select one sound strip that MaskVAT made; 0 are selected",
@@ -53,17 +54,15 @@ def call(command: Sequence[object], **options: Any) -> subprocess.CompletedProce
 
 def build(python: Path, folder: Path) -> tuple[Path, list[Check]]:
     """Validate and build the extension with Blender's own tool, and also with Python's zipfile."""
-    tool = call([python, "-c", TOOL + "\nimport sys; sys.stdout.flush(); os._exit(0)"]).stdout.strip().splitlines()[-1]
+    tool = Path(call([python, "-c", WHERE]).stdout.strip().splitlines()[-1], TOOL)
     target, plain = folder / "maskvat.zip", folder / "plain.zip"
     done = [call([python, tool, "validate", ADDON])]
     done += [call([python, tool, "build", "--source-dir", ADDON, "--output-filepath", target])]
     done += [call([sys.executable, "-m", "zipfile", "-c", plain, ADDON])]
     done += [call([python, tool, "validate", path]) for path in (target, plain)]
+    steps = ("validate", "build", "zipfile", "validate the zip", "validate zipfile's")
     checks: list[Check] = [
-        (f"{what} succeeds", d.returncode == 0, d.stderr[-300:])
-        for what, d in zip(
-            ("validate", "build", "zipfile", "validate the zip", "validate zipfile's"), done, strict=True
-        )
+        (f"{what} succeeds", d.returncode == 0, d.stderr[-300:]) for what, d in zip(steps, done, strict=True)
     ]
     names = sorted(zipfile.ZipFile(target).namelist())
     wanted = sorted(p.name for p in ADDON.iterdir() if p.suffix in (".py", ".toml", ".md") or p.name == "LICENSE")

@@ -1,4 +1,4 @@
-"""What `tests.campaigns.blender` does inside of Blender: Blender's own Python runs this file, with a JSON file of names.
+"""What `tests.campaigns.blender` does inside of Blender: a Python with bpy runs this file, with a JSON file of names.
 
 It installs the add-on, works with it as an editor would, and writes what it saw as JSON. It judges nothing.
 """
@@ -55,7 +55,7 @@ def add_movie(scene: Any, path: str, frame: int, trimmed: tuple[int, int] | None
 
 
 def add_at_own_rate(scene: Any, path: str, frame: int, trimmed: tuple[int, int]) -> Any:
-    """As Add > Movie does with Adjust Playback Rate. Needs an area, and crashes the module of 5.x (so only 4.5 does it)."""
+    """As Add > Movie does with Adjust Playback Rate. It needs an area, with which the modules of 5.x crash."""
     window = bpy.context.window_manager.windows[0]
     area = window.screen.areas[0]
     area.type = "SEQUENCE_EDITOR"

@@ -2,7 +2,7 @@
 
     python fake_stdio.py LOG [BEHAVIOUR] stdio
 
-It writes each request to LOG, one a line. A generation writes the files that it was asked for, with a few bytes in each.
+It writes each request to LOG, one a line. A generation writes the files that it was asked for, a few bytes each.
 BEHAVIOUR: "hang" never answers a generation, "slow" waits until it is cancelled, "die" ends in it with a last word on
 standard error, "refuse" answers it with an error, "broken" with engine_error, "future" has a protocol of tomorrow,
 "noise" is another program.

@@ -133,7 +133,7 @@ def test_a_failed_engine_is_opened_again(start: Callable[..., Job], tmp_path: Pa
 
 
 def test_a_program_that_cannot_be_started(session: Session) -> None:
-    with pytest.raises(Refused, match="Cannot start .*No such file"):
+    with pytest.raises(Refused, match=r"Cannot start .*No such file"):
         session.start(["/absent/maskvat", "stdio"], OPENING)
     assert not session.busy
 

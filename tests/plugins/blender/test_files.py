@@ -33,7 +33,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_program_by_file_folder_or_path(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text in (str(program), f" {program} ", str(program.parent), str(program.parent.parent)):
         assert find_program(text) == [str(program), "stdio"]
-    with pytest.raises(Refused, match="^maskvat was not found. Choose MaskVAT's program"):
+    with pytest.raises(Refused, match=r"^maskvat was not found. Choose MaskVAT's program"):
         find_program("")
     monkeypatch.setenv("PATH", str(program.parent))
     assert find_program("") == find_program("maskvat") == [str(program), "stdio"]
