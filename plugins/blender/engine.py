@@ -28,7 +28,7 @@ class Engine:
         self.opened: Mapping[str, Any] | None = None  # fields of the last `load` that worked
         self.ended = False  # all events were polled, and no more will come
         flags: dict[str, Any] = {"creationflags": 0x08000000} if sys.platform == "win32" else {}  # without a console
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         try:
             self._process = subprocess.Popen(self.command, **pipes, **flags)
         except OSError as error:

@@ -108,6 +108,7 @@ def judge(answer: dict[str, Any], folder: Path) -> Iterator[Check]:
             return
     check = answer["install"]["check"]
     yield "the check button names the model", "model mini (contract 3), runs on cpu" in check, check
+    yield "all icons are known", answer["install"]["unknown icons"] == [], answer["install"]["unknown icons"]
     yield from judge_trimmed(answer["trimmed"])
     moved = [s for s in answer["reopened"]["strips"] if s["type"] == "SOUND"]
     yield "a moved project is redone", len(moved) == 4 and "/moved/" in moved[-1]["file"], moved[-1]
@@ -125,6 +126,7 @@ def judge(answer: dict[str, Any], folder: Path) -> Iterator[Check]:
     yield "cancel", stopped["code"] == "cancelled" and stopped["busy"] and not stopped["written"], stopped
     off = answer["disabled"]
     yield "the engine ends with the add-on", off["running"] and off["status"] is not None and not off["left"], off
+    yield "the add-on can be enabled again", off["again"], off
 
 
 def judge_trimmed(found: dict[str, Any]) -> Iterator[Check]:

@@ -29,7 +29,9 @@ def install() -> dict[str, Any]:
     chosen = bpy.context.preferences.addons[KEY].preferences
     chosen.program, chosen.backend = NAMES["program"], "cpu"
     bpy.ops.preferences.maskvat_check()
-    return {"check": addon("operators").MaskvatCheck.found}
+    icons = bpy.types.UILayout.bl_rna.functions["operator"].parameters["icon"].enum_items.keys()
+    unknown = [name for name in ("SOUND", "FILE_REFRESH", "X") if name not in icons]
+    return {"check": addon("operators").MaskvatCheck.found, "unknown icons": unknown}
 
 
 def new_scene(rate: tuple[int, float]) -> Any:
@@ -208,7 +210,10 @@ def disabled() -> dict[str, Any]:
     process = addon("operators").SESSION._engine._process
     running = process.poll() is None
     bpy.ops.preferences.addon_disable(module=KEY)
-    return {"running": running, "status": process.poll(), "left": hasattr(bpy.types.Scene, "maskvat")}
+    left = hasattr(bpy.types.Scene, "maskvat")
+    bpy.ops.preferences.addon_enable(module=KEY)
+    again = hasattr(bpy.types.Scene, "maskvat")
+    return {"running": running, "status": process.poll(), "left": left, "again": again}
 
 
 PARTS = (install, trimmed, reopened, unsaved, own_rate, refused, cancelled, disabled)

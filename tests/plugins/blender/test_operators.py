@@ -180,3 +180,51 @@ def test_the_check_says_what_was_found(desk: Callable[..., Desk]) -> None:
     operator = at.operator("MaskvatCheck")
     assert at.run(operator) == {"FINISHED"}
     assert type(operator).found == "MaskVAT 9.9, model fake (contract 3), runs on cpu (int8)"
+
+
+class Layout:
+    """Notes what a panel shows."""
+
+    def __init__(self, shown: list[str]) -> None:
+        self._shown = shown
+
+    def row(self) -> "Layout":
+        return Layout(self._shown)
+
+    def prop(self, owner: object, name: str, **options: Any) -> None:
+        self._shown.append(name)
+
+    def operator(self, name: str, **options: Any) -> None:
+        self._shown.append(name)
+
+    def progress(self, factor: float, text: str) -> None:
+        self._shown.append(text)
+
+    def separator(self) -> None:
+        pass
+
+    def label(self, text: str) -> None:
+        self._shown.append(text)
+
+
+def test_the_panel_shows_every_setting_and_what_can_be_done(desk: Callable[..., Desk]) -> None:
+    at = desk("slow")
+    panel, shown = at.module("panel").MaskvatPanel(), []
+    panel.layout = Layout(shown)
+    panel.draw(at.context)
+    settings = list(at.module("settings").MaskvatSettings.__annotations__)
+    assert sorted(shown[: len(settings)]) == sorted(settings)
+    assert shown[len(settings) :] == [
+        "sequencer.maskvat_generate", "sequencer.maskvat_redo", "Redo: playhead to the end of the sound",
+    ]  # fmt: skip
+    at.operator().invoke(at.context, None)
+    shown.clear()
+    panel.draw(at.context)
+    assert shown[len(settings) :] == ["starting the engine", "sequencer.maskvat_cancel"]
+
+
+def test_the_preferences_show_every_setting_and_the_check(desk: Callable[..., Desk]) -> None:
+    preferences, shown = desk("").module("settings").MaskvatPreferences(), []
+    preferences.layout = Layout(shown)
+    preferences.draw(None)
+    assert set(preferences.__annotations__) | {"preferences.maskvat_check"} == set(shown) - {""}
