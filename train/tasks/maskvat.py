@@ -34,6 +34,7 @@ from train.tasks.generated_validation import GeneratedValidation, GenerationOpti
 from train.tasks.made_up_features import made_up_features
 from train.tasks.maskvat_objective import Objective, Terms
 from train.tasks.precision import uses_bfloat16
+from train.tasks.start_weights import load_start
 
 VALIDATION_RATIOS = (0.3, 0.6, 0.9)
 
@@ -157,10 +158,7 @@ class MaskVATTask:
             model.load_embeddings(self.codec.embedding_table())
             model.load_frequencies(self.train_examples.frequencies())
             return model
-        start, folder = load(self.options.start, "maskvat"), self.options.start
-        if start.config != self.config:
-            raise RecipeError(f"the maskvat in {folder} has another configuration: {start.config}, not {self.config}")
-        model.load_state_dict(start.state_dict())
+        load_start(model, self.options.start)
         return model
 
     def _generated_validation(self) -> GeneratedValidation | None:

@@ -1,7 +1,7 @@
 """MaskVAT's task: repeatable numbers on the given device, and the provenance that its recipe states."""
 
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,12 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from runtime.errors import OptionError
 from tests.support.prepared import SMALL, write_prepared
-from train.checkpoint import read_meta
+from train.checkpoint import PROVENANCE, read_meta, save
 from train.distributed import find_device
 from train.errors import RecipeError
+from train.models.maskvat import MaskVAT
 from train.tasks.maskvat import MaskVATTask
+from train.tasks.start_weights import FRAME_WEIGHTS
 
 pytestmark = pytest.mark.torch
 
@@ -95,3 +97,21 @@ def test_bad_prepared_examples_are_named_and_left_out(
         (folder / f"{name}.npz").unlink()
     with pytest.raises(RecipeError, match="5 skipped"):
         make(root, data=str(folder))
+
+
+def test_training_starts_from_weights_for_another_frame_encoder(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All weights are kept but the layer that reads the frame features."""
+    first = make(root)
+    start = MaskVAT(replace(first.config, frame_dim=first.config.frame_dim + 1))
+    save(tmp_path, "maskvat", start, "maskvat", dict.fromkeys(PROVENANCE, "test"))
+    capsys.readouterr()
+    state = make(root, start=str(tmp_path)).model.state_dict()
+    assert "another frame encoder" in capsys.readouterr().out
+    equal = {name for name, value in start.state_dict().items() if torch.equal(value, state[name])}
+    assert {"frame_mlp.0.weight"} <= set(state) - equal <= set(FRAME_WEIGHTS)
+    other = MaskVAT(replace(first.config, hidden_size=2 * first.config.hidden_size))
+    save(tmp_path, "maskvat", other, "maskvat", dict.fromkeys(PROVENANCE, "test"))
+    with pytest.raises(RecipeError, match="another configuration"):
+        make(root, start=str(tmp_path))
