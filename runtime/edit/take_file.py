@@ -91,10 +91,11 @@ def _read_arrays(path: PathLike) -> tuple[NDArray[Any], NDArray[Any], NDArray[An
         if archive.testzip() is not None:
             raise ValueError("a checksum is wrong")
     with np.load(path, allow_pickle=False) as arrays:
-        wrong = [name for name, dtype in ARRAYS.items() if arrays[name].dtype != dtype]
-        if wrong:
-            raise ValueError(f"its {wrong[0]} have another type")
-        return arrays["codes"], arrays["audio"], arrays["facts"]
+        found = {name: arrays[name] for name in ARRAYS}  # the bytes of a member that is no array
+    for name, dtype in ARRAYS.items():
+        if not isinstance(found[name], np.ndarray) or found[name].dtype != dtype:
+            raise ValueError(f"its {name} have another type")
+    return found["codes"], found["audio"], found["facts"]
 
 
 def _take(facts: dict[str, Any], codes: NDArray[Any], audio: NDArray[Any]) -> Take:
