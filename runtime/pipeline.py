@@ -23,6 +23,7 @@ from runtime.edit.report_facts import edit_facts, range_facts
 from runtime.edit.request import GenerationRequest, RangeLike
 from runtime.edit.timecode import Span
 from runtime.edit.timing import VideoTiming
+from runtime.edit.words import BundleWords, PlacedWords, Words, with_words
 from runtime.errors import MediaError, OptionError, PipelineClosed
 from runtime.exit_wait import check_ending, delay_exit
 from runtime.features import Encoders
@@ -98,6 +99,7 @@ class Pipeline:
         *,
         span: RangeLike | Span | None = None,
         edit: GenerationRequest | None = None,
+        words: Words | None = None,
         timing: VideoTiming | None = None,
     ) -> list[Take]:
         """Make sounds for a video: a file, or frames of a host. Returns `sampling.takes` takes, the best first.
@@ -105,7 +107,7 @@ class Pipeline:
         `span` is a part of the file: a `TimeRange`, text such as "2.1-3.4", or two numbers of seconds. The sound is
         then exactly as long as that part, and the same as that of a file with these frames alone.
         `edit` goes on with an earlier take: see `redo`, `vary` and `extend`. Without `sampling`, the take's options are
-        used, with the next seed. `timing` is the file's, if the caller has read it (`read_timing`).
+        used, with the next seed. `words` say what is to be heard; without them, an edit keeps the take's. `timing` is the file's, if the caller has read it (`read_timing`).
 
         `on_progress` is called in this thread. Setting `cancel` stops the generation within one step or frame.
         The end of the program cancels it, too, if it runs in a daemon thread.
@@ -115,9 +117,11 @@ class Pipeline:
         request = edit or GenerationRequest()
         run = _Run(self._usable(), sampling or request.sampling(), on_progress, cancel)
         with delay_exit():
-            plan = Planner(video, self.config, timing, run.check_cancel).plan(request, span, run.sampling.seed)
+            planner = Planner(video, self.config, timing, run.check_cancel)
+            plan = planner.with_words(planner.plan(request, span, run.sampling.seed), request, words)
             if plan.known is not None:
                 check_bundle(plan.known.take, run.bundle.manifest)
+            request = run.follow(plan.words, request)
             if isinstance(video, FrameSource):
                 video.open(max_duration)
                 return run(video, plan, request)
@@ -131,6 +135,15 @@ class _Run(GenerationContext):
     def check_cancel(self) -> None:
         check_ending()
         super().check_cancel()
+
+    def follow(self, words: PlacedWords, request: GenerationRequest) -> GenerationRequest:
+        """The request that does what the words say."""
+        if not words:
+            return request
+        vectors = BundleWords(self.bundle)
+        request = with_words(request, words, self.sampling, vectors, self.config)
+        self.warnings += vectors.warnings
+        return request
 
     def __call__(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> list[Take]:
         begin = time.perf_counter()
@@ -275,5 +288,6 @@ class _Run(GenerationContext):
             ranking=order,
             dropped=candidates.dropped,
             range=range_facts(self.plan.span),
+            words=self.plan.words.facts(),
             edit=edit_facts(self.plan, self.request),
         )

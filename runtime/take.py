@@ -57,6 +57,7 @@ class Report:
     ranking: Sequence[int]  # candidates of the takes, the best first
     dropped: Sequence[DroppedCandidate]  # in the order in which they were dropped
     range: Mapping[str, Any] | None = None  # the part of the video: begin, end (s), frames, rate; None: all of it
+    words: Mapping[str, Any] | None = None  # what was to be heard: prompts and avoid; None: no words
     edit: Mapping[str, Any] | None = None  # what was changed in an earlier take: kind, tokens, changed; None: nothing
 
     def to_dict(self) -> dict[str, Any]:

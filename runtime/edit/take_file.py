@@ -15,6 +15,7 @@ from runtime.audio import PathLike, replacing
 from runtime.deliver.loudness import Loudness
 from runtime.edit.fingerprint import Fingerprint
 from runtime.edit.timecode import Span
+from runtime.edit.words import PlacedWords
 from runtime.errors import MediaError, OptionError
 from runtime.sampling import SamplingConfig
 from runtime.take import DroppedCandidate, EngineFile, Report, Take
@@ -133,7 +134,8 @@ def _report(values: dict[str, Any]) -> Report:
 
 
 def _check(take: Take) -> None:
-    """Raise ValueError if the arrays do not fit each other and the facts."""
+    """Raise ValueError, or what a wrong fact raises, if the arrays do not fit each other and the facts."""
+    PlacedWords.of_facts(take.report.words)
     if take.codes.ndim != 2 or take.audio.ndim != 1 or 0 in take.codes.shape:
         raise ValueError("an array has another shape")
     if len(take.audio) != max(1, round(take.duration * take.sample_rate)):
