@@ -17,13 +17,14 @@ from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext, WorkEstimate
 from runtime.deliver.loudness import Loudness, measure_loudness
+from runtime.edit.activity import Motion, activity
 from runtime.edit.frame_source import FrameSource
 from runtime.edit.plan import Plan, Planner, check_bundle
 from runtime.edit.report_facts import edit_facts, range_facts
 from runtime.edit.request import GenerationRequest, RangeLike
 from runtime.edit.timecode import Span
 from runtime.edit.timing import VideoTiming
-from runtime.edit.words import BundleWords, PlacedWords, Words, with_words
+from runtime.edit.words import Words, with_words
 from runtime.errors import MediaError, OptionError, PipelineClosed
 from runtime.exit_wait import check_ending, delay_exit
 from runtime.features import Encoders
@@ -107,7 +108,8 @@ class Pipeline:
         `span` is a part of the file: a `TimeRange`, text such as "2.1-3.4", or two numbers of seconds. The sound is
         then exactly as long as that part, and the same as that of a file with these frames alone.
         `edit` goes on with an earlier take: see `redo`, `vary` and `extend`. Without `sampling`, the take's options are
-        used, with the next seed. `words` say what is to be heard; without them, an edit keeps the take's. `timing` is the file's, if the caller has read it (`read_timing`).
+        used, with the next seed. `words` say what is to be heard; without them, an edit keeps the take's. `timing` is
+        the file's, if the caller has read it (`read_timing`).
 
         `on_progress` is called in this thread. Setting `cancel` stops the generation within one step or frame.
         The end of the program cancels it, too, if it runs in a daemon thread.
@@ -121,7 +123,8 @@ class Pipeline:
             plan = planner.with_words(planner.plan(request, span, run.sampling.seed), request, words)
             if plan.known is not None:
                 check_bundle(plan.known.take, run.bundle.manifest)
-            request = run.follow(plan.words, request)
+            request, warnings = with_words(request, plan.words, run.sampling, lambda: run.bundle)
+            run.warnings += warnings
             if isinstance(video, FrameSource):
                 video.open(max_duration)
                 return run(video, plan, request)
@@ -136,18 +139,9 @@ class _Run(GenerationContext):
         check_ending()
         super().check_cancel()
 
-    def follow(self, words: PlacedWords, request: GenerationRequest) -> GenerationRequest:
-        """The request that does what the words say."""
-        if not words:
-            return request
-        vectors = BundleWords(self.bundle)
-        request = with_words(request, words, self.sampling, vectors, self.config)
-        self.warnings += vectors.warnings
-        return request
-
     def __call__(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> list[Take]:
         begin = time.perf_counter()
-        self.plan, self.request = plan, request
+        self.plan, self.request, self.motion = plan, request, Motion(self.config)
         config, known = self.config, plan.known
         self.work = WorkEstimate(self._estimate_windows(video), self.sampling.takes)
         candidates = Candidates(self, None if known is None else known.codes)
@@ -162,10 +156,15 @@ class _Run(GenerationContext):
         loudness = [measure_loudness(a, config.sample_rate, check_cancelled=self.check_cancel) for a in audio]
         report = self._report(video, total, loudness, done, candidates, order, time.perf_counter() - begin)
         scores = report.scores or [None]
+        earlier = None if known is None else known.take.activity
         place = (duration, video.start, report, plan.span, plan.fingerprint)
         takes = [
-            Take(audio[n], config.sample_rate, i, scores[i], candidates.chains[i], *place) for n, i in enumerate(order)
-        ]
+            Take(
+                audio[n], config.sample_rate, i, scores[i], candidates.chains[i], *place,
+                activity=activity(config, candidates.confidence[i], self.motion, total / config.sample_rate, earlier),
+            )
+            for n, i in enumerate(order)
+        ]  # fmt: skip
         self.work.finish()
         self.report_progress("codec", done - 1, self.sampling.steps)
         return takes
@@ -180,6 +179,7 @@ class _Run(GenerationContext):
                 break
             self.work.begin_window(candidates.cost())
             candidates.extend(self._scene(window))
+            self.motion.add(window)
             done += 1
         if not done:
             raise OptionError("the frames end where the take ends; give more frames to extend it")

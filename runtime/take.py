@@ -73,7 +73,7 @@ class Report:
 class Take:
     """One finished sound.
 
-    Two takes are equal if everything but their reports is equal, the arrays sample by sample.
+    Two takes are equal if everything but their reports and activity is equal, the arrays sample by sample.
     """
 
     audio: FloatArray  # [L] mono, within [-1, 1], exactly as long as the picture or the range
@@ -87,6 +87,7 @@ class Take:
     span: Span | None = None  # the part of the video that it fills; None: all of it
     fingerprint: Fingerprint | None = None  # of the video
     contract: int = CONTRACT_VERSION  # of the bundle that made it
+    activity: FloatArray | None = field(default=None, repr=False)  # [2, F], runtime.edit.activity; None: not known
 
     def save(self, path: PathLike) -> None:
         """Write the take to a .npz file, whole or not at all. Raises OptionError, MediaError."""

@@ -16,7 +16,7 @@ from runtime.edit.frame_source import FrameSource
 from runtime.edit.request import GenerationRequest, RangeLike, as_range
 from runtime.edit.timecode import Span, Timecode, TimeRange
 from runtime.edit.timing import VideoTiming, read_timing
-from runtime.edit.words import PlacedWords, Words, place_words
+from runtime.edit.words import NO_WORDS, PlacedWords, Words, place_words
 from runtime.errors import OptionError
 from runtime.rng import POSITIONS, uniforms
 from runtime.take import Take
@@ -47,7 +47,7 @@ class Plan:
     part: Part | None = None  # of the video file; None: all of it
     known: Known | None = None
     stretch: Stretch = ALL
-    words: PlacedWords = PlacedWords()
+    words: PlacedWords = NO_WORDS
 
 
 class Planner:

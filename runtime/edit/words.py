@@ -23,7 +23,7 @@ LONGEST = 1000  # characters of a wish
 
 
 def read_mixture(text: str) -> dict[str, float]:
-    """Read a wish: "dog", or several words with commas and, if need be, weights: "dog:2, engine". Raises OptionError."""
+    """Read a wish: "dog", or several words with commas, and weights if need be: "dog:2, engine". Raises OptionError."""
     if not isinstance(text, str) or len(text) > LONGEST:
         raise OptionError(f"a wish must be a text of at most {LONGEST} characters")
     found: dict[str, tuple[str, float]] = {}
@@ -96,6 +96,15 @@ class PlacedWords:
     def __bool__(self) -> bool:
         return bool(self.prompts or self.avoid)
 
+    def __str__(self) -> str:
+        """A short text for people: "dog; door (from 1.00 s to 2.00 s); not music"."""
+        parts = []
+        for p in self.prompts:
+            begin = "" if p.begin is None else f"from {p.begin:.2f} s"
+            where = f" ({begin}{'' if p.end is None else f' to {p.end:.2f} s'})" if begin else ""
+            parts.append(f"{p.prompt}{'' if p.weight == 1 else f' at {p.weight:g}'}{where}")
+        return "; ".join([*parts, *([f"not {self.avoid}"] if self.avoid else [])])
+
     def facts(self) -> dict[str, Any] | None:
         """What the report says: prompts (prompt, weight, begin, end) and avoid; None without words."""
         return {"prompts": [vars(p) for p in self.prompts], "avoid": self.avoid} if self else None
@@ -106,6 +115,9 @@ class PlacedWords:
         if facts is None:
             return cls()
         return cls(tuple(PlacedPrompt(**values) for values in facts["prompts"]), facts["avoid"])
+
+
+NO_WORDS = PlacedWords()
 
 
 def place_words(
@@ -121,7 +133,7 @@ def place_words(
     placed = PlacedWords.of_facts(None if request.take is None else request.take.report.words)
     if words is None:
         return placed
-    kept = () if words.prompt == "" or changed == (None, None) and words.prompt else placed.prompts
+    kept = () if words.prompt == "" or (changed == (None, None) and words.prompt) else placed.prompts
     new = [PlacedPrompt(words.prompt, words.weight, *changed)] if words.prompt else []
     new += [PlacedPrompt(text, words.weight, *seconds_of(as_range(where))) for where, text in words.at]
     return PlacedWords((*kept, *new), placed.avoid if words.avoid is None else words.avoid)
@@ -149,16 +161,21 @@ class BundleWords:
 
 
 def with_words(
-    request: GenerationRequest, words: PlacedWords, sampling: SamplingConfig, vectors: WordVectors, config: ModelConfig
-) -> GenerationRequest:
-    """The request with hooks that do what the words say. Raises OptionError for words that cannot be followed."""
-    hooks: dict[str, FeatureHook] = {}
+    request: GenerationRequest, words: PlacedWords, sampling: SamplingConfig, bundle: Callable[[], Bundle]
+) -> tuple[GenerationRequest, list[str]]:
+    """The request with hooks that do what the words say, and warnings. Hooks that it has already stay.
+
+    Raises OptionError for words that the bundle does not know, or that cannot be followed.
+    """
+    if not words:
+        return request, []
+    vectors = BundleWords(bundle())
     if words.prompts and request.picture is None:
-        hooks["picture"] = _picture(words.prompts, vectors, config)
+        request = replace(request, picture=_picture(words.prompts, vectors, vectors.bundle.config))
     if words.avoid and request.other_side is None:
         check_guided(words.avoid, sampling)
-        hooks["other_side"] = _other_side(words.avoid, vectors)
-    return replace(request, **hooks) if hooks else request  # type: ignore[arg-type]
+        request = replace(request, other_side=_other_side(words.avoid, vectors))
+    return request, vectors.warnings
 
 
 def check_guided(avoid: str, sampling: SamplingConfig) -> None:
