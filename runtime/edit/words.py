@@ -56,6 +56,7 @@ class Words:
         object.__setattr__(self, "at", tuple((as_range(where), text) for where, text in self.at))
         for text in self.texts:
             read_mixture(text)
+        object.__setattr__(self, "at", tuple((where, text.strip()) for where, text in self.at))
 
     @property
     def texts(self) -> list[str]:
