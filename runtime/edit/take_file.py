@@ -47,11 +47,11 @@ def save_take(take: Take, path: PathLike) -> None:
         "report": take.report.to_dict(),
     }
     text = np.frombuffer(json.dumps(facts, allow_nan=False).encode(), np.uint8)
-    arrays = {"codes": take.codes, "audio": take.audio, "facts": text}
+    arrays: dict[str, NDArray[Any]] = {"codes": take.codes, "audio": take.audio, "facts": text}
     if take.activity is not None:
         arrays["activity"] = take.activity
     with replacing(path) as part, open(part, "xb") as file:
-        np.savez(file, **{name: array.astype(ARRAYS[name]) for name, array in arrays.items()})  # type: ignore[arg-type]
+        np.savez(file, **{name: array.astype(ARRAYS[name]) for name, array in arrays.items()})
 
 
 def span_values(span: Span) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def args_of(params: dict[str, Any]) -> Namespace:
 
 def _ranges_with_words(value: object) -> list[str]:
     """The flags of `at`: [["3.0-4.5", "door"], ...]. Raises OptionError."""
-    pairs = value if isinstance(value, list) else [value]
+    pairs: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair) for pair in pairs):
         raise OptionError(f'option \'at\' is {json.dumps(value)}; give pairs of texts: [["3.0-4.5", "door"], ...]')
     return [word for where, text in pairs for word in ("--at", where.strip(), f" {text.strip()}")]
