@@ -97,11 +97,11 @@ def _read_arrays(path: PathLike) -> dict[str, NDArray[Any]]:
         if archive.testzip() is not None:
             raise ValueError("a checksum is wrong")
     with np.load(path, allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in arrays}
-        wrong = [name for name, array in found.items() if array.dtype != ARRAYS[name]]
-        if wrong:
-            raise ValueError(f"its {wrong[0]} have another type")
-        return found
+        found = {name: arrays[name] for name in arrays}  # the bytes of a member that is no array
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray) or array.dtype != ARRAYS[name]:
+            raise ValueError(f"its {name} have another type")
+    return found
 
 
 def _take(facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Take:

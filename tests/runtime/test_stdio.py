@@ -12,7 +12,6 @@ import pytest
 
 from runtime.commands.stdio.channel import encode, read_lines
 from runtime.commands.stdio.requests import args_of, read_request_line
-from runtime.commands.stdio.session import NotSupported
 from runtime.errors import MaskVATError, OptionError
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.stdio_host import SCHEMA, Host, matches
@@ -53,20 +52,24 @@ def test_a_session(start: Callable[..., Host], folder: Path, flags: list[str]) -
 
     host = start()
     assert (host.hello["protocol"], host.hello["bundle"]) == (1, {"name": "fake", "contract": 3})
-    assert host.hello["methods"] == ["load", "generate", "cancel", "info", "close"]
+    assert host.hello["methods"] == ["load", "generate", "redo", "cancel", "info", "close"]
     host.send(id="first", method="load")
     loaded = host.answer("first")["result"]
     assert (loaded["backend"], loaded["bundle"]["name"]) == ("cpu", "fake")
     options = {"steps": 2, "seed": 3, "bits": "24", "overwrite": True, "guidance_from": 0.5, "mux": True}
+    options["save"] = "t.npz"
     for number in (1, 2):
         host.send(id=number, method="generate", video="a.mp4", output='ä "b".wav', options=options)
         result = host.answer(number)["result"]
-    assert result["outputs"] == ['ä "b".wav', "a.sound.mp4"] and result["takes"][0]["bits"] == "24"
+    assert result["outputs"] == ['ä "b".wav', "a.sound.mp4", "t.npz"] and result["takes"][0]["bits"] == "24"
     assert main([*flags, str(folder / "a.mp4"), "-o", str(folder / "c.wav"), "--steps", "2", "--seed", "3", "--bits",
                  "24", "--guidance-from", "0.5"]) == 0  # fmt: skip
     assert (folder / 'ä "b".wav').read_bytes() == (folder / "c.wav").read_bytes()
     fractions = [e["fraction"] for e in host.events if e["event"] == "progress" and e["id"] == 2]
     assert fractions == sorted(fractions) and fractions[-1] == 1
+    host.send(id="again", method="redo", video="a.mp4", take="t.npz", range="0.1-0.2", output="redone.wav")
+    assert host.answer("again")["result"]["edit"]["kind"] == "redo"
+    assert (folder / "redone.wav").stat().st_size == 44 + 2 * 35280  # 0.8 s
     host.send(id=3, method="info")
     info = host.answer(3)["result"]
     assert (info["loaded"], info["running"], info["queued"]) == (True, None, [])
@@ -91,8 +94,8 @@ def test_errors_do_not_end_the_session(start: Callable[..., Host], folder: Path)
         b'{"id": 1, "method": "load", "threads": true}': (1, "bad_request", "threads is true"),
         b'{"id": 1, "method": "redo", "video": "a.mp4", "take": "t.npz", "range": "0-1"}': (
             1,
-            "not_supported",
-            "has no redo",
+            "media_error",
+            "t.npz is not a file; give a take that --save wrote",
         ),
         b'{"id": 1, "method": "generate", "video": "no.mp4"}': (1, "media_error", "no.mp4: no such file"),
         b'{"id": 1, "method": "generate", "video": "a.mp4", "output": "-"}': (
@@ -246,7 +249,7 @@ def test_the_schema_refuses_what_is_no_message() -> None:
 
 def test_every_code_is_in_the_schema() -> None:
     codes = set(SCHEMA["$defs"]["error_event"]["properties"]["code"]["enum"])
-    kinds: list[type[MaskVATError]] = [MaskVATError, NotSupported]
+    kinds: list[type[MaskVATError]] = [MaskVATError]
     found = {"line_too_long", "system_error", "out_of_memory", "internal_error", "crashed", "stopped"}
     while kinds:
         kind = kinds.pop()

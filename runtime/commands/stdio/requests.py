@@ -97,11 +97,13 @@ def _parser() -> RaisingParser:
 
 
 def args_of(params: dict[str, Any]) -> Namespace:
-    """The arguments of a generation, as the command line has them. Raises OptionError.
+    """The arguments of a generation or a redo, as the command line has them. Raises OptionError.
 
     `params["options"]` has the names of the long flags: {"steps": 8, "overwrite": true, "mux": "film.mp4"}.
     """
     flags = []
+    if "take" in params:  # redo
+        flags = [f"--from={params['take']}", f"--redo={params['range']}"]
     for given, value in params.get("options", {}).items():
         name = given.replace("_", "-")
         if name in NOT_OPTIONS or not re.fullmatch(r"[a-z][a-z-]*", name):

@@ -24,15 +24,8 @@ from runtime.sampling import Progress
 from runtime.version import program_version
 
 PROTOCOL = 1  # grows when a host that follows docs/EMBEDDING.md would have to change
-NOT_YET = ("redo",)  # methods of the protocol that this version does not have
 MAX_QUEUED = 256  # requests that wait
 Values = dict[str, Any]
-
-
-class NotSupported(MaskVATError):
-    """The protocol has the method, and this version of the program does not."""
-
-    code = "not_supported"
 
 
 class IdInUse(BadRequest):
@@ -54,6 +47,7 @@ class Session:
         self._methods: dict[str, Callable[[Request], Values]] = {
             "load": self._load,
             "generate": self._generate,
+            "redo": self._generate,  # with flags of its own: `requests.args_of`
             "close": lambda request: {},
         }
         channel.on_closed = self._end
@@ -61,8 +55,7 @@ class Session:
     # ------------------------------------------------------------ the thread that reads
     def hello(self) -> None:
         """Send the first line."""
-        methods = [name for name in FIELDS if name not in NOT_YET]
-        values = {"protocol": PROTOCOL, "version": program_version(), "bundle": self._bundle(), "methods": methods}
+        values = {"protocol": PROTOCOL, "version": program_version(), "bundle": self._bundle(), "methods": list(FIELDS)}
         self._channel.send("hello", **values, max_line=MAX_LINE)
 
     def take(self, line: bytes | None) -> None:
@@ -82,8 +75,6 @@ class Session:
         self._queue.put(None)
 
     def _accept(self, request: Request) -> None:
-        if request.method in NOT_YET:
-            raise NotSupported(f"this version has no {request.method}; `hello` names the methods that it has")
         with self._lock:
             if request.id in self._open:
                 raise IdInUse(f"id {request.id!r} is in use; wait for its answer, or give another id")
