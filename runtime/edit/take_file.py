@@ -51,7 +51,7 @@ def save_take(take: Take, path: PathLike) -> None:
     if take.activity is not None:
         arrays["activity"] = take.activity
     with replacing(path) as part, open(part, "xb") as file:
-        np.savez(file, **{name: array.astype(ARRAYS[name]) for name, array in arrays.items()})
+        np.savez(file, **{name: array.astype(ARRAYS[name]) for name, array in arrays.items()})  # type: ignore[arg-type]
 
 
 def span_values(span: Span) -> dict[str, Any]:
