@@ -184,7 +184,10 @@ def check_guided(avoid: str, sampling: SamplingConfig) -> None:
     if not sampling.guidance or round(sampling.guidance_from * sampling.steps) >= round(
         sampling.guidance_until * sampling.steps
     ):
-        raise OptionError(f"avoid is {avoid!r}, and no step has guidance, which leads away from it; give --guidance 3")
+        raise OptionError(
+            f"avoid is {avoid!r}, and no step has guidance, which leads away from it; give --guidance 3, or drop it "
+            'with --avoid ""'
+        )
 
 
 def _picture(prompts: Sequence[PlacedPrompt], vectors: WordVectors, config: ModelConfig) -> FeatureHook:
