@@ -194,7 +194,7 @@ def test_the_command_looks_words_up_first(
         return capsys.readouterr().err
 
     for flag in ("--prompt", "--avoid"):
-        assert "'dgo'; similar words: dog; `python -m runtime.info --words` lists its 5 words" in run(flag, "dog, dgo")
+        assert "'dgo'; similar words: dog; `python -m runtime.info --words` lists its 6 words" in run(flag, "dog, dgo")
     assert "'speech'" in run("--at", "0-1", "speech")
     assert "is not inside the sound; the sound lasts 3.600 s" in run("--at", "1-9", "dog")
     assert "--guidance" in run("--avoid", "dog", "--guidance", "0")
