@@ -13,7 +13,7 @@ class Metrics:
     """Counters, gauges and histograms; their names begin with `maskvat_`."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # when a counter began is of no use, and doubles the text
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when a counter began is of no use, and doubles the text
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)

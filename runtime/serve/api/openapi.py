@@ -103,11 +103,11 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
     for status, name in operation.answers.items():
         responses[str(status)] = {"description": "done"} | ({"content": _content(name)} if name else {})
     for code in codes:
-        status = str(CODES[code][0])
-        known = responses.get(status, {}).get("description")
+        number = str(CODES[code][0])
+        known = responses.get(number, {}).get("description")
         text = f"{known}, {code}" if known else code
-        responses[status] = {"description": text, "content": {"application/problem+json": {"schema": ref("Problem")}}}
-    parameters = [
+        responses[number] = {"description": text, "content": {"application/problem+json": {"schema": ref("Problem")}}}
+    parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", path)
     ]

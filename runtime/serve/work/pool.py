@@ -197,7 +197,8 @@ class Pool:
     # ------------------------------------------------------------ files
     def folder(self, job: Job) -> Path:
         """Where this start of a job writes: a process of an earlier start may still be alive."""
-        return self._config.state / "jobs" / job.id / (job.result or {}).get("folder", str(job.starts))
+        name: str = (job.result or {}).get("folder", str(job.starts))
+        return self._config.state / "jobs" / job.id / name
 
     def take_of(self, job: Job) -> Path | None:
         """The file of the take that a job begins with. Raises WorkerError if it is gone."""
