@@ -129,7 +129,7 @@ def _maskvat(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:
         raise WeightsError(
             f"a maskvat of design {config.design} cannot be read from a bundle; only AdaLN-A and AdaLN-B"
         )
-    module = MaskVAT(config)
+    module = MaskVAT(replace(config, sync_context=0, text_context=0))  # the exporter sets these two
     state = select_prefix(graphs["condition"].state(), {"model.": ""}) | graphs["step"].state()
     state = {name: value for name, value in state.items() if not name.startswith("sampler.")}
     state["head.weight"] = state.pop("head_weight").transpose(-1, -2).flatten(0, 1)

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from engines.contract import FloatArray
-from engines.words.prompts import unit
 from engines.words.tokeniser import Tokeniser
 from engines.words.vocabulary import NULL_WORD, folded
 from export import ExportError
 from train.models.clip_text import ClipTextConfig
-from train.synthetic.concepts.table import Concept, membership, read_table
+from train.synthetic.concepts.features import concept_vectors
+from train.synthetic.concepts.table import Concept, read_table
 
 TEMPLATE = "a photo of a {}"  # CLIP was trained on captions of pictures
 BATCH = 16  # texts that the text encoder gets at once
@@ -66,11 +66,6 @@ def read_words(path: Path) -> list[str]:
     if not words:
         raise ExportError(f"{path} lists no words; write one word per line")
     return words
-
-
-def concept_vectors(table: list[Concept]) -> FloatArray:
-    """[concepts, 1000]: the root of a probability that is spread evenly over the concept's classes, so of length 1."""
-    return unit(np.sqrt(membership(table)))
 
 
 def text_vectors(encoder: nn.Module, words: list[str]) -> dict[str, FloatArray]:

@@ -30,9 +30,11 @@ from train.errors import RecipeError, ShardError
 Arrays = dict[str, NDArray[Any]]
 OLD_NAME = "clip_features"  # of frame_features, until contract 2
 NAMES = ("codes", "frame_features", "sync_features", "audio_features")
-# (what is seen, number of frames, random generator) -> frame features [N, Df]; raises ValueError for unknown concepts
+# (what is seen: nothing known if empty, number of frames, random generator) -> frame features [N, Df]; raises
+# ValueError for unknown concepts
 MakeFeatures = Callable[[list[Shown], int, np.random.Generator], NDArray[np.float32]]
 BAD = (OSError, ValueError, EOFError, BadZipFile, ShardError)  # errors of an example that cannot be used
+NOTHING_KNOWN = 0.3  # share of examples without concepts whose features are made up, too: real pictures look otherwise
 MAX_SKIPPED = 100  # unusable examples in a row, after which training stops
 
 
@@ -157,16 +159,18 @@ class Examples:
         return list((self.readers.map if self.readers else map)(self.example, indices, rngs))
 
     def _with_features(self, example: Arrays, rng: np.random.Generator) -> Arrays:
-        """An example with frame features: its own, or made-up ones that show its concepts."""
-        if "concepts" not in example:
+        """An example with frame features: its own, or made-up ones that show its concepts, or nothing known."""
+        shown: list[Shown] = []
+        if "concepts" in example:
+            shown = read_shown(json.loads(str(example["concepts"].item())))
+            if self.make_features is None:
+                raise RecipeError(
+                    "prepared examples show concepts, whose frame features are made up in training; "
+                    "set task.concepts to the file that `python -m train.prepare.backgrounds` writes"
+                )
+        elif self.make_features is None or rng.random() >= NOTHING_KNOWN:
             return example
-        if self.make_features is None:
-            raise RecipeError(
-                "prepared examples show concepts, whose frame features are made up in training; "
-                "set task.concepts to the file that `python -m train.prepare.backgrounds` writes"
-            )
         count = self.config.n_frames(example["codes"].shape[1])
-        shown = read_shown(json.loads(str(example["concepts"].item())))
         return example | {"frame_features": self.make_features(shown, count, rng)}
 
     def frequencies(self) -> Tensor:

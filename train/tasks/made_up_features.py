@@ -1,4 +1,8 @@
-"""Made-up frame features while training: what the frame encoder would give for a video that shows certain concepts."""
+"""Made-up frame features while training: what the frame encoder would give for a video that shows certain concepts.
+
+A part of the examples get the vectors of the bundle's vocabulary instead, alone or blended with other pictures, as a
+prompt gives them at run time (engines.words.prompts). So the network learns to follow a prompt, too.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,8 +15,19 @@ from numpy.typing import NDArray
 from runtime.errors import OptionError
 from train.data.video_files import Shown
 from train.errors import RecipeError
-from train.synthetic.concepts.features import ClassifierHead, FeatureMaker, Span, class_roots, unit_features
+from train.synthetic.concepts.features import (
+    ClassifierHead,
+    FeatureMaker,
+    Span,
+    class_roots,
+    concept_vectors,
+    unit_features,
+)
 from train.synthetic.concepts.table import CLASSES, Concept, read_table
+
+PROMPTED = 0.15  # share of examples that get vectors of the vocabulary
+BLENDED = 0.5  # share of these in which they are blended with another picture
+WEIGHT = (0.5, 0.95)  # of the word in such a blend; a word without a blend has weight 1
 
 
 class MadeUpFeatures:
@@ -29,20 +44,36 @@ class MadeUpFeatures:
                 f"the frame encoder's features are {width} wide; made-up ones are {CLASSES} or {pooled} wide"
             )
         self.maker, self.width, self.fps = maker, width, fps
+        self._vectors = concept_vectors(maker.table)
         self._index = {concept.name: k for k, concept in enumerate(maker.table)}
 
     def __call__(self, shown: Sequence[Shown], count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Raises ValueError if the table lacks a concept."""
-        pooled = self.maker.pooled(self._spans(shown, count), rng)
-        if self.width == CLASSES:
-            return class_roots(self.maker.head.probabilities(pooled))
-        return unit_features(pooled)
+        """`shown` is empty for a video that shows nothing known. Raises ValueError if the table lacks a concept."""
+        spans = self._spans(shown, count)
+        if self.width != CLASSES:  # a bundle with these features has no vocabulary
+            return unit_features(self.maker.pooled(spans, rng))
+        prompted = rng.random() < PROMPTED
+        weight = 1.0 if rng.random() >= BLENDED else rng.uniform(*WEIGHT)
+        seen = [Span(0, count)] if prompted else spans
+        features = class_roots(self.maker.head.probabilities(self.maker.pooled(seen, rng)))
+        return self._prompted(features, spans, weight) if prompted else features
+
+    def _prompted(self, features: NDArray[np.float32], spans: Sequence[Span], weight: float) -> NDArray[np.float32]:
+        """Features [N, 1000] with the vocabulary's vectors of the concepts of each span, blended in by `weight`."""
+        for span in spans:
+            if span.shown:
+                inside = slice(span.begin, span.end)
+                word = unit_features(sum(share * self._vectors[index] for index, share in span.shown.items()))
+                features[inside] = unit_features((1 - weight) * features[inside] + weight * word)
+        return features
 
     def _spans(self, shown: Sequence[Shown], count: int) -> list[Span]:
         """Spans of frames: a frame shows what is seen at its middle. A time between spans shows what follows."""
         unknown = sorted({name for *_, names in shown for name in names} - set(self._index))
-        if unknown or not shown:
-            raise ValueError(f"it shows concepts that the table lacks: {', '.join(unknown) or 'none at all'}")
+        if unknown:
+            raise ValueError(f"it shows concepts that the table lacks: {', '.join(unknown)}")
+        if not shown:
+            return [Span(0, count)]
         ends = [0, *(min(count, max(0, round(end * self.fps))) for _, end, _ in shown[:-1]), count]
         found = zip(pairwise(ends), shown, strict=True)
         return [

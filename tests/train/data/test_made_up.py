@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from engines.contract import ModelConfig
 from tests.support.prepared import arrays, write_shards
+from train.data import dataset
 from train.data.batch import Hiding
 from train.data.dataset import Examples, open_source
 from train.data.sample_order import Row, rows
@@ -17,6 +18,7 @@ from train.data.video_files import concepts_inside, read_shown, video_concepts
 from train.errors import RecipeError
 from train.synthetic.concepts.features import ClassifierHead, FeatureMaker
 from train.synthetic.concepts.table import CLASSES, Concept
+from train.tasks import made_up_features as module
 from train.tasks.made_up_features import MadeUpFeatures, made_up_features
 
 pytestmark = pytest.mark.torch
@@ -65,7 +67,8 @@ def examples(place: Path, made_up: MadeUpFeatures | None) -> Examples:
     return Examples(open_source(str(place), "train", CONFIG), CONFIG, make_features=made_up)
 
 
-def test_features_are_repeatable_and_differ_between_epochs(tmp_path: Path) -> None:
+def test_features_are_repeatable_and_differ_between_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "NOTHING_KNOWN", 0.0)
     source = examples(write_folder(tmp_path / "a", clips()), maker())
     again = examples(tmp_path / "a", maker())
     chosen = rows(seed=1, step=0, batch=8, n=4)  # two epochs
@@ -111,6 +114,32 @@ def test_features_show_their_concepts_in_time() -> None:
     assert dog[:40].mean() > 1.3 * dog[40:].mean()
     pooled = maker(WIDTH)(read_shown(SHOWN), 80, np.random.default_rng(0))
     assert pooled.shape == (80, WIDTH) and np.linalg.norm(pooled, axis=1) == pytest.approx(np.ones(80), abs=1e-5)
+
+
+def test_some_examples_get_the_words_of_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, these are the vectors that a bundle's vocabulary has; blended, they lie between them and a picture."""
+    monkeypatch.setattr(module, "PROMPTED", 1.0)
+    both = np.zeros(CLASSES, np.float32)  # SHOWN's second half: 0.4 of a dog, 0.6 of a harp
+    both[[0, 1, 2]] = 0.4 * 0.5**0.5, 0.4 * 0.5**0.5, 0.6
+    both /= np.linalg.norm(both)
+    for blended in (0.0, 1.0):
+        monkeypatch.setattr(module, "BLENDED", blended)
+        found = [maker()(read_shown(SHOWN), 80, np.random.default_rng(seed)) for seed in range(5)]
+        near = np.array([features[40:] @ both for features in found])
+        assert near == pytest.approx(np.ones_like(near), abs=1e-5) if blended == 0 else (near > 0.5).all()
+        assert np.linalg.norm(found, axis=-1) == pytest.approx(np.ones((5, 80)), abs=1e-3)
+        assert any((n < 0.999).any() for n in near) == bool(blended)
+
+
+def test_examples_without_concepts_sometimes_show_nothing_known(tmp_path: Path) -> None:
+    """Their own features are those of simulated pictures, and no real picture looks like these."""
+    source = examples(write_folder(tmp_path / "a", clips()), maker())
+    found = [source.example(0, np.random.default_rng(seed))["frame_features"] for seed in range(40)]
+    own = arrays(CONFIG, 0)["frame_features"]
+    kept = sum(np.array_equal(features, own) for features in found)
+    assert 20 <= kept <= 36 and all(features.shape == own.shape for features in found)
+    plain = examples(tmp_path / "a", None)
+    assert all(np.array_equal(plain.example(0, np.random.default_rng(n))["frame_features"], own) for n in range(9))
 
 
 def test_the_shortest_spans_and_counts() -> None:

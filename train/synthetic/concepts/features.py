@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import OptionError
-from train.synthetic.concepts.table import CLASSES, Concept
+from train.synthetic.concepts.table import CLASSES, Concept, membership
 
 Floats = NDArray[np.float32]
 TRIES = 16  # distances that are tried when a feature is moved, from 0 to FARTHEST, closer together at first
@@ -197,3 +197,11 @@ def concept_roots(probabilities: Floats, matrix: Floats) -> Floats:
 def unit_features(pooled: Floats) -> Floats:
     """Route (c): the pooled features at norm 1, as bundles of contract 2 have them."""
     return pooled / np.maximum(np.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+
+
+def concept_vectors(table: Sequence[Concept]) -> Floats:
+    """[concepts, 1000]: the root of a probability that is spread evenly over the concept's classes, so of length 1.
+
+    A bundle's vocabulary has these vectors (docs/CONTRACT.md).
+    """
+    return unit_features(np.sqrt(membership(list(table))))
