@@ -189,5 +189,5 @@ def test_a_fingerprint_is_of_the_content(tmp_path: Path, monkeypatch: pytest.Mon
         assert not file_fingerprint(one).matches(file_fingerprint(two))
     assert str(file_fingerprint(one)).startswith("one.mp4 (5000 bytes, ")
     assert Fingerprint("frames", 0, "").matches(file_fingerprint(one))
-    with pytest.raises(MediaError, match="No such file"):
+    with pytest.raises(MediaError, match="no such file"):
         file_fingerprint(tmp_path / "absent")
