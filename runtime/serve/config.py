@@ -43,7 +43,7 @@ class ServerConfig:
     allow_folders: tuple[Path, ...] = ()  # resolved; videos in them may be named by their path
     token: bool = True
     workers: int = 1
-    worker_command: tuple[str, ...] = (sys.executable, "-m", "runtime.commands", "stdio")
+    worker_command: tuple[str, ...] = field(default_factory=lambda: stdio_command())
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -96,9 +96,16 @@ def read_config(args: Namespace) -> ServerConfig:
         allow_folders=tuple(_folder(path) for path in args.allow_folder),
         token=not args.no_token,
         workers=whole_number("workers", args.workers, 1, MAX_WORKERS),
-        worker_command=(sys.executable, "-m", "runtime.commands", "stdio", *engine_flags(args)),
+        worker_command=(*stdio_command(), *engine_flags(args)),
         limits=limits,
     )
+
+
+def stdio_command() -> tuple[str, ...]:
+    """`maskvat stdio`. -P: a folder `runtime` where the server was started is not taken for ours."""
+    if getattr(sys, "frozen", False):  # an app without Python
+        return (sys.executable, "stdio")
+    return (sys.executable, "-P", "-m", "runtime.commands", "stdio")
 
 
 def engine_flags(args: Namespace) -> list[str]:

@@ -1,9 +1,9 @@
-"""`python -m tests.campaigns.serve_load`: clients ask a real server for small jobs while its processes are killed.
+"""`python -m tests.campaigns.serve_load`: clients ask a server for small jobs while its processes are killed.
 
-By default 20 clients ask for 200 jobs of a short clip. Meanwhile workers, and the server itself, get kill -9. No job that
-was accepted may be lost: each must succeed, except those whose worker was killed, which must fail as `crashed`. The
-memory of the server must not grow from the second quarter to the end by more than --grow. The exit status is 1 if a
-fault was found; the last line is JSON. Linux only.
+By default 20 clients ask for 200 jobs of a short clip. Meanwhile workers, and the server itself, get kill -9. No
+job that was accepted may be lost: each must succeed, except those whose worker was killed, which must fail as
+`crashed`. The memory of the server must not grow from the second quarter to the end by more than --grow. The exit
+status is 1 if a fault was found; the last line is JSON. Linux only.
 """
 
 import argparse

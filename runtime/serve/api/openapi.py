@@ -116,7 +116,7 @@ def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
             {"name": name, "in": place, "required": False, "schema": {"type": "string"}, "description": text}
             for name, text in named.items()
         ]
-    found = {"summary": operation.summary, "responses": responses, "operationId": _name(method, path)}
+    found: dict[str, Any] = {"summary": operation.summary, "responses": responses, "operationId": _name(method, path)}
     found |= {"parameters": parameters} if parameters else {}
     found |= {"requestBody": {"content": _body(operation.body)}} if operation.body else {}
     return found | ({"security": []} if operation.is_open else {})

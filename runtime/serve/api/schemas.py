@@ -55,50 +55,45 @@ def schemas() -> dict[str, Schema]:
 
 
 def _inputs() -> dict[str, Schema]:
-    take = obj(
-        "a kept take of a finished job", {"job_id": TEXT, "number": {"type": "integer", "minimum": 1}}, ("number",)
-    )
-    deliver = obj(
-        "which files to make; takes and the report are always made",
-        {
-            "sound": {"enum": list(SOUNDS), "default": "wav"},
-            "video": {"type": "boolean", "default": False, "description": "the video with the best sound"},
-            "timeline": {"enum": [*TIMELINES, None], "default": None},
-        },
-        ("sound", "video", "timeline"),
-    )
+    number: Schema = {"type": "integer", "minimum": 1}
+    deliver: dict[str, Schema] = {
+        "sound": {"enum": list(SOUNDS), "default": "wav"},
+        "video": {"type": "boolean", "default": False, "description": "the video with the best sound"},
+        "timeline": {"enum": [*TIMELINES, None], "default": None},
+    }
     options = {name: _option(action) for name, action in sorted(option_actions().items())}
-    low, high = PRIORITIES
-    return {
-        "Take": take,
-        "Deliver": deliver,
-        "Options": obj("flags of `maskvat make`", options, tuple(options)),
-        "NewJob": obj(
-            "give file_id, path or take; with a take, the video is that of its job unless another is given",
-            {
-                "file_id": {"type": "string", "description": "an upload"},
-                "path": {"type": "string", "description": "an absolute path, where the server allows folders"},
-                "take": ref("Take"),
-                "options": ref("Options"),
-                "deliver": ref("Deliver"),
-                "priority": {"type": "integer", "minimum": low, "maximum": high, "default": 0},
-                "label": {"type": "string", "description": "a name for people, and for downloads"},
-            },
-            ("file_id", "path", "take", "options", "deliver", "priority", "label"),
-        ),
-        "NewVideo": {
-            "type": "object",
-            "description": "Pallaidium's request; fields that are not listed are ignored",
-            "properties": {
-                "control_file_id": {"type": "string", "description": "the upload that gets a sound"},
-                "seed": {"type": "integer"},
-                "prompt": TEXT,
-                "negative_prompt": TEXT,
-            },
-            "required": ["control_file_id"],
+    video: Schema = {
+        "type": "object",
+        "description": "Pallaidium's request; fields that are not listed are ignored",
+        "properties": {
+            "control_file_id": {"type": "string", "description": "the upload that gets a sound"},
+            **{"seed": {"type": "integer"}, "prompt": TEXT, "negative_prompt": TEXT},
         },
+        "required": ["control_file_id"],
+    }
+    return {
+        "Take": obj("a kept take of a finished job", {"job_id": TEXT, "number": number}, ("number",)),
+        "Deliver": obj("which files to make; takes and the report are always made", deliver, tuple(deliver)),
+        "Options": obj("flags of `maskvat make`", options, tuple(options)),
+        "NewJob": _new_job(),
+        "NewVideo": video,
         "SignIn": obj("a login code", {"code": TEXT}),
     }
+
+
+def _new_job() -> Schema:
+    low, high = PRIORITIES
+    fields: dict[str, Schema] = {
+        "file_id": {"type": "string", "description": "an upload"},
+        "path": {"type": "string", "description": "an absolute path, where the server allows folders"},
+        "take": ref("Take"),
+        "options": ref("Options"),
+        "deliver": ref("Deliver"),
+        "priority": {"type": "integer", "minimum": low, "maximum": high, "default": 0},
+        "label": {"type": "string", "description": "a name for people, and for downloads"},
+    }
+    text = "give file_id, path or take; with a take, the video is that of its job unless another is given"
+    return obj(text, fields, tuple(fields))
 
 
 def _answers() -> dict[str, Schema]:

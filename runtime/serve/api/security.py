@@ -68,7 +68,7 @@ class Guard:
             except Problem as problem:
                 await problem.response()(scope, receive, send_checked)
             except Exception:
-                log.exception("%s %s failed", request.method, request.url.path)
+                log.exception("%s %s failed", request.method, request.scope["path"])
                 if begun:
                     raise
                 text = "the server made a mistake; its log says more"
@@ -83,7 +83,7 @@ class Guard:
         check_origin(request.headers.getlist("origin"), host)
         client = self._client(request)
         _drop_secrets(request.scope)
-        if client is None and request.url.path not in OPEN_PATHS:
+        if client is None and request.scope["path"] not in OPEN_PATHS:
             raise Problem("not_signed_in", f"send the header `Authorization: Bearer TOKEN`; {ADVICE}")
         request.state.client = client or ""
 
@@ -103,7 +103,7 @@ class Guard:
 
     # ------------------------------------------------------------ after
     def _note(self, request: Request, status: int) -> None:
-        method, path = request.method, request.url.path
+        method, path = request.method, request.scope["path"]
         known = method if method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS") else "other"
         self.services.metrics.requests.labels(known, str(status)).inc()
         is_download = "/results/" in path or path.startswith("/v1/files/")

@@ -153,6 +153,7 @@ class Pool:
         try:
             folder.mkdir(parents=True)
             spec = JobSpec(**job.spec)
+            self._check_path(spec)
             params = worker_request(spec, folder, self.take_of(job), self._config.limits)
             report = await worker.generate(params, partial(_tell_progress, events))
             result = {"folder": folder.name, "results": [asdict(r) for r in results_of(folder, report, spec.label)]}
@@ -199,6 +200,13 @@ class Pool:
         """Where this start of a job writes: a process of an earlier start may still be alive."""
         name: str = (job.result or {}).get("folder", str(job.starts))
         return self._config.state / "jobs" / job.id / name
+
+    def _check_path(self, spec: JobSpec) -> None:
+        """Check again that a file may be read: links, or the operator's flags, may have changed. Raises WorkerError."""
+        if "path" in spec.source:
+            real = Path(spec.video).resolve()
+            if str(real) != spec.video or not any(real.is_relative_to(f) for f in self._config.allow_folders):
+                raise WorkerError("path_not_allowed", "the file is no longer in a folder that the server may read")
 
     def take_of(self, job: Job) -> Path | None:
         """The file of the take that a job begins with. Raises WorkerError if it is gone."""

@@ -8,6 +8,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from runtime.serve.store import Values
@@ -44,7 +45,7 @@ class Worker:
         options: dict[str, Any] = {"start_new_session": True} if sys.platform != "win32" else {}
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE, **options
+                *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE, env=_environment(), **options
             )
         except OSError as error:
             raise WorkerError("crashed", f"cannot start a worker: {error.strerror or error}", dead=True) from error
@@ -151,6 +152,13 @@ class Worker:
             await self._watch
         if process.stdin is not None:
             process.stdin.close()
+
+
+def _environment() -> dict[str, str]:
+    """The server's own, in which the worker finds the same `runtime` as the server."""
+    ours = str(Path(__file__).resolve().parents[3])
+    given = os.environ.get("PYTHONPATH")
+    return dict(os.environ) | {"PYTHONPATH": f"{ours}{os.pathsep}{given}" if given else ours}
 
 
 def _how(status: int | None) -> str:

@@ -193,6 +193,22 @@ def test_paths_only_inside_of_allowed_folders(start: Start, tmp_path: Path) -> N
     assert server.ask(path=str(films / "day 1")).status_code == 404
 
 
+def test_a_path_is_checked_again_when_the_job_begins(start: Start, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    (films / "day").mkdir(parents=True)
+    (films / "day" / "a.mp4").write_bytes(b"x")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.mp4").write_bytes(b"secret")
+    server = start(allow_folders=(films.resolve(),))
+    first = server.ask("slow").json()["id"]
+    server.wait(first, lambda job: job["status"] == "running")
+    job = server.ask(path=str(films / "day" / "a.mp4")).json()["id"]
+    (films / "day").rename(films / "old")
+    (films / "day").symlink_to(tmp_path / "other")
+    server.post(f"/v1/jobs/{first}/cancel")
+    assert server.wait(job)["error"]["code"] == "path_not_allowed"
+
+
 def test_without_allowed_folders_no_path_is_taken(server: Serving) -> None:
     assert server.ask(path="/etc/passwd").json()["code"] == "path_not_allowed"
 

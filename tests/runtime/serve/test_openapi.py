@@ -64,6 +64,7 @@ def test_the_document_has_the_routes_and_no_others() -> None:
     assert used | {"Event", "Problem"} == set(DOCUMENT["components"]["schemas"])
 
 
+@pytest.mark.slow
 def test_the_document_is_valid_openapi() -> None:
     pytest.importorskip("openapi_spec_validator").validate(DOCUMENT)
 
