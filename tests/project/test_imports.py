@@ -46,6 +46,10 @@ class Rule:
 RULES = {  # folder -> rule; the innermost folder of a file counts
     "engines": Rule(("engines",), frozenset({"numpy"})),
     "runtime": Rule(("engines", "runtime"), frozenset({"numpy", "av"})),
+    "runtime/serve": Rule(
+        ("engines", "runtime"),
+        frozenset({"starlette", "uvicorn", "python_multipart", "prometheus_client"}),
+    ),
     "train": Rule(("train", *CONTRACT, "engines.locks", *MEDIA)),
     "train/models": Rule(("train.models", *CONTRACT, *MEDIA)),
     "train/loop": Rule(("train.loop", *TRAIN, *MEDIA)),
@@ -147,6 +151,8 @@ def test_import_rules(package: str) -> None:
         ("runtime/infer.py", "def f():\n    import onnxruntime"),
         ("runtime/infer.py", "from train.models.maskvat import MaskVAT"),
         ("runtime/infer.py", "from . import video"),
+        ("runtime/infer.py", "def f():\n    import starlette"),
+        ("runtime/serve/app.py", "import numpy"),
         ("train/fit.py", "import export"),
         ("train/fit.py", "from runtime import pipeline"),
         ("train/fit.py", "from engines.manifest import Manifest"),
