@@ -18,6 +18,8 @@ from pathlib import Path
 SETTINGS = Path.home() / "maskvat-resolve.ini"
 LOG = Path.home() / "maskvat-resolve.log"
 BIN = "MaskVAT"  # bin of the media pool for the sounds
+POOL = ("GetCurrentFolder", "GetRootFolder", "AddSubFolder", "SetCurrentFolder", "ImportMedia", "AppendToTimeline")
+TRACKS = ("AddTrack", "GetTrackCount", "SetTrackName", "GetItemListInTrack", "DeleteClips")
 NTSC = (24, 30, 48, 60, 120)  # whole rates that have a version slower by 1000/1001
 TOLERANCE = 2  # frames by which the source frames that Resolve gives may be off
 
@@ -37,12 +39,17 @@ def say(text):
         pass  # the Console has it
 
 
+def check(target, *names):
+    """Raise Problem if a function is missing. Any name looks as if it existed there; what can be called counts."""
+    for name in names:
+        if not callable(getattr(target, name, None)):
+            raise Problem(f"this version of Resolve has no {name}; use a timeline file instead (README.md)")
+
+
 def ask(target, name, *arguments):
-    """Call a function of Resolve. Any name looks as if it existed there, so only what can be called counts."""
-    function = getattr(target, name, None)
-    if not callable(function):
-        raise Problem(f"this version of Resolve has no {name}; use a timeline file instead (README.md)")
-    return function(*arguments)
+    """Call a function of Resolve."""
+    check(target, name)
+    return getattr(target, name)(*arguments)
 
 
 # ---------------------------------------------------------------- what Resolve says
@@ -259,11 +266,13 @@ def run(resolve):
     timeline = ask(project, "GetCurrentTimeline") if project else None
     if not timeline:
         raise Problem(f"{product} has no timeline open; open one")
+    pool = ask(project, "GetMediaPool")
+    check(pool, *POOL)
+    check(timeline, *TRACKS)
     clip = Clip(timeline)
     program, options = read_settings()
     say(f"{Path(clip.path).name}, frames {clip.first} to {clip.first + clip.frames}")
     paths = make_sounds(clip, program, options)
-    pool = ask(project, "GetMediaPool")
     for number, (path, media) in enumerate(zip(paths, import_sounds(pool, paths)), 1):
         track, _ = place(pool, timeline, media, clip, f"MaskVAT take {number}")
         if number > 1:  # or all takes would sound at once

@@ -44,7 +44,7 @@ def add_delivery_options(add: Callable[..., object]) -> None:
     add("--peak", type=float, metavar="DBTP", default=argparse.SUPPRESS,
         help="keep the true peak at or below this, -60 to 0 (default: -1 with --lufs, else no limit)")  # fmt: skip
     add("--timeline", type=Path, metavar="FILE", default=argparse.SUPPRESS,
-        help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt or .fcpxml")  # fmt: skip
+        help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt, .fcpxml, .lua")  # fmt: skip
     add("--sidecar", action="store_true", help="also write a .json beside each sound file: the report and its facts")
 
 

@@ -150,6 +150,7 @@ class Timeline(Scriptable):
         super().__init__(world)
         self.current: Item | None = None
         self.tracks = {"video": [Track("Video 1")], "audio": [Track("Audio 1")]}
+        self.markers: dict[str, tuple[int, str]] = {}  # custom data -> frame from the timeline's start, note
 
     @api
     def GetSetting(self, key: str) -> object:
@@ -202,6 +203,15 @@ class Timeline(Scriptable):
         for track in (*self.tracks["video"], *self.tracks["audio"]):
             track.items = [item for item in track.items if item not in items]
         return True
+
+    @api
+    def AddMarker(self, frame: int, _color: str, _name: str, note: str, _frames: int, data: str = "") -> bool:
+        self.markers[data] = (frame, note)
+        return True
+
+    @api
+    def DeleteMarkerByCustomData(self, data: str) -> bool:
+        return self.markers.pop(data, None) is not None
 
     def save(self) -> None:
         """What the program's next save does: items of calls that erred vanish (12)."""
