@@ -273,8 +273,9 @@ def run(resolve):
     program, options = read_settings()
     say(f"{Path(clip.path).name}, frames {clip.first} to {clip.first + clip.frames}")
     paths = make_sounds(clip, program, options)
-    for number, (path, media) in enumerate(zip(paths, import_sounds(pool, paths)), 1):
-        track, _ = place(pool, timeline, media, clip, f"MaskVAT take {number}")
+    media = import_sounds(pool, paths)
+    for number, path in enumerate(paths, 1):
+        track, _ = place(pool, timeline, media[number - 1], clip, f"MaskVAT take {number}")
         if number > 1:  # or all takes would sound at once
             _if_there(timeline, "SetTrackEnable", "audio", track, False)
         say(f"placed {path}")

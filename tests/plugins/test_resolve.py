@@ -1,5 +1,6 @@
 """The two scripts for DaVinci Resolve, against a fake that has the twelve behaviours of plugins/resolve/README.md."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -355,6 +356,10 @@ def test_settings(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
         script.make_sounds(clip, *script.read_settings())
     with pytest.raises(script.Problem, match="is not a standard one"):
         script.exact_rate("14.5")
+
+
+def test_it_is_python_of_the_version_that_it_names() -> None:
+    ast.parse((FOLDER / "MaskVAT.py").read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 def test_no_resolve(script: ModuleType, tmp_path: Path) -> None:

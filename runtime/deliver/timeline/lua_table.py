@@ -1,6 +1,6 @@
-"""A Lua table of sounds and their frames: for programs whose scripts may only load Lua, such as the free DaVinci Resolve.
+"""A Lua table of sounds and their frames, for programs whose scripts can load nothing else.
 
-`plugins/resolve` has the script that reads it.
+Such a program is the free DaVinci Resolve; `plugins/resolve` has the script that reads it.
 """
 
 import re
