@@ -74,8 +74,8 @@ def make_audio(images: torch.Tensor, fps: float | Fraction, sampling: runtime.Sa
                backend: str) -> Audio:  # fmt: skip
     """Make a sound exactly as long as the frames.
 
-    `images`: IMAGE, float [frames, height, width, 3 or 4], 0 to 1. Returns AUDIO: `waveform` float32 [1, 1, samples] and
-    `sample_rate` in Hz. Raises runtime.MaskVATError for what is not allowed.
+    `images`: IMAGE, float [frames, height, width, 3 or 4], 0 to 1. Returns AUDIO: `waveform`, float32 [1, 1, samples],
+    and `sample_rate` in Hz. Raises runtime.MaskVATError for what is not allowed.
     """
     if images.ndim != 4 or images.shape[0] < 1 or images.shape[3] < 3:
         raise runtime.OptionError(

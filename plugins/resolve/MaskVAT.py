@@ -153,12 +153,11 @@ def make_sounds(clip, program, options, show=say):
     command = [*program, clip.path, "-o", str(output), "--range", f"{clip.first}f-{clip.first + clip.frames}f"]
     command += ["--seed", str(number), "--rate", "48000", *options, "--progress", "json"]  # the last of a flag counts
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "PYTHONPATH")}  # they are Resolve's
-    hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
     try:
         with LOG.open("ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment,
-                creationflags=hidden, encoding="utf-8", errors="replace",
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0), encoding="utf-8", errors="replace",
             )  # fmt: skip
     except OSError as error:
         raise Problem(f"cannot start {command[0]}: {error.strerror or error}; check {SETTINGS}") from None
@@ -247,14 +246,12 @@ def _try_end(pool, timeline, media, clip, track, end):
 
 def _remove(timeline, track):
     items = ask(timeline, "GetItemListInTrack", "audio", track)
-    if items:
-        ask(timeline, "DeleteClips", items, False)
+    return bool(items) and ask(timeline, "DeleteClips", items, False)
 
 
 def _if_there(target, name, *arguments):
     """Call a function that only newer versions have."""
-    if callable(getattr(target, name, None)):
-        getattr(target, name)(*arguments)
+    return callable(getattr(target, name, None)) and getattr(target, name)(*arguments)
 
 
 # ---------------------------------------------------------------- the whole

@@ -1,4 +1,4 @@
-"""What Shotcut and Kdenlive get: timelines of the real command, played by melt. Picture and sound are at exact frames."""
+"""What Shotcut and Kdenlive get: timelines of the real command, played by melt, exact to the frame and sample."""
 
 import shutil
 import xml.etree.ElementTree as ET

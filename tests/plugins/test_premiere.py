@@ -1,4 +1,4 @@
-"""The panel for Premiere: checked by TypeScript against Adobe's types, and run in Node against fakes and a real server."""
+"""The panel for Premiere: checked by TypeScript against Adobe's types, run in Node against fakes and a real server."""
 
 import json
 import os
@@ -76,9 +76,8 @@ def server(tmp_path: Path, bundles: Callable[..., Path], make_video: Callable[..
     code = "import sys; from runtime.commands.subcommands import process; sys.exit(process())"
     options = ["--port", "0", "--state", str(tmp_path / "state"), "--allow-folder", str(video.parent)]
     options += ["--engines", str(bundles()), "--backend", "cpu", "--threads", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "serve", *options], env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen([sys.executable, "-c", code, "serve", *options], env=os.environ | {"PYTHONPATH": path})
     try:
         found = tmp_path / "state" / "server.json"
         for _ in range(PATIENCE):
