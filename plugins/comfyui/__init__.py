@@ -33,8 +33,11 @@ def _options() -> dict[str, Any]:
     }
 
 
-def _engine() -> dict[str, Any]:
+def _extras() -> dict[str, Any]:
+    """The inputs that may be left alone."""
     return {
+        "prompt": ("STRING", {"default": "", "tooltip": "what is heard, in place of what is seen: dog, street"}),
+        "avoid": ("STRING", {"default": "", "tooltip": "what is not heard; needs guidance"}),
         "bundle": ("STRING", {"default": "", "tooltip": "folder of another bundle; empty: the one that is shipped"}),
         "backend": (["auto", "cpu", "cuda", "tensorrt", "tensorrt-rtx"], {"default": "auto"}),
     }
@@ -70,13 +73,23 @@ def _watched(cancel: threading.Event) -> Callable[[runtime.Progress], None]:
     return on_progress
 
 
-def make_audio(images: torch.Tensor, fps: float | Fraction, sampling: runtime.SamplingConfig, bundle: str,
-               backend: str) -> Audio:  # fmt: skip
-    """Make a sound exactly as long as the frames.
+def make_audio(
+    images: torch.Tensor,
+    fps: float | Fraction,
+    *,
+    prompt: str = "",
+    avoid: str = "",
+    bundle: str = "",
+    backend: str = "auto",
+    **sampling: Any,
+) -> Audio:
+    """Make a sound exactly as long as the frames. `sampling` are fields of runtime.SamplingConfig.
 
     `images`: IMAGE, float [frames, height, width, 3 or 4], 0 to 1. Returns AUDIO: `waveform`, float32 [1, 1, samples],
     and `sample_rate` in Hz. Raises runtime.MaskVATError for what is not allowed.
     """
+    config = runtime.SamplingConfig(**sampling)
+    words = runtime.Words(prompt.strip() or None, avoid=avoid.strip() or None)
     if images.ndim != 4 or images.shape[0] < 1 or images.shape[3] < 3:
         raise runtime.OptionError(
             f"images have the shape {list(images.shape)}; give [frames, height, width, 3] with one frame or more"
@@ -88,7 +101,8 @@ def make_audio(images: torch.Tensor, fps: float | Fraction, sampling: runtime.Sa
     source = runtime.FrameSource(_frames(images, rate), rate=rate, duration=duration, name="ComfyUI frames")
     cancel = threading.Event()
     try:
-        (take,) = _pipeline(bundle, backend).generate(source, sampling, on_progress=_watched(cancel), cancel=cancel)
+        pipeline, watch = _pipeline(bundle, backend), _watched(cancel)
+        (take,) = pipeline.generate(source, config, on_progress=watch, cancel=cancel, words=words)
     except runtime.Cancelled:
         management = sys.modules.get("comfy.model_management")
         if management is not None:
@@ -109,13 +123,11 @@ class MaskVATImagesToAudio:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The inputs, as ComfyUI asks for them. `fps` must be connected: a wrong rate would be a sound out of time."""
         frames = {"images": ("IMAGE",), "fps": ("FLOAT", {"forceInput": True})}
-        return {"required": frames | _options(), "optional": _engine()}
+        return {"required": frames | _options(), "optional": _extras()}
 
-    def make(self, images: torch.Tensor, fps: float, seed: int, steps: int, guidance: float, candidates: int,
-             bundle: str = "", backend: str = "auto") -> tuple[Audio]:  # fmt: skip
+    def make(self, images: torch.Tensor, fps: float, **options: Any) -> tuple[Audio]:
         """As `make_audio`."""
-        sampling = runtime.SamplingConfig(seed=seed, steps=steps, guidance=guidance, candidates=candidates)
-        return (make_audio(images, fps, sampling, bundle, backend),)
+        return (make_audio(images, fps, **options),)
 
 
 class MaskVATVideoToAudio:
@@ -129,14 +141,12 @@ class MaskVATVideoToAudio:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The inputs, as ComfyUI asks for them."""
-        return {"required": {"video": ("VIDEO",)} | _options(), "optional": _engine()}
+        return {"required": {"video": ("VIDEO",)} | _options(), "optional": _extras()}
 
-    def make(self, video: Any, seed: int, steps: int, guidance: float, candidates: int, bundle: str = "",
-             backend: str = "auto") -> tuple[Audio]:  # fmt: skip
+    def make(self, video: Any, **options: Any) -> tuple[Audio]:
         """As `make_audio`, with the frames and the exact rate of `video.get_components()`."""
         parts = video.get_components()
-        sampling = runtime.SamplingConfig(seed=seed, steps=steps, guidance=guidance, candidates=candidates)
-        return (make_audio(parts.images, parts.frame_rate, sampling, bundle, backend),)
+        return (make_audio(parts.images, parts.frame_rate, **options),)
 
 
 NODE_CLASS_MAPPINGS = {"MaskVATImagesToAudio": MaskVATImagesToAudio, "MaskVATVideoToAudio": MaskVATVideoToAudio}

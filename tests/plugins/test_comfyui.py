@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import runtime
 from runtime.edit.timecode import frame_samples
-from tests.support.fake_engines import NEEDS_ORT
+from tests.support.fake_engines import NEEDS_ORT, WORDS
 from tests.support.media import noisy
 from tests.support.paths import ROOT
 
@@ -82,8 +82,10 @@ def test_it_is_the_sound_of_the_python_api(make: Callable[..., Any], images: Any
 def test_seed_and_options_change_the_sound(make: Callable[..., Any], images: Any) -> None:
     first = make()["waveform"]
     assert torch.equal(make()["waveform"], first)
-    for changes in ({"seed": 2}, {"steps": 4}, {"guidance": 0.0}, {"images": images.flip(0)}):
+    for changes in ({"seed": 2}, {"steps": 4}, {"guidance": 0.0}, {"images": images.flip(0)},
+                    {"prompt": WORDS[0]}, {"avoid": WORDS[0]}):  # fmt: skip
         assert not torch.equal(make(**changes)["waveform"], first), changes
+    assert torch.equal(make(prompt=" ", avoid="")["waveform"], first)
     assert make(candidates=3)["waveform"].shape == first.shape
 
 
@@ -91,7 +93,8 @@ def test_a_video_brings_its_frames_and_rate(plugin: ModuleType, make: Callable, 
     parts = SimpleNamespace(images=images, audio=None, frame_rate=Fraction(30000, 1001))
     video = SimpleNamespace(get_components=lambda: parts)
     node = plugin.NODE_CLASS_MAPPINGS["MaskVATVideoToAudio"]()
-    (audio,) = node.make(video, 1, 2, 3.0, 1, str(bundles()), "cpu")
+    options = {"seed": 1, "steps": 2, "guidance": 3.0, "candidates": 1, "bundle": str(bundles()), "backend": "cpu"}
+    (audio,) = node.make(video=video, **options)
     assert torch.equal(audio["waveform"], make(fps=29.97)["waveform"])
 
 
@@ -103,6 +106,7 @@ def test_what_comfyui_reads(plugin: ModuleType) -> None:
         assert node.RETURN_TYPES == ("AUDIO",) and callable(getattr(node, node.FUNCTION))
         # a seed is an input, so it is part of what ComfyUI compares before it uses an old result
         assert required["seed"][0] == "INT" and required["seed"][1]["max"] == 2**64 - 1
+        assert all(options[0] == "STRING" or "default" in options[1] for options in inputs["optional"].values())
         for name in ("steps", "guidance", "candidates"):  # the limits are those of the engine
             for limit in ("min", "max"):
                 runtime.SamplingConfig(**{"candidates": 1, name: required[name][1][limit]})
@@ -120,6 +124,8 @@ def test_what_comfyui_reads(plugin: ModuleType) -> None:
         ({"fps": 0.0}, "the frame rate is 0.0; it must lie above 0"),
         ({"fps": float("nan")}, "not a frame rate"),
         ({"steps": 0}, "steps is 0"),
+        ({"prompt": "no such word"}, "no such word"),
+        ({"avoid": WORDS[0], "guidance": 0.0}, "guidance"),
         ({"bundle": "/no/such/folder"}, "/no/such/folder"),
     ],
 )
