@@ -47,7 +47,7 @@ def add_delivery_options(add: Callable[..., object]) -> None:
         help="silence where nothing should sound: auto judges by motion and by how sure the model was, a level such as "
         "-50 silences what is quieter")  # fmt: skip
     add("--timeline", type=Path, metavar="FILE", default=argparse.SUPPRESS,
-        help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt or .fcpxml")  # fmt: skip
+        help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt, .fcpxml, .lua")  # fmt: skip
     add("--sidecar", action="store_true", help="also write a .json beside each sound file: the report and its facts")
 
 

@@ -7,10 +7,16 @@ import pytest
 
 from tests.support.paths import ROOT
 
-FOLDERS = ("engines", "runtime", "train", "export", "benchmarks")
+FOLDERS = ("engines", "runtime", "train", "export", "benchmarks", "plugins")
 SOURCES = sorted(p for name in FOLDERS for p in (ROOT / name).rglob("*.py"))
 LINES, MODEL_LINES, FUNCTION_LINES, MODULES = 300, 400, 40, 20
-GUIDES = sorted([*(ROOT / "docs").glob("*.md"), *(p for p in ROOT.glob("*.md") if p.name != "CREDITS.md")])
+GUIDES = sorted(
+    [
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "plugins").glob("*/README.md"),
+        *(p for p in ROOT.glob("*.md") if p.name != "CREDITS.md"),
+    ]
+)
 GUIDE_LINES, COLUMNS = 150, 150
 TABLES = {"engines/contract.py graphs"}  # a table of all graphs; it reads best in one piece
 
