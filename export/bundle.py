@@ -26,12 +26,13 @@ with requires_extra("export", __name__):
 
     from export.graphs import check_agreement, graph_modules
     from export.int8 import quantise
-    from export.onnx_export import export_graph, save, store_half
+    from export.onnx_export import export_graph, save, share_constants, store_half
     from export.verify import Parity, verify
     from export.words import vocabulary_vectors, write_tokeniser
     from train.checkpoint import COMPONENTS, OPTIONAL, load, read_meta
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+SHARED = "step.weights"  # the file of constants that both steps have
 Files = dict[str, BundleFile]
 log = logging.getLogger("export")
 
@@ -101,6 +102,8 @@ def write_graphs(options: Options, modules: dict[str, nn.Module], graph_table: d
             variants.append((f"{name}.int8.onnx", "int8", quantise(model)))
         if options.precision == "fp16":
             store_half(model, name)
+        shared = share_constants([content for *_, content in variants], folder / SHARED) if len(variants) > 1 else []
+        files |= {path.name: entry(path, options.precision) for path in shared}
         for file, precision, content in variants:
             for i, path in enumerate(save(content, folder / file)):
                 files[path.name] = entry(path, precision, name if i == 0 else "")

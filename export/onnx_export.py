@@ -5,13 +5,14 @@ float32. (ONNX Runtime casts once, when it loads the file.)
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 from onnxscript.optimizer import optimize_ir
 from torch import nn
 
@@ -25,6 +26,8 @@ HALF_LIMIT = 256  # elements: smaller weights stay float32
 # in the file, and every stored tensor of at least HALF_LIMIT elements is a parameter of the network
 FOLD_LIMIT = HALF_LIMIT - 1
 HALF_MAX = float(np.finfo(np.float16).max)
+SHARED_LIMIT = 1 << 20  # bytes of a constant that is worth a file of its own
+SHARED_ALIGNMENT = 4096  # bytes, so that it can be mapped into memory
 EXTERNAL_LIMIT = 1_900_000_000  # bytes; protobuf files are limited to 2 GB
 
 
@@ -127,6 +130,31 @@ def store_half(model: ModelProto, graph: str, names: Iterable[str] | None = None
 
 
 # ---------------------------------------------------------------- files
+def share_constants(models: Sequence[ModelProto], path: Path) -> list[Path]:
+    """Move large constants that all models have to one file beside them. Returns its path; nothing if there are none.
+
+    The models refer to it by its name, so they must be saved in its folder.
+    """
+    tables = [{w.name: w for w in model.graph.initializer} for model in models]
+    shared = [
+        name
+        for name, weight in tables[0].items()
+        if len(weight.raw_data) >= SHARED_LIMIT
+        and all(name in table and table[name].raw_data == weight.raw_data for table in tables[1:])
+    ]
+    if not shared:
+        return []
+    with open(path, "wb") as file:
+        for name in shared:
+            content = tables[0][name].raw_data
+            offset = file.tell()
+            file.write(content + b"\0" * (-len(content) % SHARED_ALIGNMENT))
+            for table in tables:
+                set_external_data(table[name], path.name, offset, len(content))
+                table[name].ClearField("raw_data")
+    return [path]
+
+
 def save(model: ModelProto, path: Path) -> list[Path]:
     """Write the model, with a second file for the weights if it exceeds protobuf's limit. Returns the written paths."""
     if model.ByteSize() <= EXTERNAL_LIMIT:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runtime.edit.frame_source import FrameSource
     from runtime.edit.request import GenerationRequest, extend, redo, vary
     from runtime.edit.timecode import TimeRange
+    from runtime.edit.words import Words
     from runtime.errors import (
         BackendUnavailable,
         Cancelled,
@@ -35,6 +36,7 @@ else:
     _HOMES = {"Pipeline": "pipeline", "load": "pipeline", "Report": "take", "Take": "take"}
     _HOMES |= dict.fromkeys(("DeliveryConfig", "deliver_take", "write_take"), "deliver.delivery")
     _HOMES |= {"Loudness": "deliver.loudness", "FrameSource": "edit.frame_source", "TimeRange": "edit.timecode"}
+    _HOMES["Words"] = "edit.words"
     _HOMES |= dict.fromkeys(("GenerationRequest", "extend", "redo", "vary"), "edit.request")
     _HOMES |= dict.fromkeys(("Progress", "SamplingConfig", "Stage"), "sampling")
 
@@ -74,6 +76,7 @@ __all__ = [
     "Stage",
     "Take",
     "TimeRange",
+    "Words",
     "__version__",
     "deliver_take",
     "extend",

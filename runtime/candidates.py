@@ -71,6 +71,9 @@ class Candidates:
         self.running = list(range(s.candidates))
         begin = np.zeros((self.config.n_codebooks, 0), np.int32) if known is None else known
         self.chains = [begin for _ in self.running]  # replaced, never written to
+        self.confidence = [
+            np.full(begin.shape[1], np.nan, np.float32) for _ in self.running
+        ]  # [T], runtime.edit.activity
         self.scores = np.zeros(s.candidates)  # sum of SCAV distances over windows; nan if dropped
         self.dropped: list[DroppedCandidate] = []  # in the order in which they were dropped
         self._plan = UnmaskSchedule(self.config.mask_token, s.steps, s.diversity, s.schedule)
@@ -104,6 +107,7 @@ class Candidates:
         for i in self.running:
             chain = self.chains[i]
             self.chains[i] = np.concatenate([chain[:, :begin], rows[i].codes[0], chain[:, end:]], axis=1)
+            self.confidence[i] = joined_confidence(self.confidence[i], begin, rows[i].logp[0])
             if self.sampling.candidates > 1:
                 self.scores[i] += self._distance(scene, rows[i].codes[0])
 
@@ -225,6 +229,16 @@ class Candidates:
         self._done += SCORE
         self.context.work.decoding_done(self._done)
         return distance
+
+
+def joined_confidence(confidence: FloatArray, begin: int, logp: FloatArray) -> FloatArray:
+    """`confidence` [T] with that of a window from token `begin` on: means of logp [K, t] over the tokens drawn."""
+    end, drawn = begin + logp.shape[1], np.isfinite(logp)
+    count = drawn.sum(axis=0)
+    means = np.where(drawn, logp, 0).sum(axis=0) / np.maximum(count, 1)
+    out = np.pad(confidence, (0, max(0, end - len(confidence))), constant_values=np.nan)
+    out[begin:end] = np.where(count > 0, means, out[begin:end])
+    return out
 
 
 def scav_distance(bundle: Bundle, frame_features: FloatArray, audio: FloatArray) -> float:

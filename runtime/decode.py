@@ -6,7 +6,7 @@ schedule says, without a threshold.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import floor
 from typing import Self
 
@@ -55,23 +55,23 @@ class DecodeState:
     codes: Int32Array  # [B, K, T]
     at_start: Int32Array  # [B], tokens that were masked
     tokens: Int32Array  # [B, K, T], drawn by the last step; before the first step the codes themselves
+    logp: FloatArray  # [B, K, T], log-probability of each token when it was decided; nan if it was known or is masked
 
     @classmethod
     def begin(cls, codes: Int32Array, mask_token: int) -> Self:
         """Start decoding: positions that hold `mask_token` will be filled, all others are known. `codes` is copied."""
         at_start = (codes == mask_token).sum(axis=(1, 2)).astype(np.int32)
-        return cls(codes.copy(), at_start, codes.copy())
+        return cls(codes.copy(), at_start, codes.copy(), np.full(codes.shape, np.nan, np.float32))
 
     @classmethod
     def join(cls, parts: "list[DecodeState]") -> "DecodeState":
         """The rows of all parts, copied."""
-        codes, at_start, tokens = ([getattr(p, name) for p in parts] for name in ("codes", "at_start", "tokens"))
-        return cls(np.concatenate(codes), np.concatenate(at_start), np.concatenate(tokens))
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
     def __getitem__(self, row: int) -> "DecodeState":
         """One row, as a view."""
         one = slice(row, row + 1)
-        return type(self)(self.codes[one], self.at_start[one], self.tokens[one])
+        return type(self)(*(getattr(self, f.name)[one] for f in fields(self)))
 
     def preview(self, mask_token: int) -> Int32Array:
         """codes [B, K, T] as if decoding ended here: masked positions take the tokens of the last step, at no cost."""
@@ -94,12 +94,14 @@ def advance(
     any more.
     """
     flat = rows.codes.reshape(len(rows.codes), -1)  # a view: [B, K * T]
+    decided = rows.logp.reshape(flat.shape)  # a view, too
     for n in span:
         if not (flat == plan.mask_token).any():
             break  # there were more steps than masked tokens
         u, gumbel_u = noise_fn(n)
         tokens, logp = step_fn(rows.codes, u)
         rows.tokens[...] = tokens
+        sure = logp.reshape(flat.shape)
         scale = np.float32(plan.diversity * (1 - (n + 1) / plan.steps))
         confidence = logp + scale * gumbel(gumbel_u) if scale else logp
         for row, (token, score) in enumerate(
@@ -111,6 +113,7 @@ def advance(
                 order = np.argsort(-score[masked], kind="stable")  # ties: the earlier position first
                 chosen = masked[order[:reveal]]
                 flat[row, chosen] = token[chosen]
+                decided[row, chosen] = sure[row, chosen]
         if on_step is not None:
             on_step(n)
 

@@ -17,12 +17,14 @@ from runtime.bundle import CLOSED, Bundle, BundleFuture
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext, WorkEstimate
 from runtime.deliver.loudness import Loudness, measure_loudness
+from runtime.edit.activity import Motion, activity
 from runtime.edit.frame_source import FrameSource
 from runtime.edit.plan import Plan, Planner, check_bundle
 from runtime.edit.report_facts import edit_facts, range_facts
 from runtime.edit.request import GenerationRequest, RangeLike
 from runtime.edit.timecode import Span
 from runtime.edit.timing import VideoTiming
+from runtime.edit.words import Words, with_words
 from runtime.errors import MediaError, OptionError, PipelineClosed
 from runtime.exit_wait import check_ending, delay_exit
 from runtime.features import Encoders
@@ -98,6 +100,7 @@ class Pipeline:
         *,
         span: RangeLike | Span | None = None,
         edit: GenerationRequest | None = None,
+        words: Words | None = None,
         timing: VideoTiming | None = None,
     ) -> list[Take]:
         """Make sounds for a video: a file, or frames of a host. Returns `sampling.takes` takes, the best first.
@@ -105,7 +108,8 @@ class Pipeline:
         `span` is a part of the file: a `TimeRange`, text such as "2.1-3.4", or two numbers of seconds. The sound is
         then exactly as long as that part, and the same as that of a file with these frames alone.
         `edit` goes on with an earlier take: see `redo`, `vary` and `extend`. Without `sampling`, the take's options are
-        used, with the next seed. `timing` is the file's, if the caller has read it (`read_timing`).
+        used, with the next seed. `words` say what is to be heard; without them, an edit keeps the take's. `timing` is
+        the file's, if the caller has read it (`read_timing`).
 
         `on_progress` is called in this thread. Setting `cancel` stops the generation within one step or frame.
         The end of the program cancels it, too, if it runs in a daemon thread.
@@ -115,9 +119,12 @@ class Pipeline:
         request = edit or GenerationRequest()
         run = _Run(self._usable(), sampling or request.sampling(), on_progress, cancel)
         with delay_exit():
-            plan = Planner(video, self.config, timing, run.check_cancel).plan(request, span, run.sampling.seed)
+            planner = Planner(video, self.config, timing, run.check_cancel)
+            plan = planner.with_words(planner.plan(request, span, run.sampling.seed), request, words)
             if plan.known is not None:
                 check_bundle(plan.known.take, run.bundle.manifest)
+            request, warnings = with_words(request, plan.words, run.sampling, lambda: run.bundle)
+            run.warnings += warnings
             if isinstance(video, FrameSource):
                 video.open(max_duration)
                 return run(video, plan, request)
@@ -134,7 +141,7 @@ class _Run(GenerationContext):
 
     def __call__(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> list[Take]:
         begin = time.perf_counter()
-        self.plan, self.request = plan, request
+        self.plan, self.request, self.motion = plan, request, Motion(self.config)
         config, known = self.config, plan.known
         self.work = WorkEstimate(self._estimate_windows(video), self.sampling.takes)
         candidates = Candidates(self, None if known is None else known.codes)
@@ -149,10 +156,15 @@ class _Run(GenerationContext):
         loudness = [measure_loudness(a, config.sample_rate, check_cancelled=self.check_cancel) for a in audio]
         report = self._report(video, total, loudness, done, candidates, order, time.perf_counter() - begin)
         scores = report.scores or [None]
+        earlier = None if known is None else known.take.activity
         place = (duration, video.start, report, plan.span, plan.fingerprint)
         takes = [
-            Take(audio[n], config.sample_rate, i, scores[i], candidates.chains[i], *place) for n, i in enumerate(order)
-        ]
+            Take(
+                audio[n], config.sample_rate, i, scores[i], candidates.chains[i], *place,
+                activity=activity(config, candidates.confidence[i], self.motion, total / config.sample_rate, earlier),
+            )
+            for n, i in enumerate(order)
+        ]  # fmt: skip
         self.work.finish()
         self.report_progress("codec", done - 1, self.sampling.steps)
         return takes
@@ -167,6 +179,7 @@ class _Run(GenerationContext):
                 break
             self.work.begin_window(candidates.cost())
             candidates.extend(self._scene(window))
+            self.motion.add(window)
             done += 1
         if not done:
             raise OptionError("the frames end where the take ends; give more frames to extend it")
@@ -275,5 +288,6 @@ class _Run(GenerationContext):
             ranking=order,
             dropped=candidates.dropped,
             range=range_facts(self.plan.span),
+            words=self.plan.words.facts(),
             edit=edit_facts(self.plan, self.request),
         )

@@ -57,6 +57,7 @@ class Report:
     ranking: Sequence[int]  # candidates of the takes, the best first
     dropped: Sequence[DroppedCandidate]  # in the order in which they were dropped
     range: Mapping[str, Any] | None = None  # the part of the video: begin, end (s), frames, rate; None: all of it
+    words: Mapping[str, Any] | None = None  # what was to be heard: prompts and avoid; None: no words
     edit: Mapping[str, Any] | None = None  # what was changed in an earlier take: kind, tokens, changed; None: nothing
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class Report:
 class Take:
     """One finished sound.
 
-    Two takes are equal if everything but their reports is equal, the arrays sample by sample.
+    Two takes are equal if everything but their reports and activity is equal, the arrays sample by sample.
     """
 
     audio: FloatArray  # [L] mono, within [-1, 1], exactly as long as the picture or the range
@@ -86,6 +87,7 @@ class Take:
     span: Span | None = None  # the part of the video that it fills; None: all of it
     fingerprint: Fingerprint | None = None  # of the video
     contract: int = CONTRACT_VERSION  # of the bundle that made it
+    activity: FloatArray | None = field(default=None, repr=False)  # [2, F], runtime.edit.activity; None: not known
 
     def save(self, path: PathLike) -> None:
         """Write the take to a .npz file, whole or not at all. Raises OptionError, MediaError."""

@@ -11,6 +11,8 @@ The score depends on the set of videos: compare systems on the same set only.
   --generated   folders of sounds that another system generated, paired by file name
   --judge       simulated videos: how often a classifier hears the concept that is shown; the same for the true tracks.
                 Bundles then get made-up frame features of these concepts: a simulated picture does not show them
+  --words       each bundle also with the right words (the concepts that are shown) and with a wrong one: is the wish
+                followed? Videos whose concepts are not known are left out
   --recordings  baseline: random recordings of the concept that the frame encoder sees most, without any timing
   floors        noise; and `other`, the true sounds of the other videos
 
@@ -51,6 +53,7 @@ with requires_extra("bench", __name__):
     from benchmarks.meaning.recordings import RandomRecordings
     from benchmarks.meaning.shown import FeaturesOfShown, ShownPipeline
     from benchmarks.meaning.systems import System, bundle_system, folder_system, noise_system
+    from benchmarks.meaning.wishes import Wishes, print_wishes, wish_summary
     from train.evaluate.files import scan_systems
     from train.metrics.aisfx import AiSFX, embed
     from train.models.loading import WeightsError
@@ -59,7 +62,9 @@ with requires_extra("bench", __name__):
 NOISE, RECORDINGS = "noise", "recordings"
 
 
-def make_systems(args: argparse.Namespace, pipelines: "dict[str, ShownPipeline]") -> "dict[str, System]":
+def make_systems(
+    args: argparse.Namespace, pipelines: "dict[str, ShownPipeline]", wishes: "Wishes | None"
+) -> "dict[str, System]":
     """All systems by name: bundles first, then folders of sounds, then the baselines.
 
     Raises OptionError if two have the same name.
@@ -67,7 +72,12 @@ def make_systems(args: argparse.Namespace, pipelines: "dict[str, ShownPipeline]"
     encoder = read_encoder(args.weights) if args.recordings or args.judge else None
     features = FeaturesOfShown(read_table(), *encoder) if encoder and args.judge else None
     options = sampling_options(args)
-    systems: dict[str, System] = {n: bundle_system(p, options, args.seeds, features) for n, p in pipelines.items()}
+    systems: dict[str, System] = {}
+    for name, pipeline in pipelines.items():
+        if wishes is None:
+            systems[name] = bundle_system(pipeline, options, args.seeds, features)
+        else:
+            systems |= wishes.systems(name, pipeline, options, args.seeds, features)
     others: dict[str, System] = {folder.name: folder_system(folder) for folder in scan_systems(args.generated or [])}
     if repeated := sorted(set(others) & {*systems, NOISE, RECORDINGS}):
         raise runtime.OptionError(f"the name {repeated[0]} is taken; write --generated NAME=DIR to choose another")
@@ -84,15 +94,19 @@ def run(args: argparse.Namespace) -> None:
     network, videos = AiSFX.load(), find_half(args.videos, args.half)
     bundles = systems_to_compare(args) if args.engines or not args.generated else {}
     pipelines = {n: ShownPipeline(folder, args.backend, 0, p) for n, (folder, p) in bundles.items()}
-    systems = make_systems(args, pipelines)
     table = read_table()
+    concepts = {file: [table[k].name for k in right] for file, right in read_truth(table).items()}
+    wishes = Wishes.of_videos(videos, concepts) if args.words else None
+    systems = make_systems(args, pipelines, wishes)
     judge, facts = train_judge(*args.judge, table) if args.judge else (None, None)
     measured = run_videos(videos, systems, lambda sound: embed(network, sound), bool(args.plots), judge)
     if len(measured.tracks) < 2:
         raise runtime.OptionError(f"{len(measured.tracks)} of {len(videos)} videos can be used; 2 or more are needed")
-    concepts = {file: [table[k].name for k in right] for file, right in read_truth(table).items()}
     rows = {name: score_system(measured, name, concepts) for name in systems}
     floors = {NOISE: [row["lift"] for row in rows.pop(NOISE)], "other": swapped_lifts(measured.truth)}
+    if wishes is not None:
+        for name in rows:
+            wishes.score(measured, name, rows[name], judge)
     if args.plots:
         from benchmarks.meaning.plots import draw_plots
 
@@ -102,6 +116,9 @@ def run(args: argparse.Namespace) -> None:
     values["steps_in"] = {name: p.bundle.file_for("step") for name, p in pipelines.items()}
     values["summary"] = summary(rows, floors)
     print_tables(values["summary"])
+    if wishes is not None:
+        values["wishes"] = {name: wish_summary(rows, name) for name in pipelines}
+        print_wishes(values["wishes"])
     finish(make_result("meaning", values | {"clips": rows}), args.out)
 
 
@@ -112,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_comparison_options(parser)
     words = "folder of generated sounds, one file per video with the same name; NAME=DIR sets a name; may be repeated"
     add("--generated", action="append", metavar="DIR", help=words)
+    words = "also measure each bundle with the right words and with a wrong one"
+    add("--words", action="store_true", help=words)
     words = "folders of recordings with sounds.csv, for the baseline of random recordings"
     add("--recordings", type=Path, nargs="+", metavar="POOL", help=words)
     words = "folders of recordings that train the judge: one whose labels are materials, one of sound classes"

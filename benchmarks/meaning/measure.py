@@ -31,12 +31,15 @@ class Measured:
     tracks: list[Track] = field(default_factory=list)
     truth: list[Embedding] = field(default_factory=list)
     systems: dict[str, list[list[list[Embedding]]]] = field(default_factory=dict)
+    first: dict[str, list[list[Sound]]] = field(default_factory=dict)  # SCAV's choice by video and seed; with a judge
     sounds: dict[str, list[Sound]] = field(default_factory=dict)  # first choice of each video; empty unless kept
     guesses: dict[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
 
     def add_guesses(self, judge: Judge, track: Track, sounds: Mapping[str, list[list[Sound]]]) -> None:
         """Judge the true sound of a video, and SCAV's choice of every system and seed."""
         heard = {TRUTH: [[track.sound]]} | dict(sounds)
+        for name, seeds in sounds.items():
+            self.first.setdefault(name, []).append([takes[0] for takes in seeds])
         for name, seeds in heard.items():
             own = [guess for takes in seeds for guess in judge.judge(takes[0], track.sound, track.shown)]
             self.guesses.setdefault(name, []).append(own)

@@ -36,6 +36,7 @@ class Track:
 
 
 System = Callable[[Track], list[list[Sound]]]
+Wish = Callable[[Track], runtime.Words | None]
 
 
 def read_track(path: Path) -> Track:
@@ -46,19 +47,24 @@ def read_track(path: Path) -> Track:
 
 
 def bundle_system(
-    pipeline: ShownPipeline, options: dict[str, Any], seeds: int, features: FeaturesOfShown | None = None
+    pipeline: ShownPipeline,
+    options: dict[str, Any],
+    seeds: int,
+    features: FeaturesOfShown | None = None,
+    wish: Wish | None = None,
 ) -> System:
     """The sounds that a bundle generates. `options`: of SamplingConfig, without the seed.
 
     features: makes the frame features of videos that show concepts. Without it, all videos have their own.
+    wish: the words for a video.
     """
 
     def sounds(track: Track) -> list[list[Sound]]:
         made = features.of_track(track.path, track.shown, pipeline) if features and track.concepts else None
-        takes = []
+        words, takes = None if wish is None else wish(track), []
         for seed in range(seeds):
             pipeline.bundle.show(made, track.path)
-            takes.append(pipeline.generate(track.path, runtime.SamplingConfig(seed=seed, **options)))
+            takes.append(pipeline.generate(track.path, runtime.SamplingConfig(seed=seed, **options), words=words))
         return [[Sound(take.audio, take.sample_rate) for take in own] for own in takes]
 
     return sounds

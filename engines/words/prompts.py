@@ -3,12 +3,19 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
+from typing import Protocol
 
 import numpy as np
 
 from engines.base import OptionError
 from engines.contract import FloatArray, ModelConfig
-from engines.words.vocabulary import Vocabulary
+
+
+class WordVectors(Protocol):
+    """Knows the vectors of words: a `Vocabulary`, or one with a text encoder behind it."""
+
+    def vector(self, word: str) -> FloatArray:
+        """The vector [frame_dim] of a word. Raises OptionError if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ def unit(vectors: FloatArray) -> FloatArray:
     return out
 
 
-def mixture(vocabulary: Vocabulary, words: Mapping[str, float]) -> FloatArray:
+def mixture(vocabulary: WordVectors, words: Mapping[str, float]) -> FloatArray:
     """The vector [frame_dim] of one word, or of several with weights above 0: their weighted sum at length 1.
 
     One word gives its own vector, whatever the weight, so [NULL] keeps its length.

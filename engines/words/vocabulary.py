@@ -69,10 +69,17 @@ class Vocabulary:
             raise OptionError(self._unknown(word))
         return self._vectors[folded(word)]
 
+    def similar(self, word: str) -> list[str]:
+        """Words that are spelled like this one, the nearest first."""
+        return get_close_matches(folded(word), [folded(w) for w in self.words], SUGGESTIONS)
+
     def _unknown(self, word: str) -> str:
-        close = get_close_matches(folded(word), [folded(w) for w in self.words], SUGGESTIONS)
+        close = self.similar(word)
         if not self.words:
-            return f"the bundle does not know the word {word!r}: its vocabulary has no words"
+            return (
+                f"the bundle does not know the word {word!r}: its vocabulary has no words; give a bundle that has some "
+                "with --engines, or leave the words out"
+            )
         matches = f"similar words: {', '.join(close)}; " if close else ""
         return (
             f"the bundle does not know the word {word!r}; {matches}"

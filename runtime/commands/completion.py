@@ -36,6 +36,7 @@ def get_whole_parser() -> argparse.ArgumentParser:
     from runtime.commands.stdio.start import get_stdio_parser
     from runtime.doctor import get_doctor_parser
     from runtime.info import get_info_parser
+    from runtime.serve.command import get_serve_parser
 
     parsers = {
         "make": get_parser("maskvat make"),
@@ -43,6 +44,7 @@ def get_whole_parser() -> argparse.ArgumentParser:
         "info": get_info_parser(),
         "doctor": get_doctor_parser(),
         "stdio": get_stdio_parser(),
+        "serve": get_serve_parser(),
         "completion": get_completion_parser(),
     }
     whole = argparse.ArgumentParser(prog="maskvat")

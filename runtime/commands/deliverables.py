@@ -43,14 +43,17 @@ def add_delivery_options(add: Callable[..., object]) -> None:
         help="bring the sound to this loudness, -70 to 0, as far as --peak allows")  # fmt: skip
     add("--peak", type=float, metavar="DBTP", default=argparse.SUPPRESS,
         help="keep the true peak at or below this, -60 to 0 (default: -1 with --lufs, else no limit)")  # fmt: skip
+    add("--silence", metavar="off|auto|DB", default="off",
+        help="silence where nothing should sound: auto judges by motion and by how sure the model was, a level such as "
+        "-50 silences what is quieter")  # fmt: skip
     add("--timeline", type=Path, metavar="FILE", default=argparse.SUPPRESS,
-        help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt or .fcpxml")  # fmt: skip
+        help="also write a timeline with every take as a track: .otio, .xml (xmeml), .mlt, .fcpxml, .lua")  # fmt: skip
     add("--sidecar", action="store_true", help="also write a .json beside each sound file: the report and its facts")
 
 
 def read_delivery(args: Namespace) -> DeliveryConfig:
     """The configuration that the flags give. Raises OptionError."""
-    names = ("bits", "rate", "channels", "gain", "fade", "mix", "lufs", "peak", "bwf")
+    names = ("bits", "rate", "channels", "gain", "fade", "mix", "lufs", "peak", "silence", "bwf")
     if hasattr(args, "timeline"):
         check_timeline_file(args.timeline)
     return DeliveryConfig(**{name: getattr(args, name) for name in names if hasattr(args, name)})

@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from runtime.commands.words import given_flags, read_words
 from runtime.edit.fingerprint import file_fingerprint
 from runtime.edit.plan import check_clip
 from runtime.edit.request import GenerationRequest, extend, redo, vary
 from runtime.edit.take_file import check_take_file, load_take
 from runtime.edit.timecode import TimeRange
+from runtime.edit.words import Words
 from runtime.errors import OptionError
 from runtime.sampling import SamplingConfig, read_budget
 from runtime.take import Take
@@ -57,6 +59,7 @@ class Edit:
     span: TimeRange | None
     request: GenerationRequest
     unchanged: Take | None  # a take to deliver as it is
+    words: Words | None = None
 
     @property
     def needs_timing(self) -> bool:
@@ -67,12 +70,13 @@ class Edit:
 def read_edit(args: Namespace) -> Edit:
     """Read the flags, and the take that they name. Raises OptionError, MediaError."""
     span = TimeRange.parse(args.range) if hasattr(args, "range") else None
+    words = read_words(args)
     changes = [name for name in ("redo", "vary") if hasattr(args, name)] + ["extend"] * args.extend
     if not hasattr(args, "take"):
         if changes or args.other_clip:
             flag = (changes or ["other-clip"])[0]
             raise OptionError(f"--{flag} needs a take to start from; give --from FILE.npz")
-        return Edit(span, GenerationRequest(), None)
+        return Edit(span, GenerationRequest(), None, words)
     if "extend" in changes and len(changes) > 1:
         raise OptionError("--extend cannot be combined with --redo or --vary; do one after the other, with --save")
     if span is not None and "extend" not in changes:
@@ -82,7 +86,7 @@ def read_edit(args: Namespace) -> Edit:
         _check_unchanged(args, take)
         return Edit(None, GenerationRequest(), take)
     request = _change(args, take)
-    return Edit(None, replace(request, other_clip=args.other_clip), None)
+    return Edit(None, replace(request, other_clip=args.other_clip), None, words)
 
 
 def _change(args: Namespace, take: Take) -> GenerationRequest:
@@ -95,7 +99,7 @@ def _change(args: Namespace, take: Take) -> GenerationRequest:
 
 def _check_unchanged(args: Namespace, take: Take) -> None:
     """Check what a take that stays as it is allows."""
-    given = sorted(getattr(args, "given", ()))
+    given = [*sorted(getattr(args, "given", ())), *given_flags(args)]
     if given:
         raise OptionError(
             f"--{given[0].replace('_', '-')} changes nothing in the take of --from; say what to make anew with --redo, "

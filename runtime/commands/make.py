@@ -24,6 +24,7 @@ from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
 from runtime.commands.standard_streams import drop_unread, print_event, say
 from runtime.commands.status import run_command
+from runtime.commands.words import KnownWords, add_word_options
 from runtime.decode import SCHEDULES
 from runtime.deliver.delivery import DeliveryConfig
 from runtime.errors import OptionError
@@ -55,6 +56,7 @@ def add_options(group: FlagGroups) -> None:
     """Add all flags, in groups."""
     add_output_options(group("files to write"))
     add_sampling_options(partial(group("how the sound is made"), action=Noted))
+    add_word_options(group("words"))
     add_edit_options(group("ranges and takes"))
     add_delivery_options(group("how the sound is delivered"))
     add_engine_options(group("what runs it"))
@@ -167,7 +169,7 @@ def make_sound(
 
     takes = pipeline.generate(
         args.video, request.sampling, update, cancel, max_duration=args.max_duration, span=delivery.span,
-        edit=edit.request, timing=delivery.timing,
+        edit=edit.request, words=edit.words, timing=delivery.timing,
     )  # fmt: skip
     log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
     return write_outputs(args, request.outputs, takes, delivery)
@@ -176,6 +178,7 @@ def make_sound(
 def run(args: argparse.Namespace) -> Callable[[], None]:
     """Generate and write. Returns a function that shows the result. Raises MaskVATError."""
     request = read_request(args)
+    KnownWords(args).check(request.edit.words, request.sampling)
     tell({"video": str(args.video), "progress": args.progress})
     delivery = plan_delivery(args, request.config, request.edit)
     engines = open_engines(args) if request.edit.unchanged is None else nullcontext()

@@ -56,7 +56,7 @@ class CommandParser(argparse.ArgumentParser):
 
     _words: Sequence[str] = ()
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = self._words or (sys.argv[1:] if args is None else list(args))
         return super().parse_known_args(args, namespace)
 

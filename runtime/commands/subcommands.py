@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "info": "show what a bundle contains",
     "doctor": "show what works on this machine, and run the bundle's self-test",
     "stdio": "run for another program: JSON lines in and out (docs/EMBEDDING.md)",
+    "serve": "serve pages, editors and other machines over HTTP (docs/SERVER.md)",
     "completion": "print the completion script of a shell: bash, zsh or fish",
 }
 USAGE = """usage: maskvat VIDEO [options]
@@ -98,6 +99,10 @@ def run(name: str, rest: list[str]) -> int:
         from runtime.commands.stdio.guard import process as stdio
 
         return stdio(rest)
+    if name == "serve":
+        from runtime.serve.command import process as serve
+
+        return serve(rest)
     if name == "completion":
         from runtime.commands.completion import main as completion
 

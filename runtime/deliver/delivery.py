@@ -15,8 +15,10 @@ from runtime.audio import MAX_RATE, PathLike, resample
 from runtime.deliver.broadcast import Origin, broadcast_chunks, time_reference
 from runtime.deliver.levels import Gain, choose_gain, decibels, fade_ends
 from runtime.deliver.loudness import Loudness, measure_loudness
+from runtime.deliver.silence import Gate, Silence, read_silence
 from runtime.deliver.sound_file import write_sound
 from runtime.edit.timecode import Span, Timecode
+from runtime.edit.words import PlacedWords
 from runtime.errors import OptionError
 from runtime.media.wav import Bits, Chunk, WavFormat
 from runtime.sampling import number, whole_number
@@ -30,7 +32,7 @@ SAFE_PEAK = -1.0  # dBTP: the limit on true peaks if `lufs` is given and `peak` 
 class DeliveryConfig:
     """How takes become sound files. The defaults change nothing: 16 bit, mono, the bundle's sample rate.
 
-    Levels are applied in this order: mix, fade, then one gain. Raises OptionError if a value is not allowed.
+    Levels are applied in this order: silence, mix, fade, then one gain. Raises OptionError if a value is not allowed.
     """
 
     bits: Bits = "16"  # "16", "24" or "float"
@@ -41,6 +43,7 @@ class DeliveryConfig:
     mix: float | None = None  # dB, -120 to 60: level of the take over the video's own sound; None: the take alone
     lufs: float | None = None  # LUFS, -70 to 0: integrated loudness to reach
     peak: float | None = None  # dBTP, -60 to 0: the true peak stays below; None: -1 with `lufs`, else no limit
+    silence: Silence = "off"  # "auto", or dBFS: where nothing should sound becomes silence (runtime.deliver.silence)
     bwf: bool = False  # WAV files are broadcast WAV
 
     def __post_init__(self) -> None:
@@ -51,6 +54,7 @@ class DeliveryConfig:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, number(name, value, low, high))
+        object.__setattr__(self, "silence", read_silence(self.silence))
         object.__setattr__(self, "channels", whole_number("channels", self.channels, 1, 2))
         if self.rate is not None:
             object.__setattr__(self, "rate", whole_number("rate", self.rate, 1, MAX_RATE))
@@ -73,6 +77,13 @@ class DeliveredSound:
     loudness: Loudness  # of `audio`, played on two speakers
     gain: Gain
     warnings: tuple[str, ...]
+    gate: Gate | None = None  # None: without --silence
+
+    @property
+    def generated(self) -> FloatArray:
+        """The take's sound [L] behind the gate, before any level is changed."""
+        audio, rate = self.take.audio, self.take.sample_rate
+        return audio if self.gate is None else self.gate.apply(audio, rate)
 
     @property
     def length(self) -> int:
@@ -93,7 +104,7 @@ class DeliveredSound:
             "samples": self.length,
             "loudness": asdict(self.loudness),
             "gain": asdict(self.gain),
-        }
+        } | ({} if self.gate is None else {"silence": self.gate.facts()})
 
 
 def deliver_take(
@@ -104,7 +115,10 @@ def deliver_take(
     `own` is the video's own sound at the same place, [L] at the take's sample rate; `config.mix` needs it.
     Raises OptionError if `lufs` is given and the sound is silent.
     """
-    audio = take.audio
+    audio, gate = take.audio, None
+    if config.silence != "off":
+        gate = Gate.of(config.silence, audio, take.sample_rate, take.activity)
+        audio = gate.apply(audio, take.sample_rate)
     if config.mix is not None:
         if own is None or own.shape != audio.shape:
             raise OptionError("a mix needs the video's own sound, as long as the take")
@@ -118,7 +132,7 @@ def deliver_take(
         audio = audio * decibels(gain.decibels)
         loudness = measure_loudness(audio, take.sample_rate)
     form = WavFormat(config.rate or take.sample_rate, config.bits, config.channels)
-    return DeliveredSound(take, audio, form, loudness, gain, _level_warnings(config, gain, loudness, audio))
+    return DeliveredSound(take, audio, form, loudness, gain, _level_warnings(config, gain, loudness, audio), gate)
 
 
 def at_rate(audio: FloatArray, source_rate: int, duration: Fraction, rate: int) -> FloatArray:
@@ -214,7 +228,7 @@ def _make_origin(
     report = sound.take.report
     name = Path(report.clip).name
     sampling = report.sampling
-    settings: Mapping[str, object] = {
+    settings: dict[str, object] = {
         "bundle": report.bundle,
         "seed": sampling.seed,
         "steps": sampling.steps,
@@ -223,6 +237,8 @@ def _make_origin(
         "backend": report.backend,
         "precision": report.precision,
     }
+    if report.words is not None:
+        settings |= {"words": str(PlacedWords.of_facts(report.words))}
     digest = sha256(f"{name}\n{sound.form}\n{take_number}\n".encode())
     digest.update(np.ascontiguousarray(samples).data)
     return Origin(

@@ -16,7 +16,7 @@ def whole_track(sound: DeliveredSound, config: DeliveryConfig, lead: int, own: F
     if own is None or config.mix is None:
         return np.pad(sound.audio, (lead, 0))
     fade = RANGE_FADE if config.fade is None else config.fade
-    added = fade_ends(sound.take.audio, round(fade / 1000 * sound.take.sample_rate)) * decibels(config.mix)
+    added = fade_ends(sound.generated, round(fade / 1000 * sound.take.sample_rate)) * decibels(config.mix)
     track = np.pad(own, (0, max(0, lead + len(added) - len(own))))
     track[lead : lead + len(added)] += added
     return np.asarray(track * decibels(sound.gain.decibels), np.float32)

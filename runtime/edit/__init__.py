@@ -1,1 +1,1 @@
-"""Timecode, ranges of time, and how a video counts its frames."""
+"""Timecode, ranges of a video, and takes that are saved, made again in part, varied and extended."""

@@ -1,7 +1,7 @@
 """Work out a generation before it begins: which pictures, which tokens are known, and which windows fill the others."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
 from pathlib import Path
@@ -16,6 +16,7 @@ from runtime.edit.frame_source import FrameSource
 from runtime.edit.request import GenerationRequest, RangeLike, as_range
 from runtime.edit.timecode import Span, Timecode, TimeRange
 from runtime.edit.timing import VideoTiming, read_timing
+from runtime.edit.words import NO_WORDS, PlacedWords, Words, place_words
 from runtime.errors import OptionError
 from runtime.rng import POSITIONS, uniforms
 from runtime.take import Take
@@ -46,6 +47,7 @@ class Plan:
     part: Part | None = None  # of the video file; None: all of it
     known: Known | None = None
     stretch: Stretch = ALL
+    words: PlacedWords = NO_WORDS
 
 
 class Planner:
@@ -95,7 +97,8 @@ class Planner:
         total, rate = take.codes.shape[1], Fraction(c.sample_rate, c.hop_length)
         first, end = 0, total
         if request.range is not None:
-            begin, stop = self._within_take(take, request.range)
+            part = self._within(request.range, take.span, take.duration, "take")
+            begin, stop = part.begin, part.end
             first, end = min(floor(begin * rate), total - 1), min(ceil(stop * rate), total)
         mask = spread_mask(take.codes.shape, first, end, request.share, seed)
         codes = np.where(mask, np.int32(c.mask_token), take.codes)
@@ -113,18 +116,43 @@ class Planner:
             stop = min(stop, full)  # context is not worth another window
         return second, Stretch(second, second, first, stop)
 
-    def _within_take(self, take: Take, wanted: TimeRange) -> tuple[Fraction, Fraction]:
-        """Seconds from the take's start."""
+    def _within(self, wanted: TimeRange, whole: Span | None, duration: Fraction | None, name: str) -> Span:
+        """A range of a sound, which fills `whole` of the video (None: all of it); its seconds count from its start."""
         rate, start = None, None
         if wanted.unit == "frames" and isinstance(self.video, FrameSource):
             rate = self.video.rate
         elif wanted.unit != "seconds" and self.timing.steady:
             rate = self.timing.rate
         if wanted.unit == "timecode" and rate is not None:
-            offset = 0 if take.span is None or take.span.frames is None else take.span.frames[0]
+            offset = 0 if whole is None or whole.frames is None else whole.frames[0]
             start = (self.timing.start or Timecode(0, rate, ";" in wanted.begin)).plus(offset)
-        span = wanted.resolve(rate, start, take.duration, "take")
-        return span.begin, span.end
+        return wanted.resolve(rate, start, duration, name)
+
+    # ------------------------------------------------------------ words
+    def with_words(self, plan: Plan, request: GenerationRequest, words: Words | None) -> Plan:
+        """The plan with the words that are given, and those that the take keeps. Raises OptionError."""
+        known, c = plan.known, self.config
+        begin: float | None = None
+        end: float | None = None
+        if known is not None and request.kind != "vary":
+            seconds = [token * c.hop_length / c.sample_rate for token in known.changed]
+            begin, end = seconds[0], seconds[1] if known.count else None
+
+        def seconds_of(wanted: TimeRange) -> tuple[float, float]:
+            part = self._within(wanted, plan.span, self._length(plan), "sound")
+            return float(part.begin), float(part.end)
+
+        return replace(plan, words=place_words(words, request, (begin, end), seconds_of))
+
+    def _length(self, plan: Plan) -> Fraction | None:
+        """How long the sound of a plan will be, in seconds; None if that is not known yet."""
+        if plan.known is not None and plan.known.count:
+            return plan.known.take.duration
+        if plan.span is not None:
+            return plan.span.seconds
+        if isinstance(self.video, FrameSource):
+            return None if self.video.expected_duration is None else Fraction(self.video.expected_duration)
+        return self.timing.duration
 
     def _part_of(self, take: Take, second: int) -> Part | None:
         """The pictures of a take, which are read from `second` on."""

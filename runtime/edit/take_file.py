@@ -15,12 +15,14 @@ from runtime.audio import PathLike, replacing
 from runtime.deliver.loudness import Loudness
 from runtime.edit.fingerprint import Fingerprint
 from runtime.edit.timecode import Span
+from runtime.edit.words import PlacedWords
 from runtime.errors import MediaError, OptionError
 from runtime.sampling import SamplingConfig
 from runtime.take import DroppedCandidate, EngineFile, Report, Take
 
 FORMAT = 1
-ARRAYS = {"codes": "<u2", "audio": "<f4", "facts": "u1"}
+ARRAYS = {"codes": "<u2", "audio": "<f4", "facts": "u1", "activity": "<f4"}
+OPTIONAL = {"activity"}
 
 
 def check_take_file(path: PathLike) -> None:
@@ -45,8 +47,11 @@ def save_take(take: Take, path: PathLike) -> None:
         "report": take.report.to_dict(),
     }
     text = np.frombuffer(json.dumps(facts, allow_nan=False).encode(), np.uint8)
+    arrays: dict[str, NDArray[Any]] = {"codes": take.codes, "audio": take.audio, "facts": text}
+    if take.activity is not None:
+        arrays["activity"] = take.activity
     with replacing(path) as part, open(part, "xb") as file:
-        np.savez(file, codes=take.codes.astype(ARRAYS["codes"]), audio=take.audio.astype(ARRAYS["audio"]), facts=text)
+        np.savez(file, **{name: array.astype(ARRAYS[name]) for name, array in arrays.items()})  # type: ignore[arg-type]
 
 
 def span_values(span: Span) -> dict[str, Any]:
@@ -60,57 +65,60 @@ def load_take(path: PathLike) -> Take:
     if not os.path.isfile(path):
         raise MediaError(f"{path} is not a file; give a take that --save wrote")
     try:
-        codes, audio, text = _read_arrays(path)
+        arrays = _read_arrays(path)
     except OSError as error:
         raise MediaError(f"cannot read {path}: {error.strerror or error}; check its permissions") from error
     except (BadZipFile, ValueError, KeyError, MemoryError, EOFError, NotImplementedError, RuntimeError) as error:
         raise MediaError(f"{path} is not a take, or it is damaged ({error}); give a file that --save wrote") from error
     try:
-        facts = json.loads(text.tobytes().decode())
+        facts = json.loads(arrays["facts"].tobytes().decode())
         form = facts["maskvat_take"]
     except (ValueError, KeyError, TypeError) as error:
         raise MediaError(f"{path} is not a take: its description cannot be read; give one that --save wrote") from error
     if form != FORMAT:
         raise MediaError(f"{path} is a take of format {form}, and this program reads format {FORMAT}; update it")
     try:
-        take = _take(facts, codes, audio)
+        take = _take(facts, arrays)
         _check(take)
     except (ValueError, KeyError, TypeError, OptionError, ZeroDivisionError, OverflowError) as error:
         raise MediaError(f"{path} is damaged: its description contradicts itself ({error}); use a copy") from error
     return take
 
 
-def _read_arrays(path: PathLike) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The arrays codes, audio and facts. What is compressed is refused: it could be far larger than the file."""
+def _read_arrays(path: PathLike) -> dict[str, NDArray[Any]]:
+    """The arrays by name. What is compressed is refused: it could be far larger than the file."""
     with ZipFile(path) as archive:
         members = {entry.filename: entry for entry in archive.infolist()}
-        if set(members) != {f"{name}.npy" for name in ARRAYS}:
+        names = {name.removesuffix(".npy") for name in members}
+        if not set(ARRAYS) - OPTIONAL <= names <= set(ARRAYS):
             raise ValueError("it holds something else")
         if any(entry.compress_type != ZIP_STORED for entry in members.values()):
             raise ValueError("it is compressed")
         if archive.testzip() is not None:
             raise ValueError("a checksum is wrong")
     with np.load(path, allow_pickle=False) as arrays:
-        wrong = [name for name, dtype in ARRAYS.items() if arrays[name].dtype != dtype]
-        if wrong:
-            raise ValueError(f"its {wrong[0]} have another type")
-        return arrays["codes"], arrays["audio"], arrays["facts"]
+        found = {name: arrays[name] for name in arrays}  # the bytes of a member that is no array
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray) or array.dtype != ARRAYS[name]:
+            raise ValueError(f"its {name} have another type")
+    return found
 
 
-def _take(facts: dict[str, Any], codes: NDArray[Any], audio: NDArray[Any]) -> Take:
+def _take(facts: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Take:
     span, made = facts["span"], facts["fingerprint"]
     return Take(
-        audio=audio.astype(np.float32, copy=False),
+        audio=arrays["audio"].astype(np.float32, copy=False),
         sample_rate=int(facts["sample_rate"]),
         candidate=int(facts["candidate"]),
         score=None if facts["score"] is None else float(facts["score"]),
-        codes=codes.astype(np.int32),
+        codes=arrays["codes"].astype(np.int32),
         duration=Fraction(facts["duration"]),
         start=Fraction(facts["start"]),
         report=_report(facts["report"]),
         span=None if span is None else _span(span),
         fingerprint=None if made is None else Fingerprint(str(made["name"]), int(made["size"]), str(made["digest"])),
         contract=int(facts["contract"]),
+        activity=arrays.get("activity"),
     )
 
 
@@ -133,9 +141,12 @@ def _report(values: dict[str, Any]) -> Report:
 
 
 def _check(take: Take) -> None:
-    """Raise ValueError if the arrays do not fit each other and the facts."""
+    """Raise ValueError, or what a wrong fact raises, if the arrays do not fit each other and the facts."""
+    PlacedWords.of_facts(take.report.words)
     if take.codes.ndim != 2 or take.audio.ndim != 1 or 0 in take.codes.shape:
         raise ValueError("an array has another shape")
+    if take.activity is not None and (take.activity.ndim != 2 or len(take.activity) != 2):
+        raise ValueError("its activity has another shape")
     if len(take.audio) != max(1, round(take.duration * take.sample_rate)):
         raise ValueError("the sound has another length")
     if not np.isfinite(take.audio).all() or np.abs(take.audio).max() > 1:

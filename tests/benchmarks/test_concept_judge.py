@@ -191,3 +191,15 @@ def test_command_judges_simulated_videos(
     assert figures["heard"]["spans"] == 2 and figures["heard"]["right"]["ratio"]["mean"] == 1
     assert figures["concepts"]["dog"]["n"] == 1 and figures["concepts"]["none"]["n"] == 1
     assert "made: concept right: generated 1.000" in printed
+    # the judge hears the wrong word where a sound has it; the video of which nothing is known is left out
+    for name, other in (("drum", "dog"), ("dog", "drum")):
+        write_wav(tmp_path / "made" / f"{name}.wav", tone(other, 2.4, 44100, 1.05), 44100)
+    assert meaning.main([str(tmp_path / "videos"), *options, "--words", "--judge", *map(str, pools)]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    rows = result["clips"]["made"]
+    assert [(row["clip"], row["wrong_word"], row["hears_wrong"]) for row in rows] == [
+        ("dog.mp4", "drum", 1),
+        ("drum.mp4", "dog", 1),
+    ]
+    (measures,) = result["wishes"].values()
+    assert set(measures["wrong word, heard"]) == {"with", "without", "difference"}

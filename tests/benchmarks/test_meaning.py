@@ -5,6 +5,7 @@ The embedding is replaced by the mean spectrogram, so that no test needs the pac
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.meaning import recordings
 from benchmarks.meaning.measure import Measured, score_system, swapped_lifts
 from benchmarks.meaning.systems import Track
 from benchmarks.meaning.tables import summary
+from runtime import Words
 from runtime.audio import write_wav
 from runtime.errors import OptionError
 from tests.conftest import Bundles, MakeVideo
@@ -153,6 +155,40 @@ def test_command_scores_bundles_and_generated_sounds(
     assert "paired lift, right - swapped" in printed.out
     sheets = {f"contact-sheet-{name}.png" for name in values["summary"]["systems"]}
     assert {p.name for p in plots.iterdir()} == {*(f"{name}.png" for name in FREQUENCIES), *sheets}
+
+
+def test_command_measures_whether_wishes_are_followed(
+    bundles: Bundles, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two videos show a dog, one a cat; of a fourth nothing is known. The fake pipeline gives a tone for each word."""
+    shown = {"low": {"dog": 1.0}, "middle": {"dog": 1.0}, "high": {"big_cat": 1.0}}
+    for name, concepts in shown.items():
+        (folder / f"{name}.json").write_text(json.dumps({"concepts": [[0, 99, concepts]]}))
+    for suffix in ("mp4", "wav"):
+        (folder / f"unknown.{suffix}").write_bytes((folder / f"low.{suffix}").read_bytes())
+    asked = []
+    real = meaning.ShownPipeline.generate
+
+    def generate(pipeline: object, video: Path, sampling: object, words: Words | None = None) -> list:
+        (take,) = real(pipeline, video, sampling, words=words)
+        asked.append(take.report.words)
+        heard = (words.texts[0].partition(":")[0] if words else "") or "none"
+        return [replace(take, audio=tone({"dog": 160, "big_cat": 5000, "none": 900}[heard])[: len(take.audio)])]
+
+    monkeypatch.setattr(meaning.ShownPipeline, "generate", generate)
+    assert meaning.main([str(folder), "--engines", str(bundles()), "--steps", "1", "--words"]) == 0
+    printed = capsys.readouterr()
+    assert "skipped unknown.mp4: nothing says which concepts" in printed.err
+    values = json.loads(printed.out.splitlines()[-1])
+    none = next(iter(values["clips"].values()))
+    assert [row["wrong_word"] for row in none] == ["dog", "big_cat", "big_cat"]  # high, low, middle
+    assert [a is None for a in asked] == [True, False, False] * 3
+    assert asked[1]["prompts"] == [{"prompt": "big_cat:1.0000", "weight": 1, "begin": 0, "end": 2.4}]
+    assert asked[2]["prompts"] == [{"prompt": "dog", "weight": 1, "begin": None, "end": None}]
+    (measures,) = values["wishes"].values()
+    assert measures["right word, lift"]["difference"]["mean"] > 0 > measures["wrong word, lift"]["difference"]["mean"]
+    assert measures["wrong word, towards it"]["difference"]["mean"] > 0.5 and "wrong word, heard" not in measures
+    assert "wrong word, towards it: with" in printed.out
 
 
 def test_videos_without_a_generated_sound_are_left_out(

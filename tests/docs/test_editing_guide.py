@@ -12,7 +12,9 @@ import av
 import numpy as np
 import pytest
 
-from runtime import Loudness
+from runtime import Loudness, Words
+from runtime.commands.stdio.requests import args_of
+from runtime.commands.words import read_words
 from runtime.infer import main
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.media import Sound, write_timed
@@ -23,6 +25,7 @@ ROWS = dict(re.findall(r"^\| ([^|]+) \| `maskvat (shot\.mov.*?)` \|$", GUIDE, re
 WRITTEN = {  # what an editor does -> the files that the command adds
     "open all takes on a timeline": ["shot.otio", "shot.take2.wav", "shot.take3.wav", "shot.take4.wav", "shot.wav"],
     "keep the facts beside the file": ["shot.json", "shot.wav"],
+    "silence where nothing should sound": ["shot.json", "shot.wav"],
     "save space without loss": ["shot.flac"],
     "hear it under the production sound": ["shot.sound.mov", "shot.wav"],
     "feed another program": [],
@@ -92,13 +95,31 @@ def test_the_fields_of_the_report_are_documented() -> None:
         assert f"`{field}`" in table
 
 
+def run_example(guide: str, bundle: Path) -> dict[str, Any]:
+    """Run the Python example of a guide. Returns its names."""
+    import runtime
+
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    with runtime.load(bundle, "cpu", 1) as pipeline:
+        names: dict[str, Any] = {"runtime": runtime, "pipeline": pipeline}
+        exec(code, names)
+    return names
+
+
+def test_the_python_example_of_words_works(bundles: Callable[..., Path], folder: Path) -> None:
+    guide = (ROOT / "docs" / "WORDS.md").read_text(encoding="utf-8")
+    names = run_example(guide, bundles())
+    assert [p["prompt"] for p in names["again"].report.words["prompts"]] == ["dog:2, street", "door", "door"]
+    assert names["sound"].gate.facts()["set"] == "auto"
+    (options,) = re.findall(r"`options` has the flags: `(.*?)`", guide)
+    args = args_of({"video": "shot.mov", "options": json.loads(options)})
+    assert read_words(args) == Words("dog", avoid="car", at=[("0.4-0.8", "door")]) and args.silence == "-50"
+
+
 def test_the_python_example_works(bundles: Callable[..., Path], folder: Path) -> None:
     import runtime
 
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
-    with runtime.load(bundles(), "cpu", 1) as pipeline:
-        names: dict[str, Any] = {"runtime": runtime, "pipeline": pipeline}
-        exec(code, names)
+    names = run_example(GUIDE, bundles())
     take = names["take"]
     assert (folder / "shot.wav").is_file() and json.loads(json.dumps(names["facts"]))["samples"] == 1.2 * 48000
     assert take.report.loudness[0] == runtime.deliver_take(take, runtime.DeliveryConfig()).loudness

@@ -46,6 +46,10 @@ class Rule:
 RULES = {  # folder -> rule; the innermost folder of a file counts
     "engines": Rule(("engines",), frozenset({"numpy"})),
     "runtime": Rule(("engines", "runtime"), frozenset({"numpy", "av"})),
+    "runtime/serve": Rule(
+        ("engines", "runtime"),
+        frozenset({"starlette", "uvicorn", "python_multipart", "prometheus_client"}),
+    ),
     "train": Rule(("train", *CONTRACT, "engines.locks", *MEDIA)),
     "train/models": Rule(("train.models", *CONTRACT, *MEDIA)),
     "train/loop": Rule(("train.loop", *TRAIN, *MEDIA)),
@@ -66,6 +70,8 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
         f"benchmarks/{name}": Rule((f"benchmarks.{name}", "benchmarks.common", *MEASURED))
         for name in ("codec", "common", "concept_probe", "latency", "meaning", "scenes")
     },
+    "plugins/comfyui": Rule(("runtime",), frozenset({"numpy", "torch"})),  # what ComfyUI's Python has
+    "plugins/resolve": Rule((), frozenset()),  # Resolve's Python has the standard library only
 }
 LAZY = {  # these may be imported inside functions of one file only
     "engines/cuda.py": frozenset({"cuda"}),
@@ -126,7 +132,7 @@ def complaints(source: str, path: str) -> list[str]:
     return [f"{path}:{i.line}: {problem}" for i, problem in found if problem]
 
 
-@pytest.mark.parametrize("package", [folder for folder in RULES if "/" not in folder])
+@pytest.mark.parametrize("package", [f for f in RULES if "/" not in f or f.startswith("plugins/")])
 def test_import_rules(package: str) -> None:
     problems = []
     for path in sorted((ROOT / package).rglob("*.py")):
@@ -147,6 +153,8 @@ def test_import_rules(package: str) -> None:
         ("runtime/infer.py", "def f():\n    import onnxruntime"),
         ("runtime/infer.py", "from train.models.maskvat import MaskVAT"),
         ("runtime/infer.py", "from . import video"),
+        ("runtime/infer.py", "def f():\n    import starlette"),
+        ("runtime/serve/app.py", "import numpy"),
         ("train/fit.py", "import export"),
         ("train/fit.py", "from runtime import pipeline"),
         ("train/fit.py", "from engines.manifest import Manifest"),
@@ -163,6 +171,10 @@ def test_import_rules(package: str) -> None:
         ("benchmarks/latency/quality.py", "from benchmarks import scan"),
         ("benchmarks/fit.py", "from benchmarks.latency.subjects import Subject"),
         ("benchmarks/common/report.py", "from benchmarks.scenes import tables"),
+        ("plugins/resolve/MaskVAT.py", "import numpy"),
+        ("plugins/resolve/MaskVAT.py", "def f():\n    import runtime"),
+        ("plugins/comfyui/__init__.py", "from engines import contract"),
+        ("plugins/comfyui/__init__.py", "from .nodes import NODES"),
     ],
 )
 def test_the_rules_see_what_is_forbidden(path: str, source: str) -> None:

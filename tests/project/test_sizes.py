@@ -11,7 +11,11 @@ FOLDERS = ("engines", "runtime", "train", "export", "benchmarks", "plugins")
 SOURCES = sorted(p for name in FOLDERS for p in (ROOT / name).rglob("*.py"))
 LINES, MODEL_LINES, FUNCTION_LINES, MODULES = 300, 400, 40, 20
 GUIDES = sorted(
-    [*ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/*.md"), *(p for p in ROOT.glob("*.md") if p.name != "CREDITS.md")]
+    [
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "plugins").glob("*/README.md"),
+        *(p for p in ROOT.glob("*.md") if p.name != "CREDITS.md"),
+    ]
 )
 GUIDE_LINES, COLUMNS = 150, 150
 TABLES = {"engines/contract.py graphs"}  # a table of all graphs; it reads best in one piece

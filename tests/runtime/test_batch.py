@@ -205,6 +205,21 @@ def test_a_column_is_passed_on_to_its_flag(refused: Callable[..., str], monkeypa
     assert read_table(Path("list.csv"), None)[0].flags == {"--guidance-from": "7"}
 
 
+def test_words_of_a_table_are_looked_up_first(
+    run: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = "clip;prompt;output\nin/a.mp4;dog:2, door;a.wav\nin/b.mp4;{};b.wav\nin/c.mp4;;c.wav\n"
+    Path("list.csv").write_text(table.format("dgo"))
+    assert run("list.csv", "--out-dir", "out") == 1 and not (folder / "out").exists()
+    assert "list.csv, line 3: the bundle does not know the word 'dgo'; similar words: dog" in capsys.readouterr().err
+    Path("list.csv").write_text(table.format("car"))
+    assert run("list.csv", "--out-dir", "out", "--prompt", "street", "--sidecar") == 0
+    words = [json.loads((folder / "out" / f"{n}.json").read_text())["words"]["prompts"] for n in "abc"]
+    assert [w[0]["prompt"] for w in words] == ["dog:2, door", "car", "street"]
+    assert run("in", "--avoid", "music") == 1
+    assert "error: the bundle does not know the word 'music'" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------- failures
 def test_failures_stay_alone(run: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "in" / "b.mp4").write_text("no video")

@@ -53,7 +53,7 @@ def test_info_for_people(own_bundle: Path, capsys: Capture) -> None:
 
 def test_info_lists_the_words(own_bundle: Path, capsys: Capture) -> None:
     assert info.main([str(own_bundle), "--words"]) == 0
-    assert capsys.readouterr().out == "dog\nbig cat\n"
+    assert capsys.readouterr().out == "dog\nbig cat\ndoor\ncar\nstreet\ndrum\n"
     assert info.main(["--words"]) == 0  # of the shipped bundle
     assert capsys.readouterr().out.strip()
 

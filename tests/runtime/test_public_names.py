@@ -221,7 +221,7 @@ def test_a_report_as_plain_values() -> None:
 
 def test_a_report_has_the_keys_that_it_always_had() -> None:
     keys = "version clip bundle backend precision threads engines sampling windows samples sample_rate seconds calls "
-    keys += "total_seconds loudness warnings scores ranking dropped range edit"
+    keys += "total_seconds loudness warnings scores ranking dropped range words edit"
     assert list(REPORT.to_dict()) == keys.split()
 
 

@@ -108,6 +108,11 @@ def test_errors_do_not_end_the_session(start: Callable[..., Host], folder: Path)
             "option_error",
             "steps is 0",
         ),
+        b'{"id": 1, "method": "generate", "video": "a.mp4", "options": {"prompt": "music"}}': (
+            1,
+            "option_error",
+            "does not know the word 'music'",
+        ),
         b'{"id": 1, "method": "load", "engines": "nowhere"}': (1, "manifest_error", "no bundle in nowhere"),
         b'{"id": 1, "method": "load", "backend": "tpu"}': (1, "backend_unavailable", "unknown backend"),
         b'{"id": "' + b"x" * (1 << 20) + b'"}': (None, "line_too_long", "1048576 bytes"),
@@ -263,6 +268,8 @@ def test_every_code_is_in_the_schema() -> None:
         ({"step": 3}, "unrecognized arguments"),
         ({"steps": [3]}, "give a text, a number, or true"),
         ({"steps": "many"}, "--steps"),
+        ({"at": "0-1 door"}, "give pairs of texts"),
+        ({"at": [["0-1", 3]]}, "give pairs of texts"),
         ({"-o x": 1}, "is not an option"),
     ],
 )

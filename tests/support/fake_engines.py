@@ -28,6 +28,7 @@ from engines.words.vocabulary import write_vocabulary
 NEEDS_ORT = pytest.mark.skipif(available()["cpu"] is not None, reason="needs onnxruntime: pip install '.[cpu,test]'")
 LEVEL = 0.1  # of the sound of the fake codec
 CONTEXT = 1  # token frames on each side that affect the sound of the fake codec
+WORDS = ("dog", "big cat", "door", "car", "street", "drum")
 ROLES = ("maskvat", "codec", "frame_encoder", "sync_encoder", "audio_encoder", "scav")
 
 # short windows and small frames, so that a video of a few seconds has several windows
@@ -261,9 +262,9 @@ def size_and_hash(path: Path) -> tuple[int, str]:
 
 
 def fake_words(config: ModelConfig) -> dict[str, NDArray[np.float32]]:
-    """Two words of a fake bundle, and [NULL]."""
+    """Six words of a fake bundle, and [NULL]."""
     rows = np.eye(config.frame_dim, dtype=np.float32)
-    return {vocabulary.NULL_WORD: rows[0] * 0.5, "dog": rows[0], "big cat": rows[1]}
+    return {vocabulary.NULL_WORD: rows[0] * 0.5, **dict(zip(WORDS, rows, strict=False))}
 
 
 def write_bundle(folder: Path, fake: FakeBundle) -> Path:

@@ -12,13 +12,21 @@ ATTEMPTS, PATIENCE = 3, 30  # melt hangs at its start now and then; seconds
 
 def render(timeline: Path, out: Path) -> None:
     """Write the sound of an .mlt file as mono WAV at 48 kHz. Skips the test without melt."""
+    _melt(timeline, out, ["ac=1", "ar=48000", "acodec=pcm_s16le", "vn=1"])
+
+
+def render_picture(timeline: Path, out: Path) -> None:
+    """Write the picture of an .mlt file without loss, in FFV1. Skips the test without melt."""
+    _melt(timeline, out, ["an=1", "vcodec=ffv1", "pix_fmt=yuv420p"])
+
+
+def _melt(timeline: Path, out: Path, form: list[str]) -> None:
     if shutil.which("melt") is None:
         pytest.skip("needs melt")
-    sound = ["ac=1", "ar=48000", "acodec=pcm_s16le", "vn=1", "real_time=-1"]
     options: Any = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PATIENCE, "check": True}
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            subprocess.run(["melt", timeline, "-consumer", f"avformat:{out}", *sound], **options)
+            subprocess.run(["melt", timeline, "-consumer", f"avformat:{out}", *form, "real_time=-1"], **options)
             return
         except subprocess.TimeoutExpired:
             if attempt == ATTEMPTS:

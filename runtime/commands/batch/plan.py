@@ -12,6 +12,7 @@ from runtime.commands.batch.sources import Entry, read_sources, with_name
 from runtime.commands.make import read_options, read_request
 from runtime.commands.outputs import exists
 from runtime.commands.standard_streams import say
+from runtime.commands.words import KnownWords
 from runtime.errors import MaskVATError, MediaError, OptionError
 from runtime.sampling import whole_number
 
@@ -33,9 +34,11 @@ def make_plan(args: Namespace) -> Plan:
     Without --keep-going, a problem of one video ends the batch. All problems are listed.
     """
     whole_number("jobs", args.jobs, 1, MAX_JOBS)
-    read_options(args)  # once: a wrong flag is no problem of each video
+    sampling, _, edit = read_options(args)  # once: a wrong flag is no problem of each video
+    known = KnownWords(args)
+    known.check(edit.words, sampling)
     with _out_dir(args.out_dir):
-        plan = _check_entries(args, read_sources(args.sources, args.out_dir))
+        plan = _check_entries(args, read_sources(args.sources, args.out_dir), known)
         _check_summary(args, plan)
         bad = [entry for entry in plan.entries if entry.problem]
         if bad and not args.keep_going:
@@ -43,7 +46,7 @@ def make_plan(args: Namespace) -> Plan:
     return plan
 
 
-def _check_entries(args: Namespace, entries: list[Entry]) -> Plan:
+def _check_entries(args: Namespace, entries: list[Entry], known: KnownWords) -> Plan:
     plan = Plan([], [], [])
     owners: dict[Path, Path] = {}  # file -> the video that it is made for, or that it is
     owners.update({entry.video.resolve(): entry.video for entry in entries if not entry.problem})
@@ -51,7 +54,7 @@ def _check_entries(args: Namespace, entries: list[Entry]) -> Plan:
         outputs: list[Path] = []
         try:
             if not entry.problem:
-                outputs = _check_entry(args, entry, len(plan.entries), plan.skipped)
+                outputs = _check_entry(args, entry, known, len(plan.entries), plan.skipped)
                 _own(outputs, entry.video, owners)
         except (MaskVATError, OSError) as error:
             entry, outputs = entry.failing(" ".join(str(error).split())), []
@@ -60,7 +63,7 @@ def _check_entries(args: Namespace, entries: list[Entry]) -> Plan:
     return plan
 
 
-def _check_entry(args: Namespace, entry: Entry, number: int, skipped: list[int]) -> list[Path]:
+def _check_entry(args: Namespace, entry: Entry, known: KnownWords, number: int, skipped: list[int]) -> list[Path]:
     """The outputs of one video. Raises MaskVATError."""
     video = entry.video
     if not os.path.lexists(video) or not video.exists():
@@ -68,7 +71,9 @@ def _check_entry(args: Namespace, entry: Entry, number: int, skipped: list[int])
     if not os.access(video, os.R_OK):
         raise MediaError(f"{video}: no permission to read it")
     one = args_of(args, entry)
-    there = read_request(Namespace(**vars(one) | {"overwrite": True}), try_copy=False).outputs.files
+    request = read_request(Namespace(**vars(one) | {"overwrite": True}), try_copy=False)
+    known.check(request.edit.words, request.sampling)
+    there = request.outputs.files
     found = [path for path in there if os.path.lexists(path)]
     if args.skip_existing and len(found) == len(there):
         skipped.append(number)

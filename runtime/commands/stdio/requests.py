@@ -108,6 +108,9 @@ def args_of(params: dict[str, Any]) -> Namespace:
         name = given.replace("_", "-")
         if name in NOT_OPTIONS or not re.fullmatch(r"[a-z][a-z-]*", name):
             raise OptionError(f"{given!r} is not an option of a request: {NOT_OPTIONS.get(name, 'no flag has it')}")
+        if name == "at":
+            flags += _ranges_with_words(value)
+            continue
         if not isinstance(value, bool | int | float | str):
             raise OptionError(f"option {given!r} is {json.dumps(value)}; give a text, a number, or true")
         if value is not False:
@@ -119,3 +122,11 @@ def args_of(params: dict[str, Any]) -> Namespace:
     args = _parser().parse_args([*flags, "--", params["video"]])
     args.video = Path(params["video"])
     return args
+
+
+def _ranges_with_words(value: object) -> list[str]:
+    """The flags of `at`: [["3.0-4.5", "door"], ...]. Raises OptionError."""
+    pairs: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair) for pair in pairs):
+        raise OptionError(f'option \'at\' is {json.dumps(value)}; give pairs of texts: [["3.0-4.5", "door"], ...]')
+    return [word for where, text in pairs for word in ("--at", where.strip(), f" {text.strip()}")]

@@ -6,6 +6,7 @@ from pathlib import Path
 from runtime.audio import PathLike, replacing
 from runtime.deliver.containers import join_or
 from runtime.deliver.timeline.fcpxml import fcpxml_text
+from runtime.deliver.timeline.lua_table import lua_text
 from runtime.deliver.timeline.mlt import mlt_text
 from runtime.deliver.timeline.model import Timeline
 from runtime.deliver.timeline.otio import otio_text
@@ -17,6 +18,7 @@ WRITERS: dict[str, Callable[[Timeline], str]] = {
     ".mlt": mlt_text,
     ".xml": xmeml_text,
     ".fcpxml": fcpxml_text,
+    ".lua": lua_text,
 }
 
 

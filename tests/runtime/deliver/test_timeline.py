@@ -154,6 +154,18 @@ def test_fcpxml_is_valid_and_exact(tmp_path: Path, rate: Fraction, start: str | 
     assert paths == [str(p) for p in (timeline.video, *(s.path for s in timeline.sounds))]
 
 
+@pytest.mark.parametrize("kind", ["luajit21", "lua51", "lua54"])
+def test_lua_reads_the_same_frames(tmp_path: Path, kind: str) -> None:
+    lua = pytest.importorskip(f"lupa.{kind}", reason="needs lupa: pip install '.[test]'")
+    timeline = make_timeline(tmp_path, Fraction(30000, 1001), "01:00:00:00")
+    timeline = replace(timeline, video=tmp_path / FOLDER / 'a "b" \\n.mov')
+    write_timeline(tmp_path / "x.lua", timeline)
+    read = lua.LuaRuntime().globals().dofile(str(tmp_path / "x.lua"))
+    assert (read.video, read.frames, read.rate[1], read.rate[2]) == (str(timeline.video), 300, 30000, 1001)
+    sounds = [(s.path, s.name, s.first, s.frames) for s in read.sounds.values()]
+    assert sounds == [(str(s.path), s.name, 37, 100) for s in timeline.sounds]
+
+
 # ---------------------------------------------------------------- the model
 def test_frames_are_rounded_once() -> None:
     for rate in RATES:
@@ -172,7 +184,7 @@ def test_what_a_timeline_cannot_hold(tmp_path: Path) -> None:
             Timeline(**(good | {"video": tmp_path / name}))
     with pytest.raises(OptionError, match="1 frame or more; got 0"):
         Timeline(**(good | {"frames": 0}))
-    with pytest.raises(OptionError, match=r"x\.edl; give a name that ends in \.otio, \.mlt, \.xml or \.fcpxml"):
+    with pytest.raises(OptionError, match=r"x\.edl; give a name that ends in \.otio, \.mlt, \.xml, \.fcpxml or \.lua"):
         check_timeline_file("x.edl")
 
 

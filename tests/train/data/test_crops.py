@@ -30,7 +30,7 @@ class NumberedVideo:
 
     duration = Fraction(SECONDS)
 
-    def sample(self, grids: tuple) -> Iterator[tuple[int, np.ndarray]]:
+    def sample(self, grids: tuple, begin: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         frames = [(Fraction(2 * k + 1, 2 * g.fps), i, k) for i, g in enumerate(grids) for k in range(SECONDS * g.fps)]
         for _, i, k in sorted(frames):
             yield i, np.full((1, 1, 3), k)

@@ -1,0 +1,2 @@
+/** Something the user can do something about. Its message says what. */
+export class Problem extends Error {}

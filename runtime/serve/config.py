@@ -1,0 +1,130 @@
+"""What the operator chose: addresses, folders, workers, limits."""
+
+import ipaddress
+import os
+import re
+import sys
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.errors import OptionError
+from runtime.sampling import number, whole_number
+
+MB, GB, HOUR = 10**6, 10**9, 3600.0
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+MAX_WORKERS = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client, one job or all of them may use."""
+
+    upload_bytes: int = 2000 * MB  # of one upload
+    storage_bytes: int = 20 * GB  # of uploads and results together
+    video_seconds: float = 600.0  # of one video
+    queue: int = 200  # jobs that wait
+    per_client: int = 50  # jobs of one client that wait or run
+    keep: float = 24 * HOUR  # seconds until results, and uploads that no job needs, are deleted
+    stall: float = 300.0  # seconds without progress until a worker counts as hung
+    grace: float = 30.0  # seconds that running jobs get when the server stops
+    body_wait: float = 30.0  # seconds until the next piece of an upload
+    abandoned: float = 60.0  # seconds until a job whose client must ask, and does not, is cancelled
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """All that the server needs to know. Raises OptionError if values contradict each other."""
+
+    state: Path
+    host: str = "127.0.0.1"
+    port: int = 8440  # 0: the system chooses one
+    allow_hosts: tuple[str, ...] = ()  # further names that the Host header may have
+    allow_folders: tuple[Path, ...] = ()  # resolved; videos in them may be named by their path
+    token: bool = True
+    workers: int = 1
+    worker_command: tuple[str, ...] = field(default_factory=lambda: stdio_command())
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not self.token and not self.is_local:
+            raise OptionError(f"--no-token with --host {self.host}: other machines could use the server; drop one")
+        if self.host in ("0.0.0.0", "::") and not self.allow_hosts:
+            raise OptionError(f"--host {self.host} needs --allow-host NAME for each name or address that clients use")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Names that the Host header may have, without a port, in lower case."""
+        return frozenset(name.lower() for name in (*LOCAL_HOSTS, self.host, *self.allow_hosts))
+
+
+def default_state() -> Path:
+    """Where state is kept if the operator does not say."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    else:
+        base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "maskvat" / "serve"
+
+
+def read_config(args: Namespace) -> ServerConfig:
+    """The configuration that the flags give. Raises OptionError."""
+    whole_number("port", args.port, 0, 65535)
+    limits = Limits(
+        upload_bytes=round(number("max-upload", args.max_upload, 0.001, 10**6) * MB),
+        storage_bytes=round(number("max-storage", args.max_storage, 0.001, 10**6) * GB),
+        video_seconds=number("max-seconds", args.max_seconds, 0.1, 6 * HOUR),
+        queue=whole_number("max-queue", args.max_queue, 1, 10**5),
+        per_client=whole_number("max-per-client", args.max_per_client, 1, 10**5),
+        keep=number("keep", args.keep, 0.001, 10**5) * HOUR,
+        stall=number("stall", args.stall, 1, 10**5),
+        grace=number("grace", args.grace, 0, 10**4),
+    )
+    return ServerConfig(
+        state=(args.state or default_state()).absolute(),
+        host=args.host,
+        port=args.port,
+        allow_hosts=tuple(_host_name(name) for name in args.allow_host),
+        allow_folders=tuple(_folder(path) for path in args.allow_folder),
+        token=not args.no_token,
+        workers=whole_number("workers", args.workers, 1, MAX_WORKERS),
+        worker_command=(*stdio_command(), *engine_flags(args)),
+        limits=limits,
+    )
+
+
+def stdio_command() -> tuple[str, ...]:
+    """`maskvat stdio`. -P: a folder `runtime` where the server was started is not taken for ours."""
+    if getattr(sys, "frozen", False):  # an app without Python
+        return (sys.executable, "stdio")
+    return (sys.executable, "-P", "-m", "runtime.commands", "stdio")
+
+
+def engine_flags(args: Namespace) -> list[str]:
+    """The flags of `maskvat stdio` that choose the bundle and what runs it."""
+    flags = [f"--backend={args.backend}", f"--precision={args.precision}", f"--threads={args.threads}"]
+    return [*flags, f"--engines={args.engines.absolute()}"] if hasattr(args, "engines") else flags
+
+
+def _host_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.:-]+", name) or (re.search(r":\d+$", name) and name.count(":") == 1):
+        raise OptionError(f"--allow-host {name!r}: give a name or an address, without scheme, port and *")
+    return name
+
+
+def _folder(path: Path) -> Path:
+    try:
+        found = path.resolve(strict=True)
+    except OSError as error:
+        raise OptionError(f"--allow-folder {path}: {error.strerror or error}; give a folder that exists") from error
+    if not found.is_dir():
+        raise OptionError(f"--allow-folder {path} is not a folder")
+    return found

@@ -1,0 +1,251 @@
+"""The queue's other end: workers that take jobs, and what becomes of each job."""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Coroutine
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from runtime.serve.audit import AuditLog
+from runtime.serve.config import ServerConfig
+from runtime.serve.metrics import Metrics
+from runtime.serve.store import Job, Store, Values
+from runtime.serve.work.events import EventLog, Events
+from runtime.serve.work.job_request import JobSpec, worker_request
+from runtime.serve.work.results import results_of
+from runtime.serve.work.worker import Worker, WorkerError
+
+log = logging.getLogger(__name__)
+HOPELESS = ("manifest_error", "contract_error", "backend_unavailable", "option_error")  # another try would not help
+LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that does not start
+CANCEL_WAIT = 10.0  # seconds until a worker that does not cancel is killed
+
+
+class Pool:
+    """Worker processes and the jobs that they do."""
+
+    def __init__(self, config: ServerConfig, store: Store, events: Events, metrics: Metrics, audit: AuditLog) -> None:
+        self._config, self._store, self._events = config, store, events
+        self._metrics, self._audit = metrics, audit
+        self._slots: list[asyncio.Task[None]] = []
+        self._wakes: list[asyncio.Event] = []
+        self._running: dict[str, tuple[Worker, str]] = {}  # job -> its worker, and why it is to stop ("": it is not)
+        self.ready: set[Worker] = set()
+        self.facts: Values = {}  # of the bundle, from the first worker that opened it
+        self.problem: WorkerError | None = None  # why the last worker could not start
+        self.hopeless = asyncio.Event()  # no worker will ever start
+        self.draining = False
+        self._patience_ends = 0.0  # when running jobs go back to the queue, while draining
+
+    # ------------------------------------------------------------ for the routes
+    def start(self) -> None:
+        """Start the workers."""
+        for _ in range(self._config.workers):
+            wake = asyncio.Event()
+            self._wakes.append(wake)
+            self._slots.append(asyncio.create_task(self._slot(wake)))
+
+    def wake(self) -> None:
+        """Say that there is a job."""
+        self.count()
+        for wake in self._wakes:
+            wake.set()
+
+    def count(self) -> None:
+        """Bring the gauges up to date."""
+        self._metrics.queued.set(self._store.count(("queued",)))
+        self._metrics.running.set(len(self._running))
+        self._metrics.workers.set(len(self.ready))
+
+    async def cancel(self, job: Job) -> None:
+        """Cancel a job that waits or runs."""
+        if job.id in self._running:
+            await self._stop_job(job.id, "cancelled")
+        elif job.is_open:
+            self._end(job.id, "cancelled", error={"code": "cancelled", "message": "the job was cancelled"})
+
+    async def _stop_job(self, job_id: str, why: str) -> None:
+        worker, stopping = self._running[job_id]
+        if stopping:
+            return
+        self._running[job_id] = (worker, why)
+        await worker.cancel()
+        asyncio.get_running_loop().call_later(CANCEL_WAIT, self._kill_if_still_running, job_id, worker)
+
+    def _kill_if_still_running(self, job_id: str, worker: Worker) -> None:
+        if self._running.get(job_id, (None, ""))[0] is worker:
+            worker.kill()
+
+    async def drain(self, grace: float) -> None:
+        """Start no more jobs. Running ones get `grace` seconds; after that they go back to the queue."""
+        self.draining, self._patience_ends = True, time.monotonic() + grace
+        self.wake()
+        while self._running and time.monotonic() < self._patience_ends:
+            await asyncio.sleep(0.1)
+        for job_id in list(self._running):
+            await self._stop_job(job_id, "requeued")
+        if self._slots:
+            _, late = await asyncio.wait(self._slots, timeout=CANCEL_WAIT + 10)
+            for slot in late:
+                slot.cancel()
+            await asyncio.gather(*self._slots, return_exceptions=True)
+
+    def hurry(self) -> None:
+        """Let running jobs go back to the queue now."""
+        self._patience_ends = 0.0
+
+    # ------------------------------------------------------------ one worker after the other
+    async def _slot(self, wake: asyncio.Event) -> None:
+        pause = 1.0
+        while not self.draining:
+            worker = Worker(self._config.worker_command, self._config.limits.stall)
+            try:
+                await worker.start()
+                self.ready.add(worker)
+                self.facts, self.problem, pause = worker.facts, None, 1.0
+                self.count()
+                await self._serve(worker, wake)
+            except WorkerError as error:
+                if worker not in self.ready:
+                    self._cannot_start(error)
+                if not self.draining:
+                    self._metrics.restarts.labels(error.code).inc()
+            finally:
+                was_ready = worker in self.ready
+                self.ready.discard(worker)
+                self.count()
+                await worker.stop()
+            if not was_ready:
+                wake.clear()
+                await _wait_for(wake, pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _cannot_start(self, error: WorkerError) -> None:
+        log.error("a worker cannot start: %s", error)
+        self.problem = error
+        if not self.facts and error.code in HOPELESS:
+            self.hopeless.set()
+
+    async def _serve(self, worker: Worker, wake: asyncio.Event) -> None:
+        """Give jobs to a worker until it ends. Raises WorkerError when it does."""
+        while not self.draining:
+            wake.clear()
+            job = self._store.claim()
+            if job is not None:
+                await self._perform(job, worker)
+            else:
+                await _first(wake.wait(), worker.exited.wait())
+                if worker.exited.is_set():
+                    raise WorkerError("crashed", "a worker ended between two jobs", dead=True)
+
+    async def _perform(self, job: Job, worker: Worker) -> None:
+        """Do one job. Raises WorkerError if the worker has to be started anew."""
+        self._running[job.id] = (worker, "")
+        self.count()
+        self._metrics.wait.observe(time.time() - job.created)
+        events, begin = self._events.log(job.id), time.monotonic()
+        events.publish("status", {"status": "running", "phase": "starting", "progress": 0.0})
+        folder = self.folder(job)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(parents=True)
+            spec = JobSpec(**job.spec)
+            self._check_path(spec)
+            params = worker_request(spec, folder, self.take_of(job), self._config.limits)
+            report = await worker.generate(params, partial(_tell_progress, events))
+            result = {"folder": folder.name, "results": [asdict(r) for r in results_of(folder, report, spec.label)]}
+            facts = ("takes", "samples", "sample_rate", "warnings", "bundle", "backend", "total_seconds")
+            self._end(job.id, "succeeded", result | {name: report[name] for name in facts})
+            self._metrics.job_done(report)
+        except WorkerError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._failed(job, error)
+            if error.dead:
+                raise
+        except OSError as error:
+            self._failed(job, WorkerError("system_error", f"cannot write results: {error.strerror or error}"))
+        finally:
+            del self._running[job.id]
+            self._metrics.seconds.observe(time.monotonic() - begin)
+            self.count()
+
+    def _failed(self, job: Job, error: WorkerError) -> None:
+        """Note why a job made nothing."""
+        why = self._running[job.id][1]
+        if why == "requeued":
+            self._store.requeue(job.id)
+            self._events.log(job.id).publish("status", {"status": "queued", "phase": "queued", "progress": 0.0})
+        elif why == "cancelled":
+            self._end(job.id, why, error={"code": "cancelled", "message": "the job was cancelled"})
+        else:
+            log.warning("%s failed: %s", job.id, error)
+            self._metrics.errors.labels(error.code).inc()
+            self._end(job.id, "failed", error={"code": error.code, "message": error.message})
+
+    def _end(self, job_id: str, status: str, result: Values | None = None, error: Values | None = None) -> None:
+        self._store.finish(job_id, status, result, error)
+        self._metrics.jobs.labels(status).inc()
+        code = {} if error is None else {"code": error["code"]}
+        self._audit.write("server", "", f"job {status}", target=job_id, **code)
+        done = 1.0 if status == "succeeded" else 0.0
+        data = {"status": status, "phase": "done", "progress": done, "error": error}
+        self._events.log(job_id).publish("status", data, last=True)
+        self.count()
+
+    # ------------------------------------------------------------ files
+    def folder(self, job: Job) -> Path:
+        """Where this start of a job writes: a process of an earlier start may still be alive."""
+        name: str = (job.result or {}).get("folder", str(job.starts))
+        return self._config.state / "jobs" / job.id / name
+
+    def _check_path(self, spec: JobSpec) -> None:
+        """Check again that a file may be read: links, or the operator's flags, may have changed. Raises WorkerError."""
+        if "path" in spec.source:
+            real = Path(spec.video).resolve()
+            if str(real) != spec.video or not any(real.is_relative_to(f) for f in self._config.allow_folders):
+                raise WorkerError("path_not_allowed", "the file is no longer in a folder that the server may read")
+
+    def take_of(self, job: Job) -> Path | None:
+        """The file of the take that a job begins with. Raises WorkerError if it is gone."""
+        take = job.spec["take"]
+        if take is None:
+            return None
+        source = self._store.job(take["job_id"])
+        path = None if source is None else self.take_file(source, take["number"])
+        if path is None:
+            raise WorkerError("take_gone", "the take was deleted before the job began; make it again")
+        return path
+
+    def take_file(self, job: Job, number: int) -> Path | None:
+        """The file of a kept take, from 1; None if there is none."""
+        for result in (job.result or {}).get("results", ()):
+            if result["kind"] == "take" and result["take"] == number:
+                path = self.folder(job) / result["name"]
+                return path if path.is_file() else None
+        return None
+
+
+def _tell_progress(events: EventLog, event: Values) -> None:
+    names = ("window", "step", "steps")
+    data = {"status": "running", "phase": event["stage"], "progress": event["fraction"]}
+    events.publish("progress", data | {name: event[name] for name in names})
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+async def _first(*waits: Coroutine[None, None, object]) -> None:
+    """Wait for the first of several, and drop the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
