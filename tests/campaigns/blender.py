@@ -40,6 +40,7 @@ REFUSALS = {  # what -> a part of the text that the user reads
     "missing": "absent.mp4 is missing",
     "no program": "/absent/maskvat was not found",
     "no model": "manifest.json",
+    "unknown word": "the bundle does not know the word 'dooor'",
     "speed effect": "A Speed effect changes this strip",
     "strips left": "2",
 }

@@ -43,7 +43,7 @@ def new_scene(rate: tuple[int, float]) -> Any:
     scene.render.fps, scene.render.fps_base = rate
     scene.frame_start, scene.frame_end, scene.use_preview_range = 1, round(60 * rate[0] / rate[1]), False
     wanted = scene.maskvat
-    wanted.takes, wanted.steps, wanted.new_seed, wanted.seed, wanted.prompt = 2, STEPS, False, 7, ""
+    wanted.takes, wanted.steps, wanted.new_seed, wanted.seed, wanted.prompt, wanted.avoid = 2, STEPS, False, 7, "", ""
     return scene
 
 
@@ -181,7 +181,9 @@ def refused() -> dict[str, str]:
     tried("no program", generating)
     chosen.program, chosen.engines = NAMES["program"], str(FOLDER)
     tried("no model", generating)
-    chosen.engines = ""
+    chosen.engines, scene.maskvat.prompt = "", "dooor"
+    tried("unknown word", generating)
+    scene.maskvat.prompt = ""
     add_speed_effect(scene, strip)
     tried("speed effect", generating)
     return found | {"strips left": str(len(scene.sequence_editor.strips))}
