@@ -165,7 +165,7 @@ def test_ctrl_c_twice_in_the_first_half_second(
     start: Callable[..., subprocess.Popen[str]], folder: Path, milliseconds: int
 ) -> None:
     """The terminal sends it to parent and child, which imports libraries."""
-    process = start("--steps", "64", start_new_session=True)
+    process = start("--steps", "1024", start_new_session=True)
     until(lambda: descendants(process.pid))
     time.sleep(milliseconds / 1000)
     for _ in range(2):
