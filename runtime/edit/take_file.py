@@ -2,10 +2,11 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
@@ -20,15 +21,12 @@ from runtime.errors import MediaError, OptionError
 from runtime.sampling import SamplingConfig
 from runtime.take import DroppedCandidate, EngineFile, Report, Take
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 FORMAT = 1  # grows only when an older program would misread a take
 # Until then, facts and arrays may be added, each with a default that is what was done before. A reader leaves out those
 # that it does not know. Those of sampling and words decide how a take is changed: there an unknown one is an error.
 ARRAYS = {"codes": "<u2", "audio": "<f4", "facts": "u1", "activity": "<f4"}
 OPTIONAL = {"activity"}
-Made = TypeVar("Made", bound="DataclassInstance")
+Made = TypeVar("Made")
 
 
 def check_take_file(path: PathLike) -> None:
@@ -147,11 +145,12 @@ def _check_age(path: PathLike, report: dict[str, Any]) -> None:
         )
 
 
-def _names(kind: "type[DataclassInstance]") -> set[str]:
+def _names(kind: Any) -> set[str]:
+    """The fields of a dataclass."""
     return {field.name for field in fields(kind)}
 
 
-def _known(kind: type[Made], values: dict[str, Any]) -> Made:
+def _known(kind: Callable[..., Made], values: dict[str, Any]) -> Made:
     """A dataclass of the values that it knows. Raises TypeError if one without a default is missing."""
     return kind(**{name: values[name] for name in _names(kind) & values.keys()})
 
