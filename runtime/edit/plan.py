@@ -201,7 +201,6 @@ class Planner:
     def _longer(self, take: Take, wanted: TimeRange | None) -> Span:
         """The part of the video that an extended take fills."""
         timing = self.timing
-        steady = timing.rate if timing.steady else None
         begin = Fraction(0) if take.span is None else take.span.begin
         if wanted is not None:
             span = timing.resolve(wanted, timing.duration)
@@ -211,9 +210,7 @@ class Planner:
                     "a take can only be extended at its end, so give a range with the same IN"
                 )
             return span
-        if steady is None:
-            return Span(begin, timing.duration)
-        return Span.of_frames(round(begin * steady), timing.frames, steady)
+        return timing.same_seconds(Span(begin, timing.duration))
 
 
 def spread_mask(shape: tuple[int, ...], first: int, end: int, share: float, seed: int) -> NDArray[np.bool_]:

@@ -65,6 +65,17 @@ def test_a_range_of_the_take_counts_in_the_new_frames(
     assert new.report.edit is not None and new.report.edit["tokens"] == [34, 104]
 
 
+@NEEDS_ORT
+@pytest.mark.parametrize(("first", "begin"), [(150, 3), (151, Fraction(151, 50))])  # on a frame of 25 fps; between two
+def test_an_extended_take_stays_where_it_is(
+    pipeline: Pipeline, slower: Path, tmp_path: Path, first: int, begin: Fraction
+) -> None:
+    path = write_timed(tmp_path / "old.mov", Fraction(50), None, 280)
+    (short,) = pipeline.generate(path, QUICK, span=f"{first}f-200f")
+    (new,) = pipeline.generate(slower, edit=replace(runtime.extend(short), other_clip=True))
+    assert new.span is not None and (new.start, new.span.begin, new.span.end) == (begin, begin, Fraction(28, 5))
+
+
 @pytest.mark.parametrize(
     ("span", "rate", "steady", "found"),
     [
