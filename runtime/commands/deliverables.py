@@ -77,7 +77,7 @@ class Delivery:
         delivered = []
         for take in takes:
             signals.check()
-            delivered.append(deliver_take(take, self.config, take.span, own))
+            delivered.append(deliver_take(take, self.config, own=own))
         return delivered
 
     def facts(self) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
     start, span = None if delivery.timing is None else delivery.timing.start, takes[0].span
     with staged(outputs.files, args.video, args.overwrite) as parts:
         for n, (path, sound) in enumerate(zip(outputs.sounds, sounds, strict=False), 1):
-            report["takes"][n - 1] |= write_take(parts[path], sound, delivery.config, n, span, start)
+            report["takes"][n - 1] |= write_take(parts[path], sound, delivery.config, n, start=start)
         save_takes(outputs.takes, parts, takes)
         if outputs.muxed is not None:
             report["warnings"] += map(unstaged, write_muxed(args, sounds[0], parts[outputs.muxed], delivery.config))
@@ -145,7 +145,7 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
             timeline = timeline_of(args.video, delivery.timing, named, span, args.bwf)
             write_timeline(parts[outputs.timeline], timeline)
         if delivery.pipe:
-            content = sound_content(sounds[0], delivery.config, span=span, start=start)
+            content = sound_content(sounds[0], delivery.config, start=start)
             write_to_pipe(content)
             report["takes"][0] |= content.facts
         if outputs.report is not None:

@@ -78,6 +78,7 @@ class DeliveredSound:
     gain: Gain
     warnings: tuple[str, ...]
     gate: Gate | None = None  # None: without --silence
+    span: Span | None = None  # the part of the video that it fills; None: all of it
 
     @property
     def generated(self) -> FloatArray:
@@ -110,12 +111,13 @@ class DeliveredSound:
 def deliver_take(
     take: Take, config: DeliveryConfig, span: Span | None = None, own: FloatArray | None = None
 ) -> DeliveredSound:
-    """Bring a take to its delivered level and rate. `span` is the part of the video that it fills (None: all of it).
+    """Bring a take to its delivered level and rate. `span` says where in the video it lies, if the take does not: a
+    host's frames may be a part of a video. None: `take.span`.
 
     `own` is the video's own sound at the same place, [L] at the take's sample rate; `config.mix` needs it.
     Raises OptionError if `lufs` is given and the sound is silent.
     """
-    audio, gate = take.audio, None
+    audio, gate, span = take.audio, None, span or take.span
     if config.silence != "off":
         gate = Gate.of(config.silence, audio, take.sample_rate, take.activity)
         audio = gate.apply(audio, take.sample_rate)
@@ -132,7 +134,8 @@ def deliver_take(
         audio = audio * decibels(gain.decibels)
         loudness = measure_loudness(audio, take.sample_rate)
     form = WavFormat(config.rate or take.sample_rate, config.bits, config.channels)
-    return DeliveredSound(take, audio, form, loudness, gain, _level_warnings(config, gain, loudness, audio), gate)
+    warnings = _level_warnings(config, gain, loudness, audio)
+    return DeliveredSound(take, audio, form, loudness, gain, warnings, gate, span)
 
 
 def at_rate(audio: FloatArray, source_rate: int, duration: Fraction, rate: int) -> FloatArray:
@@ -183,11 +186,11 @@ def sound_content(
     start: Timecode | None = None,
     made: datetime | None = None,
 ) -> SoundContent:
-    """The content of a take's file. `start` is the timecode of the video's first picture, which time stamps count from,
-    `made` the time of making (None: now).
+    """The content of a take's file. `span` is where it lies (None: `sound.span`), `start` the timecode of the video's
+    first picture, which time stamps count from, `made` the time of making (None: now).
     """
     samples, facts = sound.samples(), sound.facts()
-    origin = _make_origin(sound, samples, take_number, span, start, made)
+    origin = _make_origin(sound, samples, take_number, span or sound.span, start, made)
     chunks: list[Chunk] = []
     if config.bwf:
         chunks = broadcast_chunks(sound.form, origin, sound.loudness)

@@ -95,16 +95,16 @@ class Planner:
     def _changed(self, request: GenerationRequest, seed: int) -> Plan:
         take, c = _take(request), self.config
         total, rate = take.codes.shape[1], Fraction(c.sample_rate, c.hop_length)
-        first, end = 0, total
+        first, end, span = 0, total, self._span_of(take)
         if request.range is not None:
-            part = self._within(request.range, take.span, take.duration, "take")
+            part = self._within(request.range, span, take.duration, "take")
             begin, stop = part.begin, part.end
             first, end = min(floor(begin * rate), total - 1), min(ceil(stop * rate), total)
         mask = spread_mask(take.codes.shape, first, end, request.share, seed)
         codes = np.where(mask, np.int32(c.mask_token), take.codes)
         second, stretch = self._around(first, end, total)
         known = Known(take, codes, (first, end), int(mask.sum()))
-        return Plan(self.fingerprint, take.span, self._part_of(take, second), known, stretch)
+        return Plan(self.fingerprint, span, self._part_of(take, span, second), known, stretch)
 
     def _around(self, first: int, end: int, total: int) -> tuple[int, Stretch]:
         """The second at which to begin, and the windows that hold tokens [first, end) with context."""
@@ -124,7 +124,7 @@ class Planner:
         elif wanted.unit != "seconds" and self.timing.steady:
             rate = self.timing.rate
         if wanted.unit == "timecode" and rate is not None:
-            offset = 0 if whole is None or whole.frames is None else whole.frames[0]
+            offset = 0 if whole is None else round(whole.begin * rate)
             start = (self.timing.start or Timecode(0, rate, ";" in wanted.begin)).plus(offset)
         return wanted.resolve(rate, start, duration, name)
 
@@ -154,13 +154,22 @@ class Planner:
             return None if self.video.expected_duration is None else Fraction(self.video.expected_duration)
         return self.timing.duration
 
-    def _part_of(self, take: Take, second: int) -> Part | None:
-        """The pictures of a take, which are read from `second` on."""
+    def _other_clip(self, take: Take) -> bool:
+        """Whether the video is another file than the take's, with a timing of its own."""
+        made = take.fingerprint
+        return not isinstance(self.video, FrameSource) and made is not None and not made.matches(self.fingerprint)
+
+    def _span_of(self, take: Take) -> Span | None:
+        """The part of this video that a take fills: the same seconds, whatever the frame rate. None: all of it."""
+        return self.timing.same_seconds(take.span) if take.span and self._other_clip(take) else take.span
+
+    def _part_of(self, take: Take, span: Span | None, second: int) -> Part | None:
+        """The pictures of a take, which fills `span`. They are read from `second` on."""
         if isinstance(self.video, FrameSource):
             return None
-        rate = None if take.span is None else take.span.rate
-        if take.fingerprint is not None and not take.fingerprint.matches(self.fingerprint):
-            span = take.span or Span(Fraction(0), take.duration)
+        rate = None if span is None else span.rate
+        if self._other_clip(take):
+            span = span or Span(Fraction(0), take.duration)
             if span.end > self.timing.duration:
                 raise OptionError(
                     f"the take goes to {float(span.end):.3f} s of its video, and {self.video} lasts "
@@ -192,7 +201,6 @@ class Planner:
     def _longer(self, take: Take, wanted: TimeRange | None) -> Span:
         """The part of the video that an extended take fills."""
         timing = self.timing
-        steady = timing.rate if timing.steady else None
         begin = Fraction(0) if take.span is None else take.span.begin
         if wanted is not None:
             span = timing.resolve(wanted, timing.duration)
@@ -202,9 +210,7 @@ class Planner:
                     "a take can only be extended at its end, so give a range with the same IN"
                 )
             return span
-        if steady is None:
-            return Span(begin, timing.duration)
-        return Span.of_frames(round(begin * steady), timing.frames, steady)
+        return timing.same_seconds(Span(begin, timing.duration))
 
 
 def spread_mask(shape: tuple[int, ...], first: int, end: int, share: float, seed: int) -> NDArray[np.bool_]:

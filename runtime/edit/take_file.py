@@ -2,10 +2,11 @@
 
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
@@ -15,14 +16,17 @@ from runtime.audio import PathLike, replacing
 from runtime.deliver.loudness import Loudness
 from runtime.edit.fingerprint import Fingerprint
 from runtime.edit.timecode import Span
-from runtime.edit.words import PlacedWords
+from runtime.edit.words import PlacedPrompt, PlacedWords
 from runtime.errors import MediaError, OptionError
 from runtime.sampling import SamplingConfig
 from runtime.take import DroppedCandidate, EngineFile, Report, Take
 
-FORMAT = 1
+FORMAT = 1  # grows only when an older program would misread a take
+# Until then, facts and arrays may be added, each with a default that is what was done before. A reader leaves out those
+# that it does not know. Those of sampling and words decide how a take is changed: there an unknown one is an error.
 ARRAYS = {"codes": "<u2", "audio": "<f4", "facts": "u1", "activity": "<f4"}
 OPTIONAL = {"activity"}
+Made = TypeVar("Made")
 
 
 def check_take_file(path: PathLike) -> None:
@@ -78,9 +82,10 @@ def load_take(path: PathLike) -> Take:
     if form != FORMAT:
         raise MediaError(f"{path} is a take of format {form}, and this program reads format {FORMAT}; update it")
     try:
+        _check_age(path, facts["report"])
         take = _take(facts, arrays)
         _check(take)
-    except (ValueError, KeyError, TypeError, OptionError, ZeroDivisionError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, OptionError, ZeroDivisionError, OverflowError, AttributeError) as error:
         raise MediaError(f"{path} is damaged: its description contradicts itself ({error}); use a copy") from error
     return take
 
@@ -90,14 +95,14 @@ def _read_arrays(path: PathLike) -> dict[str, NDArray[Any]]:
     with ZipFile(path) as archive:
         members = {entry.filename: entry for entry in archive.infolist()}
         names = {name.removesuffix(".npy") for name in members}
-        if not set(ARRAYS) - OPTIONAL <= names <= set(ARRAYS):
+        if not set(ARRAYS) - OPTIONAL <= names:
             raise ValueError("it holds something else")
         if any(entry.compress_type != ZIP_STORED for entry in members.values()):
             raise ValueError("it is compressed")
         if archive.testzip() is not None:
             raise ValueError("a checksum is wrong")
     with np.load(path, allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in arrays}  # the bytes of a member that is no array
+        found = {name: arrays[name] for name in ARRAYS if name in names}  # the bytes of a member that is no array
     for name, array in found.items():
         if not isinstance(array, np.ndarray) or array.dtype != ARRAYS[name]:
             raise ValueError(f"its {name} have another type")
@@ -128,16 +133,37 @@ def _span(values: dict[str, Any]) -> Span:
     return Span(Fraction(values["begin"]), Fraction(values["end"]), rate, frames)
 
 
+def _check_age(path: PathLike, report: dict[str, Any]) -> None:
+    """Raise MediaError if a newer program made the take, in a way that this one does not know."""
+    words = report.get("words") or {"prompts": ()}
+    unknown = dict(report["sampling"]).keys() - _names(SamplingConfig) | words.keys() - _names(PlacedWords)
+    unknown |= {key for prompt in words["prompts"] for key in prompt.keys() - _names(PlacedPrompt)}
+    if unknown:
+        raise MediaError(
+            f"{path} was made by version {report['version']} of the program, with options that this version does not "
+            f"know: {', '.join(sorted(unknown))}; update it"
+        )
+
+
+def _names(kind: Any) -> set[str]:
+    """The fields of a dataclass."""
+    return {field.name for field in fields(kind)}
+
+
+def _known(kind: Callable[..., Made], values: dict[str, Any]) -> Made:
+    """A dataclass of the values that it knows. Raises TypeError if one without a default is missing."""
+    return kind(**{name: values[name] for name in _names(kind) & values.keys()})
+
+
 def _report(values: dict[str, Any]) -> Report:
     sampling = dict(values["sampling"])
-    sampling["budget"] = tuple(sampling["budget"])
     nested = {
-        "sampling": SamplingConfig(**sampling),
-        "engines": {graph: EngineFile(**file) for graph, file in values["engines"].items()},
-        "loudness": tuple(Loudness(**entry) for entry in values["loudness"]),
-        "dropped": tuple(DroppedCandidate(**entry) for entry in values["dropped"]),
+        "sampling": SamplingConfig(**sampling | {"budget": tuple(sampling.get("budget", ()))}),
+        "engines": {graph: _known(EngineFile, file) for graph, file in values["engines"].items()},
+        "loudness": tuple(_known(Loudness, entry) for entry in values["loudness"]),
+        "dropped": tuple(_known(DroppedCandidate, entry) for entry in values["dropped"]),
     }
-    return Report(**values | nested)
+    return _known(Report, values | nested)
 
 
 def _check(take: Take) -> None:

@@ -41,6 +41,15 @@ class VideoTiming:
         """Find the part of the video that a range names. Raises OptionError as `TimeRange.resolve` does."""
         return time_range.resolve(self.rate if self.steady else None, self.start, duration)
 
+    def same_seconds(self, span: Span) -> Span:
+        """A part of another version of this video, in this one's frames; in seconds if it begins or ends between two.
+
+        It keeps its exact length, as a take on it must."""
+        ends = (span.begin * self.rate, span.end * self.rate)
+        if not self.steady or any(end.denominator > 1 for end in ends):
+            return Span(span.begin, span.end)
+        return Span.of_frames(int(ends[0]), int(ends[1]), self.rate)
+
     def part(self, span: Span) -> Part:
         """The pictures of a part of the video. It begins with the time stamp of its first frame, as a cut file does."""
         begin = self.times[span.frames[0]] if span.frames is not None else span.begin

@@ -203,8 +203,30 @@ def test_a_crash_is_the_last_event(start: Callable[..., Host], folder: Path) -> 
     host.send(id="two", method="generate", video="a.mp4", options={"steps": 1, "mux": True})
     last = host.answer("two")
     assert (last["code"], last["fatal"]) == ("crashed", True) and "copied a.mp4 (SIGSEGV)" in last["message"]
+    assert "published" not in last
     status, out, err = host.end()
     assert (status, out, err.count(b"\n")) == (1, b"", 1)
+    assert sorted(p.name for p in folder.iterdir()) == ["a.mp4", "b.wav"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the child process of Linux")
+@pytest.mark.parametrize(("number", "code"), [("SIGSEGV", "crashed"), ("SIGTERM", "stopped")])
+def test_an_end_after_the_files_were_published_says_so(
+    start: Callable[..., Host], folder: Path, number: str, code: str
+) -> None:
+    host = start(f"""from runtime.commands.staging import Staging
+        real_publish = Staging.publish
+        def publish(*a, **k):
+            real_publish(*a, **k)
+            signal.signal(signal.{number}, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.{number})
+            time.sleep(60)
+        Staging.publish = publish""")
+    host.send(id=1, method="generate", video="a.mp4", output="b.wav", options={"steps": 1})
+    last = host.answer(1)
+    assert (last["code"], last["fatal"], last["published"]) == (code, True, True)
+    assert "the files were written before" in last["message"] and "nothing was written" not in last["message"]
+    assert b"the files were written before" in host.end()[2]
     assert sorted(p.name for p in folder.iterdir()) == ["a.mp4", "b.wav"]
 
 

@@ -21,13 +21,16 @@ def process(argv: Sequence[str]) -> int:
     if isinstance(end, int):
         return end
     signals.handle(signal.SIG_IGN)  # only the cleaning up and the exit are left
-    recover_from(end.messages)
+    published = recover_from(end.messages)
     if end.told_status is not None:
         return end.told_status
     stopped = end.stop_signal
     code, text = ("stopped", signals.STOPPED) if stopped else end.explain(end.messages)
+    if published:
+        text = f"{'stopped' if stopped else text}; the files were written before"
     request = next((m["request"] for m in reversed(end.messages) if "request" in m), None)
     say(text if stopped else f"error: {text}")
+    facts = {"published": True} if published else {}
     with suppress(OSError, ValueError):  # the host may be gone
-        print_event("error", id=request, code=code, message=text, fatal=True)
+        print_event("error", id=request, code=code, message=text, fatal=True, **facts)
     return 128 + stopped if stopped else 1

@@ -11,7 +11,7 @@ import pytest
 
 from runtime import OptionError, Take
 from runtime.audio import read_audio, resample, write_wav
-from runtime.deliver.delivery import DeliveryConfig, at_rate, deliver_take, write_take
+from runtime.deliver.delivery import DeliveryConfig, at_rate, deliver_take, sound_content, write_take
 from runtime.deliver.levels import fade_ends
 from runtime.deliver.loudness import measure_loudness
 from runtime.edit.timecode import Span, Timecode
@@ -153,6 +153,18 @@ def test_a_broadcast_wav_says_where_it_belongs(tmp_path: Path) -> None:
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
     other = write_take(tmp_path / "c.wav", deliver_take(take(noise(seed=3)), config, span), config, 2, span, start)
     assert other["identifier"] != facts["identifier"]
+
+
+def test_the_span_of_the_take_counts_without_saying_it_again(tmp_path: Path) -> None:
+    config, start = DeliveryConfig(bwf=True, rate=48000), Timecode.parse("10:00:00:00", PAL)
+    of_range = replace(take(), span=Span.of_frames(50, 150, PAL))
+    sound = deliver_take(of_range, config)
+    assert np.array_equal(sound.audio, fade_ends(noise(), round(0.005 * RATE)))
+    facts = write_take(tmp_path / "a.wav", sound, config, start=start)
+    assert facts["time_reference"] == sound_content(sound, config, start=start).facts["time_reference"]
+    assert facts["time_reference"] == 1728000000 + 2 * 48000
+    frames = deliver_take(take(), config, Span.of_frames(25, 125, PAL))  # a host knows where its frames lie
+    assert sound_content(frames, config, start=start).facts["time_reference"] == 1728000000 + 48000
 
 
 def test_flac_carries_the_settings(tmp_path: Path) -> None:

@@ -127,7 +127,10 @@ def test_a_size_that_cannot_be_is_refused(saved: Path) -> None:
         (lambda f: f.pop("span"), "is damaged: its description contradicts itself"),
         (lambda f: f.update(duration="2"), "the sound has another length"),
         (lambda f: f.update(duration="1/0"), "is damaged"),
-        (lambda f: f["report"].update(new=1), "is damaged"),
+        (lambda f: f["report"].pop("bundle"), "is damaged"),
+        (lambda f: f["report"]["sampling"].update(new=1), "was made by version 1.0 of the program, .*: new; update it"),
+        (lambda f: f["report"].update(words={"prompts": [], "avoid": "", "tone": 1}), "program, .*: tone; update it"),
+        (lambda f: f["report"]["sampling"].update(new=1, steps=0), "was made by version 1.0 of the program"),
         (lambda f: f["report"]["sampling"].update(steps=0), "is damaged: .*steps is 0"),
         (lambda f: f["span"].update(rate="x"), "is damaged"),
     ],
@@ -152,6 +155,34 @@ def test_arrays_that_contradict_the_facts(saved: Path) -> None:
         full_take().save(saved)
         with pytest.raises(MediaError, match=r"damaged|is not a take"):
             Take.load(rewrite(saved, **arrays))
+
+
+def test_what_a_newer_version_adds_is_left_out(saved: Path) -> None:
+    """Unknown arrays and keys, apart from those of the sampling."""
+
+    def add(facts: dict) -> None:
+        report = facts["report"]
+        engines, loudness, dropped = report["engines"]["step"], report["loudness"][0], report["dropped"][0]
+        for part in (facts, facts["span"], facts["fingerprint"], report, engines, loudness, dropped):
+            part["new"] = [1]
+
+    back = Take.load(rewrite(saved, add, new=np.zeros(3)))
+    assert back == full_take() and back.report.to_dict() == full_take().report.to_dict()
+
+
+def test_what_an_older_version_lacks_gets_its_default(saved: Path) -> None:
+    def remove(facts: dict) -> None:
+        for name in ("range", "words", "edit"):
+            del facts["report"][name]
+        for name in ("schedule", "guidance_from", "guidance_until"):
+            del facts["report"]["sampling"][name]
+
+    back = Take.load(rewrite(saved, remove))
+    assert back == full_take() and back.report.to_dict() == full_take().report.to_dict()
+    plain = make_take(SOUND)
+    plain.save(saved)
+    back = Take.load(rewrite(saved, lambda facts: facts["report"]["sampling"].pop("budget")))
+    assert back.report.sampling == plain.report.sampling
 
 
 @settings(max_examples=150, deadline=None)
