@@ -2,12 +2,14 @@
 
 The generator is NumPy's Philox-4x64 with key (seed, candidate) and counter (0, stream, step, window), 64 bits each.
 Stream 0 gives the uniforms that sample tokens, stream 1 those for the Gumbel noise on the confidence, stream 2 those
-that choose which tokens of a take vary. So a number does
-not depend on how many candidates, windows or steps there are, nor on the order in which they are drawn. Philox itself
-uses the lowest word of the counter to count blocks.
+that choose which tokens of a take vary. So a number does not depend on how many candidates, windows or steps there
+are, nor on the order in which they are drawn. Philox itself uses the lowest word of the counter to count blocks.
 """
 
 import numpy as np
+
+# NumPy loads `random` when it is first used. In a thread, that can change the exit status of a host that quits meanwhile
+from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
 from engines.contract import FloatArray
@@ -20,7 +22,7 @@ def uniforms(seed: int, candidate: int, window: int, step: int, stream: int, sha
     """Uniform float32 numbers in [0, 1) for one candidate, window and step."""
     key = np.array([seed, candidate], dtype=np.uint64)
     counter = np.array([0, stream, step, window], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter)).random(shape, dtype=np.float32)
+    return Generator(Philox(key=key, counter=counter)).random(shape, dtype=np.float32)
 
 
 def gumbel(uniform: NDArray[np.float32]) -> FloatArray:
