@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import shutil
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from runtime.errors import MediaError
 from runtime.serve.audit import AuditLog
 from runtime.serve.config import ServerConfig
 from runtime.serve.metrics import Metrics
+from runtime.serve.state import DATABASE, INCOMING, KEPT, TOKENS, check_state, drop_unknown, make_folders, make_private
 from runtime.serve.store import OPEN, Store, StoredFile
 from runtime.serve.tokens import Sessions, Tokens
 from runtime.serve.work.events import Events
@@ -21,7 +21,6 @@ from runtime.serve.work.pool import Pool
 
 log = logging.getLogger(__name__)
 TIDY = 10.0  # seconds between two rounds of tidying up
-FOLDERS = ("files", "jobs", "incoming")
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Services:
     @property
     def incoming(self) -> Path:
         """Folder of uploads that are not complete."""
-        return self.config.state / "incoming"
+        return self.config.state / INCOMING
 
     @property
     def stored_bytes(self) -> int:
@@ -96,7 +95,7 @@ class Services:
                 self.audit.write("server", "", "expire job", target=job.id)
         await self._cancel_abandoned()
         self.events.forget()
-        self._stored = await asyncio.to_thread(_size_of, [self.config.state / name for name in ("files", "jobs")])
+        self._stored = await asyncio.to_thread(_size_of, [self.config.state / name for name in KEPT])
         self.metrics.storage.set(self._stored)
         self.pool.count()
 
@@ -118,34 +117,21 @@ class Services:
 
 def open_services(config: ServerConfig) -> Services:
     """Open the state, or make it. Nobody else may read it. Raises MediaError."""
+    check_state(config.state)
     try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if sys.platform != "win32":
-            os.chmod(config.state, 0o700)
-        for name in FOLDERS:
-            (config.state / name).mkdir(mode=0o700, exist_ok=True)
-        for leftover in (config.state / "incoming").iterdir():
-            leftover.unlink()
+        make_private(config.state)
+        tokens = Tokens(config.state / TOKENS)  # the first file: it says that the folder is ours
+        make_folders(config.state)
         audit = AuditLog(config.state / "audit.jsonl")
+        store = Store(config.state / DATABASE)
+        store.recover()
+        drop_unknown(config.state, store)
     except OSError as error:
         raise MediaError(
             f"cannot use the folder {config.state}: {error.strerror or error}; choose another --state"
         ) from error
-    tokens = Tokens(config.state / "tokens")
-    store = Store(config.state / "jobs.sqlite3")
-    store.recover()
-    _drop_unknown(config.state, store)
     events, metrics = Events(store.boot), Metrics()
     return Services(config, store, tokens, events, metrics, audit, Pool(config, store, events, metrics, audit))
-
-
-def _drop_unknown(state: Path, store: Store) -> None:
-    """Delete files that a crash left behind and no table names."""
-    known = {Path(file.path).name for file in store.files()} | {job.id for job in store.jobs()}
-    for folder in (state / "files", state / "jobs"):
-        for path in folder.iterdir():
-            if path.name not in known:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _size_of(folders: list[Path]) -> int:

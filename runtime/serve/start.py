@@ -20,6 +20,7 @@ from runtime.errors import MaskVATError, MediaError
 from runtime.serve.app import make_app
 from runtime.serve.config import ServerConfig
 from runtime.serve.services import Services, open_services
+from runtime.serve.state import LOCK, check_state
 
 log = logging.getLogger(__name__)
 CONNECTIONS = 512  # at the same time
@@ -37,10 +38,11 @@ def run_server(config: ServerConfig) -> int:
     def in_use() -> None:
         raise InUse(f"another server uses {config.state}; stop it, or choose another --state")
 
+    check_state(config.state)
     with suppress(OSError):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with locked(config.state / "lock", in_use):
+        with locked(config.state / LOCK, in_use):
             services = open_services(config)
             try:
                 return _serve(config, services)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import MediaError
-from runtime.serve.store import Store
+from runtime.serve.store import Store, new_id
 from tests.support.serving import FAKE, Serving
 
 Start = Callable[..., Serving]
@@ -135,9 +135,9 @@ def test_what_a_crash_left_behind_is_deleted(tmp_path: Path) -> None:
     with Serving(tmp_path / "s") as server:
         job = server.do()
     state = tmp_path / "s"
-    (state / "files" / "file_half").write_bytes(b"x")
-    (state / "incoming" / "file_half").write_bytes(b"x")
-    (state / "jobs" / "job_lost" / "1").mkdir(parents=True)
+    (state / "files" / f"{new_id('file')}.mp4").write_bytes(b"x")
+    (state / "incoming" / new_id("file")).write_bytes(b"x")
+    (state / "jobs" / new_id("job") / "1").mkdir(parents=True)
     with Serving(state) as server:
         assert server.get(job["results"][0]["url"]).status_code == 200
         left = [p.name for name in ("files", "incoming", "jobs") for p in (state / name).iterdir()]
