@@ -34,7 +34,7 @@ class Services:
     metrics: Metrics
     audit: AuditLog
     pool: Pool
-    sessions: Sessions = field(default_factory=Sessions)
+    sessions: Sessions
     asked: dict[str, float] = field(default_factory=dict)  # job -> when its client asked last
     arriving: int = 0  # bytes of uploads that are being received
     port: int = 0  # where the server listens
@@ -77,7 +77,7 @@ class Services:
         while True:
             try:
                 await self.tidy()
-            except OSError:
+            except Exception:  # also the database's
                 log.exception("tidying up failed; it is tried again")
             await asyncio.sleep(TIDY)
 
@@ -131,7 +131,7 @@ def open_services(config: ServerConfig) -> Services:
             f"cannot use the folder {config.state}: {error.strerror or error}; choose another --state"
         ) from error
     events, metrics = Events(store.boot), Metrics()
-    return Services(config, store, tokens, events, metrics, audit, Pool(config, store, events, metrics, audit))
+    return Services(config, store, tokens, events, metrics, audit, Pool(config, store, events, metrics, audit), Sessions(tokens.fingerprint))
 
 
 def _size_of(folders: list[Path]) -> int:
