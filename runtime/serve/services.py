@@ -83,6 +83,7 @@ class Services:
 
     async def tidy(self) -> None:
         """Delete what is too old, cancel jobs whose clients have left, and measure the storage."""
+        self.pool.end_lost()
         now, keep = time.time(), self.config.limits.keep
         needed = {job.spec["source"].get("file_id") for job in self.store.jobs(statuses=OPEN)}
         for file in self.store.files():
