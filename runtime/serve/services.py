@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -67,9 +66,7 @@ class Services:
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job with its results and takes."""
-        shutil.rmtree(self.config.state / "jobs" / job_id, ignore_errors=True)
-        self.store.delete_job(job_id)
-        self.events.drop(job_id)
+        self.pool.delete(job_id)
         self.asked.pop(job_id, None)
 
     # ------------------------------------------------------------ from time to time
@@ -132,7 +129,16 @@ def open_services(config: ServerConfig) -> Services:
             f"cannot use the folder {config.state}: {error.strerror or error}; choose another --state"
         ) from error
     events, metrics = Events(store.boot), Metrics()
-    return Services(config, store, tokens, events, metrics, audit, Pool(config, store, events, metrics, audit), Sessions(tokens.fingerprint))
+    return Services(
+        config,
+        store,
+        tokens,
+        events,
+        metrics,
+        audit,
+        Pool(config, store, events, metrics, audit),
+        Sessions(tokens.fingerprint),
+    )
 
 
 def _size_of(folders: list[Path]) -> int:

@@ -1,4 +1,4 @@
-"""The state folder: what may be one, making it, and deleting what a crash left behind. Other files are never touched."""
+"""The state folder: what may be one, making it, and deleting what a crash left. Other files are never touched."""
 
 import logging
 import os

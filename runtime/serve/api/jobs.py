@@ -172,12 +172,13 @@ async def cancel(request: Request) -> Response:
 
 
 async def delete(request: Request) -> Response:
-    """Delete a finished job with its files; cancel one that is not finished."""
+    """Delete a job with its files. One that runs is cancelled, and deleted as soon as it ends."""
     services, job = services_of(request), own_job(request)
     if job.is_open:
         await services.pool.cancel(job)
         job = own_job(request)
     if job.is_open:  # it ends within one step
+        services.pool.doomed.add(job.id)
         return JSONResponse(job_view(job, services), 202)
     services.delete_job(job.id)
     return Response(status_code=204)

@@ -42,6 +42,7 @@ class Pool:
         self.problem: WorkerError | None = None  # why the last worker could not start
         self.hopeless = asyncio.Event()  # no worker will ever start
         self.draining = False
+        self.doomed: set[str] = set()  # running jobs that are deleted when they end
         self._patience_ends = 0.0  # when running jobs go back to the queue, while draining
 
     # ------------------------------------------------------------ for the routes
@@ -225,7 +226,16 @@ class Pool:
         done = 1.0 if status == "succeeded" else 0.0
         data = {"status": status, "phase": "done", "progress": done, "error": error}
         self._events.log(job_id).publish("status", data, last=True)
+        if job_id in self.doomed:
+            self.doomed.discard(job_id)
+            self.delete(job_id)
         self.count()
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that does not run, with its results and takes."""
+        shutil.rmtree(self._config.state / "jobs" / job_id, ignore_errors=True)
+        self._store.delete_job(job_id)
+        self._events.drop(job_id)
 
     # ------------------------------------------------------------ files
     def folder(self, job: Job) -> Path:
