@@ -4,10 +4,13 @@ import asyncio
 import logging
 import os
 import time
+from argparse import Namespace
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from runtime.commands.words import KnownWords
 from runtime.errors import MediaError
 from runtime.serve.audit import AuditLog
 from runtime.serve.config import ServerConfig
@@ -38,6 +41,12 @@ class Services:
     arriving: int = 0  # bytes of uploads that are being received
     port: int = 0  # where the server listens
     _stored: int = 0
+
+    @cached_property
+    def words(self) -> KnownWords:
+        """The words of the bundle, read when a job first has words."""
+        engines = self.config.engines
+        return KnownWords(Namespace() if engines is None else Namespace(engines=engines))
 
     @property
     def incoming(self) -> Path:

@@ -117,7 +117,7 @@ def read_spec(request: Request, values: Values) -> JobSpec:
         if not isinstance(values["label"], str):
             raise OptionError("label is not a text")
         label = clean_label(values["label"])
-    options = read_job_options(values.get("options", {}), has_take=take is not None)
+    options = read_job_options(values.get("options", {}), take is not None, services_of(request).words)
     deliver = Deliver.read(values.get("deliver", {}))
     return JobSpec(video, label, source, options, vars(deliver).copy(), take)
 

@@ -77,6 +77,11 @@ def test_options_are_checked_as_by_the_command(server: Serving) -> None:
     assert server.get("/v1/jobs").json()["data"] == []
 
 
+def test_words_are_looked_up_before_a_job_is_accepted(start: Start, bundles: Callable[..., Path]) -> None:
+    answer = start(workers=0, engines=bundles()).ask(options={"prompt": "no such word zzz"})
+    assert answer.status_code == 422 and answer.json()["code"] == "option_error" and "zzz" in answer.text
+
+
 def test_the_highest_priority_is_done_first_then_the_oldest(server: Serving) -> None:
     first = server.ask("slow").json()
     server.wait(first["id"], lambda job: job["status"] == "running")
