@@ -45,6 +45,7 @@ class ServerConfig:
     workers: int = 1
     worker_command: tuple[str, ...] = field(default_factory=lambda: stdio_command())
     limits: Limits = field(default_factory=Limits)
+    engines: Path | None = None  # the bundle's folder; None is the one that comes with the program
 
     def __post_init__(self) -> None:
         if not self.token and not self.is_local:
@@ -98,6 +99,7 @@ def read_config(args: Namespace) -> ServerConfig:
         workers=whole_number("workers", args.workers, 1, MAX_WORKERS),
         worker_command=(*stdio_command(), *engine_flags(args)),
         limits=limits,
+        engines=args.engines.absolute() if hasattr(args, "engines") else None,
     )
 
 

@@ -3,17 +3,19 @@
 import asyncio
 import logging
 import os
-import shutil
-import sys
 import time
+from argparse import Namespace
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from runtime.commands.words import KnownWords
 from runtime.errors import MediaError
 from runtime.serve.audit import AuditLog
 from runtime.serve.config import ServerConfig
 from runtime.serve.metrics import Metrics
+from runtime.serve.state import DATABASE, INCOMING, KEPT, TOKENS, check_state, drop_unknown, make_folders, make_private
 from runtime.serve.store import OPEN, Store, StoredFile
 from runtime.serve.tokens import Sessions, Tokens
 from runtime.serve.work.events import Events
@@ -21,7 +23,6 @@ from runtime.serve.work.pool import Pool
 
 log = logging.getLogger(__name__)
 TIDY = 10.0  # seconds between two rounds of tidying up
-FOLDERS = ("files", "jobs", "incoming")
 
 
 @dataclass
@@ -35,16 +36,22 @@ class Services:
     metrics: Metrics
     audit: AuditLog
     pool: Pool
-    sessions: Sessions = field(default_factory=Sessions)
+    sessions: Sessions
     asked: dict[str, float] = field(default_factory=dict)  # job -> when its client asked last
     arriving: int = 0  # bytes of uploads that are being received
     port: int = 0  # where the server listens
     _stored: int = 0
 
+    @cached_property
+    def words(self) -> KnownWords:
+        """The words of the bundle, read when a job first has words."""
+        engines = self.config.engines
+        return KnownWords(Namespace() if engines is None else Namespace(engines=engines))
+
     @property
     def incoming(self) -> Path:
         """Folder of uploads that are not complete."""
-        return self.config.state / "incoming"
+        return self.config.state / INCOMING
 
     @property
     def stored_bytes(self) -> int:
@@ -68,9 +75,7 @@ class Services:
 
     def delete_job(self, job_id: str) -> None:
         """Delete a job with its results and takes."""
-        shutil.rmtree(self.config.state / "jobs" / job_id, ignore_errors=True)
-        self.store.delete_job(job_id)
-        self.events.drop(job_id)
+        self.pool.delete(job_id)
         self.asked.pop(job_id, None)
 
     # ------------------------------------------------------------ from time to time
@@ -78,12 +83,13 @@ class Services:
         while True:
             try:
                 await self.tidy()
-            except OSError:
+            except Exception:  # also the database's
                 log.exception("tidying up failed; it is tried again")
             await asyncio.sleep(TIDY)
 
     async def tidy(self) -> None:
         """Delete what is too old, cancel jobs whose clients have left, and measure the storage."""
+        self.pool.end_lost()
         now, keep = time.time(), self.config.limits.keep
         needed = {job.spec["source"].get("file_id") for job in self.store.jobs(statuses=OPEN)}
         for file in self.store.files():
@@ -96,7 +102,7 @@ class Services:
                 self.audit.write("server", "", "expire job", target=job.id)
         await self._cancel_abandoned()
         self.events.forget()
-        self._stored = await asyncio.to_thread(_size_of, [self.config.state / name for name in ("files", "jobs")])
+        self._stored = await asyncio.to_thread(_size_of, [self.config.state / name for name in KEPT])
         self.metrics.storage.set(self._stored)
         self.pool.count()
 
@@ -118,34 +124,30 @@ class Services:
 
 def open_services(config: ServerConfig) -> Services:
     """Open the state, or make it. Nobody else may read it. Raises MediaError."""
+    check_state(config.state)
     try:
-        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if sys.platform != "win32":
-            os.chmod(config.state, 0o700)
-        for name in FOLDERS:
-            (config.state / name).mkdir(mode=0o700, exist_ok=True)
-        for leftover in (config.state / "incoming").iterdir():
-            leftover.unlink()
+        make_private(config.state)
+        tokens = Tokens(config.state / TOKENS)  # the first file: it says that the folder is ours
+        make_folders(config.state)
         audit = AuditLog(config.state / "audit.jsonl")
+        store = Store(config.state / DATABASE)
+        store.recover()
+        drop_unknown(config.state, store)
     except OSError as error:
         raise MediaError(
             f"cannot use the folder {config.state}: {error.strerror or error}; choose another --state"
         ) from error
-    tokens = Tokens(config.state / "tokens")
-    store = Store(config.state / "jobs.sqlite3")
-    store.recover()
-    _drop_unknown(config.state, store)
     events, metrics = Events(store.boot), Metrics()
-    return Services(config, store, tokens, events, metrics, audit, Pool(config, store, events, metrics, audit))
-
-
-def _drop_unknown(state: Path, store: Store) -> None:
-    """Delete files that a crash left behind and no table names."""
-    known = {Path(file.path).name for file in store.files()} | {job.id for job in store.jobs()}
-    for folder in (state / "files", state / "jobs"):
-        for path in folder.iterdir():
-            if path.name not in known:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return Services(
+        config,
+        store,
+        tokens,
+        events,
+        metrics,
+        audit,
+        Pool(config, store, events, metrics, audit),
+        Sessions(tokens.fingerprint),
+    )
 
 
 def _size_of(folders: list[Path]) -> int:

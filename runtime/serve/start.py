@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -20,8 +21,11 @@ from runtime.errors import MaskVATError, MediaError
 from runtime.serve.app import make_app
 from runtime.serve.config import ServerConfig
 from runtime.serve.services import Services, open_services
+from runtime.serve.state import LOCK, check_state
 
 log = logging.getLogger(__name__)
+TRIES = 20  # ports that are tried if the system chooses
+NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 CONNECTIONS = 512  # at the same time
 TWICE = 1.0  # seconds in which a second signal means the same: a terminal and `timeout` may send two
 HEADER_BYTES = 1 << 16  # of a request's head
@@ -37,10 +41,11 @@ def run_server(config: ServerConfig) -> int:
     def in_use() -> None:
         raise InUse(f"another server uses {config.state}; stop it, or choose another --state")
 
+    check_state(config.state)
     with suppress(OSError):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with locked(config.state / "lock", in_use):
+        with locked(config.state / LOCK, in_use):
             services = open_services(config)
             try:
                 return _serve(config, services)
@@ -72,18 +77,28 @@ def _serve(config: ServerConfig, services: Services) -> int:
 def listen(config: ServerConfig) -> list[socket.socket]:
     """Sockets that listen. On this machine: IPv4 and, if there is one, IPv6, at the same port. Raises InUse."""
     hosts = ["127.0.0.1", "::1"] if config.host in ("127.0.0.1", "localhost") else [config.host]
+    for _ in range(TRIES if config.port == 0 else 1):
+        try:
+            return _listen_at(hosts, config.port)
+        except InUse as error:  # port 0: what is free in IPv4 may be taken in IPv6
+            problem = error
+    raise problem
+
+
+def _listen_at(hosts: list[str], port: int) -> list[socket.socket]:
+    """One socket for each host, all at one port, or none. Raises InUse."""
     sockets: list[socket.socket] = []
-    port = config.port
     for host in hosts:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            found = socket.create_server((host, port), family=family, backlog=1024)
+            sockets.append(socket.create_server((host, port), family=family, backlog=1024))
         except (OSError, OverflowError) as error:
-            if sockets:
-                continue  # no IPv6 here
+            if sockets and getattr(error, "errno", None) in NO_IPV6:
+                continue
+            for found in sockets:  # else another user's program would get requests, with tokens, at the other address
+                found.close()
             raise InUse(f"cannot listen at {host}, port {port}: {error}; choose another --port or --host") from error
-        sockets.append(found)
-        port = found.getsockname()[1]
+        port = sockets[0].getsockname()[1]
     return sockets
 
 

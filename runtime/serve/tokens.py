@@ -6,6 +6,7 @@ import secrets
 import stat
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -57,6 +58,12 @@ class Tokens:
                 found = name
         return found
 
+    def fingerprint(self, name: str) -> bytes | None:
+        """Hash of the token that a name has now; None if it has none. Raises MediaError if the file is wrong."""
+        self._read()
+        token = self._tokens.get(name)
+        return None if token is None else sha256(token).digest()
+
 
 def _parse(path: Path, lines: list[str]) -> dict[str, bytes]:
     tokens: dict[str, bytes] = {}
@@ -80,45 +87,61 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """What a code or cookie stands for. `token` is the hash of the client's token when it was given."""
+
+    client: str
+    token: bytes | None
+    end: float
+
+
 @dataclass
 class Sessions:
-    """Cookies of pages, and codes that are exchanged for one. Only hashes are kept. They end with the server."""
+    """Cookies of pages, and codes that are exchanged for one. Only hashes are kept. They end with the server.
 
-    _codes: dict[bytes, tuple[str, float]] = field(default_factory=dict)  # hash -> client, end
-    _cookies: dict[bytes, tuple[str, float]] = field(default_factory=dict)
+    They are worth nothing as soon as the client's token is changed or removed. `fingerprint`: `Tokens.fingerprint`.
+    """
+
+    fingerprint: Callable[[str], bytes | None]
+    _codes: dict[bytes, _Pass] = field(default_factory=dict)
+    _cookies: dict[bytes, _Pass] = field(default_factory=dict)
 
     def new_code(self, client: str) -> str:
-        """A code that can be exchanged once, soon."""
-        return _issue(self._codes, client, LOGIN)
+        """A code that can be exchanged once, soon. Raises MediaError if the tokens cannot be read."""
+        return self._issue(self._codes, client, LOGIN)
 
     def exchange(self, code: str) -> str | None:
-        """The client that a code stands for. It cannot be used again."""
-        found = _find(self._codes, code)
+        """The client that a code stands for. It cannot be used again. Raises MediaError as `new_code`."""
+        found = self._find(self._codes, code)
         self._codes.pop(_hash(code), None)
         return found
 
     def new_cookie(self, client: str) -> str:
-        return _issue(self._cookies, client, SESSION)
+        """Raises MediaError as `new_code`."""
+        return self._issue(self._cookies, client, SESSION)
 
     def client_of(self, cookie: str) -> str | None:
-        return _find(self._cookies, cookie)
+        """Raises MediaError as `new_code`."""
+        return self._find(self._cookies, cookie)
 
     def end(self, cookie: str) -> None:
         self._cookies.pop(_hash(cookie), None)
 
+    def _issue(self, known: dict[bytes, _Pass], client: str, seconds: float) -> str:
+        for old in [key for key, given in known.items() if given.end < time.monotonic()]:
+            del known[old]
+        value = secrets.token_urlsafe(32)
+        known[_hash(value)] = _Pass(client, self.fingerprint(client), time.monotonic() + seconds)
+        return value
+
+    def _find(self, known: dict[bytes, _Pass], value: str) -> str | None:
+        given = known.get(_hash(value))
+        if given is None or given.token is None or given.end <= time.monotonic():
+            return None
+        now = self.fingerprint(given.client)
+        return given.client if now is not None and hmac.compare_digest(now, given.token) else None
+
 
 def _hash(value: str) -> bytes:
     return sha256(value.encode(errors="replace")).digest()
-
-
-def _issue(known: dict[bytes, tuple[str, float]], client: str, seconds: float) -> str:
-    for old in [key for key, (_, end) in known.items() if end < time.monotonic()]:
-        del known[old]
-    value = secrets.token_urlsafe(32)
-    known[_hash(value)] = (client, time.monotonic() + seconds)
-    return value
-
-
-def _find(known: dict[bytes, tuple[str, float]], value: str) -> str | None:
-    client, end = known.get(_hash(value), (None, 0.0))
-    return client if end > time.monotonic() else None

@@ -40,11 +40,12 @@ class ServeProcess:
         address.unlink(missing_ok=True)
         line = [sys.executable, "-m", "runtime.serve", "--port", "0", "--state", str(self.state), *self.flags]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        self.state.mkdir(parents=True, exist_ok=True)
-        with open(self.state / "stderr", "ab") as log:
+        self.state.parent.mkdir(parents=True, exist_ok=True)
+        told = self.state.with_name(f"{self.state.name}.stderr")
+        with open(told, "ab") as log:
             self.process = subprocess.Popen(line, env=environment, stderr=log)
         wait_for(lambda: address.exists() or self.process is None or self.process.poll() is not None)
-        assert address.exists(), (self.state / "stderr").read_text()
+        assert address.exists(), told.read_text()
         self.url = json.loads(address.read_text())["url"]
         words = (self.state / "tokens").read_text().splitlines()[-1].split()
         self.headers = {"Authorization": f"Bearer {words[1]}"}

@@ -117,7 +117,7 @@ def read_spec(request: Request, values: Values) -> JobSpec:
         if not isinstance(values["label"], str):
             raise OptionError("label is not a text")
         label = clean_label(values["label"])
-    options = read_job_options(values.get("options", {}), has_take=take is not None)
+    options = read_job_options(values.get("options", {}), take is not None, services_of(request).words)
     deliver = Deliver.read(values.get("deliver", {}))
     return JobSpec(video, label, source, options, vars(deliver).copy(), take)
 
@@ -172,12 +172,13 @@ async def cancel(request: Request) -> Response:
 
 
 async def delete(request: Request) -> Response:
-    """Delete a finished job with its files; cancel one that is not finished."""
+    """Delete a job with its files. One that runs is cancelled, and deleted as soon as it ends."""
     services, job = services_of(request), own_job(request)
     if job.is_open:
         await services.pool.cancel(job)
         job = own_job(request)
     if job.is_open:  # it ends within one step
+        services.pool.doomed.add(job.id)
         return JSONResponse(job_view(job, services), 202)
     services.delete_job(job.id)
     return Response(status_code=204)

@@ -53,7 +53,7 @@ async def create_video(request: Request) -> Response:
         if values.get(theirs) and ours in option_actions():
             options[ours] = values[theirs]
     try:
-        options = read_job_options(options, has_take=False)
+        options = read_job_options(options, False, services.words)
     except OptionError as error:
         raise Problem("option_error", str(error)) from error
     deliver = vars(Deliver(video=True)).copy()

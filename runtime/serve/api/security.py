@@ -51,7 +51,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
-        request.state.client, request.state.target = "", None
+        request.state.client, request.state.target, request.state.by_cookie = "", None, False
         status, begun = 500, False
 
         async def send_checked(message: Message) -> None:
@@ -92,14 +92,15 @@ class Guard:
         if not self.services.config.token:
             return NO_TOKEN
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            try:
-                return self.services.tokens.name_of(token.strip())
-            except MaskVATError as error:
-                log.error("%s", error)
-                return None
         cookie = request.cookies.get(cookie_name(self.services), "")
-        return self.services.sessions.client_of(cookie) if cookie else None
+        try:
+            if scheme.lower() == "bearer":
+                return self.services.tokens.name_of(token.strip())
+            request.state.by_cookie = bool(cookie)
+            return self.services.sessions.client_of(cookie) if cookie else None
+        except MaskVATError as error:
+            log.error("%s", error)
+            return None
 
     # ------------------------------------------------------------ after
     def _note(self, request: Request, status: int) -> None:

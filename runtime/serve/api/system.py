@@ -54,7 +54,7 @@ async def sign_in(request: Request) -> Response:
     """Give a page a cookie: for a token in the Authorization header, or for a login code, once."""
     services = services_of(request)
     client: str | None = who_asks(request)
-    if not client:
+    if not client or request.state.by_cookie:  # a cookie does not renew itself
         code = (await read_json(request)).get("code")
         client = services.sessions.exchange(code) if isinstance(code, str) else None
     if not client:

@@ -3,13 +3,16 @@
 import argparse
 import json
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engines.manifest import ManifestError
 from runtime.commands.make import get_parser, read_options
 from runtime.commands.stdio.requests import args_of
+from runtime.commands.words import KnownWords
 from runtime.deliver.containers import CONTAINERS
 from runtime.deliver.timeline.write import WRITERS
 from runtime.edit.timecode import TimeRange
@@ -75,7 +78,7 @@ def option_actions() -> dict[str, argparse.Action]:
     return {action.dest: action for action in get_parser()._actions if action.dest not in OURS}
 
 
-def read_job_options(values: object, has_take: bool) -> Values:
+def read_job_options(values: object, has_take: bool, known: KnownWords) -> Values:
     """Check options as the command would. Raises OptionError."""
     if not isinstance(values, dict):
         raise OptionError('options is an object such as {"steps": 8, "seed": 7}')
@@ -90,7 +93,9 @@ def read_job_options(values: object, has_take: bool) -> Values:
     args = args_of({"video": "video", "options": plain})
     if has_take:
         _check_changes(args, options)
-    read_options(args)
+    sampling, _, edit = read_options(args)
+    with suppress(ManifestError):  # a worker will say what is wrong with the bundle
+        known.check(edit.words, sampling)
     return options
 
 

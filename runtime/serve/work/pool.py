@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import shutil
+import sqlite3
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,8 @@ from runtime.serve.work.worker import Worker, WorkerError
 log = logging.getLogger(__name__)
 HOPELESS = ("manifest_error", "contract_error", "backend_unavailable", "option_error")  # another try would not help
 LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that does not start
+LOOK_AGAIN = 10.0  # seconds until a worker without a job looks again: the database may have refused
+MISTAKE = "the server made a mistake, or its database failed; its log says more"
 CANCEL_WAIT = 10.0  # seconds until a worker that does not cancel is killed
 
 
@@ -38,6 +42,7 @@ class Pool:
         self.problem: WorkerError | None = None  # why the last worker could not start
         self.hopeless = asyncio.Event()  # no worker will ever start
         self.draining = False
+        self.doomed: set[str] = set()  # running jobs that are deleted when they end
         self._patience_ends = 0.0  # when running jobs go back to the queue, while draining
 
     # ------------------------------------------------------------ for the routes
@@ -56,7 +61,8 @@ class Pool:
 
     def count(self) -> None:
         """Bring the gauges up to date."""
-        self._metrics.queued.set(self._store.count(("queued",)))
+        with suppress(sqlite3.Error):  # the next count is right
+            self._metrics.queued.set(self._store.count(("queued",)))
         self._metrics.running.set(len(self._running))
         self._metrics.workers.set(len(self.ready))
 
@@ -113,6 +119,9 @@ class Pool:
                     self._cannot_start(error)
                 if not self.draining:
                     self._metrics.restarts.labels(error.code).inc()
+            except Exception:  # a slot never ends: nothing would do jobs
+                log.exception("a worker's slot failed; it is tried again")
+                self.ready.discard(worker)  # so that it pauses
             finally:
                 was_ready = worker in self.ready
                 self.ready.discard(worker)
@@ -133,13 +142,20 @@ class Pool:
         """Give jobs to a worker until it ends. Raises WorkerError when it does."""
         while not self.draining:
             wake.clear()
-            job = self._store.claim()
+            job = self._claim()
             if job is not None:
                 await self._perform(job, worker)
             else:
-                await _first(wake.wait(), worker.exited.wait())
+                await _first(wake.wait(), worker.exited.wait(), asyncio.sleep(LOOK_AGAIN))
                 if worker.exited.is_set():
                     raise WorkerError("crashed", "a worker ended between two jobs", dead=True)
+
+    def _claim(self) -> Job | None:
+        try:
+            return self._store.claim()
+        except sqlite3.Error:
+            log.exception("cannot read the queue; it is tried again")
+            return None
 
     async def _perform(self, job: Job, worker: Worker) -> None:
         """Do one job. Raises WorkerError if the worker has to be started anew."""
@@ -167,13 +183,30 @@ class Pool:
                 raise
         except OSError as error:
             self._failed(job, WorkerError("system_error", f"cannot write results: {error.strerror or error}"))
+        except Exception as error:
+            log.exception("%s failed", job.id)
+            broken = WorkerError("internal_error", MISTAKE, dead=True)
+            self._failed(job, broken)
+            raise broken from error
         finally:
             del self._running[job.id]
             self._metrics.seconds.observe(time.monotonic() - begin)
             self.count()
 
     def _failed(self, job: Job, error: WorkerError) -> None:
-        """Note why a job made nothing."""
+        """Note why a job made nothing. If the database cannot do it now, `end_lost` does."""
+        try:
+            self._note_failure(job, error)
+        except sqlite3.Error:
+            log.exception("cannot note that %s failed; it is tried again", job.id)
+
+    def end_lost(self) -> None:
+        """Note the end of jobs that the database calls running, and that no worker does: it refused to note it."""
+        for job in [] if self.draining else self._store.jobs(statuses=("running",)):
+            if job.id not in self._running:
+                self._end(job.id, "failed", error={"code": "internal_error", "message": MISTAKE})
+
+    def _note_failure(self, job: Job, error: WorkerError) -> None:
         why = self._running[job.id][1]
         if why == "requeued":
             self._store.requeue(job.id)
@@ -193,7 +226,16 @@ class Pool:
         done = 1.0 if status == "succeeded" else 0.0
         data = {"status": status, "phase": "done", "progress": done, "error": error}
         self._events.log(job_id).publish("status", data, last=True)
+        if job_id in self.doomed:
+            self.doomed.discard(job_id)
+            self.delete(job_id)
         self.count()
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job that does not run, with its results and takes."""
+        shutil.rmtree(self._config.state / "jobs" / job_id, ignore_errors=True)
+        self._store.delete_job(job_id)
+        self._events.drop(job_id)
 
     # ------------------------------------------------------------ files
     def folder(self, job: Job) -> Path:

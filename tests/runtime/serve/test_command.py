@@ -1,10 +1,13 @@
 """The command: flags, what is missing, addresses; and whole servers with real workers (slow)."""
 
+import errno
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +73,29 @@ def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
     finally:
         for s in sockets:
             s.close()
+
+
+def test_another_program_cannot_take_the_ipv6_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, failing = socket.create_server, [errno.EADDRINUSE]
+
+    def create_server(address: tuple[str, int], **more: Any) -> socket.socket:
+        if address[0] == "::1" and failing:
+            raise OSError(failing[0], "no")
+        return create(("127.0.0.1", 0), backlog=1) if address[0] == "::1" else create(address, **more)
+
+    monkeypatch.setattr("runtime.serve.start.socket.create_server", create_server)
+    for port in (0, free_port()):
+        with pytest.raises(InUse, match="::1"):
+            listen(ServerConfig(tmp_path, port=port))
+    for number in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):  # no IPv6 here
+        failing[:] = [number]
+        (only,) = listen(ServerConfig(tmp_path, port=0))
+        only.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def test_two_servers_do_not_share_a_state(tmp_path: Path) -> None:

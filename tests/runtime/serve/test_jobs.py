@@ -77,6 +77,11 @@ def test_options_are_checked_as_by_the_command(server: Serving) -> None:
     assert server.get("/v1/jobs").json()["data"] == []
 
 
+def test_words_are_looked_up_before_a_job_is_accepted(start: Start, bundles: Callable[..., Path]) -> None:
+    answer = start(workers=0, engines=bundles()).ask(options={"prompt": "no such word zzz"})
+    assert answer.status_code == 422 and answer.json()["code"] == "option_error" and "zzz" in answer.text
+
+
 def test_the_highest_priority_is_done_first_then_the_oldest(server: Serving) -> None:
     first = server.ask("slow").json()
     server.wait(first["id"], lambda job: job["status"] == "running")
@@ -117,9 +122,12 @@ def test_delete(server: Serving) -> None:
     running = server.ask("slow").json()["id"]
     server.wait(running, lambda job: job["status"] == "running")
     assert server.get(f"/v1/jobs/{running}/results/sound.wav").json()["code"] == "job_not_finished"
-    assert server.delete(f"/v1/jobs/{running}").status_code in (202, 204)
-    assert server.wait(running)["status"] == "cancelled"
-    assert server.delete(f"/v1/jobs/{running}").status_code == 204
+    assert server.delete(f"/v1/jobs/{running}").status_code == 202
+    end = time.monotonic() + 10
+    while server.get(f"/v1/jobs/{running}").status_code == 200 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert server.get(f"/v1/jobs/{running}").status_code == 404
+    assert not (server.services.config.state / "jobs" / running).exists()
 
 
 def test_a_kept_take_is_redone_varied_and_extended(strict: None, server: Serving) -> None:

@@ -101,7 +101,7 @@ def test_real_answers_are_as_described(server: Serving) -> None:
     slow = server.ask("slow").json()
     server.get(f"/v1/jobs/{slow['id']}/results/sound.wav")
     server.delete(f"/v1/files/{slow['source']['file_id']}")
-    server.delete(f"/v1/jobs/{slow['id']}")
+    server.post(f"/v1/jobs/{slow['id']}/cancel")
     server.wait(slow["id"])
     _wrong_requests(server)
     server.post("/v1/session")

@@ -169,8 +169,20 @@ def test_a_cookie_that_was_signed_out_is_worth_nothing(idle: Serving) -> None:
     assert idle.plain.get("/v1/jobs", headers={"Cookie": f"maskvat_8440={value}"}).status_code == 401
 
 
+def test_a_cookie_ends_with_its_token_and_does_not_renew_itself(idle: Serving) -> None:
+    cookie = {"Cookie": f"maskvat_8440={idle.post('/v1/session').cookies['maskvat_8440']}"}
+    idle.plain.cookies.clear()
+    code = idle.services.sessions.new_code("local")
+    assert idle.plain.get("/v1/jobs", headers=cookie).status_code == 200
+    assert idle.plain.post("/v1/session", json={}, headers=cookie).status_code == 401
+    for text in (f"local {'n' * 40}\n", f"other {'o' * 40}\n"):  # another token of the same name, then none
+        idle.services.tokens.path.write_text(text)
+        assert idle.plain.get("/v1/jobs", headers=cookie).status_code == 401
+        assert idle.plain.post("/v1/session", json={"code": code}).status_code == 401
+
+
 def test_codes_and_cookies_expire(monkeypatch: pytest.MonkeyPatch) -> None:
-    sessions = tokens.Sessions()
+    sessions = tokens.Sessions(lambda client: b"a hash")
     code, cookie = sessions.new_code("a"), sessions.new_cookie("a")
     now = tokens.time.monotonic()
     monkeypatch.setattr(tokens.time, "monotonic", lambda: now + tokens.SESSION + 1)

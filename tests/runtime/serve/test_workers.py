@@ -1,13 +1,15 @@
 """Workers that crash, hang, talk nonsense or do not start; restarts of the server; stopping."""
 
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import MediaError
-from runtime.serve.store import Store
+from runtime.serve.store import Store, new_id
 from tests.support.serving import FAKE, Serving
 
 Start = Callable[..., Serving]
@@ -42,6 +44,49 @@ def test_a_worker_that_does_not_cancel_is_killed(server: Serving, monkeypatch: p
     server.post(f"/v1/jobs/{job}/cancel")
     assert server.wait(job)["status"] == "cancelled"
     assert server.do()["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("method", ["claim", "finish"])
+def test_a_failing_database_ends_no_worker_slot(server: Serving, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr("runtime.serve.work.pool.LOOK_AGAIN", 0.1)
+    real, failures = getattr(server.services.store, method), [1, 2, 3]
+
+    def failing(*args: object, **more: object) -> object:
+        if failures:
+            failures.pop()
+            raise sqlite3.OperationalError("database or disk is full")
+        return real(*args, **more)
+
+    monkeypatch.setattr(server.services.store, method, failing)
+    first = server.ask().json()["id"]
+    deadline = time.monotonic() + 15
+    while failures and time.monotonic() < deadline:
+        server.plain.portal.call(_tidy, server)
+        time.sleep(0.05)
+    job = server.wait(first)
+    assert job["status"] == ("succeeded" if method == "claim" else "failed")
+    assert method == "claim" or job["error"]["code"] == "internal_error"
+    assert server.do()["status"] == "succeeded"
+
+
+async def _tidy(server: Serving) -> None:
+    with suppress(sqlite3.Error):
+        await server.services.tidy()
+
+
+def test_tidying_goes_on_after_an_error_of_the_database(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.serve.services.TIDY", 0.01)
+    server, calls = start(workers=0), []
+
+    def files(*_: object) -> list[object]:
+        calls.append(1)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(server.services.store, "files", files)
+    task = server.plain.portal.start_task_soon(server.services.tidy_for_ever)
+    time.sleep(0.3)
+    task.cancel()
+    assert len(calls) > 2
 
 
 def test_several_workers_work_at_once(start: Start) -> None:
@@ -135,9 +180,9 @@ def test_what_a_crash_left_behind_is_deleted(tmp_path: Path) -> None:
     with Serving(tmp_path / "s") as server:
         job = server.do()
     state = tmp_path / "s"
-    (state / "files" / "file_half").write_bytes(b"x")
-    (state / "incoming" / "file_half").write_bytes(b"x")
-    (state / "jobs" / "job_lost" / "1").mkdir(parents=True)
+    (state / "files" / f"{new_id('file')}.mp4").write_bytes(b"x")
+    (state / "incoming" / new_id("file")).write_bytes(b"x")
+    (state / "jobs" / new_id("job") / "1").mkdir(parents=True)
     with Serving(state) as server:
         assert server.get(job["results"][0]["url"]).status_code == 200
         left = [p.name for name in ("files", "incoming", "jobs") for p in (state / name).iterdir()]
