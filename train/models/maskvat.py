@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from engines.contract import ModelConfig
 
 HEAD_SPREAD = 0.3  # standard deviation of the initial logits
+WORD_GAIN = 3.0  # value of a word's unit if a picture shows one class of the word with certainty, and it has no other
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -203,6 +204,19 @@ class MaskVAT(nn.Module):
         """Initialise the head's bias from the frequencies of codes in the training examples: counts [K, V]."""
         share = (counts + 1) / (counts + 1).sum(dim=1, keepdim=True)
         self.head.bias.copy_(share.log().flatten())
+
+    @torch.no_grad()
+    def load_words(self, classes: Tensor) -> None:
+        """Begin the layer that reads frame features with a unit per word: classes [W, frame_dim], 1 where it has one.
+
+        For features that are square roots of class probabilities. A word of many classes counts as one of few: its
+        vector in the vocabulary has sqrt(1 / n) at each of n classes, and a picture shows one or two. At random,
+        the layer did not find out what shows a word (docs/log.md, 2026-11-29).
+        """
+        weight = self.frame_mlp[0].weight  # (H, frame_dim)
+        words = classes[: len(weight)].to(weight)
+        count = words.sum(dim=1, keepdim=True).clamp(min=1)
+        weight[: len(words)] = WORD_GAIN * words * count**-0.25 / self.config.frame_dim**0.5
 
     # ------------------------------------------------------------ once per window
     def condition(

@@ -23,7 +23,7 @@ from train.synthetic.concepts.features import (
     concept_vectors,
     unit_features,
 )
-from train.synthetic.concepts.table import CLASSES, Concept, read_table
+from train.synthetic.concepts.table import CLASSES, Concept, membership, read_table
 
 PROMPTED = 0.15  # share of examples that get vectors of the vocabulary
 BLENDED = 0.5  # share of these in which they are blended with another picture
@@ -45,6 +45,8 @@ class MadeUpFeatures:
             )
         self.maker, self.width, self.fps = maker, width, fps
         self._vectors = concept_vectors(maker.table)
+        # [concepts, 1000]: 1 for the classes of a concept; None for pooled features, which have no vocabulary
+        self.words = membership(maker.table) if width == CLASSES else None
         self._index = {concept.name: k for k, concept in enumerate(maker.table)}
 
     def __call__(self, shown: Sequence[Shown], count: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ from train.models.losses import TARGET_NORMS, AuxiliaryLosses, contrastive_loss,
 from train.models.maskvat import MaskVAT
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, options_from
 from train.tasks.generated_validation import GeneratedValidation, GenerationOptions
-from train.tasks.made_up_features import made_up_features
+from train.tasks.made_up_features import MadeUpFeatures, made_up_features
 from train.tasks.maskvat_objective import Objective, Terms
 from train.tasks.precision import uses_bfloat16
 from train.tasks.start_weights import load_start
@@ -129,7 +129,7 @@ class MaskVATTask:
         self.n_tokens = min(c.window_tokens, c.n_tokens(round(options.crop_seconds * c.sample_rate)))
         self.indices = self._indices(self.n_tokens)
         torch.manual_seed(seed)
-        self.model = self._model()
+        self.model = self._model(made_up)
         auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
         self.module = Objective(self.model, auxiliary)
         layers = [*(self.model.encoder if c.has_memory else ()), *self.model.blocks]
@@ -151,14 +151,16 @@ class MaskVATTask:
     def from_options(cls, options: dict[str, Any], seed: int) -> "MaskVATTask":
         return cls(options_from(MaskVATOptions, options), seed)
 
-    def _model(self) -> MaskVAT:
+    def _model(self, made_up: MadeUpFeatures | None) -> MaskVAT:
         """The model with random weights and the codec's tables and code frequencies, or with the weights of `start`."""
         model = MaskVAT(self.config)
-        if not self.options.start:
+        if made_up is not None and made_up.words is not None:
+            model.load_words(torch.from_numpy(made_up.words))
+        if self.options.start:
+            load_start(model, self.options.start)
+        else:
             model.load_embeddings(self.codec.embedding_table())
             model.load_frequencies(self.train_examples.frequencies())
-            return model
-        load_start(model, self.options.start)
         return model
 
     def _generated_validation(self) -> GeneratedValidation | None:

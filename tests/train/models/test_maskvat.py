@@ -239,3 +239,21 @@ def test_overfits_one_batch(design: str) -> None:
             logits = model(torch.where(hidden, 1024, x["codes"]), x["frame"], x["sync"], indices)[0]
         accuracies.append((logits.argmax(-1) == x["codes"])[hidden].float().mean().item())
     assert np.mean(accuracies) > 0.95, f"loss {loss.item():.3f}, accuracies {np.round(accuracies, 3)}"
+
+
+def test_each_word_begins_with_a_unit_of_its_own() -> None:
+    """It grows with the probability of the word's classes, and is 0 for other words."""
+    model, _, _ = make("adaln_b")
+    words = torch.zeros(3, 12)
+    words[0, :1], words[1, 1:5], words[2, 5:] = 1, 1, 1  # of one, four and seven classes
+    before = model.frame_mlp[0].weight.clone()
+    model.load_words(words)
+    layer = model.frame_mlp[0]
+    assert torch.equal(layer.weight[3:], before[3:])
+    seen = torch.zeros(3, 12)
+    seen[0, 0] = seen[1, 2] = seen[2, 5] = 1  # square roots of probabilities: one class each, with certainty
+    units = ((seen * 12**0.5) @ layer.weight.T)[:, :3]
+    expected = torch.diag(3.0 * torch.tensor([1.0, 4.0, 7.0]) ** -0.25)
+    assert torch.allclose(units, expected, atol=1e-5)
+    model.load_words(torch.ones(1000, 12))  # more words than units
+    assert torch.isfinite(layer.weight).all()
