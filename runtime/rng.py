@@ -8,7 +8,7 @@ are, nor on the order in which they are drawn. Philox itself uses the lowest wor
 
 import numpy as np
 
-# NumPy loads `random` when it is first used. In a thread, that can change the exit status of a host that quits meanwhile
+# NumPy loads `random` when it is first used: in a thread, that can change the exit status of a host that quits then
 from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 
