@@ -9,14 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engines.manifest import ManifestError
 from runtime.commands.make import get_parser, read_options
 from runtime.commands.stdio.requests import args_of
 from runtime.commands.words import KnownWords
 from runtime.deliver.containers import CONTAINERS
 from runtime.deliver.timeline.write import WRITERS
 from runtime.edit.timecode import TimeRange
-from runtime.errors import OptionError
+from runtime.errors import ManifestError, OptionError
 from runtime.sampling import number
 from runtime.serve.config import Limits
 from runtime.serve.store import Values
