@@ -143,7 +143,7 @@ def write_model(folder: Path, graph: Graph, options: Options, manifest: Manifest
         precision = manifest.files[source].precision
         shutil.copyfile(options.bundle / source, model)
         for name, entry in manifest.files.items():  # external weights of the graph
-            if not entry.graph and name.startswith(f"{source}."):
+            if not entry.graph and (name.startswith(f"{source}.") or name == f"{graph.name}.weights"):
                 shutil.copyfile(options.bundle / name, model.with_name(name))
     planned = batched(graph) and graph.name in options.plans
     most = largest_batch(graph, options.plans[graph.name], manifest.config) if planned else options.max_batch

@@ -147,13 +147,12 @@ def test_precision_follows_the_kind_of_machine(schema: Any, own_bundle: Path, tm
         triton.build(Options(own_bundle, tmp_path / "none", kind="gpu"))
 
 
-def test_weights_beside_a_graph_come_along(own_bundle: Path, tmp_path: Path) -> None:
-    (own_bundle / "step.onnx.data").write_bytes(b"weights")
-    rewrite_manifest(
-        own_bundle, lambda m: m["files"].update({"step.onnx.data": entry_of(own_bundle / "step.onnx.data")})
-    )
+@pytest.mark.parametrize("name", ["step.onnx.data", "step.weights"])  # of one file, or shared by the two steps
+def test_weights_beside_a_graph_come_along(own_bundle: Path, tmp_path: Path, name: str) -> None:
+    (own_bundle / name).write_bytes(b"weights")
+    rewrite_manifest(own_bundle, lambda m: m["files"].update({name: entry_of(own_bundle / name)}))
     triton.build(Options(own_bundle, tmp_path / "repo"))
-    assert [p.parent.parent.name for p in (tmp_path / "repo").rglob("*.data")] == [f"{PREFIX}step"]
+    assert [p.parent.parent.name for p in (tmp_path / "repo").rglob(name)] == [f"{PREFIX}step"]
 
 
 def test_a_plan_takes_the_place_of_a_graph(schema: Any, bundles: Callable[..., Path], tmp_path: Path) -> None:
