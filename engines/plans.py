@@ -90,9 +90,10 @@ def key_parts(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> P
 
 
 def _digest(onnx: Path) -> str:
-    """The sha256 of a file, and of the weights beside it."""
-    data = onnx.with_name(onnx.name + ".data")
-    return " ".join(sha256(path) for path in (onnx, data) if path.is_file() or path is onnx)
+    """The sha256 of a file, and of the weights beside it: its own, and those that it shares with another file."""
+    graph = onnx.name.partition(".")[0]
+    beside = (onnx.with_name(name) for name in (f"{onnx.name}.data", f"{graph}.weights"))
+    return " ".join(sha256(path) for path in (onnx, *beside) if path.is_file() or path is onnx)
 
 
 def find(flavour: str, onnx: Path, graph: Graph, options: PlanOptions) -> EnginePlan:

@@ -122,6 +122,11 @@ def new_weights(case: Case, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {}
 
 
+def new_shared_weights(case: Case, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    case.onnx.with_name("step.weights").write_bytes(b"weights of two files")
+    return {}
+
+
 def new_library(case: Case, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name in plan_build.FLAVOURS.values():
         monkeypatch.setitem(sys.modules, name, module(name, "1.1"))
@@ -141,6 +146,7 @@ def new_card(**changes: str) -> Callable[[Case, pytest.MonkeyPatch], dict[str, A
     [
         ("rtx", new_onnx, "ONNX file: "),
         ("rtx", new_weights, "ONNX file: "),
+        ("rtx", new_shared_weights, "ONNX file: "),
         ("rtx", new_library, "library: tensorrt_rtx 1.0 before, now tensorrt_rtx 1.1"),
         ("trt", new_library, "library: tensorrt 1.0 before, now tensorrt 1.1"),
         (
