@@ -1,29 +1,36 @@
-"""A small neural codec whose layers all run at the frame rate (86.13 Hz): cheap enough to train on two cores.
+"""A small codec of frames (86.13 Hz) whose codes are known in minutes, and whose decoder is cheap enough for two cores.
 
-Its codes have the format of DAC 44.1 kHz: hop 512, nine factorised cosine codebooks of 1,024 rows with 8 dimensions.
-Fixed spectral bases take the place of DAC's strided convolutions, as in Vocos (arXiv 2306.00814). The encoder reads a
-log-magnitude spectrum and the raw samples of every frame. The decoder writes magnitude and phase, and an inverse STFT
-with overlap-add gives the waveform. Blocks are ConvNeXt (arXiv 2201.03545); quantisers are as in DAC (arXiv 2306.06546,
-section 3.2).
+Its codes have the format of DAC 44.1 kHz: hop 512, nine residual codebooks of 1,024 rows. The encoder is not trained by
+gradients: it takes log-mel levels of every frame and the levels of its quarters, moves them to their principal axes, and
+quantises these with codebooks found by k-means, one after the other (`fit`). So a frame's first codes say how it
+sounds, and later ones refine that. An encoder that was trained with the decoder kept less of it in the same time
+(docs/log.md, 2026-11-29).
 
-Axes: B batch, T token frames, C channels, F = fft // 2 + 1 bins, N = fft samples, K codebooks. Frame t is centred on
-sample t * hop + hop / 2, the contract's token grid.
+Only the decoder is trained. Its blocks are ConvNeXt (arXiv 2201.03545), and an inverse STFT with overlap-add gives the
+waveform, as in Vocos (arXiv 2306.00814). It writes two spectra: one whose phase is measured at the frame's centre, for
+attacks, and one whose phase runs on from frame to frame, for tones. With the first one alone, a sound that stays the
+same would repeat after each hop, so it could only have multiples of 86 Hz.
+
+Axes: B batch, T token frames, C channels, F = fft // 2 + 1 bins, N = fft samples, L levels, D axes, K codebooks. Frame t
+is centred on sample t * hop + hop / 2, the contract's token grid.
 """
 
 from dataclasses import dataclass, fields
 from math import pi
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engines.contract import exact_div
+from train.models.mel import codec_bank, mel_filters
 
-MAGNITUDE_FLOOR = 2e-4  # floor of the encoder's log spectrum: the rounding noise of 16 bits, so that quiet tails count
-LEVEL_FLOOR = 1e-3  # floor in the normalisation of the encoder's samples: -60 dBFS
+LEVEL_FLOOR = 2e-5  # added to mel magnitudes before the logarithm: the rounding noise of 16 bits
+BLOCK_WEIGHT = 0.6  # of the levels of quarters, against those of frames
 MAX_LOG_MAGNITUDE = 7.0  # a full-scale sine has log(1024) = 6.93
 OVERLAP_GAIN = 1.5  # sum of squared Hann windows at three quarters of overlap
+PERIOD = 4  # frames after which the running phase of every bin is where it was
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,10 @@ class FrameCodecConfig:
     hop_length: int = 512  # samples per token frame
     n_codebooks: int = 9
     codebook_size: int = 1024
-    codebook_dim: int = 8
-    latent: int = 256  # width of every layer and of the summed RVQ embedding
-    encoder_blocks: int = 3
-    encoder_mlp: int = 512
+    codebook_dim: int = 64  # principal axes of the levels
+    bands: int = 128  # mel bands of a frame
+    block_bands: int = 4  # mel bands of each quarter of a hop
+    latent: int = 256  # width of every layer and of the summed codes' embedding
     decoder_blocks: int = 6
     decoder_mlp: int = 704
     decoder_groups: int = 8  # groups of the decoder's first convolution
@@ -48,6 +55,10 @@ class FrameCodecConfig:
     @property
     def bins(self) -> int:
         return self.fft // 2 + 1
+
+    @property
+    def levels(self) -> int:
+        return self.bands + 4 * self.block_bands
 
 
 # ---------------------------------------------------------------- fixed bases, computed where they are used
@@ -68,7 +79,7 @@ def fourier_basis(size: int, device: torch.device | None = None) -> tuple[Tensor
 
 
 def power_spectrum(frames: Tensor) -> Tensor:
-    """|STFT|^2 [B, T, F] of frames [B, T, N], Hann window; a matrix product during export."""
+    """|STFT|^2 [..., F] of frames [..., N], Hann window; a matrix product during export."""
     size, device = frames.shape[-1], frames.device
     frames = frames * hann(size, device)
     if torch.compiler.is_exporting():
@@ -89,6 +100,14 @@ def inverse_spectrum(real: Tensor, imag: Tensor) -> Tensor:
         return frames * (hann(size, device) / size)
     sign = 1.0 - 2.0 * (k % 2).float()  # moves the time origin to the centre of the frame
     return torch.fft.irfft(torch.complex(real * sign, imag * sign), n=size) * hann(size, device)
+
+
+def running_phase(frames: int, bins: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """cos and sin [frames, bins] of 2 pi k t hop / fft = k t quarter turns: a bin's phase at the centre of frame t."""
+    t = torch.arange(frames, dtype=torch.int32, device=device)
+    k = torch.arange(bins, dtype=torch.int32, device=device)
+    turns = ((t[:, None] * k[None, :]) % PERIOD).float() * (2 * pi / PERIOD)
+    return torch.cos(turns), torch.sin(turns)
 
 
 def overlap_add(frames: Tensor, hop: int) -> Tensor:
@@ -114,50 +133,26 @@ class ConvNeXtBlock(nn.Module):
         return x + self.scale * self.down(F.gelu(self.up(h)))
 
 
-class Quantized(NamedTuple):
-    """The output of the residual quantiser in training."""
-
-    latent: Tensor  # [B, T, C], with the straight-through gradient
-    codes: Tensor  # int64 [B, K, T]
-    projected: Tensor  # [B, K, T, 8] before quantisation, detached
-    codebook_loss: Tensor  # moves rows to encodings
-    commitment_loss: Tensor  # moves encodings to rows
-
-
 class ResidualQuantizer(nn.Module):
-    """K factorised quantisers: project to 8-d, take the row of largest cosine, project back, continue with the rest."""
+    """K codebooks [V, D]: each quantises what those before it left over, to the nearest row."""
 
-    usage: Tensor
+    codebook: Tensor
 
     def __init__(self, c: FrameCodecConfig) -> None:
         super().__init__()
-        K, D, C = c.n_codebooks, c.codebook_dim, c.latent
-        self.in_weight = nn.Parameter(torch.randn(K, C, D) * C**-0.5)
-        self.in_bias = nn.Parameter(torch.zeros(K, D))
-        self.codebook = nn.Parameter(torch.randn(K, c.codebook_size, D))
-        self.out_weight = nn.Parameter(torch.randn(K, D, C) * D**-0.5)
-        self.out_bias = nn.Parameter(torch.zeros(K, C))
-        self.register_buffer(
-            "usage", torch.zeros(K, c.codebook_size)
-        )  # moving average of each row's share of use, for `revive`
+        self.register_buffer("codebook", torch.randn(c.n_codebooks, c.codebook_size, c.codebook_dim))
+        self.out = nn.Linear(c.codebook_dim, c.latent, bias=False)
 
     def table(self) -> Tensor:
         """The contribution of every code to the latent: [K, V, C]."""
-        return self.codebook @ self.out_weight + self.out_bias[:, None]
+        return self.out(self.codebook)
 
-    def nearest(self, k: int, e: Tensor) -> Tensor:
-        """Index [B, T] of the row with the largest cosine to e [B, T, 8]; the length of e does not matter."""
-        return (e @ F.normalize(self.codebook[k], dim=-1).T).argmax(-1)
-
-    def project_out(self, k: int, p: Tensor) -> Tensor:
-        return p @ self.out_weight[k] + self.out_bias[k]
-
-    def encode(self, z: Tensor) -> Tensor:
-        """[B, T, C] -> codes int32 [B, K, T]."""
+    def encode(self, x: Tensor) -> Tensor:
+        """[B, T, D] -> codes int32 [B, K, T]."""
         codes = []
-        for k in range(len(self.codebook)):
-            code = self.nearest(k, z @ self.in_weight[k] + self.in_bias[k])
-            z = z - self.project_out(k, F.embedding(code, self.codebook[k]))
+        for rows in self.codebook:
+            code = nearest(x, rows)
+            x = x - F.embedding(code, rows)
             codes.append(code)
         return torch.stack(codes, dim=1).to(torch.int32)
 
@@ -165,64 +160,38 @@ class ResidualQuantizer(nn.Module):
         """Codes [B, K, T] -> latent [B, T, C]."""
         K, V, _ = self.codebook.shape
         offset = torch.arange(K, dtype=codes.dtype, device=codes.device)[:, None] * V
-        rows = F.embedding(codes + offset, self.codebook.flatten(0, 1))  # [B, K, T, 8]
-        rows = rows.transpose(1, 2).flatten(2)  # [B, T, K * 8]
-        return rows @ self.out_weight.flatten(0, 1) + self.out_bias.sum(0)
+        return self.out(F.embedding(codes + offset, self.codebook.flatten(0, 1)).sum(dim=1))
 
-    def forward(self, z: Tensor, levels: Tensor) -> Quantized:
-        """Quantise z [B, T, C] with the first levels[b] codebooks (quantiser dropout; DAC, section 3.2)."""
-        residual, total = z, torch.zeros_like(z)
-        codes, projected = [], []
-        codebook_loss = commitment_loss = z.new_zeros(())
-        for k in range(len(self.codebook)):
-            used = (levels > k).to(z.dtype)[:, None, None]  # [B, 1, 1]
-            e = residual @ self.in_weight[k] + self.in_bias[k]
-            code = self.nearest(k, e.detach())
-            p = F.embedding(code, self.codebook[k])
-            commitment_loss = commitment_loss + (used * (e - p.detach()).square()).mean()
-            codebook_loss = codebook_loss + (used * (p - e.detach()).square()).mean()
-            q = self.project_out(k, e + (p - e).detach())
-            total = total + used * q
-            residual = residual - q
-            codes.append(code)
-            projected.append(e.detach())
-        return Quantized(total, torch.stack(codes, 1), torch.stack(projected, 1), codebook_loss, commitment_loss)
 
-    @torch.no_grad()
-    def revive(self, batch: Quantized, generator: torch.Generator, threshold: float, decay: float = 0.99) -> int:
-        """Count the use of each row; move rows used less than `threshold` of a fair share to encodings of the batch.
+def nearest(x: Tensor, rows: Tensor) -> Tensor:
+    """Index [...] of the row of [V, D] with the smallest distance to x [..., D]."""
+    return (x @ rows.T - rows.square().sum(dim=-1) / 2).argmax(dim=-1)
 
-        The first call moves every row. Returns the number of rows moved.
-        """
-        K, V, D = self.codebook.shape
-        first, moved = not bool(self.usage.any()), 0
-        for k in range(K):
-            share = torch.bincount(batch.codes[:, k].flatten(), minlength=V).float()
-            share = share * (V / share.sum())
-            self.usage[k] = torch.ones_like(share) if first else decay * self.usage[k] + (1 - decay) * share
-            dead = torch.arange(V, device=share.device) if first else (self.usage[k] < threshold).nonzero().flatten()
-            if len(dead):
-                points = batch.projected[:, k].reshape(-1, D)
-                picked = points[torch.randint(len(points), (len(dead),), generator=generator).to(points.device)]
-                noise = torch.randn(picked.shape, generator=generator).to(points.device) * (0.05 * points.std())
-                self.codebook[k, dead] = picked.float() + noise
-                self.usage[k, dead] = 1.0
-                moved += len(dead)
-        return moved
+
+def k_means(x: Tensor, count: int, rounds: int, generator: torch.Generator) -> Tensor:
+    """`count` rows [count, D] for points x [N, D], by `rounds` of Lloyd's algorithm. A row without points moves to one."""
+    rows = x[torch.randperm(len(x), generator=generator)[:count]].clone()
+    for _ in range(rounds):
+        own = torch.cat([nearest(part, rows) for part in x.split(8192)])
+        sizes = torch.bincount(own, minlength=count)
+        sums = torch.zeros_like(rows).index_add_(0, own, x)
+        others = x[torch.randint(len(x), (count,), generator=generator)]
+        rows = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp_min(1), others)
+    return rows
 
 
 class FrameCodec(nn.Module):
-    """Waveform <-> codes. `encode` and `decode` are exported; `forward` is for training."""
+    """Waveform <-> codes. `encode` and `decode` are exported; `fit` and `forward` are for training."""
+
+    mean: Tensor
+    axes: Tensor
 
     def __init__(self, config: FrameCodecConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or FrameCodecConfig()
         exact_div(c.latent, c.decoder_groups)
-        self.input = nn.Linear(c.bins + c.fft // 2, c.latent)
-        self.encoder = nn.Sequential(
-            *(ConvNeXtBlock(c.latent, c.encoder_mlp, c.kernel, 1 / c.encoder_blocks) for _ in range(c.encoder_blocks)),
-            nn.LayerNorm(c.latent),
-        )
+        self.register_buffer("mean", torch.zeros(c.levels))
+        self.register_buffer("axes", torch.randn(c.levels, c.codebook_dim) * c.levels**-0.5)
         self.quantizer = ResidualQuantizer(c)
         self.start = nn.Conv1d(c.latent, c.latent, c.kernel, padding=c.kernel // 2, groups=c.decoder_groups)
         self.decoder = nn.Sequential(
@@ -230,9 +199,9 @@ class FrameCodec(nn.Module):
             *(ConvNeXtBlock(c.latent, c.decoder_mlp, c.kernel, 1 / c.decoder_blocks) for _ in range(c.decoder_blocks)),
             nn.LayerNorm(c.latent),
         )
-        self.head = nn.Linear(c.latent, 2 * c.bins)
+        self.head = nn.Linear(c.latent, 4 * c.bins)  # log magnitude and phase of both spectra
         with torch.no_grad():
-            self.head.bias[: c.bins].fill_(-1.0)  # a quiet start
+            self.head.bias.unflatten(0, (4, -1))[::2].fill_(-1.0)  # a quiet start
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> "FrameCodec":
@@ -243,48 +212,89 @@ class FrameCodec(nn.Module):
 
     @property
     def context(self) -> int:
-        """Token frames that a chunk needs on each side so that its middle equals decoding the whole."""
+        """Token frames that a chunk needs on each side so that its middle equals decoding the whole.
+
+        A multiple of PERIOD, so that a chunk that begins so far before another multiple has the phases of the whole.
+        """
         c = self.config
-        return (c.decoder_blocks + 1) * (c.kernel // 2) + 2  # 2: frames that overlap a token's samples
+        needed = (c.decoder_blocks + 1) * (c.kernel // 2) + 2  # 2: frames that overlap a token's samples
+        return -(-needed // PERIOD) * PERIOD
 
     def embedding_table(self) -> Tensor:
         """Rows of all codebooks: [K, V, C]. The sum of a frame's rows is the decoder's input."""
         return self.quantizer.table()
 
-    def latent(self, audio: Tensor) -> Tensor:
-        """[B, L] -> [B, ceil(L / hop), C] before quantisation; the end is padded with silence to a whole frame."""
-        hop = self.config.hop_length
-        side = exact_div(3 * hop, 2)  # frame 0 begins here before sample 0
+    # ------------------------------------------------------------ encoder
+    def levels(self, audio: Tensor) -> Tensor:
+        """[B, L] -> log levels [B, ceil(L / hop), levels]; the end is padded with silence to a whole frame."""
+        c = self.config
+        hop, side = c.hop_length, exact_div(3 * c.hop_length, 2)  # frame 0 begins here before sample 0
         blocks = F.pad(audio, (side, side + hop - 1))
         blocks = blocks[:, : blocks.shape[1] // hop * hop].unflatten(1, (-1, hop))  # [B, T + 3, hop]
         n = blocks.shape[1] - 3
         frames = torch.cat([blocks[:, i : i + n] for i in range(4)], dim=-1)  # [B, T, fft]
-        spectrum = 0.5 * torch.log10(power_spectrum(frames) + MAGNITUDE_FLOOR**2)  # [B, T, bins]
-        samples = frames[..., hop : 3 * hop]
-        samples = samples * torch.rsqrt(samples.square().mean(-1, keepdim=True) + LEVEL_FLOOR**2)
-        return self.encoder(self.input(torch.cat([spectrum, samples], dim=-1)))
+        quarter = hop // 4
+        first = c.fft // 2 - 5 * quarter // 2  # quarters are windows of two quarters of a hop
+        parts = [frames[..., first + i * quarter : first + (i + 2) * quarter] for i in range(4)]
+        of_frame = self._log_mel(frames, c.bands)
+        of_quarters = self._log_mel(torch.stack(parts, dim=-2), c.block_bands).flatten(-2)
+        return torch.cat([of_frame, BLOCK_WEIGHT * of_quarters], dim=-1)
 
-    def waveform(self, latent: Tensor) -> Tensor:
-        """[B, T, C] -> [B, T * hop]. Two extra frames past each end make the windows add up there."""
+    def _log_mel(self, frames: Tensor, bands: int) -> Tensor:
+        """log10 of mel magnitudes [..., bands] of frames [..., N]."""
+        bank = mel_filters(codec_bank(self.config.sample_rate, frames.shape[-1], bands))
+        filters = torch.from_numpy(bank).to(frames)
+        return torch.log10((power_spectrum(frames) + 1e-18).sqrt() @ filters + LEVEL_FLOOR)
+
+    def projected(self, audio: Tensor) -> Tensor:
+        """[B, L] -> levels on their principal axes [B, T, D], before quantisation."""
+        return (self.levels(audio) - self.mean) @ self.axes
+
+    @torch.no_grad()
+    def fit(self, levels: Tensor, rounds: int, generator: torch.Generator) -> list[float]:
+        """Find axes and codebooks for levels [N, levels] of recordings, N at least the codebook's size.
+
+        Returns the mean absolute error of a level after each codebook. Values are rounded to fp16, as in a bundle.
+        """
         c = self.config
-        side = exact_div(3 * c.hop_length, 2) + 2 * c.hop_length
-        x = self.start(F.pad(latent, (0, 0, 2, 2)).transpose(1, 2)).transpose(1, 2)  # [B, T + 4, C]
-        magnitude, phase = self.head(self.decoder(x)).float().split(c.bins, dim=-1)  # [B, T + 4, bins]
-        magnitude = torch.exp(magnitude.clamp(max=MAX_LOG_MAGNITUDE))
-        frames = inverse_spectrum(magnitude * torch.cos(phase), magnitude * torch.sin(phase)) / OVERLAP_GAIN
+        self.mean.copy_(levels.mean(dim=0).half())
+        centred = levels - self.mean
+        _, vectors = torch.linalg.eigh(centred.T @ centred)
+        self.axes.copy_(vectors.flip(1)[:, : c.codebook_dim].half())
+        rest, errors = centred @ self.axes, []
+        for rows in self.quantizer.codebook:
+            rows.copy_(k_means(rest, len(rows), rounds, generator).half())
+            own = torch.cat([nearest(part, rows) for part in rest.split(8192)])
+            rest = rest - rows[own]
+            errors.append(float((rest @ self.axes.T)[:, : c.bands].abs().mean()))
+        return errors
+
+    # ------------------------------------------------------------ decoder
+    def waveform(self, latent: Tensor) -> Tensor:
+        """[B, T, C] -> [B, T * hop]. Extra frames past each end make the windows add up there."""
+        c = self.config
+        side = exact_div(3 * c.hop_length, 2) + PERIOD * c.hop_length
+        x = self.start(F.pad(latent, (0, 0, PERIOD, PERIOD)).transpose(1, 2)).transpose(1, 2)  # [B, T + 8, C]
+        spectra = self.head(self.decoder(x)).float().unflatten(-1, (4, -1))  # [B, T + 8, 4, bins]
+        level, phase, running_level, turned = spectra.unbind(-2)
+        level, running_level = (torch.exp(v.clamp(max=MAX_LOG_MAGNITUDE)) for v in (level, running_level))
+        cos, sin = running_phase(x.shape[1], c.bins, x.device)
+        real, imag = running_level * torch.cos(turned), running_level * torch.sin(turned)
+        real, imag = real * cos - imag * sin, real * sin + imag * cos
+        real, imag = real + level * torch.cos(phase), imag + level * torch.sin(phase)
+        frames = inverse_spectrum(real, imag) / OVERLAP_GAIN
         return overlap_add(frames, c.hop_length)[:, side:-side]
 
     def encode(self, audio: Tensor) -> Tensor:
         """Audio float32 [B, L] in [-1, 1] -> codes int32 [B, K, ceil(L / hop)]."""
-        return self.quantizer.encode(self.latent(audio))
+        return self.quantizer.encode(self.projected(audio))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes int32 [B, K, T] -> audio [B, T * hop]."""
         return self.waveform(self.quantizer.decode(codes))
 
-    def forward(self, audio: Tensor, levels: Tensor) -> tuple[Tensor, Quantized]:
-        """Audio [B, L] through the first levels[b] codebooks; L is a multiple of the hop."""
-        latent = self.latent(audio)
-        with torch.autocast(latent.device.type, enabled=False):  # look-ups and their losses need float32
-            quantized = self.quantizer(latent.float(), levels)
-        return self.waveform(quantized.latent), quantized
+    def forward(self, audio: Tensor) -> Tensor:
+        """Audio [B, L] through all codebooks; L is a multiple of the hop."""
+        with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):  # codes need float32
+            codes = self.encode(audio)
+        return self.decode(codes)

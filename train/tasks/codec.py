@@ -1,8 +1,7 @@
-"""Training the small codec: multi-scale log-mel, complex STFT and waveform losses, and the quantiser's own terms.
+"""Training the small codec: codebooks by k-means at the first step, then the decoder with multi-scale log-mel losses.
 
-The weights of the codebook terms follow DAC (arXiv 2306.06546, section 3.4). A second stage (`start`, `decoder_only`,
-`adversarial`) trains the decoder alone against small discriminators. It does not change the codes, so MaskVAT can be
-trained on them at the same time.
+The codebooks are saved as soon as they are found, and never change after that. So data can be prepared, and MaskVAT
+trained, while the decoder learns. A second stage (`start`, `adversarial`) trains it further against small discriminators.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,14 +19,14 @@ from train.errors import RecipeError
 from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.discriminators import Discriminators
 from train.models.mel import codec_bank, mel_filters
-from train.recipe import COUNT, NATURAL, SHARE, ProvenanceOptions, Ranges, options_from
+from train.recipe import COUNT, NATURAL, ProvenanceOptions, Ranges, options_from
 from train.tasks.codec_data import Crops, FloatArray, describe, read_pools
 from train.tasks.precision import uses_bfloat16
 
 LOG_FLOOR = 1e-5  # floor of mel magnitudes: a quieter sound counts as silence
-SCALES = {128: 20, 512: 80, 2048: 80}  # FFT size -> mel bands; only three, because each costs as much as the network
-COMPLEX_SCALES = (512,)  # FFT sizes of the loss that includes phase
-REVIVE_EVERY = 10  # steps between revivals of unused codebook rows
+SCALES = {128: 20, 512: 80, 2048: 128}  # FFT size -> mel bands; only three, because each costs as much as the network
+FIT_BATCH = 32  # crops whose levels are computed at once
+FIT_STEPS = 1 << 30  # the crops of steps from here on are for the codebooks
 
 
 @dataclass(frozen=True)
@@ -36,29 +35,22 @@ class CodecOptions(ProvenanceOptions):
 
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("batch", "frames", "judged_frames", "validation_sounds", "threads"), COUNT),
-        **dict.fromkeys(("mel_weight", "complex_weight", "wave_weight", "generator_weight"), NATURAL),
-        **dict.fromkeys(("feature_weight", "codebook_weight", "commitment_weight", "revive_steps"), NATURAL),
-        **dict.fromkeys(("quantizer_dropout", "revive_below"), SHARE),
+        **dict.fromkeys(("fit_crops", "fit_rounds"), COUNT),
+        **dict.fromkeys(("mel_weight", "generator_weight", "feature_weight"), NATURAL),
     }
     sounds: str  # folder with sounds.csv
     class_sounds: str = ""  # a second folder, whose labels are sound classes; held-out recordings are whole sessions
     system: str = ""  # system folder to save the codec in; default: the run's own
     start: str = ""  # system folder with a codec to start from; default: random weights
-    decoder_only: bool = False  # freeze encoder and codebooks, so that codes do not change
     adversarial: bool = False  # also train against discriminators
     judged_frames: int = 24  # token frames of each crop that the discriminators see
     batch: int = 16
     frames: int = 64  # token frames per crop
-    quantizer_dropout: float = 0.25  # share of crops that use a random number of codebooks
+    fit_crops: int = 2048  # crops from which the codebooks are found
+    fit_rounds: int = 12  # of k-means, for each codebook
     mel_weight: float = 15.0
-    complex_weight: float = 1.0
-    wave_weight: float = 0.5
     generator_weight: float = 1.0
     feature_weight: float = 2.0
-    codebook_weight: float = 1.0
-    commitment_weight: float = 0.25
-    revive_steps: int = 3000  # unused codebook rows are revived before this step
-    revive_below: float = 0.08  # rows used less than this fraction of a fair share are revived
     validation_sounds: int = 40
     bfloat16: bool = True  # the network's matrix products in bfloat16, if the CPU has instructions for it
     threads: int = 2
@@ -108,28 +100,14 @@ class Losses:
         self.banks = {fft: mel_bank(rate, fft, bands) for fft, bands in SCALES.items()}
 
     def __call__(self, decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
-        mel = complex_ = decoded.new_zeros(())
+        mel = decoded.new_zeros(())
         for fft, bank in self.banks.items():
             with torch.no_grad():
-                y = stft(target, fft, fft // 4)
-                y_power = y.real.square() + y.imag.square()
-                y_mel = log_mel(y_power.sqrt(), bank)
+                y_mel = log_mel(stft(target, fft, fft // 4).abs(), bank)
             x = stft(decoded, fft, fft // 4)
             power = x.real.square() + x.imag.square() + 1e-9
             mel = mel + (log_mel(power.sqrt(), bank) - y_mel).abs().mean() / len(self.banks)
-            if fft in COMPLEX_SCALES:
-                complex_ = complex_ + compressed_distance(x, power, y, y_power) / len(COMPLEX_SCALES)
-        error = (decoded - target).square().mean(-1)
-        wave = ((error + 1e-8).sqrt() / (target.square().mean(-1) + 1e-6).sqrt()).clamp_max(10).mean()
-        return {"mel": mel, "complex": complex_, "wave": wave}
-
-
-def compressed_distance(x: Tensor, x_power: Tensor, y: Tensor, y_power: Tensor) -> Tensor:
-    """Mean |x' - y'| / mean |y'|, where ' takes the square root of magnitudes: weak partials and phase count."""
-    x = x * (x_power + 1e-4) ** -0.25
-    y = y * (y_power + 1e-4) ** -0.25
-    distance = (torch.view_as_real(x - y).square().sum(-1) + 1e-6).sqrt().mean((1, 2))
-    return (distance / (y.abs().mean((1, 2)) + 0.1)).mean()
+        return {"mel": mel}
 
 
 class CodecTask:
@@ -148,9 +126,6 @@ class CodecTask:
             raise RecipeError(
                 f"the codec in {options.start} is a {type(codec).__name__}; only a FrameCodec can be trained"
             )
-        if options.decoder_only:
-            for part in (codec.input, codec.encoder, codec.quantizer):
-                part.requires_grad_(False)
         self.codec, c = codec, codec.config
         self.pool, self.validation = read_pools(
             Path(options.sounds), Path(options.class_sounds) if options.class_sounds else None, c.sample_rate
@@ -176,19 +151,14 @@ class CodecTask:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         o, c = self.options, self.codec.config
+        if step == 0 and not o.start:
+            self._fit()
         audio = torch.from_numpy(self._batch(step))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        levels = torch.randint(1, c.n_codebooks + 1, (o.batch,), generator=generator)
-        levels[torch.rand(o.batch, generator=generator) >= o.quantizer_dropout] = c.n_codebooks
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            decoded, quantized = self.codec(audio, levels)
+            decoded = self.codec(audio)
         parts = self.losses(decoded, audio)
-        weights = {"mel": o.mel_weight, "complex": o.complex_weight, "wave": o.wave_weight}
-        if not o.decoder_only:
-            if step < o.revive_steps and step % REVIVE_EVERY == 0:
-                self.codec.quantizer.revive(quantized, generator, o.revive_below, decay=0.9)
-            parts |= {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
-            weights |= {"codebook": o.codebook_weight, "commitment": o.commitment_weight}
+        weights = {"mel": o.mel_weight}
         if o.adversarial:
             first = int(torch.randint(o.frames - o.judged_frames + 1, (), generator=generator)) * c.hop_length
             part = slice(first, first + o.judged_frames * c.hop_length)
@@ -199,6 +169,18 @@ class CodecTask:
         total = sum((weights[name] * part for name, part in parts.items()), start=audio.new_zeros(()))
         self.steps = step + 1
         return total, {name: part.item() for name, part in parts.items()}
+
+    @torch.no_grad()
+    def _fit(self) -> None:
+        """Find the codebooks, and save the codec with them."""
+        o = self.options
+        batches = range(-(-o.fit_crops // FIT_BATCH))
+        crops = (torch.from_numpy(self.crops.batch(FIT_STEPS + i, FIT_BATCH)) for i in batches)
+        levels = torch.cat([self.codec.levels(audio).flatten(0, 1) for audio in crops])
+        errors = self.codec.fit(levels, o.fit_rounds, torch.Generator().manual_seed(self.seed))
+        print(f"codebooks: {len(levels)} frames, mean error of a level {errors[0]:.3f} to {errors[-1]:.3f}", flush=True)
+        if o.system:
+            self._save(Path(o.system))
 
     def validate(self) -> dict[str, float]:
         """Mel distance, SI-SDR and codebook use for the first 2 s of held-out recordings; level of decoded silence."""
@@ -218,7 +200,9 @@ class CodecTask:
         return {"mel": float(np.mean(mel)), "si_sdr": float(np.mean(sdr)), "silence_db": floor, "codes": min(used)}
 
     def finish(self, out: Path) -> None:
-        folder = Path(self.options.system) if self.options.system else out / "system"
+        self._save(Path(self.options.system) if self.options.system else out / "system")
+
+    def _save(self, folder: Path) -> None:
         facts = describe(self.pool) | {"steps": self.steps}
         provenance = self.options.provenance("frame codec 44.1 kHz, 7.75 kbps", **facts)
         checkpoint.save(folder, "codec", self.codec, "framecodec", provenance)
