@@ -11,6 +11,9 @@ from engines.contract import Int32Array, ModelConfig
 from engines.length_adapter import condition_indices
 
 CODEC_CHUNK = 256  # token frames decoded at once: exact with context, and a third of the memory of a whole window
+# chunks begin at multiples of this many token frames: the phases of the small codec's tones repeat after so many
+# (train.models.codec.PERIOD). Other codecs do not care.
+CODEC_PERIOD = 4
 TEXT_TOKENS = 256  # example texts have ids below this: single bytes in every tokeniser
 
 

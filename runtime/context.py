@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from engines.contract import FloatArray, Int32Array
-from engines.feeds import CODEC_CHUNK
+from engines.feeds import CODEC_CHUNK, CODEC_PERIOD
 from runtime.bundle import Bundle, BundleFuture
 from runtime.errors import Cancelled
 from runtime.sampling import Progress, SamplingConfig, Stage
@@ -126,21 +126,23 @@ class GenerationContext:
     def sound(self, codes: Int32Array, window: int, first: int = 0, stop: int | None = None) -> FloatArray:
         """Decode token frames [first, stop) of codes [K, T] to audio [(stop - first) * hop].
 
-        It is done chunk by chunk, with enough context that the result is exact.
+        It is done chunk by chunk, with enough context that the result is exact. Chunks begin at multiples of
+        CODEC_PERIOD.
         """
         hop, context, length = self.config.hop_length, self.config.codec_context, codes.shape[1]
         stop = length if stop is None else stop
-        out = np.empty((stop - first) * hop, np.float32)
-        for begin in range(first, stop, CODEC_CHUNK):
+        origin = first // CODEC_PERIOD * CODEC_PERIOD
+        out = np.empty((stop - origin) * hop, np.float32)
+        for begin in range(origin, stop, CODEC_CHUNK):
             end = min(begin + CODEC_CHUNK, stop)
-            left, right = max(0, begin - context), min(length, end + context)
+            left, right = max(0, begin - context) // CODEC_PERIOD * CODEC_PERIOD, min(length, end + context)
             with self.timer("codec"):
                 (audio,) = self.bundle.run("codec_decoder", codes=np.ascontiguousarray(codes[None, :, left:right]))
-            out[(begin - first) * hop : (end - first) * hop] = audio[0, (begin - left) * hop : (end - left) * hop]
+            out[(begin - origin) * hop : (end - origin) * hop] = audio[0, (begin - left) * hop : (end - left) * hop]
             self.work.chunk_done()
             self.report_progress("codec", window, self.sampling.steps)
-        return out
+        return out[(first - origin) * hop :]
 
-    def chunks(self, length: int) -> int:
-        """Chunks in which `sound` decodes `length` token frames."""
-        return -(-length // CODEC_CHUNK)
+    def chunks(self, first: int, stop: int) -> int:
+        """Chunks in which `sound` decodes token frames [first, stop)."""
+        return -(-(stop - first // CODEC_PERIOD * CODEC_PERIOD) // CODEC_CHUNK)

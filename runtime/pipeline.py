@@ -151,7 +151,7 @@ class _Run(GenerationContext):
         self.warnings.extend(video.warnings)
         order = [int(i) for i in candidates.order()[: self.sampling.takes]]
         first, stop = self._rendered_tokens(candidates.chains[0].shape[1])
-        self.work.begin_rendering(len(order) * self.chunks(stop - first))
+        self.work.begin_rendering(len(order) * self.chunks(first, stop))
         audio = [self._render(candidates.chains[i], total, done - 1) for i in order]
         loudness = [measure_loudness(a, config.sample_rate, check_cancelled=self.check_cancel) for a in audio]
         report = self._report(video, total, loudness, done, candidates, order, time.perf_counter() - begin)
