@@ -69,7 +69,7 @@ def loud_dac(config: DACConfig, gain: float = 1.0) -> DAC:
 def tiny_components(features: str = "pooled") -> dict[str, nn.Module]:
     """A complete system with about 0.3 million weights; `features` are those of its frame encoder."""
     torch.manual_seed(0)
-    codec = FrameCodec(FrameCodecConfig(latent=32, encoder_blocks=1, encoder_mlp=32, decoder_blocks=1, decoder_mlp=32))
+    codec = FrameCodec(FrameCodecConfig(latent=32, decoder_blocks=1, decoder_mlp=32))
     frames = MobileNetV2(MobileNetV2Config(width=0.1, resize=40, size=32, features=features))
     sync = S3D(S3DConfig(width=0.1, feature="mixed_4d", resize=40, size=32))
     beats = BEATsConfig(embed_dim=16, dim=16, layers=1, heads=2, ffn_dim=32, conv_pos=16, conv_pos_groups=4)

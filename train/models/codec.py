@@ -242,8 +242,11 @@ class FrameCodec(nn.Module):
 
     def _log_mel(self, frames: Tensor, bands: int) -> Tensor:
         """log10 of mel magnitudes [..., bands] of frames [..., N]."""
-        bank = mel_filters(codec_bank(self.config.sample_rate, frames.shape[-1], bands))
-        filters = torch.from_numpy(bank).to(frames)
+        bank = codec_bank(self.config.sample_rate, frames.shape[-1], bands)
+        if torch.compiler.is_exporting():  # computed by the graph, as the Fourier basis is
+            filters = mel_filters(bank, torch, "float32", device=frames.device)
+        else:
+            filters = torch.from_numpy(mel_filters(bank)).to(frames)
         return torch.log10((power_spectrum(frames) + 1e-18).sqrt() @ filters + LEVEL_FLOOR)
 
     def projected(self, audio: Tensor) -> Tensor:
@@ -255,8 +258,11 @@ class FrameCodec(nn.Module):
         """Find axes and codebooks for levels [N, levels] of recordings, N at least the codebook's size.
 
         Returns the mean absolute error of a level after each codebook. Values are rounded to fp16, as in a bundle.
+        Raises ValueError if there are fewer frames than rows of a codebook.
         """
         c = self.config
+        if len(levels) < c.codebook_size:
+            raise ValueError(f"{len(levels)} frames cannot fill codebooks of {c.codebook_size} rows; give at least as many")
         self.mean.copy_(levels.mean(dim=0).half())
         centred = levels - self.mean
         _, vectors = torch.linalg.eigh(centred.T @ centred)

@@ -127,6 +127,11 @@ class CodecTask:
                 f"the codec in {options.start} is a {type(codec).__name__}; only a FrameCodec can be trained"
             )
         self.codec, c = codec, codec.config
+        if not options.start and options.fit_crops * options.frames < c.codebook_size:
+            raise RecipeError(
+                f"fit_crops {options.fit_crops} of {options.frames} frames cannot fill codebooks of {c.codebook_size} "
+                "rows; raise task.fit_crops or task.frames"
+            )
         self.pool, self.validation = read_pools(
             Path(options.sounds), Path(options.class_sounds) if options.class_sounds else None, c.sample_rate
         )
@@ -174,8 +179,8 @@ class CodecTask:
     def _fit(self) -> None:
         """Find the codebooks, and save the codec with them."""
         o = self.options
-        batches = range(-(-o.fit_crops // FIT_BATCH))
-        crops = (torch.from_numpy(self.crops.batch(FIT_STEPS + i, FIT_BATCH)) for i in batches)
+        sizes = [min(FIT_BATCH, o.fit_crops - first) for first in range(0, o.fit_crops, FIT_BATCH)]
+        crops = (torch.from_numpy(self.crops.batch(FIT_STEPS + i, size)) for i, size in enumerate(sizes))
         levels = torch.cat([self.codec.levels(audio).flatten(0, 1) for audio in crops])
         errors = self.codec.fit(levels, o.fit_rounds, torch.Generator().manual_seed(self.seed))
         print(f"codebooks: {len(levels)} frames, mean error of a level {errors[0]:.3f} to {errors[-1]:.3f}", flush=True)

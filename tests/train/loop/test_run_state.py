@@ -34,7 +34,7 @@ from train.loop.trainer import fit as run_loop
 from train.models.codec import FrameCodec, FrameCodecConfig
 
 TINY = FrameCodecConfig(
-    n_codebooks=2, codebook_size=16, latent=16, encoder_mlp=16, decoder_mlp=16, encoder_blocks=1, decoder_blocks=1
+    n_codebooks=2, codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1
 )
 STEPS, SAVE_EVERY = 14, 4
 Factor = Callable[[], float]

@@ -27,7 +27,7 @@ from train.prepare import folder
 RATE = 44100
 ORIGIN = {"name": "test", "code_licence": "-", "data_licence": "-", "origin": "test", "trained": False}
 CODEC = FrameCodecConfig(
-    codebook_size=16, latent=16, encoder_mlp=16, decoder_mlp=16, encoder_blocks=1, decoder_blocks=1
+    codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1
 )  # fmt: skip
 PARTS = {
     "codec": ("framecodec", FrameCodec, CODEC),

@@ -15,6 +15,7 @@ import torch
 
 from runtime.audio import write_wav
 from train import checkpoint
+from train.errors import RecipeError
 from train.loop.trainer import LoopConfig, fit
 from train.models.codec import FrameCodecConfig
 from train.models.discriminators import Discriminators
@@ -23,9 +24,8 @@ from train.tasks import precision
 from train.tasks.codec import CodecOptions, CodecTask
 from train.tasks.codec_data import PoolError, held_out, read_pool
 
-TINY = FrameCodecConfig(
-    n_codebooks=2, codebook_size=16, latent=16, encoder_mlp=16, decoder_mlp=16, encoder_blocks=1, decoder_blocks=1
-)
+TINY = FrameCodecConfig(n_codebooks=2, codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1)
+FIXED = ("mean", "axes", "quantizer.codebook")  # what codes depend on
 
 
 def write_pool(folder: Path) -> list[str]:
@@ -46,6 +46,7 @@ def write_pool(folder: Path) -> list[str]:
 
 def tiny_task(folder: Path, **options: object) -> CodecTask:
     small = {"batch": 2, "frames": 16, "judged_frames": 8, "validation_sounds": 2, "bfloat16": False, "threads": 1}
+    small |= {"fit_crops": 4, "fit_rounds": 2}
     return CodecTask(CodecOptions(sounds=str(folder), **(small | options)), seed=0, config=TINY)
 
 
@@ -63,22 +64,51 @@ def test_bad_recordings_are_named_and_left_out(tmp_path: Path, capsys) -> None:
         read_pool(tmp_path / "pool", 44100)
 
 
+def random_sound() -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 8192)).astype(np.float32))
+
+
 @pytest.mark.torch
 def test_the_second_stage_keeps_the_codes(tmp_path: Path) -> None:
     write_pool(tmp_path / "pool")
     loop = LoopConfig(steps=3, warmup_steps=1, learning_rate=1e-3, validate_every=3)
     first = tiny_task(tmp_path / "pool", system=str(tmp_path / "system"))
-    fit(first, loop, tmp_path / "first")
+    results = fit(first, loop, tmp_path / "first")
+    assert all(math.isfinite(results[f"validation_{name}"]) for name in ("mel", "si_sdr", "silence_db", "codes"))
     system = str(tmp_path / "system")
-    second = tiny_task(tmp_path / "pool", system=system, start=system, decoder_only=True, adversarial=True)
+    second = tiny_task(tmp_path / "pool", system=system, start=system, adversarial=True, fit_crops=1)
     _, numbers = second.loss(0)
-    assert {"generator", "features", "discriminator"} <= set(numbers) and "codebook" not in numbers
+    assert set(numbers) == {"mel", "generator", "features", "discriminator"}
     fit(second, loop, tmp_path / "second")
     codec = checkpoint.load(tmp_path / "system", "codec")
-    audio = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (1, 8192)).astype(np.float32))
-    codes = first.codec.eval().encode(audio)
-    assert torch.equal(codec.encode(audio), codes)
+    codes = first.codec.eval().encode(random_sound())
+    assert torch.equal(codec.encode(random_sound()), codes)
     assert not torch.equal(codec.decode(codes), first.codec.decode(codes))
+
+
+@pytest.mark.torch
+def test_codebooks_are_saved_at_the_first_step_and_never_change(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Data can be prepared while the decoder learns, and a run that goes on does not look for them again."""
+    write_pool(tmp_path / "pool")
+    task = tiny_task(tmp_path / "pool", system=str(tmp_path / "system"))
+    drawn = task.codec.quantizer.codebook.clone()
+    task.loss(0)
+    assert "codebooks: 64 frames, mean error of a level" in capsys.readouterr().out
+    early = checkpoint.load(tmp_path / "system", "codec")
+    assert not torch.equal(early.quantizer.codebook, drawn)
+    fit(tiny_task(tmp_path / "pool"), LoopConfig(steps=2, warmup_steps=1, learning_rate=1e-2), tmp_path / "run")
+    monkeypatch.setattr(CodecTask, "_fit", lambda self: pytest.fail("codebooks are sought twice"))
+    resumed = tiny_task(tmp_path / "pool", system=str(tmp_path / "system"))
+    fit(resumed, LoopConfig(steps=4, warmup_steps=1, learning_rate=1e-2), tmp_path / "run")
+    late = checkpoint.load(tmp_path / "system", "codec")
+    assert all(torch.equal(late.get_buffer(name), early.get_buffer(name)) for name in FIXED)
+    assert {name for name, _ in late.named_buffers()} == {*FIXED}
+    assert not torch.equal(late.head.weight, early.head.weight)
+
+
+def test_too_few_crops_for_the_codebooks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="fit_crops 3 of 4 frames cannot fill codebooks of 16 rows; raise task.fit_"):
+        tiny_task(tmp_path, fit_crops=3, frames=4, judged_frames=4)
 
 
 @pytest.mark.torch
@@ -105,7 +135,8 @@ def test_the_real_pool_is_licensed_credited_and_trains(tmp_path: Path) -> None:
     assert {row["licence"] for row in rows} <= {"CC0-1.0", "CC-BY-3.0", "CC-BY-4.0"}
     credited = credits(rows)
     assert all(row["author"] in credited for row in rows)
-    options = CodecOptions(sounds=folder, batch=2, frames=16, validation_sounds=2, bfloat16=False, threads=1)
+    small = {"batch": 2, "frames": 16, "fit_crops": 4, "validation_sounds": 2, "bfloat16": False, "threads": 1}
+    options = CodecOptions(sounds=folder, judged_frames=8, **small)
     task = CodecTask(options, seed=0, config=TINY)
     assert len(task.pool.names) + len(task.validation.names) == len(rows)
     results = fit(task, LoopConfig(steps=2, warmup_steps=1, validate_every=2), tmp_path)
