@@ -31,7 +31,8 @@ def ranges(config: ModelConfig, graph: Graph, candidates: int = CANDIDATES) -> d
     samples = -(-tokens * c.hop_length * rate // c.sample_rate)
     shortest = 2 * c.audio_stride * rate // c.audio_rate  # shorter sounds are padded to this (runtime.candidates)
     steps = -(-tokens * c.hop_length * c.audio_rate // (c.sample_rate * c.audio_stride))
-    chunk = CODEC_CHUNK + 2 * c.codec_context + CODEC_PERIOD - 1  # of the codec; may be longer than a window
+    before = -(-c.codec_context // CODEC_PERIOD) * CODEC_PERIOD  # context that begins where a period does
+    chunk = before + CODEC_CHUNK + c.codec_context  # of the codec; may be longer than a window
     longest = tokens if graph.name == "step" else max(tokens, chunk)
     usual = min(tokens, chunk) if graph.name == "codec_decoder" else tokens
     batch = candidates if PER_CANDIDATE & {spec.name for spec in graph.inputs} else 1

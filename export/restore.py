@@ -82,16 +82,19 @@ def _component(graph: Graph) -> State:
 # ---------------------------------------------------------------- one network each
 def _codec(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:
     module = codec.FrameCodec(codec.FrameCodecConfig(latent=config.codec_latent))
-    encoder = graphs["codec_encoder"]
-    state = _component(graphs["codec_decoder"]) | _component(encoder)
-    # in_bias [K, D] is cut into its rows before it is exported
-    rows = [encoder.added_to(n.output[0]) for n in encoder.nodes if n.op_type == "MatMul"]
-    size = module.config.codebook_dim
-    biases = [encoder.constants[r] for r in rows if r is not None and encoder.constants[r].shape == (size,)]
-    if len(biases) != config.n_codebooks:
-        raise WeightsError(f"the codec of the bundle has {len(biases)} biases of quantisers, not {config.n_codebooks}")
-    state["quantizer.in_bias"] = torch.stack(biases)
-    state["quantizer.usage"] = torch.ones(config.n_codebooks, config.codebook_size)  # as after the first revival
+    decoder = graphs["codec_decoder"]
+    state = _component(decoder) | _component(graphs["codec_encoder"])
+    if "axes" not in state:
+        raise WeightsError(
+            "the codec of the bundle has no axes: it is older than codebooks by k-means, or another codec, such as DAC; "
+            "restore it with the version of this program that wrote the bundle, or train a codec with "
+            "train/recipes/codec.toml"
+        )
+    # `out` has no bias that would name it: it multiplies the sum of a frame's rows
+    sums = {node.output[0] for node in decoder.nodes if node.op_type == "ReduceSum"}
+    out = [node.input[1] for node in decoder.nodes if node.op_type == "MatMul" and node.input[0] in sums]
+    if len(out) == 1:
+        state["quantizer.out.weight"] = decoder.constants[out[0].removesuffix(HALF)].T.contiguous()
     return _loaded(module, state, "codec")
 
 

@@ -89,10 +89,11 @@ def test_the_largest_shapes_are_the_window_and_all_candidates() -> None:
 
 
 def test_a_chunk_of_the_codec_may_be_longer_than_a_short_window() -> None:
-    short = small_config(window_seconds=1, overlap_seconds=0)
-    assert profiles.profile(short, graphs(short)["codec_decoder"])["codes"][2][2] == 256 + 2 * short.codec_context
+    for context, longest in ((0, 256), (1, 261), (12, 280), (23, 303), (24, 304)):  # begins at a multiple of 4
+        short = small_config(window_seconds=1, overlap_seconds=0, codec_context=context)
+        assert profiles.profile(short, graphs(short)["codec_decoder"])["codes"][2][2] == longest
     decoder = profiles.profile(CONFIG, graphs(CONFIG)["codec_decoder"])["codes"]
-    assert decoder[1][2] == min(CONFIG.window_tokens, 256 + 2 * CONFIG.codec_context)  # the runtime decodes in chunks
+    assert decoder[1][2] == min(CONFIG.window_tokens, 4 + 256 + CONFIG.codec_context)  # the runtime decodes in chunks
 
 
 # ---------------------------------------------------------------- keys

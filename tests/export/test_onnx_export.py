@@ -26,7 +26,7 @@ from engines.manifest import MINI, Manifest
 from engines.ort import OrtEngine
 from engines.words import tokeniser
 from engines.words.vocabulary import Vocabulary
-from export import ExportError, onnx_export, verify
+from export import ExportError, onnx_export, restore, verify
 from export import __main__ as cli
 from export import bundle as builder
 from export.graphs import check_agreement, graph_modules
@@ -344,7 +344,29 @@ def test_bases_are_not_stored(bundle: Exported) -> None:
     """Fourier bases and filter banks are computed at run time: a file has little more than the weights."""
     for name in ("codec_encoder", "codec_decoder", "audio_encoder"):
         stored = sum(int(np.prod(w.dims)) for w in bundle.proto(name).graph.initializer)
-        assert stored < 1.02 * sum(p.numel() for p in bundle.modules[name].parameters()) + 500
+        module = bundle.modules[name]
+        weights = sum(p.numel() for p in module.parameters()) + sum(b.numel() for b in module.buffers())
+        assert stored < 1.02 * weights + 500
+
+
+def test_the_codecs_fixed_tables_are_stored_once_in_each_file(bundle: Exported) -> None:
+    for name, tables in (("codec_encoder", {"axes", "quantizer.codebook"}), ("codec_decoder", {"quantizer.codebook"})):
+        stored = {w.name: tuple(w.dims) for w in bundle.proto(name).graph.initializer if np.prod(w.dims) > 5000}
+        known = {f"component.{n}": tuple(b.shape) for n, b in bundle.modules[name].component.named_buffers()}
+        assert {n: shape for n, shape in stored.items() if n in known} == {
+            f"component.{n}": known[f"component.{n}"] for n in tables
+        }
+        assert name == "codec_decoder" or len(stored) == 2
+        assert sum(shape == known["component.quantizer.codebook"] for shape in stored.values()) == 1
+
+
+def test_the_codec_is_read_back(bundle: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = bundle.modules["codec_encoder"].component
+    monkeypatch.setattr(restore.codec, "FrameCodecConfig", lambda latent: codec.config)
+    files = {name: restore.Graph(bundle.folder / f"{name}.onnx") for name in ("codec_encoder", "codec_decoder")}
+    read = restore._codec(bundle.config, files).state_dict()
+    assert read.keys() == codec.state_dict().keys()
+    assert all(torch.equal(value, read[name]) for name, value in codec.state_dict().items())
 
 
 def test_large_graphs_have_external_weights(bundle: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

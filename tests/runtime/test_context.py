@@ -1,20 +1,61 @@
-"""Progress: it moves in every stage, never goes backwards, and is 1.0 once, at the end."""
+"""Chunks of sound, and progress: it moves in every stage, never goes backwards, and is 1.0 once, at the end."""
 
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import runtime
+from engines.feeds import CODEC_PERIOD
 from runtime import Pipeline, Progress, SamplingConfig, Stage
-from runtime.context import PICTURES, WorkEstimate
+from runtime.bundle import Bundle
+from runtime.context import PICTURES, GenerationContext, WorkEstimate
 from runtime.pipeline import _Run
-from tests.support.fake_engines import NEEDS_ORT
+from tests.support.fake_engines import NEEDS_ORT, small_config
 from tests.support.media import Picture, steady, write_video
+
+
+# ---------------------------------------------------------------- the codec's chunks
+class ClockCodec:
+    """A codec whose sound depends on codes up to `context` frames away, and on a frame's place in a period."""
+
+    def __init__(self, context: int) -> None:
+        self.config = small_config(codec_context=context, hop_length=4)
+        self.lengths: list[int] = []
+
+    def run(self, graph: str, codes: NDArray[np.int32]) -> tuple[NDArray[np.float32]]:
+        length, reach = codes.shape[2], self.config.codec_context
+        self.lengths.append(length)
+        padded = np.pad(codes.sum(axis=1)[0], reach)
+        total = sum(padded[i : i + length] * (i + 1) for i in range(2 * reach + 1))
+        place = np.arange(length) % CODEC_PERIOD
+        return (np.repeat(total * CODEC_PERIOD + place, 4).astype(np.float32)[None],)
+
+
+@given(context=st.integers(0, 9), size=st.sampled_from([4, 8, 20]), data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_any_range_of_the_sound_equals_the_whole(context: int, size: int, data: st.DataObject) -> None:
+    """Sample by sample, in as many chunks as announced, none longer than TensorRT's profile allows."""
+    length = data.draw(st.integers(1, 90))
+    first = data.draw(st.integers(0, length - 1))
+    stop = data.draw(st.integers(first + 1, length))
+    codes = np.random.default_rng(length).integers(0, 50, (2, length), dtype=np.int32)
+    codec = ClockCodec(context)
+    (whole,) = codec.run("codec_decoder", codes[None])
+    codec.lengths.clear()
+    run = GenerationContext(cast(Bundle, codec), SamplingConfig(), None, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime.context, "CODEC_CHUNK", size)
+        sound, chunks = run.sound(codes, 0, first, stop), run.chunks(first, stop)
+    np.testing.assert_array_equal(sound, whole[0, first * 4 : stop * 4])
+    before = -(-context // CODEC_PERIOD) * CODEC_PERIOD
+    assert len(codec.lengths) == chunks and max(codec.lengths) <= before + size + context
 
 
 # ---------------------------------------------------------------- the arithmetic

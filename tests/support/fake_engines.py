@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines.base import Feeds
 from engines.contract import IR_VERSION, OPSET, Graph, ModelConfig, TensorSpec, graphs
+from engines.feeds import CODEC_PERIOD
 from engines.manifest import BundleFile, Manifest, Weights, sha256
 from engines.ort import OrtEngine, available
 from engines.selftest import feeds_for, summarise
@@ -170,10 +171,16 @@ def step(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
 
 
 def codec_decoder(op: Builder, c: ModelConfig, graph: Graph) -> dict[str, str]:
-    """A decaying sequence per frame, scaled by the frame's codes and a little by its neighbours': CONTEXT is 1."""
+    """A decaying sequence per frame, scaled by the frame's codes and a little by its neighbours': CONTEXT is 1.
+
+    The scale also depends on the frame's place in a period of CODEC_PERIOD, like the phases of the real one's tones.
+    """
     total = op.cast(op("ReduceSum", "codes", [1], keepdims=0), TensorProto.FLOAT)  # [B, T]
     level = op("Mul", total, LEVEL / (2 * c.n_codebooks * c.codebook_size))
     level = with_neighbours(op, level)
+    frames = op("Range", np.array(0), op("Squeeze", op("Shape", level, start=1), [0]), np.array(1))
+    place = op.cast(op("Mod", frames, CODEC_PERIOD), TensorProto.FLOAT)  # [T]
+    level = op("Mul", level, op("Sub", 1.0, op("Mul", place, 1 / 16)))
     time = op.cast(op("Range", np.array(0), np.array(c.hop_length), np.array(1)), TensorProto.FLOAT)
     decay = op("Exp", op("Mul", time, -8.0 / c.hop_length))
     audio = op("Mul", op("Unsqueeze", level, [2]), decay)  # [B, T, hop]
