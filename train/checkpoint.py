@@ -8,6 +8,7 @@ leaves either the old component or the new one. While NAME.safetensors is replac
 new file and holds the old entry as "previous"; `read_meta` picks the one whose sha256 the file has.
 """
 
+import hashlib
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -152,6 +154,24 @@ def _replace(folder: Path, name: str, entry: dict[str, Any], state: dict[str, Te
     meta["components"][name] = entry
     write_json(folder / "meta.json", meta)
     return path
+
+
+def encoding_sha256(folder: Path | str, name: str) -> str:
+    """A digest of what a component's encoding depends on; raises CheckpointError if the folder lacks the component.
+
+    That is the sha256 of its weights, unless its class names the tensors that encode (`ENCODING`): a codec whose
+    decoder is trained further gives the same codes, so what was prepared with it stays valid.
+    """
+    folder = Path(folder)
+    entry = _entry(folder, name)
+    names = getattr(resolve(KINDS[entry["kind"]]), "ENCODING", ())
+    if not names:
+        return str(entry["sha256"])
+    found = hashlib.sha256(json.dumps(entry["config"], sort_keys=True).encode())
+    with safe_open(str(_weights_path(folder, name)), "pt") as file:
+        for tensor in names:
+            found.update(file.get_tensor(tensor).numpy().tobytes())
+    return found.hexdigest()
 
 
 def remove(folder: Path | str, name: str) -> bool:

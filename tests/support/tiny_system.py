@@ -25,7 +25,7 @@ PROVENANCE = {"name": "random", "code_licence": "A", "data_licence": "B", "origi
 
 
 def alive(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Give random values to zero parameters and BatchNorm statistics, because new networks are partly the identity."""
+    """Give random values to zero parameters and statistics of norms, because new networks are partly the identity."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in module.named_parameters():
         if "modulation" in name or name.endswith("bias"):
@@ -34,6 +34,8 @@ def alive(module: nn.Module, seed: int = 0) -> nn.Module:
         if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
             part.running_mean.normal_(std=0.1, generator=generator)
             part.running_var.uniform_(0.5, 2.0, generator=generator)
+        if isinstance(part, nn.LayerNorm) and part.elementwise_affine:  # the exporter stores equal weights once
+            nn.init.uniform_(part.weight, 0.5, 2.0, generator=generator)
     return module.eval()
 
 

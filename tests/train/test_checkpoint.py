@@ -211,3 +211,24 @@ def test_components_of_contract_2_are_refused_with_the_command(tmp_path: Path, n
         CheckpointError, match=f"contract 2 .it has {field}.; train it again with `python -m train.fit`"
     ):
         checkpoint.load(tmp_path, name)
+
+
+# ---------------------------------------------------------------- what prepared data depends on
+def test_a_codecs_encoding_has_a_digest_of_its_own(tmp_path: Path) -> None:
+    """Training the decoder further keeps it; anything that changes codes changes it."""
+    parts = {name: tiny_components()[name] for name in ("codec", "frame_encoder")}
+    codec = parts["codec"]
+    write_system(tmp_path, parts)
+    components = checkpoint.read_meta(tmp_path)["components"]
+    assert checkpoint.encoding_sha256(tmp_path, "frame_encoder") == components["frame_encoder"]["sha256"]
+    before = checkpoint.encoding_sha256(tmp_path, "codec")
+
+    def changed(name: str) -> bool:
+        state = {k: v + 1 if k == name else v for k, v in codec.state_dict().items()}
+        checkpoint.save(tmp_path, "codec", codec, "framecodec", PROVENANCE, state)
+        assert checkpoint.read_meta(tmp_path)["components"]["codec"]["sha256"] != components["codec"]["sha256"]
+        return checkpoint.encoding_sha256(tmp_path, "codec") != before
+
+    assert {name for name in codec.state_dict() if changed(name)} == {n for n, _ in codec.named_buffers()}
+    with pytest.raises(CheckpointError, match="no component 'scav'"):
+        checkpoint.encoding_sha256(tmp_path, "scav")

@@ -39,7 +39,8 @@ RECIPES = sorted((Path(fit.__file__).parent / "recipes").rglob("*.toml"))
         ("codec", SOUNDS | {"batch": 2.0}, "batch must be a whole number, not 2.0"),
         ("codec", SOUNDS | {"batch": True}, "batch must be a whole number, not True"),
         ("codec", SOUNDS | {"bfloat16": 1}, "bfloat16 must be true or false, not 1"),
-        ("codec", SOUNDS | {"quantizer_dropout": 1.5}, "quantizer_dropout must lie between 0 and 1, not 1.5"),
+        ("codec", SOUNDS | {"fit_rounds": 0}, "fit_rounds must be at least 1, not 0"),
+        ("codec", SOUNDS | {"mel_weight": -1}, "mel_weight must be at least 0, not -1"),
         (
             "codec",
             SOUNDS | {"adversarial": True, "frames": 16},

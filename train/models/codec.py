@@ -17,7 +17,7 @@ is centred on sample t * hop + hop / 2, the contract's token grid.
 
 from dataclasses import dataclass, fields
 from math import pi
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -183,6 +183,7 @@ def k_means(x: Tensor, count: int, rounds: int, generator: torch.Generator) -> T
 class FrameCodec(nn.Module):
     """Waveform <-> codes. `encode` and `decode` are exported; `fit` and `forward` are for training."""
 
+    ENCODING: ClassVar[tuple[str, ...]] = ("mean", "axes", "quantizer.codebook")  # all that codes depend on
     mean: Tensor
     axes: Tensor
 

@@ -11,11 +11,11 @@ shorter than one window is padded with its last frame and silence. The files hol
     events          float32 [E, 3]: time in the window, end (0 for a contact), strength
     concepts        JSON: [begin, end, {concept: weight}] of what the window shows; only if ID.json lists concepts. Such
                     a window has no frame_features, because training makes them up
-    made_by         JSON: the sha256 of each component's weights
+    made_by         JSON: a digest of the weights of each component that encode (train.checkpoint.encoding_sha256)
 
 An array is absent if the system has no component for it. Clips that are hard links to one video share its features: a
 picture is encoded once. A second run continues after an interruption. It makes only
-the arrays whose component is new or has other weights.
+the arrays whose component is new or has other weights. A codec's decoder does not count: it does not change the codes.
 """
 
 import json
@@ -36,7 +36,7 @@ from train.extras import requires_extra
 with requires_extra("train", __name__):
     from torch import nn
 
-    from train.checkpoint import PREPARED_ARRAYS, read_meta, system_config
+    from train.checkpoint import PREPARED_ARRAYS, encoding_sha256, read_meta, system_config
     from train.data.video_files import (
         BAD,
         VIDEOS,
@@ -158,8 +158,8 @@ def prepare_features(videos: list[Path], system: Path, out: Path) -> list[str]:
     components = load_components(system)
     if not components:
         raise CheckpointError(f"{system} has none of {', '.join(PREPARED_ARRAYS)}; train or import them first")
-    config, known = system_config(components), read_meta(system)["components"]
-    made_by = {name: known[name]["sha256"] for name in components}
+    config = system_config(components)
+    made_by = {name: encoding_sha256(system, name) for name in components}
     twins, bad = videos_of_pictures(videos), []
     for video in videos:
         try:

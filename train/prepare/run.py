@@ -16,7 +16,7 @@ from typing import Any
 
 from engines.contract import ModelConfig
 from runtime.errors import MediaError, OptionError
-from train.checkpoint import PREPARED_ARRAYS, read_meta, system_config
+from train.checkpoint import PREPARED_ARRAYS, encoding_sha256, read_meta, system_config
 from train.data.shard_files import BAD, FORMAT, SPLITS, ShardInfo, Store, unpack, write_index
 from train.errors import CheckpointError, ShardError
 from train.models.loading import file_sha256
@@ -82,7 +82,7 @@ def settings_of(args: Namespace, config: ModelConfig, clips: Sequence[Clip]) -> 
         "shard_clips": args.shard_clips,
         "audio_bands": args.audio_bands,
         "filters": asdict(filters_of(args)),
-        "components": {name: known[name]["sha256"] for name in PREPARED_ARRAYS if name in known},
+        "components": {name: encoding_sha256(args.system, name) for name in PREPARED_ARRAYS if name in known},
         "config": {k: v for k, v in config.to_dict().items() if k.startswith(("clip_", "sync_", "audio_", "window_"))}
         | {k: getattr(config, k) for k in ("sample_rate", "hop_length", "n_codebooks", "codebook_size")},
     }
@@ -263,8 +263,8 @@ def prepare(args: Namespace) -> int:
     components = load_components(system)
     if not components:
         raise CheckpointError(f"{system} has none of {', '.join(PREPARED_ARRAYS)}; train or import them first")
-    config, known = system_config(components), read_meta(system)["components"]
-    made_by = tuple((name, known[name]["sha256"]) for name in components)
+    config = system_config(components)
+    made_by = tuple((name, encoding_sha256(system, name)) for name in components)
     settings = ShardSettings(
         str(system.absolute()), args.out, config, filters_of(args), made_by, args.audio_bands, args.device, args.batch,
         args.threads,

@@ -31,7 +31,7 @@ class ShardSettings:
     url: str
     config: ModelConfig
     filters: Filters
-    made_by: tuple[tuple[str, str], ...]  # component, sha256 of its weights
+    made_by: tuple[tuple[str, str], ...]  # component, digest of what its encoding depends on
     bands: str = "all"
     device: str = "auto"
     batch: int = 1

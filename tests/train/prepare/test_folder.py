@@ -188,6 +188,12 @@ def test_resumes_and_makes_again_only_what_other_weights_make(tmp_path: Path, mo
     save_parts(system, "codec")
     second = again()
     assert made == [["codes"]] and np.array_equal(first["frame_features"], second["frame_features"])
+    codec = checkpoint.load(system, "codec")
+    with torch.no_grad():
+        codec.head.weight.add_(1)  # a decoder that is trained further gives the same codes
+    checkpoint.save(system, "codec", codec, "framecodec", ORIGIN)
+    again()
+    assert made == []
     torch.manual_seed(5)
     checkpoint.save(system, "frame_encoder", MobileNetV2(PARTS["frame_encoder"][2]), "mobilenet_v2", ORIGIN)
     third = again()
