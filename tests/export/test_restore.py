@@ -21,7 +21,9 @@ from train.checkpoint import load, read_meta
 pytestmark = pytest.mark.torch
 BUNDLE = Path("engines/mini")
 # whether the shipped bundle has a codec with codebooks by k-means; older codecs are refused
-HAS_CODEC = any(i.name.startswith("component.axes") for i in onnx.load(str(BUNDLE / "codec_encoder.onnx")).graph.initializer)
+HAS_CODEC = any(
+    i.name.startswith("component.axes") for i in onnx.load(str(BUNDLE / "codec_encoder.onnx")).graph.initializer
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,10 @@ def test_a_bundle_of_other_networks_is_refused(
     assert "manifest.json" in capsys.readouterr().err
     tensors: dict[str, object] = {}
     monkeypatch.setattr(restore.Graph, "state", lambda self: tensors)
-    for words in ("the codec of the bundle has no axes: it is older", "the codec of the bundle does not fit FrameCodec"):
+    for words in (
+        "the codec of the bundle has no axes: it is older",
+        "the codec of the bundle does not fit FrameCodec",
+    ):
         assert restore.main([str(BUNDLE), str(tmp_path / "system")]) == 1
         assert words in capsys.readouterr().err
         tensors["component.axes"] = torch.zeros(144, 64)

@@ -1,8 +1,8 @@
 """A small codec of frames (86.13 Hz) whose codes are known in minutes, and whose decoder is cheap enough for two cores.
 
 Its codes have the format of DAC 44.1 kHz: hop 512, nine residual codebooks of 1,024 rows. The encoder is not trained by
-gradients: it takes log-mel levels of every frame and the levels of its quarters, moves them to their principal axes, and
-quantises these with codebooks found by k-means, one after the other (`fit`). So a frame's first codes say how it
+gradients: it takes log-mel levels of every frame and the levels of its quarters, moves them to their principal axes,
+and quantises these with codebooks found by k-means, one after the other (`fit`). So a frame's first codes say how it
 sounds, and later ones refine that. An encoder that was trained with the decoder kept less of it in the same time
 (docs/log.md, 2026-11-29).
 
@@ -11,8 +11,8 @@ waveform, as in Vocos (arXiv 2306.00814). It writes two spectra: one whose phase
 attacks, and one whose phase runs on from frame to frame, for tones. With the first one alone, a sound that stays the
 same would repeat after each hop, so it could only have multiples of 86 Hz.
 
-Axes: B batch, T token frames, C channels, F = fft // 2 + 1 bins, N = fft samples, L levels, D axes, K codebooks. Frame t
-is centred on sample t * hop + hop / 2, the contract's token grid.
+Axes: B batch, T token frames, C channels, F = fft // 2 + 1 bins, N = fft samples, L samples, D principal axes,
+K codebooks, V rows of a codebook. Frame t is centred on sample t * hop + hop / 2, the contract's token grid.
 """
 
 from dataclasses import dataclass, fields
@@ -169,7 +169,7 @@ def nearest(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def k_means(x: Tensor, count: int, rounds: int, generator: torch.Generator) -> Tensor:
-    """`count` rows [count, D] for points x [N, D], by `rounds` of Lloyd's algorithm. A row without points moves to one."""
+    """`count` rows [count, D] for points x [N, D]: `rounds` of Lloyd's algorithm. A row without points moves to one."""
     rows = x[torch.randperm(len(x), generator=generator)[:count]].clone()
     for _ in range(rounds):
         own = torch.cat([nearest(part, rows) for part in x.split(8192)])
@@ -263,7 +263,9 @@ class FrameCodec(nn.Module):
         """
         c = self.config
         if len(levels) < c.codebook_size:
-            raise ValueError(f"{len(levels)} frames cannot fill codebooks of {c.codebook_size} rows; give at least as many")
+            raise ValueError(
+                f"{len(levels)} frames cannot fill codebooks of {c.codebook_size} rows; give at least as many"
+            )
         self.mean.copy_(levels.mean(dim=0).half())
         centred = levels - self.mean
         _, vectors = torch.linalg.eigh(centred.T @ centred)

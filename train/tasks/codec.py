@@ -1,7 +1,7 @@
 """Training the small codec: codebooks by k-means at the first step, then the decoder with multi-scale log-mel losses.
 
 The codebooks are saved as soon as they are found, and never change after that. So data can be prepared, and MaskVAT
-trained, while the decoder learns. A second stage (`start`, `adversarial`) trains it further against small discriminators.
+trained, while the decoder learns. A second stage (`start`, `adversarial`) trains it further, against discriminators.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -33,9 +33,7 @@ from train.loop.trainer import LoopConfig, load_state
 from train.loop.trainer import fit as run_loop
 from train.models.codec import FrameCodec, FrameCodecConfig
 
-TINY = FrameCodecConfig(
-    n_codebooks=2, codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1
-)
+TINY = FrameCodecConfig(n_codebooks=2, codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1)
 STEPS, SAVE_EVERY = 14, 4
 Factor = Callable[[], float]
 

@@ -34,9 +34,7 @@ from train.tasks.codec_data import Crops, Pool
 from train.tasks.maskvat import MaskVATOptions
 
 PROVENANCE = {"name": "test", "code_licence": "-", "data_licence": "-", "origin": "-", "trained": False}
-TINY = FrameCodecConfig(
-    n_codebooks=2, codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1
-)
+TINY = FrameCodecConfig(n_codebooks=2, codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1)
 
 
 class Regression:

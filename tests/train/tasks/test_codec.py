@@ -107,7 +107,7 @@ def test_codebooks_are_saved_at_the_first_step_and_never_change(tmp_path: Path, 
 
 
 def test_too_few_crops_for_the_codebooks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="fit_crops 3 of 4 frames cannot fill codebooks of 16 rows; raise task.fit_"):
+    with pytest.raises(RecipeError, match="fit_crops 3 of 4 frames cannot fill codebooks of 16 rows; raise task"):
         tiny_task(tmp_path, fit_crops=3, frames=4, judged_frames=4)
 
 
