@@ -1,6 +1,7 @@
 """What every request passes: checks of host, origin, type and token before it, headers and the audit log after it."""
 
 import logging
+import sqlite3
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -67,12 +68,14 @@ class Guard:
                 await self.app(scope, receive, send_checked)
             except Problem as problem:
                 await problem.response()(scope, receive, send_checked)
-            except Exception:
-                log.exception("%s %s failed", request.method, request.scope["path"])
+            except Exception as error:
+                log.exception("%r %r failed", request.method, request.scope["path"])
                 if begun:
                     raise
-                text = "the server made a mistake; its log says more"
-                await Problem("internal_error", text).response()(scope, receive, send_checked)
+                problem = Problem("internal_error", "the server made a mistake; its log says more")
+                if isinstance(error, sqlite3.Error):
+                    problem = Problem("database_busy", "the database is locked, or it failed; try again")
+                await problem.response()(scope, receive, send_checked)
         finally:
             self._note(request, status)
 

@@ -66,6 +66,12 @@ class JobSpec:
     deliver: Values
     take: Values | None = None  # {"job_id": ..., "number": ...}
     must_ask: bool = False  # a client that only stops asking has left: the job is then cancelled
+    reserve: int = 0  # bytes that its results may have; 0: not known, an earlier version took the job
+
+    @property
+    def clip(self) -> str:
+        """What the client calls the video: its label, or the path that it gave."""
+        return str(self.source.get("path", self.label))
 
     def to_dict(self) -> Values:
         return asdict(self)
@@ -137,7 +143,12 @@ def worker_request(spec: JobSpec, folder: Path, take: Path | None, limits: Limit
         options["timeline"] = str(folder / f"timeline.{deliver.timeline}")
     if take is not None:
         options["from"] = str(take)
-    return {"video": spec.video, "output": str(folder / f"sound.{deliver.sound}"), "options": options}
+    return {
+        "video": spec.video,
+        "name": spec.clip,
+        "output": str(folder / f"sound.{deliver.sound}"),
+        "options": options,
+    }
 
 
 def video_suffix(spec: JobSpec) -> str:
