@@ -77,9 +77,9 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path[:100]
     if error.status_code == 405:
         methods = {m for (m, p) in ROUTES if Route(p, system.root).path_regex.match(request.url.path)}
-        methods = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
-        answer = Problem("method_not_allowed", f"{path} takes {', '.join(methods)}").response()
-        answer.headers["Allow"] = ", ".join(methods)
+        allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+        answer = Problem("method_not_allowed", f"{path} takes {allowed}").response()
+        answer.headers["Allow"] = allowed
         return answer
     code = "not_found" if error.status_code == 404 else "bad_request"
     return Problem(code, f"there is nothing at {path}; /openapi.json lists all addresses").response()

@@ -9,12 +9,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD = 15.0  # seconds for a request's head, and for the rest of a body that was answered before its end
 READER = 120.0  # seconds in which a client must take some of an answer: about 64 kB
 
+Timer = asyncio.TimerHandle | None
+
 
 class PatientProtocol(H11Protocol):
     """One connection."""
 
-    _head: asyncio.TimerHandle | None = None
-    _reader: asyncio.TimerHandle | None = None
+    _head: Timer = None
+    _reader: Timer = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -34,10 +36,10 @@ class PatientProtocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._reader = _stopped(self._reader)
+        self._reader = _stop(self._reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head, self._reader = _stopped(self._head), _stopped(self._reader)
+        self._head, self._reader = _stop(self._head), _stop(self._reader)
         super().connection_lost(exc)
 
     def _watch(self) -> None:
@@ -48,9 +50,11 @@ class PatientProtocol(H11Protocol):
         if in_head or after_answer:
             self._head = self._head or self.loop.call_later(HEAD, self.transport.abort)
         else:
-            self._head = _stopped(self._head)
+            self._head = _stop(self._head)
 
 
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
+def _stop(timer: Timer) -> Timer:
+    """Stop a timer, if there is one. There is none after that."""
     if timer is not None:
         timer.cancel()
+    return None

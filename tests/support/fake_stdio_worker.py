@@ -67,7 +67,10 @@ def write_files(names: list[str], request: dict, report: dict) -> None:
         content = {"video": request["name"], "sound": "sound.wav", "from": "/".join(begun.parts[-3:])}
         if name == options.get("timeline"):
             content = {"video": request["video"], "sound": request["output"], "name": Path(request["video"]).name}
-        Path(name).write_text(json.dumps(report if name == options["report"] else content))
+        text = json.dumps(report if name == options["report"] else content)
+        if name.endswith((".mlt", ".xml", ".fcpxml")):
+            text = f"<a>{''.join(f'<b>{value}</b>' for value in content.values())}</a>"
+        Path(name).write_text(text)
 
 
 def generate(request: dict) -> None:
@@ -80,11 +83,11 @@ def generate(request: dict) -> None:
         send("progress", id=number, stage="sample", window=0, step=step, steps=steps, fraction=fraction)
         if kind == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
-        if kind == "hang":
-            time.sleep(600)
         if kind == "nonsense":
             sys.stdout.write("this is not JSON\n")
             sys.stdout.flush()
+        if kind in ("hang", "nonsense"):
+            time.sleep(600)
         if kind in ("slow", "deaf", "brief"):
             time.sleep(0.05)
         if number in cancelled and kind != "deaf":

@@ -72,10 +72,7 @@ class Guard:
                 log.exception("%r %r failed", request.method, request.scope["path"])
                 if begun:
                     raise
-                problem = Problem("internal_error", "the server made a mistake; its log says more")
-                if isinstance(error, sqlite3.Error):
-                    problem = Problem("database_busy", "the database is locked, or it failed; try again")
-                await problem.response()(scope, receive, send_checked)
+                await _mistake(error).response()(scope, receive, send_checked)
         finally:
             self._note(request, status)
 
@@ -156,6 +153,13 @@ def _drop_secrets(scope: Scope) -> None:
     kept = [(name, value) for name, value in query if not any(word in name.lower() for word in secret)]
     if len(kept) != len(query):
         scope["query_string"] = urlencode(kept).encode()
+
+
+def _mistake(error: Exception) -> Problem:
+    """What a client is told of an error that is no Problem."""
+    if isinstance(error, sqlite3.Error):
+        return Problem("database_busy", "the database is locked, or it failed; try again")
+    return Problem("internal_error", "the server made a mistake; its log says more")
 
 
 def _add_headers(message: Message) -> None:

@@ -24,9 +24,9 @@ def result_bytes(spec: JobSpec, video_bytes: int, take_seconds: float | None, li
     flags = {name: value for name, value in spec.options.items() if name in ("takes", "rate", "bits", "channels")}
     args = args_of({"video": "video", "options": flags})
     seconds = _sound_seconds(spec.options, take_seconds, limits.video_seconds)
-    one = seconds * (args.rate * BYTES[args.bits] * args.channels + TAKE) + 2 * FILE
+    one: float = seconds * (args.rate * BYTES[args.bits] * args.channels + TAKE) + 2 * FILE
     video = video_bytes * COPY + limits.video_seconds * TRACK if spec.deliver["video"] else 0
-    return round(args.takes * one + video + TEXTS)
+    return int(args.takes * one + video + TEXTS)
 
 
 def _sound_seconds(options: dict[str, Any], take_seconds: float | None, longest: float) -> float:

@@ -24,14 +24,13 @@ def timeline_for_client(text: str, suffix: str, job: Job, folder: Path, media_fo
     """
     assert job.result is not None
     spec = JobSpec(**job.spec)
-    base = media_folder.rstrip("/\\")
+    base = media_folder.rstrip("/\\") + "/" if media_folder else ""
     if re.match(r"[A-Za-z]:|\\\\", base):  # Windows
         base = base.replace("\\", "/")
-    table = _names(Path(spec.video), f"{base}/{spec.label}" if base else spec.clip)
+    table = _names(Path(spec.video), base + spec.label if base else spec.clip)
     for result in job.result["results"]:
         if result["kind"] == "sound":
-            name = result["download"]
-            table |= _names(folder / result["name"], f"{base}/{name}" if base else name)
+            table |= _names(folder / result["name"], base + result["download"])
     if suffix == ".otio":
         return json.dumps(_replaced(json.loads(text), table), indent=1, ensure_ascii=False) + "\n"
     return _lua(text, table) if suffix == ".lua" else _xml(text, table, DOCTYPES.get(suffix, ""))
