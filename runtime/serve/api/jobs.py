@@ -128,18 +128,22 @@ def read_spec(request: Request, values: Values) -> JobSpec:
     if unknown:
         raise OptionError(f"a job has no field {sorted(unknown)[0]!r}; it has {', '.join(sorted(FIELDS))}")
     take, base = _read_take(request, values.get("take"))
-    video, label, source = _read_source(request, values, base)
+    video, name, source = _read_source(request, values, base)
+    label = name
     if "label" in values:
         if not isinstance(values["label"], str):
             raise OptionError("label is not a text")
         label = clean_label(values["label"])
     options = read_job_options(values.get("options", {}), take is not None, services_of(request).words)
     deliver = Deliver.read(values.get("deliver", {}))
-    return JobSpec(video, label, source, options, vars(deliver).copy(), take)
+    return JobSpec(video, label, source, options, vars(deliver).copy(), take, name=name)
 
 
 def _read_source(request: Request, values: Values, base: Job | None) -> tuple[str, str, Values]:
-    """The video's path, its label, and how the client named it. Without one, it is the video of the take."""
+    """The video's path, its file's name on the client's side, and how the client named it.
+
+    Without one, it is the video of the take.
+    """
     named = [name for name in ("file_id", "path") if values.get(name) is not None]
     if len(named) > 1 or (not named and base is None):
         raise OptionError("give file_id (an upload), path (a file that the server may read), or take (a kept take)")

@@ -12,7 +12,7 @@ def names_for_client(spec: JobSpec, state: Path, folder: Path, take: Path | None
     """Paths of a job, and what a client calls them. A longer path comes before one that it begins with."""
     names = {spec.video: spec.clip}
     if "file_id" in spec.source:
-        names[Path(spec.video).name] = spec.label
+        names[Path(spec.video).name] = spec.file_name
     if take is not None and spec.take is not None:
         names[str(take)] = f"take {spec.take['number']} of {spec.take['job_id']}"
     return names | {f"{folder}/": "", f"{state}/": "", str(engines): "the bundle"}

@@ -27,7 +27,7 @@ def timeline_for_client(text: str, suffix: str, job: Job, folder: Path, media_fo
     base = media_folder.rstrip("/\\") + "/" if media_folder else ""
     if re.match(r"[A-Za-z]:|\\\\", base):  # Windows
         base = base.replace("\\", "/")
-    table = _names(Path(spec.video), base + spec.label if base else spec.clip)
+    table = _names(Path(spec.video), base + spec.file_name if base else spec.clip)
     for result in job.result["results"]:
         if result["kind"] == "sound":
             table |= _names(folder / result["name"], base + result["download"])

@@ -69,6 +69,16 @@ def test_a_path_is_called_as_the_client_gave_it(start: Start, tmp_path: Path) ->
     assert server.get(f"{url}?folder=/my").json()["video"] == "/my/shot.mp4"
 
 
+def test_a_label_names_the_results_and_not_the_video(server: Serving) -> None:
+    deliver = {"video": True, "timeline": "otio"}
+    job = server.do(file_id=server.upload(name="clip.mov"), label="My shot", deliver=deliver)
+    downloads = {result["kind"]: result["download"] for result in job["results"]}
+    assert (downloads["sound"], downloads["video"]) == ("My shot.wav", "My shot.sound.mov")
+    (url,) = [result["url"] for result in job["results"] if result["kind"] == "timeline"]
+    timeline = server.get(f"{url}?folder=/films").json()
+    assert (timeline["video"], timeline["sound"]) == ("/films/clip.mov", "/films/My shot.wav")
+
+
 # ---------------------------------------------------------------- takes
 def test_takes_have_the_name_that_a_host_gave(tmp_path: Path) -> None:
     path = f"/state/files/{new_id('file')}.mov"
