@@ -24,7 +24,7 @@ from runtime.serve.store import new_id
 MAX_JSON = 1 << 16  # bytes
 MAX_LABEL = 120  # characters
 MAX_FIELD = 1 << 12  # bytes of a form field that is no file
-SLOWEST = 1000  # bytes of a body in a second; each is also given `patience`
+SLOWEST = 1000  # bytes a second; a body may only be slower in its first moments
 
 
 async def read_json(request: Request) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a client sees in place of this machine's paths: the names that it gave itself, and those of its downloads."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ def names_for_client(spec: JobSpec, state: Path, folder: Path, take: Path | None
         names[Path(spec.video).name] = spec.file_name
     if take is not None and spec.take is not None:
         names[str(take)] = f"take {spec.take['number']} of {spec.take['job_id']}"
-    return names | {f"{folder}/": "", f"{state}/": "", str(engines): "the bundle"}
+    return names | {f"{folder}{os.sep}": "", f"{state}{os.sep}": "", str(engines): "the bundle"}
 
 
 def client_text(text: str, names: Mapping[str, str]) -> str:

@@ -161,13 +161,13 @@ class Pool:
         """Give jobs to a worker until it ends. Raises WorkerError when it does."""
         while not self.draining:
             wake.clear()
+            if worker.exited.is_set():
+                raise WorkerError("crashed", "a worker ended between two jobs", dead=True)
             job = self._claim()
             if job is not None:
                 await self._perform(job, worker)
             else:
                 await first_of(wake.wait(), worker.exited.wait(), asyncio.sleep(LOOK_AGAIN))
-                if worker.exited.is_set():
-                    raise WorkerError("crashed", "a worker ended between two jobs", dead=True)
 
     def _claim(self) -> Job | None:
         if self._storage.disk_is_low:  # jobs wait: whoever fills the disk may free it
