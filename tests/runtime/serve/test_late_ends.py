@@ -2,13 +2,16 @@
 a clock that is set, a database that is locked."""
 
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.fake_engines import NEEDS_ORT
 from tests.support.serving import Serving
+from tests.support.stdio_host import PLANTED
 
 Start = Callable[..., Serving]
 
@@ -24,6 +27,35 @@ def test_files_that_were_published_count(server: Serving, kind: str) -> None:
     assert all(server.get(result["url"]).status_code == 200 for result in done["results"])
     assert server.wait(after)["status"] == "succeeded"  # by another worker
     assert 'maskvat_worker_ends_total{reason="crashed"} 1.0' in server.get("/metrics").text
+
+
+DIES = """import os, signal
+        from runtime.commands.staging import Staging
+        real_publish = Staging.publish
+        def publish(*arguments):
+            real_publish(*arguments)
+            {}
+        Staging.publish = publish"""
+
+
+@NEEDS_ORT
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the worker has no child process")
+@pytest.mark.parametrize("death", ["os.kill(os.getpid(), signal.SIGKILL)", "os.killpg(0, signal.SIGKILL)"])
+def test_a_real_worker_is_killed_when_it_has_published(
+    start: Start, bundles: Callable[..., Path], make_video: Callable[..., Path], death: str
+) -> None:
+    """Its child alone, which it tells, or both at once."""
+    flags = ("--engines", str(bundles()), "--backend", "cpu", "--threads", "1")
+    server = start(worker_command=(sys.executable, "-c", PLANTED.format(code=DIES.format(death)), *flags))
+    file_id = server.upload(make_video(20).read_bytes(), "ä.mp4")
+    job = server.do(file_id=file_id, options={"steps": 1}, deliver={"video": True, "timeline": "otio"})
+    assert job["status"] == "succeeded" and len(job["results"]) == 5, job
+    contents = [server.get(result["url"]).content for result in job["results"]]
+    state = str(server.services.config.state).encode()
+    assert not [content for content in contents if state in content or file_id.encode() in content]
+    assert server.get("/metrics").text.count('maskvat_worker_ends_total{reason="crashed"} 1.0') == 1
+    assert [p.name for p in (server.services.config.state / "jobs" / job["id"]).iterdir()] == ["1"]
 
 
 def test_a_part_of_the_files_does_not_count(server: Serving) -> None:
