@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import uvicorn
@@ -13,6 +13,7 @@ import uvicorn
 from runtime.serve import connections
 from runtime.serve.app import make_app
 from runtime.serve.connections import PatientProtocol
+from runtime.serve.start import HEADER_BYTES
 from tests.support.serving import Serving
 
 Start = Callable[..., Serving]
@@ -31,7 +32,7 @@ def live(start: Start, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
         serving = start(workers=0, **config)
         sock = socket.create_server(("127.0.0.1", 0))
         settings = uvicorn.Config(make_app(serving.services), http=PatientProtocol, ws="none", lifespan="off",
-            log_config=None, timeout_keep_alive=30)  # fmt: skip
+            log_config=None, timeout_keep_alive=30, h11_max_incomplete_event_size=HEADER_BYTES)  # fmt: skip
         server = uvicorn.Server(settings)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
         thread.start()
@@ -82,6 +83,19 @@ def test_a_head_that_never_ends(live) -> None:
         assert client.recv(1 << 16)
         client.sendall(HEAD.encode())
         assert seconds_until_closed(client) < 8
+
+
+def test_a_head_that_is_too_long(live) -> None:
+    _, port = live()
+    for more in ("X: " + "x" * 200_000, "X: x\r\n" * 30_000, "Cookie: " + "a=b; " * 40_000):
+        with connected(port) as client:
+            with suppress(ConnectionError):
+                client.sendall(f"{HEAD}{more}\r\n\r\n".encode())
+                assert client.recv(1 << 16)[:12] in (b"HTTP/1.1 400", b"")
+            assert seconds_until_closed(client) < 8
+    with connected(port) as client:
+        client.sendall(f"{HEAD}\r\n".encode())
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
 
 
 def test_a_connection_between_two_requests_stays(live) -> None:
