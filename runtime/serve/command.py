@@ -13,7 +13,7 @@ from runtime.commands.standard_streams import open_missing
 from runtime.commands.status import run_command
 from runtime.errors import OptionError
 
-NEEDED = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
+NEEDED = ("starlette", "uvicorn", "h11", "python_multipart", "prometheus_client")
 
 
 def get_serve_parser(prog: str = "maskvat serve") -> argparse.ArgumentParser:
