@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,13 @@ class Take:
 
     def __hash__(self) -> int:
         return hash(self._plain())  # arrays can change, so they do not count
+
+
+def name_clip(takes: Sequence[Take], path: str, name: str) -> list[Take]:
+    """Takes of one call that call their clip `name`, also in warnings, in place of its path."""
+    report = takes[0].report
+    warnings = [text.replace(path, name) for text in report.warnings]
+    shared = replace(report, clip=name, warnings=warnings)
+    made = takes[0].fingerprint
+    known = None if made is None else replace(made, name=PurePath(name).name)
+    return [replace(take, report=shared, fingerprint=known) for take in takes]

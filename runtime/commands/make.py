@@ -30,6 +30,7 @@ from runtime.deliver.delivery import DeliveryConfig
 from runtime.errors import OptionError
 from runtime.pipeline import Pipeline, load
 from runtime.sampling import Progress, SamplingConfig
+from runtime.take import Take, name_clip
 
 log = logging.getLogger(__name__)
 PROG = "python -m runtime.infer"
@@ -161,7 +162,7 @@ def make_sound(
     args, edit = request.args, request.edit
     if pipeline is None or edit.unchanged is not None:
         assert edit.unchanged is not None
-        return write_outputs(args, request.outputs, [edit.unchanged], delivery)
+        return write_outputs(args, request.outputs, _named([edit.unchanged], args), delivery)
 
     def update(progress: Progress) -> None:
         signals.check()
@@ -172,7 +173,12 @@ def make_sound(
         edit=edit.request, words=edit.words, timing=delivery.timing,
     )  # fmt: skip
     log.debug("bundle %s on %s", pipeline.bundle.manifest.name, pipeline.bundle.backend)
-    return write_outputs(args, request.outputs, takes, delivery)
+    return write_outputs(args, request.outputs, _named(takes, args), delivery)
+
+
+def _named(takes: list[Take], args: argparse.Namespace) -> list[Take]:
+    """The takes, with the name that a host gave the clip. Only `maskvat stdio` has one."""
+    return name_clip(takes, str(args.video), args.clip_name) if hasattr(args, "clip_name") else takes
 
 
 def run(args: argparse.Namespace) -> Callable[[], None]:

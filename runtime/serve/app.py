@@ -63,6 +63,7 @@ def make_app(services: Services) -> Starlette:
         exception_handlers={Problem: _problem, HTTPException: _http_error},  # type: ignore[dict-item]
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # behind a proxy that does TLS it would lead to http, with the token
     app.state.services = services
     return app
 
@@ -75,9 +76,10 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     """What Starlette itself refuses: unknown addresses and methods."""
     path = request.url.path[:100]
     if error.status_code == 405:
-        methods = sorted({m for (m, p) in ROUTES if Route(p, system.root).path_regex.match(request.url.path)})
-        answer = Problem("method_not_allowed", f"{path} takes {', '.join(methods)}").response()
-        answer.headers["Allow"] = ", ".join(methods)
+        methods = {m for (m, p) in ROUTES if Route(p, system.root).path_regex.match(request.url.path)}
+        allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+        answer = Problem("method_not_allowed", f"{path} takes {allowed}").response()
+        answer.headers["Allow"] = allowed
         return answer
     code = "not_found" if error.status_code == 404 else "bad_request"
     return Problem(code, f"there is nothing at {path}; /openapi.json lists all addresses").response()

@@ -13,7 +13,7 @@ from runtime.commands.standard_streams import open_missing
 from runtime.commands.status import run_command
 from runtime.errors import OptionError
 
-NEEDED = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
+NEEDED = ("starlette", "uvicorn", "h11", "python_multipart", "prometheus_client")
 
 
 def get_serve_parser(prog: str = "maskvat serve") -> argparse.ArgumentParser:
@@ -50,7 +50,14 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, metavar="N", default=1, help="processes that make sounds, 1 to 64; each opens the bundle"
     )
     add("--max-upload", type=float, metavar="MB", default=2000.0, help="size of an upload")
-    add("--max-storage", type=float, metavar="GB", default=20.0, help="size of all uploads and results")
+    add(
+        "--max-storage",
+        type=float,
+        metavar="GB",
+        default=20.0,
+        help="size of uploads and results",
+    )
+    add("--min-free", type=float, metavar="MB", default=500.0, help="what stays free on the disk")
     add("--max-seconds", type=float, metavar="SECONDS", default=600.0, help="length of a video")
     add("--max-queue", type=int, metavar="N", default=200, help="jobs that wait")
     add("--max-per-client", type=int, metavar="N", default=50, help="jobs of one token that wait or run")

@@ -21,7 +21,8 @@ class Limits:
     """What one client, one job or all of them may use."""
 
     upload_bytes: int = 2000 * MB  # of one upload
-    storage_bytes: int = 20 * GB  # of uploads and results together
+    storage_bytes: int = 20 * GB  # of uploads, results, and what accepted jobs may still write
+    free_bytes: int = 500 * MB  # that stay free on the disk
     video_seconds: float = 600.0  # of one video
     queue: int = 200  # jobs that wait
     per_client: int = 50  # jobs of one client that wait or run
@@ -61,6 +62,11 @@ class ServerConfig:
         except ValueError:
             return self.host == "localhost"
 
+    def may_read(self, real: Path) -> bool:
+        """Whether clients may name this file, without links. The state is not for them: it has other clients' files."""
+        inside = any(real.is_relative_to(folder) for folder in self.allow_folders)
+        return inside and not real.is_relative_to(self.state.resolve())
+
     @property
     def hosts(self) -> frozenset[str]:
         """Names that the Host header may have, without a port, in lower case."""
@@ -82,6 +88,7 @@ def read_config(args: Namespace) -> ServerConfig:
     limits = Limits(
         upload_bytes=round(number("max-upload", args.max_upload, 0.001, 10**6) * MB),
         storage_bytes=round(number("max-storage", args.max_storage, 0.001, 10**6) * GB),
+        free_bytes=round(number("min-free", args.min_free, 0, 10**6) * MB),
         video_seconds=number("max-seconds", args.max_seconds, 0.1, 6 * HOUR),
         queue=whole_number("max-queue", args.max_queue, 1, 10**5),
         per_client=whole_number("max-per-client", args.max_per_client, 1, 10**5),

@@ -18,15 +18,23 @@ CODES: dict[str, tuple[int, str]] = {  # code -> HTTP status, title
     "file_in_use": (409, "A job needs the file"),
     "too_large": (413, "The body is too large"),
     "wrong_content_type": (415, "The body has another type"),
+    "wrong_range": (416, "The file has no such part"),
     "option_error": (422, "An option is not allowed"),
     "client_limit": (429, "Too many jobs of this client"),
     "queue_full": (503, "The queue is full"),
     "draining": (503, "The server is stopping"),
     "not_ready": (503, "No worker is ready"),
+    "database_busy": (503, "The database does not answer"),
     "storage_full": (507, "The storage is full"),
     "internal_error": (500, "The server made a mistake"),
 }
-RETRY = {"queue_full": 10, "client_limit": 10, "draining": 30, "not_ready": 5}  # code -> seconds to wait
+RETRY = {
+    "queue_full": 10,
+    "client_limit": 10,
+    "draining": 30,
+    "not_ready": 5,
+    "database_busy": 5,
+}  # code -> seconds to wait
 
 
 class Problem(Exception):

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from argparse import Namespace
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,14 +16,17 @@ from runtime.errors import MediaError
 from runtime.serve.audit import AuditLog
 from runtime.serve.config import ServerConfig
 from runtime.serve.metrics import Metrics
-from runtime.serve.state import DATABASE, INCOMING, KEPT, TOKENS, check_state, drop_unknown, make_folders, make_private
-from runtime.serve.store import OPEN, Store, StoredFile
+from runtime.serve.state import DATABASE, INCOMING, TOKENS, check_state, drop_unknown, make_folders, make_private
+from runtime.serve.storage import Storage
+from runtime.serve.store import OPEN, Job, Store, StoredFile
 from runtime.serve.tokens import Sessions, Tokens
 from runtime.serve.work.events import Events
 from runtime.serve.work.pool import Pool
 
 log = logging.getLogger(__name__)
 TIDY = 10.0  # seconds between two rounds of tidying up
+MEASURE = 300.0  # seconds between two looks at the size of all files; changes are counted in between
+JUMP = 60.0  # seconds by which the clock may run apart from the time that passed before it counts as set anew
 
 
 @dataclass
@@ -37,10 +41,12 @@ class Services:
     audit: AuditLog
     pool: Pool
     sessions: Sessions
-    asked: dict[str, float] = field(default_factory=dict)  # job -> when its client asked last
-    arriving: int = 0  # bytes of uploads that are being received
+    storage: Storage
+    asked: dict[str, float] = field(default_factory=dict)  # open job -> when its client asked last
+    streams: Counter[str] = field(default_factory=Counter)  # client -> streams of events that it reads
     port: int = 0  # where the server listens
-    _stored: int = 0
+    _measured: float = -MEASURE  # when the storage was measured
+    _clock: float = field(default_factory=lambda: time.time() - time.monotonic())
 
     @cached_property
     def words(self) -> KnownWords:
@@ -53,14 +59,6 @@ class Services:
         """Folder of uploads that are not complete."""
         return self.config.state / INCOMING
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of uploads and results, as of the last tidying up, and of what came since."""
-        return self._stored + self.arriving
-
-    def file_stored(self, size: int) -> None:
-        self._stored += size
-
     # ------------------------------------------------------------ deleting
     def file_is_needed(self, file_id: str) -> bool:
         """Whether a job that waits or runs needs an upload."""
@@ -71,12 +69,7 @@ class Services:
         with suppress(FileNotFoundError):
             os.unlink(file.path)
         self.store.delete_file(file.id)
-        self._stored = max(0, self._stored - file.bytes)
-
-    def delete_job(self, job_id: str) -> None:
-        """Delete a job with its results and takes."""
-        self.pool.delete(job_id)
-        self.asked.pop(job_id, None)
+        self.storage.kept -= file.bytes
 
     # ------------------------------------------------------------ from time to time
     async def tidy_for_ever(self) -> None:
@@ -90,30 +83,45 @@ class Services:
     async def tidy(self) -> None:
         """Delete what is too old, cancel jobs whose clients have left, and measure the storage."""
         self.pool.end_lost()
-        now, keep = time.time(), self.config.limits.keep
-        needed = {job.spec["source"].get("file_id") for job in self.store.jobs(statuses=OPEN)}
-        for file in self.store.files():
-            if file.id not in needed and now - file.used > keep:
-                self.delete_file(file)
-                self.audit.write("server", "", "expire file", target=file.id)
-        for job in self.store.jobs(statuses=("succeeded", "failed", "cancelled")):
-            if now - (job.finished or now) > keep and not self._is_source(job.id):
-                self.delete_job(job.id)
-                self.audit.write("server", "", "expire job", target=job.id)
-        await self._cancel_abandoned()
+        await self.pool.stop_large()
+        self._follow_clock()
+        waiting = self.store.jobs(statuses=OPEN)
+        self._expire(waiting)
+        await self._cancel_abandoned(waiting)
         self.events.forget()
-        self._stored = await asyncio.to_thread(_size_of, [self.config.state / name for name in KEPT])
-        self.metrics.storage.set(self._stored)
+        if time.monotonic() - self._measured >= MEASURE:
+            self._measured = time.monotonic()
+            await self.storage.measure()
+        self.metrics.storage.set(self.storage.kept)
         self.pool.count()
 
-    def _is_source(self, job_id: str) -> bool:
-        """Whether a job that waits begins with a take of this one."""
-        return any((job.spec["take"] or {}).get("job_id") == job_id for job in self.store.jobs(statuses=OPEN))
+    def _follow_clock(self) -> None:
+        """If the clock was set, move the times of files and jobs too: else a jump ahead would delete all of them."""
+        jump = time.time() - time.monotonic() - self._clock
+        if abs(jump) > JUMP:
+            log.warning("the clock was set by %.0f s; the times of uploads and jobs are moved with it", jump)
+            self.store.shift(jump)
+            self._clock += jump
 
-    async def _cancel_abandoned(self) -> None:
-        for job in self.store.jobs(statuses=OPEN):
-            last = self.asked.setdefault(job.id, time.monotonic())
-            if job.spec["must_ask"] and time.monotonic() - last > self.config.limits.abandoned:
+    def _expire(self, waiting: list[Job]) -> None:
+        """Delete uploads and jobs that are too old, except those that jobs which wait or run need."""
+        moment = time.time() - self.config.limits.keep
+        needed = {job.spec["source"].get("file_id") for job in waiting}
+        needed |= {(job.spec["take"] or {}).get("job_id") for job in waiting}
+        for file in self.store.files_before(moment):
+            if file.id not in needed:
+                self.delete_file(file)
+                self.audit.write("server", "", "expire file", target=file.id)
+        for job_id in self.store.finished_before(moment):
+            if job_id not in needed:
+                self.pool.delete(job_id)
+                self.audit.write("server", "", "expire job", target=job_id)
+
+    async def _cancel_abandoned(self, waiting: list[Job]) -> None:
+        now = time.monotonic()
+        self.asked = {job.id: self.asked.get(job.id, now) for job in waiting}
+        for job in waiting:
+            if job.spec["must_ask"] and now - self.asked[job.id] > self.config.limits.abandoned:
                 self.audit.write("server", "", "cancel abandoned job", target=job.id)
                 await self.pool.cancel(job)
 
@@ -137,24 +145,8 @@ def open_services(config: ServerConfig) -> Services:
         raise MediaError(
             f"cannot use the folder {config.state}: {error.strerror or error}; choose another --state"
         ) from error
-    events, metrics = Events(store.boot), Metrics()
-    return Services(
-        config,
-        store,
-        tokens,
-        events,
-        metrics,
-        audit,
-        Pool(config, store, events, metrics, audit),
-        Sessions(tokens.fingerprint),
-    )
-
-
-def _size_of(folders: list[Path]) -> int:
-    """Bytes of all files in folders."""
-    total = 0
-    for folder in folders:
-        for path in folder.rglob("*"):
-            with suppress(OSError):  # deleted meanwhile
-                total += path.lstat().st_size if path.is_file() else 0
-    return total
+    events, metrics, storage = Events(store.boot), Metrics(), Storage(config.state, config.limits)
+    for job in store.jobs(statuses=OPEN):
+        storage.reserve(job.id, job.spec.get("reserve", 0))
+    pool = Pool(config, store, events, metrics, audit, storage)
+    return Services(config, store, tokens, events, metrics, audit, pool, Sessions(tokens.fingerprint), storage)

@@ -20,6 +20,7 @@ from engines.manifest import write_atomically
 from runtime.errors import MaskVATError, MediaError
 from runtime.serve.app import make_app
 from runtime.serve.config import ServerConfig
+from runtime.serve.connections import PatientProtocol
 from runtime.serve.services import Services, open_services
 from runtime.serve.state import LOCK, check_state
 
@@ -59,7 +60,7 @@ def _serve(config: ServerConfig, services: Services) -> int:
     sockets = listen(config)
     services.port = sockets[0].getsockname()[1]
     settings = uvicorn.Config(
-        make_app(services), http="h11", ws="none", lifespan="on", log_config=None, access_log=False,
+        make_app(services), http=PatientProtocol, ws="none", lifespan="on", log_config=None, access_log=False,
         server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS, timeout_keep_alive=30,
         timeout_graceful_shutdown=5, h11_max_incomplete_event_size=HEADER_BYTES,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 from runtime.errors import MediaError
 
 FORM = 1  # of the tables
+BUSY = 1.0  # seconds to wait for another program that has locked the database; the whole server waits
 MAX_STARTS = 2  # a job that was running when the server died is started once more
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 OPEN = ("queued", "running")
@@ -75,7 +76,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open or make the database. Raises MediaError if another version made it, or it is damaged."""
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path, BUSY, isolation_level=None, check_same_thread=False)
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
@@ -105,6 +106,10 @@ class Store:
         rows = self._db.execute("SELECT * FROM files WHERE ?1 IS NULL OR client = ?1 ORDER BY created DESC", (client,))
         return [StoredFile(**row) for row in rows]
 
+    def files_before(self, moment: float) -> list[StoredFile]:
+        """Uploads that were last used before that time, in seconds since 1970."""
+        return [StoredFile(**row) for row in self._db.execute("SELECT * FROM files WHERE used < ?", (moment,))]
+
     def touch_file(self, file_id: str) -> None:
         """Note that an upload is used: it is kept for longer."""
         self._db.execute("UPDATE files SET used = ? WHERE id = ?", (time.time(), file_id))
@@ -127,6 +132,10 @@ class Store:
     def job(self, job_id: str) -> Job | None:
         found = self._jobs("WHERE id = ?", (job_id,))
         return found[0] if found else None
+
+    def finished_before(self, moment: float) -> list[str]:
+        """Ids of jobs that ended before that time, in seconds since 1970."""
+        return [row["id"] for row in self._db.execute("SELECT id FROM jobs WHERE finished < ?", (moment,))]
 
     def jobs(self, client: str | None = None, statuses: Sequence[str] = STATUSES, limit: int = -1) -> list[Job]:
         """Jobs of a client, or of all; the newest first."""
@@ -169,21 +178,37 @@ class Store:
             (status, time.time(), _dump(result), _dump(error), job_id, *OPEN),
         )
 
+    def note_wish(self, job_id: str, code: str) -> None:
+        """Note that a running job shall end, "cancelled" or "deleted": `recover` does it if the server dies before."""
+        text = _dump({"code": code, "message": f"the job was {code}"})
+        self._db.execute("UPDATE jobs SET error = ? WHERE id = ? AND status = 'running'", (text, job_id))
+
     def requeue(self, job_id: str) -> None:
         """Put a running job back, as if it had not been started."""
         self._db.execute(
-            "UPDATE jobs SET status = 'queued', started = NULL, starts = starts - 1 WHERE id = ? "
+            "UPDATE jobs SET status = 'queued', started = NULL, error = NULL, starts = starts - 1 WHERE id = ? "
             "AND status = 'running'",
             (job_id,),
         )
 
     def recover(self) -> None:
-        """After a crash: put jobs back that were running, but not those that were running at two crashes."""
+        """After a crash: put jobs back that were running, but not those that shall end or that met two crashes."""
         error = {"code": "interrupted", "message": f"the server ended {MAX_STARTS} times while it did this job"}
         for job in self.jobs(statuses=("running",)):
-            if job.starts >= MAX_STARTS:
+            wish = (job.error or {}).get("code")
+            if wish == "deleted":
+                self.delete_job(job.id)
+            elif wish == "cancelled":
+                self.finish(job.id, "cancelled", error=job.error)
+            elif job.starts >= MAX_STARTS:
                 self.finish(job.id, "failed", error=error)
         self._db.execute("UPDATE jobs SET status = 'queued', started = NULL WHERE status = 'running'")
+
+    def shift(self, seconds: float) -> None:
+        """Move all times, after the clock was set: what was young stays young."""
+        self._db.execute("UPDATE files SET created = created + ?1, used = used + ?1", (seconds,))
+        self._db.execute("UPDATE jobs SET created = created + ?1, started = started + ?1, finished = finished + ?1",
+            (seconds,))  # fmt: skip
 
     def delete_job(self, job_id: str) -> None:
         self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))

@@ -48,7 +48,7 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
     "runtime": Rule(("engines", "runtime"), frozenset({"numpy", "av"})),
     "runtime/serve": Rule(
         ("engines", "runtime"),
-        frozenset({"starlette", "uvicorn", "python_multipart", "prometheus_client"}),
+        frozenset({"starlette", "uvicorn", "h11", "python_multipart", "prometheus_client"}),
     ),
     "train": Rule(("train", *CONTRACT, "engines.locks", *MEDIA)),
     "train/models": Rule(("train.models", *CONTRACT, *MEDIA)),

@@ -13,6 +13,7 @@ import pytest
 from runtime.commands.stdio.channel import encode, read_lines
 from runtime.commands.stdio.requests import args_of, read_request_line
 from runtime.errors import MaskVATError, OptionError
+from runtime.take import Take
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.stdio_host import SCHEMA, Host, matches
 
@@ -67,8 +68,12 @@ def test_a_session(start: Callable[..., Host], folder: Path, flags: list[str]) -
     assert (folder / 'ä "b".wav').read_bytes() == (folder / "c.wav").read_bytes()
     fractions = [e["fraction"] for e in host.events if e["event"] == "progress" and e["id"] == 2]
     assert fractions == sorted(fractions) and fractions[-1] == 1
-    host.send(id="again", method="redo", video="a.mp4", take="t.npz", range="0.1-0.2", output="redone.wav")
-    assert host.answer("again")["result"]["edit"]["kind"] == "redo"
+    redo = {"video": "a.mp4", "name": "/films/ä.mov", "take": "t.npz", "range": "0.1-0.2", "options": {"save": "n.npz"}}
+    host.send(id="again", method="redo", output="redone.wav", **redo)
+    redone = host.answer("again")["result"]
+    assert (redone["edit"]["kind"], redone["clip"]) == ("redo", "/films/ä.mov")
+    take = Take.load(folder / "n.npz")
+    assert take.report.clip == "/films/ä.mov" and take.fingerprint is not None and take.fingerprint.name == "ä.mov"
     assert (folder / "redone.wav").stat().st_size == 44 + 2 * 35280  # 0.8 s
     host.send(id=3, method="info")
     info = host.answer(3)["result"]

@@ -11,7 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-BEHAVIOUR = {"crash": 901, "hang": 902, "error": 903, "slow": 904, "nonsense": 905, "deaf": 906, "brief": 907}
+BEHAVIOUR = {"crash": 901, "hang": 902, "error": 903, "slow": 904, "nonsense": 905, "deaf": 906, "brief": 907,
+    "large": 908, "published": 909, "killed late": 910, "half published": 911}  # fmt: skip
 SCHEMA = Path(__file__).resolve().parents[2] / "runtime" / "commands" / "stdio" / "schema.json"
 cancelled: set[object] = set()
 arrived: list[dict] = []
@@ -46,8 +47,8 @@ def listen() -> None:
         news.notify()
 
 
-def write_files(options: dict, output: str, video: str) -> list[str]:
-    """One small file for each that is asked for; the sounds first."""
+def file_names(options: dict, output: str) -> list[str]:
+    """One file for each that is asked for; the sounds first."""
     names = [output]
     for n in range(2, int(options.get("takes", 1)) + 1):
         names.append(output.replace(".wav", f".take{n}.wav"))
@@ -55,9 +56,21 @@ def write_files(options: dict, output: str, video: str) -> list[str]:
     names.append(options["save"])
     for n in range(2, int(options.get("takes", 1)) + 1):
         names.append(options["save"].replace(".npz", f".take{n}.npz"))
-    for name in names:
-        Path(name).write_text(json.dumps({"video": video, "sound": output, "from": options.get("from")}))
     return names
+
+
+def write_files(names: list[str], request: dict, report: dict) -> None:
+    """Small files. As with a real worker, only report and timeline hold paths; the others have the video's name."""
+    options = request["options"]
+    begun = Path(options.get("from", "none"))
+    for name in names:
+        content = {"video": request["name"], "sound": "sound.wav", "from": "/".join(begun.parts[-3:])}
+        if name == options.get("timeline"):
+            content = {"video": request["video"], "sound": request["output"], "name": Path(request["video"]).name}
+        text = json.dumps(report if name == options["report"] else content)
+        if name.endswith((".mlt", ".xml", ".fcpxml")):
+            text = f"<a>{''.join(f'<b>{value}</b>' for value in content.values())}</a>"
+        Path(name).write_text(text)
 
 
 def generate(request: dict) -> None:
@@ -70,11 +83,11 @@ def generate(request: dict) -> None:
         send("progress", id=number, stage="sample", window=0, step=step, steps=steps, fraction=fraction)
         if kind == "crash":
             os.kill(os.getpid(), signal.SIGKILL)
-        if kind == "hang":
-            time.sleep(600)
         if kind == "nonsense":
             sys.stdout.write("this is not JSON\n")
             sys.stdout.flush()
+        if kind in ("hang", "nonsense"):
+            time.sleep(600)
         if kind in ("slow", "deaf", "brief"):
             time.sleep(0.05)
         if number in cancelled and kind != "deaf":
@@ -83,12 +96,29 @@ def generate(request: dict) -> None:
     if kind == "error":
         send("error", id=number, code="media_error", message=f"{request['video']} is not a video")
         return
-    names = write_files(options, request["output"], request["video"])
+    names = file_names(options, request["output"])
     takes = [{"file": n, "candidate": i, "score": None} for i, n in enumerate(x for x in names if x.endswith(".wav"))]
-    send("done", id=number, result={
-        "outputs": names, "takes": takes, "samples": 44100, "sample_rate": 44100, "warnings": [], "bundle": "fake",
-        "backend": "cpu", "total_seconds": 0.1, "seconds": {"video": 0.05, "sample": 0.05},
-    })  # fmt: skip
+    report = {
+        "outputs": names, "takes": takes, "samples": 44100, "sample_rate": 44100, "bundle": "fake", "backend": "cpu",
+        "clip": request["name"], "warnings": [f"{request['video']}: one damaged frame skipped"],
+        "total_seconds": 0.1, "seconds": {"video": 0.05, "sample": 0.05},
+    }  # fmt: skip
+    write_files(names, request, report)
+    end_late(kind, names, number)
+    send("done", id=number, result=report)
+
+
+def end_late(kind: str | None, names: list[str], number: object) -> None:
+    """What may happen between the last file and the answer."""
+    if kind == "large":
+        os.truncate(names[0], 10**10)  # it takes no room on the disk
+    if kind == "half published":
+        os.unlink(names[-1])
+    if kind == "published":
+        send("error", id=number, code="crashed", message="it crashed", fatal=True, published=True)
+        os._exit(1)
+    if kind in ("killed late", "half published"):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:

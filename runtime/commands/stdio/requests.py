@@ -15,8 +15,8 @@ from runtime.errors import MaskVATError, OptionError
 
 FIELDS: dict[str, dict[str, tuple[type, ...]]] = {  # method -> its fields and their JSON types
     "load": {"engines": (str,), "backend": (str,), "precision": (str,), "threads": (int,)},
-    "generate": {"video": (str,), "output": (str,), "options": (dict,)},
-    "redo": {"video": (str,), "take": (str,), "range": (str,), "output": (str,), "options": (dict,)},
+    "generate": {"video": (str,), "name": (str,), "output": (str,), "options": (dict,)},
+    "redo": {"video": (str,), "name": (str,), "take": (str,), "range": (str,), "output": (str,), "options": (dict,)},
     "cancel": {"target": (str, int)},
     "info": {},
     "close": {},
@@ -121,6 +121,8 @@ def args_of(params: dict[str, Any]) -> Namespace:
         flags.append(f"--output={params['output']}")
     args = _parser().parse_args([*flags, "--", params["video"]])
     args.video = Path(params["video"])
+    if "name" in params:
+        args.clip_name = params["name"]
     return args
 
 

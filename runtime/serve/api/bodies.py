@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -23,7 +24,7 @@ from runtime.serve.store import new_id
 MAX_JSON = 1 << 16  # bytes
 MAX_LABEL = 120  # characters
 MAX_FIELD = 1 << 12  # bytes of a form field that is no file
-FREE = 100 * 10**6  # bytes that stay free on the disk
+SLOWEST = 1000  # bytes a second; a body may only be slower in its first moments
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -36,6 +37,7 @@ async def read_json(request: Request) -> dict[str, Any]:
         body += piece
     try:
         values = json.loads(body.decode())
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # no half of a surrogate pair, no infinity
     except (ValueError, RecursionError) as error:
         raise Problem("bad_request", f"the body is not JSON in UTF-8: {error}") from error
     if not isinstance(values, dict):
@@ -44,19 +46,22 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 async def pieces(request: Request, limit: int, patience: float) -> AsyncIterator[bytes]:
-    """A body in pieces. Raises Problem if it is longer than `limit`, or if nothing comes for `patience` seconds."""
+    """A body in pieces. Raises Problem if it is longer than `limit`, if nothing comes for `patience` seconds, or if it
+    comes too slowly."""
     told = request.headers.get("content-length", "")
     text = f"a body may have {limit} bytes here"
     if told.isdecimal() and (len(told) > 18 or int(told) > limit):
         raise Problem("too_large", f"{text}; Content-Length is {told[:20]}")
-    count, stream = 0, request.stream().__aiter__()
+    count, stream, end = 0, request.stream().__aiter__(), time.monotonic() + patience
     while True:
         try:
-            piece = await asyncio.wait_for(anext(stream), patience)
+            wait = min(patience, end + count / SLOWEST - time.monotonic())
+            piece = await asyncio.wait_for(anext(stream), max(0.0, wait))
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise Problem("upload_stalled", f"nothing came for {patience:g} s; send it again") from error
+            text = f"nothing came for {patience:g} s, or less than {SLOWEST} bytes a second; send it again"
+            raise Problem("upload_stalled", text) from error
         except ClientDisconnect as error:
             raise Problem("bad_request", "the connection ended in the middle of the body") from error
         count += len(piece)
@@ -84,34 +89,42 @@ class Upload:
 
 async def receive(request: Request, services: Services) -> Upload:
     """Write an upload to the disk. Raises Problem; then nothing stays."""
-    limits = services.config.limits
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
     path = services.incoming / new_id("file")
     with _new_file(path) as file:
         sink = _Sink(file, clean_label(request.query_params.get("name", "")))
-        feed = sink.write
-        if kind == b"multipart/form-data":
-            if b"boundary" not in options:
-                raise Problem("bad_request", "the form has no boundary")
-            form = _Form(sink, options[b"boundary"])
-            feed = form.feed
-        arrived = 0
-        try:
-            async for piece in pieces(request, limits.upload_bytes + MAX_FIELD * 4, limits.body_wait):
-                _check_room(services, len(piece))
-                arrived += len(piece)
-                services.arriving += len(piece)
-                feed(piece)
-                if sink.size > limits.upload_bytes:
-                    raise Problem("too_large", f"an upload may have {limits.upload_bytes} bytes, and more came")
-        finally:
-            services.arriving -= arrived
-        if kind == b"multipart/form-data":
+        form = _form_of(request, sink)
+        await _fill(sink, sink.write if form is None else form.feed, request, services)
+        if form is not None:
             form.end()
         if not sink.size:
             raise Problem("bad_request", "the upload is empty; send the video's bytes as the body, or as a form's file")
         await asyncio.to_thread(os.fsync, file.fileno())
     return Upload(path, sink.label, sink.size)
+
+
+def _form_of(request: Request, sink: "_Sink") -> "_Form | None":
+    """The form that the body is; None if it is the file itself. Raises Problem."""
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/form-data":
+        return None
+    if b"boundary" not in options:
+        raise Problem("bad_request", "the form has no boundary")
+    return _Form(sink, options[b"boundary"])
+
+
+async def _fill(sink: "_Sink", feed: Callable[[bytes], None], request: Request, services: Services) -> None:
+    """Feed the body's pieces. Raises Problem."""
+    limits, storage, arrived = services.config.limits, services.storage, 0
+    try:
+        async for piece in pieces(request, limits.upload_bytes + MAX_FIELD * 4, limits.body_wait):
+            storage.check_upload(len(piece))
+            arrived += len(piece)
+            storage.arriving += len(piece)
+            feed(piece)
+            if sink.size > limits.upload_bytes:
+                raise Problem("too_large", f"an upload may have {limits.upload_bytes} bytes, and more came")
+    finally:
+        storage.arriving -= arrived
 
 
 @contextmanager
@@ -127,15 +140,6 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _check_room(services: Services, size: int) -> None:
-    limit = services.config.limits.storage_bytes
-    if services.stored_bytes + size > limit:
-        raise Problem("storage_full", f"uploads and results may have {limit} bytes together; delete some, or wait")
-    info = os.statvfs(services.config.state) if hasattr(os, "statvfs") else None
-    if info is not None and info.f_bavail * info.f_frsize < FREE + size:
-        raise Problem("storage_full", "the server's disk is almost full; the operator must free some space")
 
 
 @dataclass

@@ -1,8 +1,11 @@
 """/v1/files: uploads."""
 
 import os
+import re
+import sqlite3
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -13,6 +16,8 @@ from runtime.serve.problems import Problem
 from runtime.serve.services import Services
 from runtime.serve.store import StoredFile, Values, new_id
 from runtime.serve.work.results import MEDIA_TYPES
+
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 def services_of(request: Request) -> Services:
@@ -51,8 +56,12 @@ async def upload(request: Request) -> Response:
     path = services.config.state / "files" / f"{file_id}{safe_suffix(got.label)}"
     os.replace(got.path, path)
     file = StoredFile(file_id, who_asks(request), got.label, str(path), got.size, now, now)
-    services.store.add_file(file)
-    services.file_stored(got.size)
+    try:
+        services.store.add_file(file)
+    except sqlite3.Error:
+        path.unlink()
+        raise
+    services.storage.kept += got.size
     services.metrics.uploads.inc(got.size)
     request.state.target = file_id
     return JSONResponse(file_view(file, services.config.limits.keep), 201, {"Location": f"/v1/files/{file_id}"})
@@ -71,17 +80,41 @@ async def get_file(request: Request) -> Response:
     if job is not None and job.client == who_asks(request):
         for result in (job.result or {}).get("results", ()):
             if result["kind"] == "video":
-                return download(services.pool.folder(job) / result["name"], result["download"])
+                return download(request, services.pool.files.folder(job) / result["name"], result["download"])
     file = own_file(request, file_id)
-    return download(Path(file.path), file.label)
+    return download(request, Path(file.path), file.label)
 
 
-def download(path: Path, name: str) -> Response:
+def download(request: Request, path: Path, name: str) -> Response:
     """A file as a download, never as a page. Raises Problem if it is gone."""
-    if not path.is_file():
-        raise Problem("not_found", "the file is gone; it may have expired")
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise Problem("not_found", "the file is gone; it may have expired") from error
+    check_range(request, found.st_size)
     media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-    return FileResponse(path, media_type=media_type, filename=name, content_disposition_type="attachment")
+    return FileResponse(path, media_type=media_type, filename=name, stat_result=found, headers=attachment(name))
+
+
+def attachment(name: str) -> dict[str, str]:
+    """The header that names a download: also for clients that only read ASCII."""
+    plain = re.sub(r'[^ -~]|["\\%]', "_", name)
+    return {"Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=utf-8''{quote(name)}"}
+
+
+def check_range(request: Request, size: int) -> None:
+    """Leave only a Range header that names one part: others mean the whole file. Raises Problem behind the end."""
+    given = request.headers.get("range")
+    if given is None:
+        return
+    found = RANGE.fullmatch(given)
+    begin, end = (found[1], found[2]) if found else ("", "")
+    if (begin and (not end or int(begin) <= int(end))) or (end and not begin):
+        if int(begin or 0) >= size or (not begin and int(end) == 0):
+            raise Problem("wrong_range", f"the Range header is {given[:100]!r}, and the file has {size} bytes")
+        return
+    headers = request.scope["headers"]
+    request.scope["headers"] = [(key, value) for key, value in headers if key.lower() != b"range"]
 
 
 async def delete_file(request: Request) -> Response:

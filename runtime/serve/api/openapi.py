@@ -52,7 +52,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/files"): Operation("Your uploads, the newest first", {200: "Files"}),
     ("GET", "/v1/files/{file_id}"): Operation(
-        "The bytes of an upload, or of the video that a job made", {200: BYTES, 206: BYTES}, ("not_found",)
+        "The bytes of an upload, or of a job's video", {200: BYTES, 206: BYTES}, ("not_found", "wrong_range")
     ),
     ("DELETE", "/v1/files/{file_id}"): Operation("Delete an upload", {204: ""}, ("not_found", "file_in_use")),
     ("POST", "/v1/jobs"): Operation("Ask for a sound", {201: "Job"}, (*TAKES_JOBS, "path_not_allowed"), "NewJob"),
@@ -68,11 +68,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/jobs/{job_id}/cancel"): Operation("Cancel a job", {202: "Job"}, ("not_found",)),
     ("GET", "/v1/jobs/{job_id}/events"): Operation(
         "Progress as server-sent events, named `status` and `progress`, with an Event as data. After the last one: 204",
-        {200: "text/event-stream", 204: ""}, ("not_found",),
+        {200: "text/event-stream", 204: ""}, ("not_found", "client_limit"),
         headers={"Last-Event-ID": "send only what came after this event"},
     ),
     ("GET", "/v1/jobs/{job_id}/results/{name}"): Operation(
-        "Download a result", {200: BYTES, 206: BYTES}, ("not_found", "job_not_finished", "option_error"),
+        "Download a result", {200: BYTES, 206: BYTES}, ("not_found", "job_not_finished", "wrong_range", "option_error"),
         query={"folder": "timelines only: the folder in which you keep the video and the sounds"},
     ),
     ("POST", "/v1/videos"): Operation("Pallaidium: ask for a video with sound", {200: "NewVideoAnswer"}, TAKES_JOBS,
@@ -98,7 +98,7 @@ def _body(name: str) -> dict[str, Any]:
 
 
 def _operation(method: str, path: str, operation: Operation) -> dict[str, Any]:
-    codes = (*COMMON, *operation.problems, *(() if operation.is_open else ("not_signed_in",)))
+    codes = (*COMMON, *operation.problems, *(() if operation.is_open else ("not_signed_in", "database_busy")))
     responses: dict[str, Any] = {}
     for status, name in operation.answers.items():
         responses[str(status)] = {"description": "done"} | ({"content": _content(name)} if name else {})

@@ -2,24 +2,24 @@
 
 import os
 import stat
-from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.serve.config import ServerConfig
 from runtime.serve.problems import Problem
 
 
-def allowed_path(given: object, folders: Sequence[Path]) -> Path:
+def allowed_path(given: object, config: ServerConfig) -> Path:
     """The real path of a regular file inside of an allowed folder. Raises Problem.
 
     The answer for a path outside is the same whether it exists or not.
     """
-    if not folders:
+    if not config.allow_folders:
         raise Problem("path_not_allowed", "this server takes no paths (--allow-folder); upload the file instead")
     if not isinstance(given, str) or not os.path.isabs(given) or "\0" in given:
         raise Problem("option_error", "path is not an absolute path")
     try:
         real = Path(given).resolve()  # follows every link
-        inside = any(real.is_relative_to(folder) for folder in folders)
+        inside = config.may_read(real)
     except (OSError, RuntimeError, ValueError):
         inside = False
     if not inside:

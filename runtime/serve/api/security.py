@@ -1,6 +1,7 @@
 """What every request passes: checks of host, origin, type and token before it, headers and the audit log after it."""
 
 import logging
+import sqlite3
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -67,12 +68,11 @@ class Guard:
                 await self.app(scope, receive, send_checked)
             except Problem as problem:
                 await problem.response()(scope, receive, send_checked)
-            except Exception:
-                log.exception("%s %s failed", request.method, request.scope["path"])
+            except Exception as error:
+                log.exception("%r %r failed", request.method, request.scope["path"])
                 if begun:
                     raise
-                text = "the server made a mistake; its log says more"
-                await Problem("internal_error", text).response()(scope, receive, send_checked)
+                await _mistake(error).response()(scope, receive, send_checked)
         finally:
             self._note(request, status)
 
@@ -153,6 +153,13 @@ def _drop_secrets(scope: Scope) -> None:
     kept = [(name, value) for name, value in query if not any(word in name.lower() for word in secret)]
     if len(kept) != len(query):
         scope["query_string"] = urlencode(kept).encode()
+
+
+def _mistake(error: Exception) -> Problem:
+    """What a client is told of an error that is no Problem."""
+    if isinstance(error, sqlite3.Error):
+        return Problem("database_busy", "the database is locked, or it failed; try again")
+    return Problem("internal_error", "the server made a mistake; its log says more")
 
 
 def _add_headers(message: Message) -> None:

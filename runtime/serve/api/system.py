@@ -22,13 +22,18 @@ async def health(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """A worker has opened the bundle, and jobs are taken."""
-    pool = services_of(request).pool
+    """A worker has opened the bundle, and jobs are taken. Only who has a token is told why not: it may name paths."""
+    services = services_of(request)
+    pool = services.pool
     if pool.draining:
         raise Problem("draining", "the server is stopping")
     if not pool.ready:
-        why = f": {pool.problem}" if pool.problem else "; workers are opening the bundle"
+        why = "; workers are opening the bundle"
+        if pool.problem is not None:
+            why = f": {pool.problem if who_asks(request) else pool.problem.code}; the server's log says more"
         raise Problem("not_ready", f"no worker is ready{why}")
+    if services.storage.disk_is_low:
+        raise Problem("not_ready", "the server's disk is almost full (--min-free); jobs wait until some space is free")
     return JSONResponse({"status": "ready", "workers": len(pool.ready)})
 
 

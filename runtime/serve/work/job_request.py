@@ -57,7 +57,7 @@ class Deliver:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A checked request. `video` is a path of this machine; `label` is what the client calls it."""
+    """A checked request. `video` is a path of this machine; `label` is what the client calls the job's results."""
 
     video: str
     label: str
@@ -66,6 +66,18 @@ class JobSpec:
     deliver: Values
     take: Values | None = None  # {"job_id": ..., "number": ...}
     must_ask: bool = False  # a client that only stops asking has left: the job is then cancelled
+    reserve: int = 0  # bytes that its results may have; 0: not known, an earlier version took the job
+    name: str = ""  # of the video's file, as the client knows it; "": the label
+
+    @property
+    def file_name(self) -> str:
+        """The name of the video's file on the client's side."""
+        return self.name or self.label
+
+    @property
+    def clip(self) -> str:
+        """What the client calls the video: the name of its upload, or the path that it gave."""
+        return str(self.source.get("path", self.file_name))
 
     def to_dict(self) -> Values:
         return asdict(self)
@@ -137,10 +149,15 @@ def worker_request(spec: JobSpec, folder: Path, take: Path | None, limits: Limit
         options["timeline"] = str(folder / f"timeline.{deliver.timeline}")
     if take is not None:
         options["from"] = str(take)
-    return {"video": spec.video, "output": str(folder / f"sound.{deliver.sound}"), "options": options}
+    return {
+        "video": spec.video,
+        "name": spec.clip,
+        "output": str(folder / f"sound.{deliver.sound}"),
+        "options": options,
+    }
 
 
 def video_suffix(spec: JobSpec) -> str:
     """The container of the video with sound: the upload's, if it can be written."""
-    suffix = Path(spec.label).suffix.lower()
+    suffix = Path(spec.file_name).suffix.lower()
     return ".mp4" if spec.must_ask else suffix if suffix in CONTAINERS else FALLBACK

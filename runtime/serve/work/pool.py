@@ -5,19 +5,21 @@ import logging
 import shutil
 import sqlite3
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 from runtime.serve.audit import AuditLog
 from runtime.serve.config import ServerConfig
 from runtime.serve.metrics import Metrics
+from runtime.serve.storage import Storage, in_words, size_of
 from runtime.serve.store import Job, Store, Values
+from runtime.serve.work.client_names import client_text
 from runtime.serve.work.events import EventLog, Events
+from runtime.serve.work.job_files import JobFiles
 from runtime.serve.work.job_request import JobSpec, worker_request
-from runtime.serve.work.results import results_of
+from runtime.serve.work.results import finish_results, written_report
+from runtime.serve.work.waiting import first_of, wait_for_event
 from runtime.serve.work.worker import Worker, WorkerError
 
 log = logging.getLogger(__name__)
@@ -25,15 +27,19 @@ HOPELESS = ("manifest_error", "contract_error", "backend_unavailable", "option_e
 LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that does not start
 LOOK_AGAIN = 10.0  # seconds until a worker without a job looks again: the database may have refused
 MISTAKE = "the server made a mistake, or its database failed; its log says more"
+TOO_LARGE = "results_too_large"
 CANCEL_WAIT = 10.0  # seconds until a worker that does not cancel is killed
 
 
 class Pool:
     """Worker processes and the jobs that they do."""
 
-    def __init__(self, config: ServerConfig, store: Store, events: Events, metrics: Metrics, audit: AuditLog) -> None:
+    def __init__(
+        self, config: ServerConfig, store: Store, events: Events, metrics: Metrics, audit: AuditLog, storage: Storage
+    ) -> None:
         self._config, self._store, self._events = config, store, events
-        self._metrics, self._audit = metrics, audit
+        self._metrics, self._audit, self._storage = metrics, audit, storage
+        self.files = JobFiles(config, store)
         self._slots: list[asyncio.Task[None]] = []
         self._wakes: list[asyncio.Event] = []
         self._running: dict[str, tuple[Worker, str]] = {}  # job -> its worker, and why it is to stop ("": it is not)
@@ -69,9 +75,22 @@ class Pool:
     async def cancel(self, job: Job) -> None:
         """Cancel a job that waits or runs."""
         if job.id in self._running:
+            self._store.note_wish(job.id, "cancelled")
             await self._stop_job(job.id, "cancelled")
         elif job.is_open:
             self._end(job.id, "cancelled", error={"code": "cancelled", "message": "the job was cancelled"})
+
+    def delete_when_ended(self, job_id: str) -> None:
+        """Delete a job that runs as soon as it ends, also after a restart."""
+        self.doomed.add(job_id)
+        self._store.note_wish(job_id, "deleted")
+
+    async def stop_large(self) -> None:
+        """Stop jobs that write more than they reserved."""
+        for job in [job for job_id in self._running if (job := self._store.job(job_id)) is not None]:
+            reserve = job.spec.get("reserve", 0)
+            if reserve and size_of(self.files.folder(job)) > reserve:
+                await self._stop_job(job.id, TOO_LARGE)
 
     async def _stop_job(self, job_id: str, why: str) -> None:
         worker, stopping = self._running[job_id]
@@ -129,7 +148,7 @@ class Pool:
                 await worker.stop()
             if not was_ready:
                 wake.clear()
-                await _wait_for(wake, pause)
+                await wait_for_event(wake, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _cannot_start(self, error: WorkerError) -> None:
@@ -142,15 +161,17 @@ class Pool:
         """Give jobs to a worker until it ends. Raises WorkerError when it does."""
         while not self.draining:
             wake.clear()
+            if worker.exited.is_set():
+                raise WorkerError("crashed", "a worker ended between two jobs", dead=True)
             job = self._claim()
             if job is not None:
                 await self._perform(job, worker)
             else:
-                await _first(wake.wait(), worker.exited.wait(), asyncio.sleep(LOOK_AGAIN))
-                if worker.exited.is_set():
-                    raise WorkerError("crashed", "a worker ended between two jobs", dead=True)
+                await first_of(wake.wait(), worker.exited.wait(), asyncio.sleep(LOOK_AGAIN))
 
     def _claim(self) -> Job | None:
+        if self._storage.disk_is_low:  # jobs wait: whoever fills the disk may free it
+            return None
         try:
             return self._store.claim()
         except sqlite3.Error:
@@ -161,28 +182,19 @@ class Pool:
         """Do one job. Raises WorkerError if the worker has to be started anew."""
         self._running[job.id] = (worker, "")
         self.count()
-        self._metrics.wait.observe(time.time() - job.created)
-        events, begin = self._events.log(job.id), time.monotonic()
-        events.publish("status", {"status": "running", "phase": "starting", "progress": 0.0})
-        folder = self.folder(job)
-        shutil.rmtree(folder, ignore_errors=True)
+        self._metrics.wait.observe(max(0.0, time.time() - job.created))  # the clock may have been set back
+        begin = time.monotonic()
+        self._events.log(job.id).publish("status", {"status": "running", "phase": "starting", "progress": 0.0})
         try:
-            folder.mkdir(parents=True)
-            spec = JobSpec(**job.spec)
-            self._check_path(spec)
-            params = worker_request(spec, folder, self.take_of(job), self._config.limits)
-            report = await worker.generate(params, partial(_tell_progress, events))
-            result = {"folder": folder.name, "results": [asdict(r) for r in results_of(folder, report, spec.label)]}
-            facts = ("takes", "samples", "sample_rate", "warnings", "bundle", "backend", "total_seconds")
-            self._end(job.id, "succeeded", result | {name: report[name] for name in facts})
-            self._metrics.job_done(report)
+            ended = await self._make(job, worker)
         except WorkerError as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self.files.folder(job), ignore_errors=True)
             self._failed(job, error)
-            if error.dead:
-                raise
+            ended = error
         except OSError as error:
-            self._failed(job, WorkerError("system_error", f"cannot write results: {error.strerror or error}"))
+            shutil.rmtree(self.files.folder(job), ignore_errors=True)
+            ended = WorkerError("system_error", f"cannot write results: {error.strerror or error}")
+            self._failed(job, ended)
         except Exception as error:
             log.exception("%s failed", job.id)
             broken = WorkerError("internal_error", MISTAKE, dead=True)
@@ -192,6 +204,34 @@ class Pool:
             del self._running[job.id]
             self._metrics.seconds.observe(time.monotonic() - begin)
             self.count()
+        if ended is not None and ended.dead:
+            raise ended
+
+    async def _make(self, job: Job, worker: Worker) -> WorkerError | None:
+        """Let the worker make all files. Returns how it ended, if it did after that. Raises WorkerError, OSError."""
+        spec, folder, ended = JobSpec(**job.spec), self.files.folder(job), None
+        self.files.check_path(spec)
+        params = worker_request(spec, folder, self.files.take_of(job), self._config.limits)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            report = await worker.generate(params, partial(_tell_progress, self._events.log(job.id)))
+        except WorkerError as error:
+            found = written_report(folder) if error.dead else None
+            if found is None:
+                raise
+            log.warning("%s: %s; its files were written before", job.id, error)
+            report, ended = found, error
+        report, results = finish_results(folder, report, spec.label, self.files.names(job))
+        size = size_of(folder)
+        if spec.reserve and size > spec.reserve:
+            raise WorkerError(TOO_LARGE, _too_large(spec.reserve), ended is not None)
+        self.files.drop_earlier(job)
+        facts = ("takes", "samples", "sample_rate", "warnings", "bundle", "backend", "total_seconds")
+        result = {"folder": folder.name, "results": [asdict(r) for r in results]}
+        self._end(job.id, "succeeded", result | {name: report[name] for name in facts}, kept=size)
+        self._metrics.job_done(report)
+        return ended
 
     def _failed(self, job: Job, error: WorkerError) -> None:
         """Note why a job made nothing. If the database cannot do it now, `end_lost` does."""
@@ -215,11 +255,17 @@ class Pool:
             self._end(job.id, why, error={"code": "cancelled", "message": "the job was cancelled"})
         else:
             log.warning("%s failed: %s", job.id, error)
-            self._metrics.errors.labels(error.code).inc()
-            self._end(job.id, "failed", error={"code": error.code, "message": error.message})
+            code, message = error.code, client_text(error.message, self.files.names(job))
+            if why == TOO_LARGE:
+                code, message = TOO_LARGE, _too_large(job.spec["reserve"])
+            self._metrics.errors.labels(code).inc()
+            self._end(job.id, "failed", error={"code": code, "message": message})
 
-    def _end(self, job_id: str, status: str, result: Values | None = None, error: Values | None = None) -> None:
+    def _end(
+        self, job_id: str, status: str, result: Values | None = None, error: Values | None = None, kept: int = 0
+    ) -> None:
         self._store.finish(job_id, status, result, error)
+        self._storage.job_ended(job_id, kept)
         self._metrics.jobs.labels(status).inc()
         code = {} if error is None else {"code": error["code"]}
         self._audit.write("server", "", f"job {status}", target=job_id, **code)
@@ -233,61 +279,18 @@ class Pool:
 
     def delete(self, job_id: str) -> None:
         """Delete a job that does not run, with its results and takes."""
-        shutil.rmtree(self._config.state / "jobs" / job_id, ignore_errors=True)
+        self._storage.kept -= self.files.delete(job_id)
         self._store.delete_job(job_id)
         self._events.drop(job_id)
 
-    # ------------------------------------------------------------ files
-    def folder(self, job: Job) -> Path:
-        """Where this start of a job writes: a process of an earlier start may still be alive."""
-        name: str = (job.result or {}).get("folder", str(job.starts))
-        return self._config.state / "jobs" / job.id / name
 
-    def _check_path(self, spec: JobSpec) -> None:
-        """Check again that a file may be read: links, or the operator's flags, may have changed. Raises WorkerError."""
-        if "path" in spec.source:
-            real = Path(spec.video).resolve()
-            if str(real) != spec.video or not any(real.is_relative_to(f) for f in self._config.allow_folders):
-                raise WorkerError("path_not_allowed", "the file is no longer in a folder that the server may read")
-
-    def take_of(self, job: Job) -> Path | None:
-        """The file of the take that a job begins with. Raises WorkerError if it is gone."""
-        take = job.spec["take"]
-        if take is None:
-            return None
-        source = self._store.job(take["job_id"])
-        path = None if source is None else self.take_file(source, take["number"])
-        if path is None:
-            raise WorkerError("take_gone", "the take was deleted before the job began; make it again")
-        return path
-
-    def take_file(self, job: Job, number: int) -> Path | None:
-        """The file of a kept take, from 1; None if there is none."""
-        for result in (job.result or {}).get("results", ()):
-            if result["kind"] == "take" and result["take"] == number:
-                path = self.folder(job) / result["name"]
-                return path if path.is_file() else None
-        return None
+def _too_large(limit: int) -> str:
+    return (
+        f"the results have more than {in_words(limit)}, which was reserved for them; ask for fewer takes or fewer bits"
+    )
 
 
 def _tell_progress(events: EventLog, event: Values) -> None:
     names = ("window", "step", "steps")
     data = {"status": "running", "phase": event["stage"], "progress": event["fraction"]}
     events.publish("progress", data | {name: event[name] for name in names})
-
-
-async def _wait_for(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
-
-
-async def _first(*waits: Coroutine[None, None, object]) -> None:
-    """Wait for the first of several, and drop the others."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -1,12 +1,14 @@
-"""The files of a finished job: their names for clients, and timelines that name a client's paths."""
+"""The files of a finished job: complete or not, their names for clients, and a report that holds no other names."""
 
 import json
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
-from xml.sax.saxutils import escape
 
-from runtime.serve.store import Job, Values
+from engines.manifest import write_atomically
+from runtime.serve.store import Values
+from runtime.serve.work.client_names import client_report
 
 MEDIA_TYPES = {
     ".wav": "audio/wav", ".flac": "audio/flac", ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime",
@@ -15,6 +17,7 @@ MEDIA_TYPES = {
     ".fcpxml": "application/xml", ".mlt": "application/xml",
 }  # fmt: skip
 KINDS = {"sound": "sound", "take": "take", "video": "video", "report": "report", "timeline": "timeline"}
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -29,45 +32,50 @@ class Result:
     download: str
 
 
-def results_of(folder: Path, report: Values, label: str) -> list[Result]:
-    """The files that a report names."""
-    names = [Path(path).name for path in report["outputs"]]
-    return [_result(folder / name, label) for name in names]
+def written_report(folder: Path) -> Values | None:
+    """The report of a worker that ended after it had given all files their names; None if it did not get so far.
+
+    Files get their names one after the other when all of them are written, so it did if none is missing.
+    """
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        names = [Path(path).name for path in report["outputs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not all((folder / name).is_file() for name in names):
+        return None
+    for left in folder.glob(".maskvat-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return dict(report)
+
+
+def finish_results(folder: Path, report: Values, label: str, names: Mapping[str, str]) -> tuple[Values, list[Result]]:
+    """The report as a client may see it, also in its file, and the files that it names. Raises OSError.
+
+    `names`: what a client calls the paths of this machine.
+    """
+    files = [Path(path).name for path in report["outputs"]]
+    downloads = {str(folder / name): _download(name, label) for name in files}
+    report = client_report(report, downloads | dict(names))
+    if REPORT in files:
+        write_atomically(folder / REPORT, json.dumps(report, indent=1) + "\n")
+    return report, [_result(folder / name, label) for name in files]
 
 
 def _result(path: Path, label: str) -> Result:
     kind = KINDS[path.name.partition(".")[0]]
-    number = path.stem.rpartition(".take")[2]
-    take = (int(number) if number.isdecimal() else 1) if kind in ("sound", "take") else None
-    stem = PurePosixPath(label).stem or "video"
-    extra = f".take{take}" if take is not None and take > 1 else ".sound" if kind == "video" else ""
+    take = _take_number(path.name) if kind in ("sound", "take") else None
     media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-    return Result(path.name, kind, take, path.stat().st_size, media_type, f"{stem}{extra}{path.suffix}")
+    return Result(path.name, kind, take, path.stat().st_size, media_type, _download(path.name, label))
 
 
-def timeline_for_client(text: str, job: Job, folder: Path, media_folder: str) -> str:
-    """A timeline in which the paths of this machine are replaced by those of the client's folder.
-
-    The client's folder holds the video under its label, and the sounds under their names for download.
-    """
-    assert job.result is not None
-    names = {job.spec["video"]: job.spec["label"]}
-    names |= {str(folder / r["name"]): r["download"] for r in job.result["results"] if r["kind"] == "sound"}
-    base = media_folder.replace("\\", "/").rstrip("/")
-    for ours, name in names.items():
-        theirs = f"{base}/{name}" if base else name
-        for form in (_json, _xml, _url):  # how each kind of timeline writes a path
-            text = text.replace(form(ours), form(theirs))
-    return text
+def _download(name: str, label: str) -> str:
+    """A file's name for the client: that of the video, with the number of the take."""
+    path, number = PurePosixPath(name), _take_number(name)
+    extra = f".take{number}" if number > 1 else ".sound" if name.startswith("video.") else ""
+    return f"{PurePosixPath(label).stem or 'video'}{extra}{path.suffix}"
 
 
-def _json(path: str) -> str:
-    return json.dumps(path)[1:-1]
-
-
-def _xml(path: str) -> str:
-    return escape(path, {'"': "&quot;"})
-
-
-def _url(path: str) -> str:
-    return quote(path)
+def _take_number(name: str) -> int:
+    number = PurePosixPath(name).stem.rpartition(".take")[2]
+    return int(number) if number.isdecimal() else 1

@@ -219,7 +219,7 @@ def test_bodies_that_are_too_long_or_no_json(idle: Serving) -> None:
 def test_unknown_addresses_and_methods(idle: Serving) -> None:
     assert idle.get("/v1/nothing").json()["code"] == "not_found"
     answer = idle.call("PATCH", "/v1/jobs")
-    assert answer.status_code == 405 and answer.headers["allow"] == "GET, POST"
+    assert answer.status_code == 405 and answer.headers["allow"] == "GET, HEAD, POST"
 
 
 def test_a_mistake_is_told_without_its_details(idle: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
