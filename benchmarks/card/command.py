@@ -92,6 +92,7 @@ def measure(args: Namespace) -> int:
 
 def finish(parts: Sequence[Part], session: Session, there: bool) -> int:
     """Print how the parts ended; returns the exit status. Raises MaskVATError if the GPU was lost, or parts failed."""
+    session.again = frozenset()  # what was named has had its turn
     store, waiting = session.store, [p.name for p in session.waiting(parts)]
     counts: dict[str, int] = {}
     for part in parts:

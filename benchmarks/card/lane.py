@@ -1,5 +1,6 @@
 """The tests marked `gpu`, with what each of them printed: python -m benchmarks.card.lane --out FILE."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from runtime.errors import MaskVATError
 
 MARK = "mark.gpu"
 NEEDS_BUNDLE = ("tests/engines/test_gpu.py",)
+HEADING = re.compile(r"-{5,} .* -{5,}")  # pytest's, above what a test printed
 WORDS = 2000  # characters of a test's output that are kept
 
 
@@ -34,7 +36,8 @@ def read_junit(path: Path) -> list[dict[str, Any]]:
         for kind in ("skipped", "failure", "error"):
             if (node := case.find(kind)) is not None:
                 outcome, words = kind, [node.get("message") or "", *words]
-        said = "\n".join(word.strip() for word in words if word.strip())[:WORDS]
+        lines = (line for word in words for line in word.strip().splitlines() if not HEADING.fullmatch(line))
+        said = "\n".join(lines)[:WORDS]
         name = f"{case.get('classname')}.{case.get('name')}"
         cases.append({"name": name, "outcome": outcome, "seconds": float(case.get("time") or 0), "words": said})
     return cases

@@ -238,8 +238,8 @@ def rehearse(scenarios: tuple[Callable[[Stage], None], ...] = SCENARIOS) -> int:
             try:
                 scenario(Stage(Path(folder)))
                 print(f"ok      {name}: {scenario.__doc__}")
-            except AssertionError as error:
+            except Exception as error:
                 failed += 1
-                print(f"FAILED  {name}: {error}", file=sys.stderr)
+                print(f"FAILED  {name}: {type(error).__name__}: {error}", file=sys.stderr)
     print(f"{len(scenarios) - failed} of {len(scenarios)} scenarios went as planned, for sizes {', '.join(SIZES)}")
     return 1 if failed else 0
