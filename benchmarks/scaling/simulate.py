@@ -26,11 +26,13 @@ class Simulated:
 
 def after_host(arrivals: NDArray[np.float64], work: NDArray[np.float64], cores: int) -> NDArray[np.float64]:
     """When each clip leaves the cores, in the order of arrival: the next free core takes the next clip."""
-    free, out = [0.0] * cores, np.empty(len(arrivals))
-    for n, (arrival, seconds) in enumerate(zip(arrivals, work, strict=True)):
-        out[n] = max(arrival, free[0]) + seconds
-        heapreplace(free, float(out[n]))
-    return out
+    if not work.any():
+        return arrivals
+    free, out = [0.0] * cores, []
+    for arrival, seconds in zip(arrivals.tolist(), work.tolist(), strict=True):
+        out.append(max(arrival, free[0]) + seconds)
+        heapreplace(free, out[-1])
+    return np.array(out)
 
 
 def simulate(stages: Stages, rate: float, batch: int, cores: int, clips: int = CLIPS, seed: int = 0) -> Simulated:
@@ -43,15 +45,18 @@ def simulate(stages: Stages, rate: float, batch: int, cores: int, clips: int = C
     factors = np.exp(rng.standard_normal((2, clips)) * np.log(stages.spread) / NORMAL_95)
     ready = after_host(arrivals, stages.host * factors[0], cores)
     order = np.argsort(ready, kind="stable")
-    ready, queue, done = ready[order], 0, np.empty(clips)
-    now, works, batches = 0.0, 0.0, 0
-    while queue < clips:
-        now = max(now, float(ready[queue]))
-        last = min(int(np.searchsorted(ready, now, side="right")), queue + batch)
-        seconds = stages.service(last - queue) * float(factors[1][queue])
+    waits, slower = ready[order].tolist(), factors[1].tolist()
+    now, works, batches, first, ends = 0.0, 0.0, 0, 0, list[float]()
+    while first < clips:
+        now, last = max(now, waits[first]), first + 1
+        while last < min(clips, first + batch) and waits[last] <= now:
+            last += 1
+        seconds = stages.service(last - first) * slower[first]
         now, works, batches = now + seconds, works + seconds, batches + 1
-        done[order[queue:last]] = now
-        queue = last
+        ends += [now] * (last - first)
+        first = last
+    done = np.empty(clips)
+    done[order] = ends
     took = (done - arrivals)[WARM:]
     return Simulated(
         clips / now, float(took.mean()), float(np.median(took)), float(np.quantile(took, 0.95)), clips / batches,
