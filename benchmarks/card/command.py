@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from argparse import Namespace
 from collections.abc import Sequence
 from datetime import date
@@ -69,13 +70,12 @@ def measure(args: Namespace) -> int:
     limit, work = OutputLimit.parse(args.max_output), args.work.resolve()
     for folder in (work, args.out):
         folder.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
-    pack = read_pack(ROOT)
-    session = Session(None, ProcessRunner(ROOT, work, environment), args.time_limit)  # type: ignore[arg-type]
-    machine = probe(ROOT, environment)  # its time counts
+    environment, pack, begin = dict(os.environ), read_pack(ROOT), time.monotonic()
+    machine = probe(ROOT, environment)
     header = {"benchmark": "card", "date": date.today().isoformat(), "revision": revision() or pack["revision"]}
     header |= {"machine": machine.facts, "memory_mb": machine.memory_mb, "backends": machine.backends}
-    session.store = store = Store(work, args.out, limit, header, ROOT / "pack" / "results" / CARD)
+    store = Store(work, args.out, limit, header, ROOT / "pack" / "results" / CARD)
+    session = Session(store, ProcessRunner(ROOT, work, environment), args.time_limit, begin=begin)
     parts = chosen_parts(get_parts(machine, Places(ROOT, work), pack["trainings"]), args.only)
     session.again = frozenset(p.name for p in parts) if args.only else frozenset()
     print(plan_text(parts, store, machine, args.time_limit), flush=True)

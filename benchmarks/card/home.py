@@ -69,6 +69,12 @@ def unpack(results: Path, folder: Path) -> tuple[Path, dict[str, Path]]:
     """
     if not (results / CARD).is_file():
         raise OptionError(f"{results} has no {CARD}; give the --out folder of an earlier run")
+    try:
+        dict(json.loads((results / CARD).read_text(encoding="utf-8"))["parts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            f"{results / CARD} is not a result of benchmarks.card ({error!r}); take it home again"
+        ) from error
     if folder.exists():
         raise OptionError(f"{folder} exists; give a new folder")
     shutil.copytree(results, folder)

@@ -14,7 +14,7 @@ PAIRS = {"mini": 300, "small": 300, "base": 480}  # max-autotune times many kern
 POINTS = {"mini": 120, "small": 150, "base": 240}
 # megabytes on the GPU: with one candidate and PyTorch's baselines beside it; for each more candidate
 MEMORY = {"mini": (4000, 300), "small": (5000, 500), "base": (12000, 1200)}
-GPU_TESTS, SELF_TEST, PROBE = 240.0, {"cuda": 90.0, "tensorrt": 400.0, "tensorrt-rtx": 200.0}, 60.0
+GPU_TESTS, SELF_TEST, PROBE = 240.0, {"cuda": 90.0, "tensorrt": 400.0, "tensorrt-rtx": 200.0}, 120.0
 LEAST_TRAINING = 30.0  # seconds; less is not worth the start
 OUT = "{out}"  # in a command: the file for its JSON result
 

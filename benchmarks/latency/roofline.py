@@ -142,6 +142,14 @@ def card_bandwidth(size: int = CARD_COPY_BYTES) -> float:
     return 2 * size / graph_seconds(lambda: target.copy_(source)) / 1e9
 
 
+def release_card(card: bool) -> None:
+    """Give memory back that PyTorch keeps for later: the processes that are measured next need the GPU's memory."""
+    if card:
+        import torch
+
+        torch.cuda.empty_cache()
+
+
 def fastest(p: Product, precision: str, threads: int, card: bool) -> tuple[float, str]:
     """Seconds of one of the `count` products, and the fastest library. Raises OptionError if no library can do it."""
     if card:
@@ -171,6 +179,7 @@ def measure(products: Sequence[Product], precision: str, threads: int = 0, card:
         seconds, library = fastest(p, computed, threads, card)
         rate = p.flops / p.count / seconds / 1e9
         rows.append(asdict(p) | {"precision": computed, "gflops": rate, "library": library})
+    release_card(card)
     return rows
 
 
@@ -233,4 +242,5 @@ def machine_floor(threads: int = 0, card: bool = False) -> dict[str, Any]:
     if card:
         out["card_gflops"] = {p: square_rate(p, threads, card=True) for p in ("fp32", "fp16", "bf16")}
         out["card_bandwidth_gb_per_second"] = card_bandwidth()
+        release_card(card)
     return out

@@ -67,6 +67,7 @@ def test_the_rehearsal_notices_what_is_broken(
         (["--max-output", "0:16"], "give FILES:MB"),
         (["--only", "points-huge-*"], "there is no such part; the parts are gpu-tests, self-test-cuda"),
         (["--join", "none", "there"], "give the --out folder of an earlier run"),
+        (["--join", ".", "there"], "is not a result of benchmarks.card"),
         (["--pack", "x", "--train", "a b=c"], "give NAME=PATH"),
         (["--pack", "x", "--pack-limit", "0"], "must be at least 1"),
         (["--pack", "x", "--have", "none.txt"], "save the output of `pip freeze`"),
@@ -80,6 +81,7 @@ def test_bad_options(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / CARD).write_text("{}")
     monkeypatch.setattr(command, "probe", lambda *_: Machine(None))
     monkeypatch.setattr("benchmarks.card.pack.code_files", lambda _: ["LICENSE"])
     assert card.main(arguments) == 1
