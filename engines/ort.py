@@ -117,13 +117,13 @@ class OrtEngine(Engine):
         self._lock = Lock()
         self._lost: str | None = None
         self._slots: dict[tuple[tuple[str, tuple[int, ...]], ...], _Slot] = {}
-        self._stream = copy_stream(self._device)
         self._made = 0  # slots so far
         self._captures = backend == "cuda" and graph.name in CAPTURED
         # a captured graph belongs to a thread, and no other thread may run its session
         self._thread = ThreadPoolExecutor(1, f"maskvat-{graph.name}") if self._captures else None
         self._session = self._open()
         self._check_signature()
+        self._stream = copy_stream(self._device)  # last, because it has to be closed
 
     def _open(self) -> Any:
         if self._captures:

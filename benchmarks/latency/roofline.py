@@ -106,6 +106,7 @@ def graph_seconds(work: Call) -> float:
     import torch
 
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):  # as capturing needs it: libraries allocate their workspace in the first run
         work()
     torch.cuda.current_stream().wait_stream(side)
