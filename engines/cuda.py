@@ -119,11 +119,26 @@ class Buffer:
         self.address = self._host = self._capacity = 0
 
 
+class PinnedCopy(Buffer):
+    """A pinned copy on the host of `size` bytes on the GPU that another library owns."""
+
+    def __init__(self, cuda: Cuda, address: int, size: int) -> None:
+        """Raises OutOfMemory if the host has no more memory to pin."""
+        super().__init__(cuda)
+        if size:
+            self._host = int(cuda("cudaHostAlloc", size, 0))
+        self.address, self._capacity = address, size
+
+    def free(self) -> None:
+        self.address = 0  # the memory on the GPU is not ours
+        super().free()
+
+
 class Stream:
     """One CUDA stream. Work on it runs in order, and `wait` waits for all of it."""
 
     def __init__(self, cuda: Cuda) -> None:
-        self._cuda = cuda
+        self.cuda = self._cuda = cuda
         self.handle = cuda("cudaStreamCreateWithFlags", cuda.api.cudaStreamNonBlocking)
 
     def upload(self, buffer: Buffer, value: Array) -> None:

@@ -1,7 +1,7 @@
 """ONNX Runtime as an engine: on CPUs everywhere, on NVIDIA GPUs if `onnxruntime-gpu` is installed.
 
 On a GPU, a bound graph runs through I/O binding. Its fixed inputs are copied to the GPU once; all other inputs and the
-outputs have buffers that are reused; and the step is captured as a CUDA graph.
+outputs have buffers that are reused, and go through pinned memory; and the step is captured as a CUDA graph.
 """
 
 import logging
@@ -21,6 +21,7 @@ import numpy as np
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
 from engines.cuda import LOST, NO_DRIVER, driver_installed
+from engines.host_copies import HostCopies, copy_stream
 from engines.memory import GPU_MEMORY, MEMORY, short_of_memory
 
 log = logging.getLogger(__name__)
@@ -93,8 +94,7 @@ class _Slot:
 
     binding: Any
     cuda_graph: int  # a number of its own, because another slot's graph uses other buffers
-    inputs: dict[str, Any]
-    outputs: dict[str, Any]
+    copies: HostCopies
     resident: Feeds = field(default_factory=dict)  # the fixed inputs that are in the buffers
 
 
@@ -123,6 +123,7 @@ class OrtEngine(Engine):
         self._thread = ThreadPoolExecutor(1, f"maskvat-{graph.name}") if self._captures else None
         self._session = self._open()
         self._check_signature()
+        self._stream = copy_stream(self._device)  # last, because it has to be closed
 
     def _open(self) -> Any:
         if self._captures:
@@ -177,7 +178,7 @@ class OrtEngine(Engine):
         try:
             return self._run_slot(fixed, varying, sizes)
         except Exception as error:
-            self._slots.clear()  # a smaller batch starts without them
+            self._drop_slots()  # a smaller batch starts without them
             if not self._captures or _short_of_memory(error):
                 raise
             self._without_cuda_graph(error)
@@ -185,14 +186,13 @@ class OrtEngine(Engine):
         return self._run_slot(fixed, varying, sizes)
 
     def _run_slot(self, fixed: Feeds, varying: Feeds, sizes: dict[str, int]) -> Feeds:
-        inputs = fixed | varying
-        slot = self._slot(inputs, sizes)
-        changed = varying if slot.resident is fixed else inputs
-        slot.resident = {}  # until the run has succeeded
-        for name, value in changed.items():
-            slot.inputs[name].update_inplace(np.asarray(value, order="C"))  # it copies bytes and ignores strides
+        slot = self._slot(fixed | varying, sizes)
+        resident, slot.resident = slot.resident, {}  # until the run has succeeded
+        if resident is not fixed:
+            slot.copies.upload_once(fixed)
+        slot.copies.upload(varying)
         self._session.run_with_iobinding(slot.binding, _run_options(slot.cuda_graph if self._captures else None))
-        outputs = {name: value.numpy().copy() for name, value in slot.outputs.items()}  # on the CPU these are views
+        outputs = slot.copies.download()
         slot.resident = fixed
         return outputs
 
@@ -201,10 +201,10 @@ class OrtEngine(Engine):
         key = tuple(sorted((name, value.shape) for name, value in inputs.items()))
         if key not in self._slots:
             while len(self._slots) >= SLOTS:
-                del self._slots[next(iter(self._slots))]
+                self._slots.pop(next(iter(self._slots))).copies.free()
             self._made += 1
             if self._captures and self._made % CAPTURES == 0:
-                self._slots.clear()
+                self._drop_slots()
                 self._session = self._open()
             self._slots[key] = self._new_slot(inputs, sizes)
         return self._slots[key]
@@ -216,14 +216,28 @@ class OrtEngine(Engine):
             return OrtValue.ortvalue_from_shape_and_type(shape, np.dtype(dtype).type, self._device, 0)
 
         binding = self._session.io_binding()
-        slot = _Slot(binding, self._made, {n: buffer(v.shape, v.dtype.str) for n, v in inputs.items()}, {})
-        for name, value in slot.inputs.items():
+        given = {n: buffer(v.shape, v.dtype.str) for n, v in inputs.items()}
+        for name, value in given.items():
             binding.bind_ortvalue_input(name, value)
-        for spec in self.graph.outputs:
-            shape = tuple(a if isinstance(a, int) else sizes[a] for a in spec.axes)
-            slot.outputs[spec.name] = buffer(shape, spec.dtype)
-            binding.bind_ortvalue_output(spec.name, slot.outputs[spec.name])
-        return slot
+        forms = {
+            s.name: (tuple(a if isinstance(a, int) else sizes[a] for a in s.axes), s.dtype) for s in self.graph.outputs
+        }
+        made = {name: buffer(*form) for name, form in forms.items()}
+        for name, value in made.items():
+            binding.bind_ortvalue_output(name, value)
+        return _Slot(binding, self._made, HostCopies(given, made, forms, self._stream))
+
+    def _drop_slots(self) -> None:
+        while self._slots:
+            self._slots.popitem()[1].copies.free()
+
+    def close(self) -> None:
+        """Release the pinned memory and the stream of its copies."""
+        with self._lock:
+            self._drop_slots()
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
 
 
 def _short_of_memory(error: Exception) -> bool:

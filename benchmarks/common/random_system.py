@@ -16,6 +16,11 @@ SPREAD = 0.02  # standard deviation of random modulations, which are zero in a n
 PROVENANCE = {"code_licence": "Apache-2.0", "data_licence": "none", "origin": "seed 0", "trained": False}
 
 
+def has_shipped_bundle() -> bool:
+    """Whether the bundle that ships with MaskVAT is in this checkout, with its files and not only its manifest."""
+    return (MINI / MANIFEST).is_file() and (MINI / "step.onnx").is_file()
+
+
 def bundled_components() -> dict[str, "tuple[nn.Module, str]"]:
     """Untrained components like those of the bundle that ships with MaskVAT: role -> network and kind."""
     from train.models import beats, codec, mobilenet, s3d, scav

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.common.random_system import has_shipped_bundle
 from benchmarks.common.report import finish, make_result, run_command, save_result
 from benchmarks.latency.compare import compare, comparison_document, read_result
 from benchmarks.latency.options import check, get_parser, settings, workloads
@@ -46,13 +47,15 @@ def subjects(session: Session, cache: Path) -> list[tuple[Subject, Subject | Non
         chosen.append((Subject(name, folder), None))
         session.note(f"no PyTorch baselines for {name}; give its system folder with --system to get them")
     for size in args.sizes or ([] if chosen else ["mini"]):
-        twin = None
-        if size != "mini" or args.baselines != "none":
+        twin, shipped = None, size == "mini" and has_shipped_bundle()
+        if not shipped or args.baselines != "none":
             try:
                 twin = random_weights_subject(size, cache)
             except OptionError as error:
                 session.note(str(error))
-        if size == "mini":
+        if size == "mini" and not shipped:
+            session.note("mini has random weights, because the shipped bundle is not in this checkout")
+        if shipped:
             chosen.append((Subject("mini", MINI), twin))
         elif twin is not None:
             chosen.append((twin, twin))
@@ -78,6 +81,7 @@ def measure_size(session: Session, subject: Subject, twin: Subject | None) -> No
     """Measure floors, points, pairs, profiles, end-to-end figures and quality of one size."""
     from benchmarks.latency.encoder_flops import window_gflop
     from benchmarks.latency.end_to_end import RunOptions, measure_bars
+    from benchmarks.latency.op_profile import profile_steps
 
     args, name = session.args, subject.name
     session.record_networks(subject, twin)
@@ -90,8 +94,8 @@ def measure_size(session: Session, subject: Subject, twin: Subject | None) -> No
     if twin is not None and args.baselines != "none":
         steps = args.pair_steps if args.pair_steps is not None else (32 if name == "mini" else 8)
         session.measure_pairs(twin, Workload(steps))
-    for profiled in dict.fromkeys((subject, twin or subject)):
-        session.profile_steps(profiled)
+    for profiled in () if args.no_profiles else dict.fromkeys((subject, twin or subject)):
+        profile_steps(session, profiled)
     if args.bars and "bars" not in session.values:  # for the first bundle only
         options = RunOptions(subject.bundle, (args.backend or ["auto"])[0], args.precision or "auto", args.threads)
         session.values["bars"] = {}

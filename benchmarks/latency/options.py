@@ -55,6 +55,7 @@ def add_work_options(add: Callable[..., object]) -> None:
     add("--no-points", action="store_true", help="measure only the pairs")
     add("--baselines", choices=("all", "eager", "none"), default="all",
         help="PyTorch baselines: all adds torch.compile to eager (default: all)")  # fmt: skip
+    add("--no-profiles", action="store_true", help="do not profile operators and kernels")
     add("--no-quality", action="store_true", help="do not measure token agreement")
     add("--clips", type=Path, help="folder of clips with true sound: also measure onset F1 (slow)")
     add("--clips-limit", type=int, default=8, help="largest number of these clips (default: 8)")

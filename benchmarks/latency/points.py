@@ -108,9 +108,9 @@ def runtime_order(name: str, engines: Path, backend: str, threads: int, precisio
 
 
 def torch_order(name: str, system: Path, threads: int, kind: str = EAGER, **changes: Any) -> Answer:
-    """Order for PyTorch on the CPU in fp32; `changes` may set device, dtype and sample_on_host."""
+    """Order for PyTorch on the CPU in fp32; `changes` may set device, dtype, sample_on_host and tuned."""
     order = {"kind": kind, "name": name, "system": str(system), "threads": threads}
-    return order | {"device": "cpu", "dtype": "float32", "sample_on_host": True} | changes
+    return order | {"device": "cpu", "dtype": "float32", "sample_on_host": True, "tuned": False} | changes
 
 
 def alternate(workers: Sequence[Worker], requests: Sequence[Answer], rounds: int, limit: float) -> list[list[Answer]]:

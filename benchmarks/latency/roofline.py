@@ -21,8 +21,9 @@ from engines.ort import import_onnxruntime
 from runtime.errors import OptionError
 
 BUDGET = 0.15  # seconds to time one product with one library
-SQUARE = 1024  # size of the matrices for the peak rate
-COPY_BYTES = 2**28
+SQUARE, CARD_SQUARE = 1024, 8192  # size of the matrices for the peak rate: a GPU needs larger ones
+COPY_BYTES, CARD_COPY_BYTES = 2**28, 2**32  # several times the caches
+LAUNCHES = 20  # products in one CUDA graph: launching and waiting take longer than many a product
 Call = Callable[[], object]
 Row = dict[str, Any]
 
@@ -100,25 +101,60 @@ def with_onnxruntime(p: Product, precision: str, threads: int) -> Call | None:
 LIBRARIES = {"numpy": with_numpy, "torch": with_torch, "onnxruntime": with_onnxruntime}
 
 
-def on_card(p: Product, precision: str) -> Call:
-    """On an NVIDIA GPU with PyTorch, without TF32."""
+def graph_seconds(work: Call) -> float:
+    """Seconds of one `work()` on an NVIDIA GPU, from a CUDA graph of LAUNCHES of them."""
+    import torch
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # as capturing needs it: libraries allocate their workspace in the first run
+        work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(LAUNCHES):
+            work()
+
+    def replay() -> None:
+        graph.replay()
+        torch.cuda.synchronize()
+
+    return best_seconds(replay) / LAUNCHES
+
+
+def card_seconds(p: Product, precision: str) -> float:
+    """Seconds of one product on an NVIDIA GPU with PyTorch, without TF32."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
-    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    a, b = (torch.from_numpy(x).to("cuda", kinds[precision]) for x in operands(p))
+    kind = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    a = torch.randn(p.batch, p.m, p.k, device="cuda", dtype=kind)  # zeros would run faster than real numbers
+    b = torch.randn(*((p.k, p.n) if p.weight else (p.batch, p.k, p.n)), device="cuda", dtype=kind)
+    made = torch.empty(p.batch, p.m, p.n, device="cuda", dtype=kind)
+    return graph_seconds(lambda: torch.matmul(a, b, out=made))
 
-    def call() -> None:
-        torch.matmul(a, b)
-        torch.cuda.synchronize()
 
-    return call
+def card_bandwidth(size: int = CARD_COPY_BYTES) -> float:
+    """GB/s, read plus written, of copying `size` bytes inside of a GPU's memory, less if its memory is small."""
+    import torch
+
+    size = min(size, torch.cuda.mem_get_info()[0] // 4)
+    source, target = (torch.full((size,), n, dtype=torch.uint8, device="cuda") for n in range(2))
+    return 2 * size / graph_seconds(lambda: target.copy_(source)) / 1e9
+
+
+def release_card(card: bool) -> None:
+    """Give memory back that PyTorch keeps for later: the processes that are measured next need the GPU's memory."""
+    if card:
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def fastest(p: Product, precision: str, threads: int, card: bool) -> tuple[float, str]:
     """Seconds of one of the `count` products, and the fastest library. Raises OptionError if no library can do it."""
     if card:
-        return best_seconds(on_card(p, precision)), "torch cuda"
+        return card_seconds(p, precision), "torch cuda"
     calls = {name: make(p, precision, threads) for name, make in LIBRARIES.items()}
     found = [(best_seconds(call), name) for name, call in calls.items() if call is not None]
     if not found:
@@ -144,6 +180,7 @@ def measure(products: Sequence[Product], precision: str, threads: int = 0, card:
         seconds, library = fastest(p, computed, threads, card)
         rate = p.flops / p.count / seconds / 1e9
         rows.append(asdict(p) | {"precision": computed, "gflops": rate, "library": library})
+    release_card(card)
     return rows
 
 
@@ -158,8 +195,8 @@ def step_seconds(rows: Sequence[Row], masked: float = 1.0) -> float:
 
 
 def weights_seconds(rows: Sequence[Row], gigabytes: float) -> float:
-    """Least seconds to read the weights of a step once, at `gigabytes` per second and in their precision on the CPU."""
-    size = {"int8": 1, "fp32": 4}
+    """Least seconds to read the weights of a step once, at `gigabytes` per second, in the precision of the products."""
+    size = {"int8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
     read = sum(row["k"] * row["n"] * row["count"] * size[row["precision"]] for row in rows if row["weight"])
     return read / gigabytes / 1e9
 
@@ -179,7 +216,8 @@ def video_floor(rows: Sequence[Row], config: ModelConfig, steps: int) -> dict[st
 # ---------------------------------------------------------------- the machine
 def square_rate(precision: str, threads: int = 0, card: bool = False) -> float:
     """GFLOP/s of a square product."""
-    p = Product("square", SQUARE, SQUARE, SQUARE)
+    side = CARD_SQUARE if card else SQUARE
+    p = Product("square", side, side, side)
     return p.flops / fastest(p, precision, threads, card)[0] / 1e9
 
 
@@ -204,4 +242,6 @@ def machine_floor(threads: int = 0, card: bool = False) -> dict[str, Any]:
             out["gflops"][precision] = square_rate(precision, threads)
     if card:
         out["card_gflops"] = {p: square_rate(p, threads, card=True) for p in ("fp32", "fp16", "bf16")}
+        out["card_bandwidth_gb_per_second"] = card_bandwidth()
+        release_card(card)
     return out

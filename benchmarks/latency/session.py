@@ -44,6 +44,12 @@ TORCH_MODES: dict[str, dict[str, Values]] = {
         "compile": {"kind": COMPILED},
         "compile fp16": {"kind": COMPILED, "dtype": "float16"},
         "compile fp16, sampled on the card": {"kind": COMPILED, "dtype": "float16", "sample_on_host": False},
+        "max-autotune fp16, sampled on the card": {
+            "kind": COMPILED,
+            "dtype": "float16",
+            "sample_on_host": False,
+            "tuned": True,
+        },
     },
 }
 
@@ -135,8 +141,8 @@ class Session:
                 self.note(f"no floor for {subject.name} in {computed}: {error}")
                 continue
             floor_row = point | {"products": measured, "gflops": roofline.rate(measured)}
-            if not card:
-                speed = self.values["machine_floor"]["bandwidth_gb_per_second"]
+            speed = self.values["machine_floor"].get(f"{'card_' if card else ''}bandwidth_gb_per_second")
+            if speed:
                 floor_row["weights_floor_seconds"] = roofline.weights_seconds(measured, speed)
             self.values["floors"].append(floor_row)
 
@@ -280,21 +286,3 @@ class Session:
                 self.measure_onsets(subject)
         except MaskVATError as error:
             self.note(f"the quality of {subject.name} is incomplete: {error}")
-
-    def profile_steps(self, subject: Subject) -> None:
-        """Profile the operators of a step on the CPU, in every precision that was not profiled yet."""
-        from benchmarks.latency.op_profile import step_profile
-
-        for backend, precision in self.backend_precisions(subject):
-            what = {"size": subject.name, "precision": precision}
-            if backend != "cpu" or any(what.items() <= known.items() for known in self.values["profiles"]):
-                continue
-            bundle = select_precision(subject, backend, precision, self.folder)
-            try:
-                rows = step_profile(
-                    bundle, self.video(AGREEMENT_SECONDS), self.args.guidance, self.threads, self.folder
-                )
-            except MaskVATError as error:
-                self.note(f"no profile for {subject.name} in {precision}: {error}")
-                continue
-            self.values["profiles"].append(what | {"operators": rows})

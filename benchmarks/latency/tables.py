@@ -83,14 +83,22 @@ def floor_table(floors: Sequence[Values]) -> str:
 
 
 def profiles_table(profiles: Sequence[Values]) -> str:
-    """The operators that take 1 % of a step or more."""
+    """The operators of a step on the CPU, or the kernels of a clip on a GPU, that take 1 % or more."""
     rows = [
-        [p["size"], p["precision"], o["operator"], str(o["calls"]), f"{o['milliseconds']:.1f}", f"{o['share']:.1%}"]
+        [
+            p["size"],
+            p.get("backend", "cpu"),
+            p["precision"],
+            o["operator"],
+            str(o["calls"]),
+            f"{o['milliseconds']:.1f}",
+            f"{o['share']:.1%}",
+        ]
         for p in profiles
         for o in p["operators"]
         if o["share"] >= 0.01
     ]
-    return markdown(["size", "precision", "operator", "calls", "ms", "share"], rows)
+    return markdown(["size", "backend", "precision", "operator", "calls", "ms", "share"], rows)
 
 
 def machine_lines(values: Values) -> str:
@@ -104,7 +112,10 @@ def machine_lines(values: Values) -> str:
         floor = values["machine_floor"]
         rates = ", ".join(f"{k} {v:.0f} GFLOP/s" for k, v in floor["gflops"].items())
         rates += "".join(f", card {k} {v / 1000:.0f} TFLOP/s" for k, v in floor.get("card_gflops", {}).items())
-        lines.append(f"square matrix products: {rates}; copying {floor['bandwidth_gb_per_second']:.1f} GB/s")
+        copied = f"copying {floor['bandwidth_gb_per_second']:.1f} GB/s"
+        if "card_bandwidth_gb_per_second" in floor:
+            copied += f", card {floor['card_bandwidth_gb_per_second']:.0f} GB/s"
+        lines.append(f"square matrix products: {rates}; {copied}")
     return "  \n".join(lines)
 
 
@@ -140,7 +151,7 @@ def document(values: Values) -> str:
         ("Pairs with PyTorch", "pairs", pairs_table),
         ("Baselines", "baselines", baselines_table),
         ("Floor of a step", "floors", floor_table),
-        ("One step on the CPU, by operator", "profiles", profiles_table),
+        ("One step on the CPU by operator, one clip on a GPU by kernel", "profiles", profiles_table),
     )
     for title, name, make in tables:
         if values.get(name):

@@ -38,6 +38,7 @@ class Mode:
     device: str = "cpu"
     dtype: torch.dtype = torch.float32  # of the transformer
     sample_on_host: bool = True  # False: sample on the GPU; the paper does not specify it
+    tuned: bool = False  # compile the transformer with max-autotune, which on a GPU includes CUDA graphs
 
 
 def sample(logits: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,11 +73,12 @@ class TorchSystem:
         self.sync_encoder = self._maybe_compile(networks["sync_encoder"])
         self.codec = self._maybe_compile(networks["codec"].decode)  # type: ignore[arg-type]
         self.network = self._maybe_compile(
-            lambda codes, condition: self.model.logits(self.model.hidden(codes, condition))
+            lambda codes, condition: self.model.logits(self.model.hidden(codes, condition)),
+            "max-autotune" if mode.tuned else None,
         )
 
-    def _maybe_compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(function, dynamic=False) if self.mode.compiled else function
+    def _maybe_compile(self, function: Callable[..., Any], mode: str | None = None) -> Callable[..., Any]:
+        return torch.compile(function, dynamic=False, mode=mode) if self.mode.compiled else function
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.mode.device)

@@ -1,9 +1,9 @@
 """The process that benchmarks.latency measures: it loads one system, then makes one sound for every line on stdin.
 
 The first line on stdin is the order: which system to load, and how. Every other line is a request: {"video",
-"sampling": {...}, "mux": FILE or null, "codes": FILE or null}. Every answer is one JSON line: first the times of
-loading, then the seconds of each stage. Memory is the peak of this process so far, so every point needs a new process.
-Slow imports happen inside functions, after the clock has started.
+"sampling": {...}, "mux": FILE or null, "codes": FILE or null, "kernels": true to profile it}. Every answer is one JSON
+line: first the times of loading, then the seconds of each stage. Memory is the peak of this process so far, so every
+point needs a new process. Slow imports happen inside functions, after the clock has started.
 """
 
 import json
@@ -109,6 +109,7 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
         device=order["device"],
         dtype=getattr(torch, order["dtype"]),
         sample_on_host=order["sample_on_host"],
+        tuned=order["tuned"],
     )
     system = TorchSystem(Path(order["system"]), mode)
     loaded = {"load_seconds": time.perf_counter() - begin, "import_seconds": imported}
@@ -141,7 +142,13 @@ def main() -> int:
         loaded, make = open_runtime(order) if order["kind"] == RUNTIME else open_torch(order)
         print(json.dumps(loaded | {"peak_mb": peak_megabytes()}), flush=True)
         for line in sys.stdin:
-            answer = make(json.loads(line))
+            request = json.loads(line)
+            if request.get("kernels"):
+                from benchmarks.latency.op_profile import with_kernels
+
+                answer = with_kernels(make, request)
+            else:
+                answer = make(request)
             print(json.dumps(answer | {"peak_mb": peak_megabytes(), "card_mb": card_megabytes()}), flush=True)
     except Exception as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}".partition("\n")[0]}), flush=True)

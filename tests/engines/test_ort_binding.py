@@ -1,5 +1,6 @@
 """ONNX Runtime's I/O binding, as used on GPUs, but in the CPU's memory: equal results, few copies, fallbacks."""
 
+import ctypes
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,10 @@ import pytest
 from engines import ort
 from engines.base import BackendUnavailable, ContractError, EngineError, Feeds
 from engines.contract import graphs
+from engines.cuda import Cuda, Stream
+from engines.host_copies import copy_stream
 from engines.ort import SLOTS, OrtEngine
+from tests.support.fake_cuda import Error, FakeCuda
 from tests.support.fake_engines import NEEDS_ORT, small_config, step_feeds
 
 pytestmark = NEEDS_ORT
@@ -277,3 +281,98 @@ def test_an_error_at_the_start_is_raised_and_no_other_provider_is_tried(
     with pytest.raises(BackendUnavailable, match=r"cannot load step\.onnx: CUDA failure 35"):
         OrtEngine(path, STEP, "cpu", 1)
     assert len(tries) == 1 and capsys.readouterr().out == ""
+
+
+# ---------------------------------------------------------------- pinned copies
+class PinnedCard(FakeCuda):
+    """A fake driver whose memory is that of ONNX Runtime's buffers on the CPU."""
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import onnxruntime
+
+        original = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+
+        def made(*arguments: Any) -> Any:
+            value = original(*arguments)
+            size = value.tensor_size_in_bytes()
+            self.device[value.data_ptr()] = np.ctypeslib.as_array(
+                (ctypes.c_uint8 * size).from_address(value.data_ptr())
+            )
+            return value
+
+        monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", made)
+        monkeypatch.setattr(ort, "copy_stream", lambda device: Stream(cuda) if device else None)
+        cuda = Cuda.__new__(Cuda)
+        cuda.api = self
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> PinnedCard:
+    fake = PinnedCard()
+    fake.watch(monkeypatch)
+    return fake
+
+
+def test_a_step_is_copied_through_pinned_memory(
+    card: Card, driver: PinnedCard, path: Path, plain: OrtEngine, copied: Counter[int]
+) -> None:
+    """The fake driver refuses host memory that is not pinned, and copies only when somebody waits for the stream."""
+    engine = on_card(path)
+    fixed, _ = step_feeds(0, batch=2)
+    bound, kept = engine.bind(fixed), []
+    for n in range(3):
+        varying = {k: np.asfortranarray(v) if v.ndim > 1 else v for k, v in step_feeds(n, batch=2)[1].items()}
+        out = bound.run(varying)
+        assert same(out, plain.run(fixed | varying))
+        kept.append((out, {k: v.copy() for k, v in out.items()}))
+    assert all(same(out, then) for out, then in kept)  # they are not views of the pinned memory
+    up = Counter(size for way, size in driver.copies if way == "up")
+    down = Counter(size for way, size in driver.copies if way == "down")
+    assert up == Counter(3 * [v.nbytes for v in varying.values()])
+    assert down == Counter(3 * [v.nbytes for v in out.values()])
+    assert copied == Counter(v.nbytes for v in fixed.values())  # pageable, once for the whole clip
+    assert driver.calls.count("cudaHostAlloc") == len(varying) + len(out)
+    assert driver.calls.count("cudaStreamSynchronize") == 6  # before and after each run, not for each array
+    engine.close()
+    assert not driver.pinned and not driver.streams and "cudaFree" not in driver.calls  # the buffers are not ours
+
+
+def test_without_memory_to_pin_it_copies_as_before(
+    card: Card, driver: PinnedCard, path: Path, plain: OrtEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    driver.failing["cudaHostAlloc"] = Error.cudaErrorMemoryAllocation
+    fixed, varying = step_feeds(0)
+    bound = on_card(path).bind(fixed)
+    for _ in range(2):
+        assert same(bound.run(varying), plain.run(fixed | varying))
+    assert sum("pageable memory, which costs time only" in r.message for r in caplog.records) == 1
+
+
+def test_pinned_memory_of_shapes_that_are_not_kept_is_released(card: Card, driver: PinnedCard, path: Path) -> None:
+    engine = on_card(path)
+    for length in range(8, 8 + 2 * SLOTS):
+        fixed, varying = step_feeds(length, length=length)
+        out = engine.bind(fixed).run(varying)
+    assert len(driver.pinned) == SLOTS * (len(varying) + len(out))
+
+
+def test_a_card_that_is_lost_in_a_copy_ends_the_engine(card: Card, driver: PinnedCard, path: Path) -> None:
+    fixed, varying = step_feeds(0)
+    bound = on_card(path).bind(fixed)
+    bound.run(varying)
+    driver.lost = True
+    with pytest.raises(
+        BackendUnavailable, match=r"failed in step: CUDA failure: cudaErrorDevicesUnavailable.*nvidia-smi"
+    ):
+        bound.run(varying)
+    driver.lost = False
+    with pytest.raises(BackendUnavailable, match="cannot run step any more"):
+        bound.run(varying)
+
+
+def test_only_cuda_has_a_stream_for_copies(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert copy_stream(None) is None and copy_stream("cpu") is None and not caplog.records
+    monkeypatch.setattr("engines.host_copies.unavailable", lambda: "no driver")
+    assert copy_stream("cuda") is None and "no driver" in caplog.text

@@ -68,8 +68,10 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
     "benchmarks": Rule(("benchmarks.common", *MEASURED)),
     **{
         f"benchmarks/{name}": Rule((f"benchmarks.{name}", "benchmarks.common", *MEASURED))
-        for name in ("codec", "common", "concept_probe", "latency", "meaning", "scenes")
+        for name in ("codec", "common", "concept_probe", "latency", "meaning", "scaling", "scenes")
     },
+    # runs the others, and measures with their code
+    "benchmarks/card": Rule(("benchmarks.card", "benchmarks.latency", "benchmarks.common", *MEASURED)),
     "plugins/comfyui": Rule(("runtime",), frozenset({"numpy", "torch"})),  # what ComfyUI's Python has
     "plugins/resolve": Rule((), frozenset()),  # Resolve's Python has the standard library only
 }

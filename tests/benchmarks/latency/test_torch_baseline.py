@@ -15,8 +15,9 @@ import torch
 
 from benchmarks.common import machine, random_system
 from benchmarks.latency import __main__ as latency
-from benchmarks.latency import subjects, torch_baseline
+from benchmarks.latency import op_profile, roofline, subjects, torch_baseline
 from benchmarks.latency.encoder_flops import count_flops
+from benchmarks.latency.step_flops import Product
 from benchmarks.latency.torch_baseline import Mode, TorchSystem
 from runtime import SamplingConfig
 from runtime.decode import guide
@@ -172,3 +173,63 @@ def test_pairs_of_a_system(
     assert agreement["int8"]["trained"] is False
     assert all(0 < share for p in values["results"] for share in p["shares"].values())
     assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"latency-pairs.png", "latency-stages.png"}
+
+
+# ---------------------------------------------------------------- kernels, max-autotune, a card's rates
+def test_a_worker_can_profile_a_sound() -> None:
+    """Without a GPU the names are those of PyTorch's operators."""
+    size = 64
+
+    def make(request: dict) -> dict:
+        return {"seconds": float((torch.ones(size, size) @ torch.ones(size, size)).sum())}
+
+    answer = op_profile.with_kernels(make, {})
+    assert answer["seconds"] == size**3
+    rows = {row["operator"]: row for row in answer["kernels"]}
+    assert rows["aten::mm"]["calls"] == 1 and sum(row["share"] for row in rows.values()) == pytest.approx(1)
+
+
+def test_short_kernels_are_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(op_profile, "KERNELS", 2)
+    rows = op_profile.by_kernel([("a", 3000.0), ("b", 1000.0), ("a", 3000.0), ("c", 500.0), ("d", 500.0)])
+    assert [(r["operator"], r["milliseconds"], r["calls"]) for r in rows] == [
+        ("a", 6.0, 2), ("b", 1.0, 1), ("2 others", 1.0, 2)
+    ]  # fmt: skip
+    assert op_profile.by_kernel([]) == []
+
+
+def test_max_autotune_is_for_the_transformer(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str | None] = []
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic, mode: modes.append(mode) or function)
+    TorchSystem(system, Mode(compiled=True, tuned=True))
+    TorchSystem(system, Mode(compiled=True))
+    assert modes == [None, None, None, "max-autotune", None, None, None, None]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cards_rates_are_measured() -> None:
+    rates = {p: roofline.square_rate(p, card=True) for p in ("fp32", "fp16", "bf16")}
+    assert rates["fp16"] > rates["fp32"] > 1000 and rates["bf16"] > rates["fp32"]  # GFLOP/s
+    assert roofline.card_bandwidth() > 50
+    small = Product("scores", 64, 32, 64, batch=2, weight=False)
+    assert 0 < small.flops / roofline.card_seconds(small, "fp16") / 1e9 <= 1.2 * rates["fp16"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_max_autotune_with_cuda_graphs_gives_eager_tokens(system: Path, make_video: MakeVideo) -> None:
+    sampling = SamplingConfig(steps=3)
+    eager = TorchSystem(system, Mode(device="cuda")).generate(make_video(), sampling)
+    tuned = TorchSystem(system, Mode(True, "cuda", sample_on_host=False, tuned=True))
+    for _ in range(2):  # the second run replays
+        assert (tuned.generate(make_video(), sampling).codes == eager.codes).mean() > 0.95
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_kernels_of_a_card_are_named() -> None:
+    def make(request: dict) -> dict:
+        return {"seconds": float((torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda")).sum())}
+
+    assert op_profile.with_kernels(make, {})["kernels"][0]["milliseconds"] > 0
