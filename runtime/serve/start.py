@@ -19,6 +19,7 @@ from engines.locks import locked
 from engines.manifest import write_atomically
 from runtime.errors import MaskVATError, MediaError
 from runtime.serve.app import make_app
+from runtime.serve.browser import open_running, show_page
 from runtime.serve.config import ServerConfig
 from runtime.serve.services import Services, open_services
 from runtime.serve.state import LOCK, check_state
@@ -42,6 +43,8 @@ def run_server(config: ServerConfig) -> int:
         raise InUse(f"another server uses {config.state}; stop it, or choose another --state")
 
     check_state(config.state)
+    if config.open and open_running(config):
+        return 0
     with suppress(OSError):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -161,3 +164,4 @@ def _tell_address(services: Services, url: str) -> None:
     log.info("serving at %s", url)
     if services.config.token:
         log.info("tokens are in %s", services.tokens.path)
+    show_page(services, url)
