@@ -20,8 +20,8 @@ export function say(text) {
 
 /** Tell of an error. It stays until it is dismissed or the next task succeeds. */
 export function complain(error) {
+  $("problem").hidden = false; // first, or a screen reader does not notice the text
   $("alert").textContent = error.message;
-  $("problem").hidden = false;
 }
 
 export function dismiss() {

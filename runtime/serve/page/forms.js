@@ -9,10 +9,10 @@ import { change, heardTake, onChange, state } from "./store.js";
 /** What the controls of a form say, as fields of a job. Empty ones are left out. */
 function read(form) {
   const job = { options: {}, deliver: {} };
-  for (const control of form.elements) {
+  for (const control of form.querySelectorAll("[name*='.']")) {
     const [group, name] = control.name.split(".");
     const value = valueOf(control);
-    if (name && value !== null) job[group][name] = value;
+    if (value !== null) job[group][name] = value;
   }
   return job;
 }
@@ -117,6 +117,8 @@ export function prepareForms() {
   $("set-out").onclick = () => setEnd("end");
   for (const id of ["range-in", "range-out"]) $(id).onchange = readRange;
   onChange((changed) => {
-    if (changed.has("range")) showRange();
+    if (!changed.has("range")) return;
+    showRange();
+    if (state.range && heardTake()) $("redo-task").open = true;
   });
 }

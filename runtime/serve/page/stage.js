@@ -68,19 +68,21 @@ async function showHeard() {
   const wanted = `${state.file} ${take?.key ?? "original"}`;
   if (wanted === shown || !Number.isFinite(video.duration)) return;
   shown = wanted;
-  const loaded = take ? await attempt(() => load(take)) : { sound: await ownSound(), begin: 0 };
+  const loaded = take ? await attempt(() => load(take)) : await ownSound();
   if (wanted !== shown || !loaded) return; // meanwhile something else was chosen
   player.hear(take ? { buffer: loaded.sound.buffer, begin: loaded.begin } : null);
   await waveform.draw(loaded.sound, loaded.begin);
   const name = take ? `Take ${take.title}` : "The original sound";
-  $("wave-text").textContent = loaded.sound ? `${name}: ${loaded.sound.onsets.length} onsets` : `${name} is not drawn: none, or too long`;
+  $("wave-text").textContent = loaded.sound ? `${name}: ${loaded.sound.onsets.length} onsets` : loaded.why;
 }
 
-/** The video's own sound; null if it has none, or is too long to load. */
+/** The video's own sound; null, and why, if it cannot be drawn. */
 async function ownSound() {
   const file = state.files.find(({ id }) => id === state.file);
-  if (!file || file.bytes > OWN_SOUND_MB * 1e6) return null;
-  return loadSound(api.fileUrl(file.id)).catch(() => null);
+  if (!file || file.bytes > OWN_SOUND_MB * 1e6)
+    return { sound: null, begin: 0, why: `The original sound is heard, but not drawn: the file has over ${OWN_SOUND_MB} MB.` };
+  const sound = await loadSound(api.fileUrl(file.id)).catch(() => null);
+  return { sound, begin: 0, why: "The video has no sound that this browser can read." };
 }
 
 // ---------------------------------------------------------------- the list of takes

@@ -8,6 +8,7 @@ import { change, state } from "./store.js";
 const SHORTEST = 0.02; // seconds of a range
 const MARKS = 1000; // a mark is an element: more would make the page slow
 const RANGE = "range";
+const SCALE = { secondaryLabelSpacing: 1, secondaryLabelOpacity: 1, style: { color: "var(--quiet)", fontSize: "11px" } };
 
 export class Waveform {
   constructor(container, video) {
@@ -19,7 +20,7 @@ export class Waveform {
       height: 90,
       normalize: true,
       cspNonce: document.querySelector("meta[name=nonce]").content,
-      plugins: [this.regions, Timeline.create({ height: 18 })],
+      plugins: [this.regions, Timeline.create({ height: 18, ...SCALE })],
       ...colours(),
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.surfer.setOptions(colours()));
@@ -52,7 +53,7 @@ export class Waveform {
   /** Draw a sound that begins at a second of the video; null draws silence. */
   async draw(sound, begin) {
     const seconds = this.video.duration;
-    await this.surfer.load(this.video.src, [sound ? spread(sound, begin, seconds) : new Float32Array(2)], seconds);
+    await this.surfer.load(this.video.src, [sound ? spread(sound, begin, seconds) : new Float32Array(100)], seconds);
     this.regions.clearRegions();
     this.showRange(state.range);
     for (const [n, at] of (sound?.onsets ?? []).slice(0, MARKS).entries())

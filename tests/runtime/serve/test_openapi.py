@@ -84,7 +84,8 @@ def test_every_code_is_in_the_guide() -> None:
 
 def test_real_answers_are_as_described(server: Serving) -> None:
     client = Checked(server)
-    for path in ("/", "/page/main.js", "/page/vendor/regions.esm.js", "/health", "/v1/health", "/openapi.json", "/metrics", "/v1/jobs", "/v1/files"):
+    pages = ("/", "/page/main.js", "/page/vendor/regions.esm.js")
+    for path in (*pages, "/health", "/v1/health", "/openapi.json", "/metrics", "/v1/jobs", "/v1/files"):
         server.get(path)
     job = server.do(options={"steps": 4, "range": "0-1"}, deliver={"video": True, "timeline": "mlt"})
     for path in ("/ready", "/v1/models", "/v1/jobs", "/v1/files", f"/v1/files/{job['file_id']}"):
