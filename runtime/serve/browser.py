@@ -7,7 +7,6 @@ import json
 import logging
 import sys
 import threading
-import urllib.error
 import urllib.request
 import webbrowser
 
@@ -19,6 +18,7 @@ from runtime.serve.tokens import Tokens
 
 log = logging.getLogger(__name__)
 ANY = ("0.0.0.0", "::")  # listens everywhere, but nobody can open it
+ADDRESS = "server.json"  # in the state folder: where the running server listens
 SECONDS = 5.0  # until a running server must answer
 
 
@@ -51,14 +51,14 @@ def open_browser(address: str) -> None:
 
 
 def open_running(config: ServerConfig) -> bool:
-    """Open the page of the server that uses this state folder already. False if there is none that answers."""
+    """Open the page of the server that uses this state folder now. False if it does not answer."""
     try:
-        url = json.loads((config.state / "server.json").read_text(encoding="utf-8"))["url"]
+        url = json.loads((config.state / ADDRESS).read_text(encoding="utf-8"))["url"]
         headers = {"Authorization": f"Bearer {Tokens(config.state / TOKENS).first()}"}
         request = urllib.request.Request(f"{url}/v1/session/code", b"", headers, method="POST")
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             code = json.loads(answer.read())["code"]
-    except (OSError, ValueError, KeyError, urllib.error.URLError, MaskVATError):
+    except (OSError, ValueError, KeyError, MaskVATError):
         return False
     log.info("the server runs already, at %s; opening its page", url)
     webbrowser.open(f"{url}/#code={code}")

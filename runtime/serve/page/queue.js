@@ -18,6 +18,8 @@ function createJob() {
 }
 
 function updateJob(element, { job }) {
+  if (element.job === job) return; // nothing is new
+  element.job = job;
   const open = isOpen(job), title = describe(job);
   element.dataset.status = job.status;
   element.querySelector("b").textContent = title;

@@ -15,9 +15,13 @@ const reports = new Map(); // job -> promise of its report
 
 /** What a take sounds like, where it begins, and how loud it is. */
 async function load(take) {
-  if (!reports.has(take.job.id)) reports.set(take.job.id, api.readReport(take.job.id));
-  const report = await reports.get(take.job.id);
-  const sound = await loadSound(api.resultUrl(take.job.id, take.sound.name));
+  const { id } = take.job;
+  if (!reports.has(id)) reports.set(id, api.readReport(id));
+  const report = await reports.get(id).catch((error) => {
+    reports.delete(id); // another try may succeed
+    throw error;
+  });
+  const sound = await loadSound(api.resultUrl(id, take.sound.name));
   return { sound, begin: report.range?.begin ?? 0, facts: report.takes[take.number - 1] };
 }
 
@@ -69,7 +73,8 @@ async function showHeard() {
   if (wanted === shown || !Number.isFinite(video.duration)) return;
   shown = wanted;
   const loaded = take ? await attempt(() => load(take)) : await ownSound();
-  if (wanted !== shown || !loaded) return; // meanwhile something else was chosen
+  if (wanted !== shown) return; // meanwhile something else was chosen
+  if (!loaded) return void (shown = ""); // choosing it again is another try
   player.hear(take ? { buffer: loaded.sound.buffer, begin: loaded.begin } : null);
   await waveform.draw(loaded.sound, loaded.begin);
   const name = take ? `Take ${take.title}` : "The original sound";

@@ -7,9 +7,13 @@ import { change, isOpen, onChange, state } from "./store.js";
 
 let running = null; // the upload
 
-async function upload(file) {
-  if (!file || running) return;
+async function uploadAll(files) {
+  if (running) return say("Wait until the upload is done, or cancel it.");
   dismiss();
+  for (const file of [...files]) await upload(file);
+}
+
+async function upload(file) {
   say(`Uploading ${file.name}`);
   $("upload").hidden = false;
   running = api.upload(file, (share) => ($("upload-progress").value = share));
@@ -47,7 +51,7 @@ function showList() {
 }
 
 export function prepareUploads() {
-  $("file").onchange = () => upload($("file").files[0]);
+  $("file").onchange = () => uploadAll($("file").files);
   $("upload-cancel").onclick = () => running?.abort();
   $("clip").onchange = () => show($("clip").value);
   $("forget").onclick = () => attempt(forget);
@@ -59,7 +63,7 @@ export function prepareUploads() {
   document.addEventListener("dragleave", over(false));
   document.addEventListener("drop", (event) => {
     over(false)(event);
-    upload(event.dataTransfer.files[0]);
+    uploadAll(event.dataTransfer.files);
   });
   addEventListener("beforeunload", (event) => running && event.preventDefault());
   let listed = "";
