@@ -1,9 +1,9 @@
 // Keys of one letter, as in an editor. They can be turned off, and never act while something is typed.
 
-import { $ } from "./dom.js";
+import { $, say } from "./dom.js";
 import { setEnd } from "./forms.js";
 import { now, seek, togglePlay } from "./stage.js";
-import { listenTo, state, takes } from "./store.js";
+import { heardTake, listenTo, state, takes } from "./store.js";
 
 const STEP = 1, SMALL_STEP = 0.1; // seconds
 const KEPT = "maskvat keys"; // in the browser's storage
@@ -13,11 +13,17 @@ const usesKeys = (element) => element.matches("button, a, input, select, summary
 
 function choose(digit) {
   const take = takes().find((found) => found.digit === digit);
-  if (digit === 0) listenTo("original");
-  else if (take) listenTo(take.key);
+  if (digit === 0 || take) hear(take?.key ?? "original");
 }
 
-const KEYS = { b: () => listenTo(state.before), i: () => setEnd("begin"), o: () => setEnd("end") };
+/** A radio button that is pressed tells itself; a key does not. */
+function hear(key) {
+  listenTo(key);
+  const take = heardTake();
+  say(take ? `Take ${take.title}` : "The original sound");
+}
+
+const KEYS = { b: () => hear(state.before), i: () => setEnd("begin"), o: () => setEnd("end") };
 
 function onKey(event) {
   if (!$("use-keys").checked || event.ctrlKey || event.altKey || event.metaKey || $("sign-in").open) return;

@@ -73,10 +73,10 @@ async function showHeard() {
   if (wanted === shown || !Number.isFinite(video.duration)) return;
   shown = wanted;
   const loaded = take ? await attempt(() => load(take)) : await ownSound();
-  if (wanted !== shown) return; // meanwhile something else was chosen
-  if (!loaded) return void (shown = ""); // choosing it again is another try
+  if (wanted !== shown || !loaded) return; // meanwhile something else was chosen, or it cannot be loaded
   player.hear(take ? { buffer: loaded.sound.buffer, begin: loaded.begin } : null);
   await waveform.draw(loaded.sound, loaded.begin);
+  if (wanted !== shown) return;
   const name = take ? `Take ${take.title}` : "The original sound";
   $("wave-text").textContent = loaded.sound ? `${name}: ${loaded.sound.onsets.length} onsets` : loaded.why;
 }
@@ -157,7 +157,7 @@ function followJobs() {
 
 export function prepareStage() {
   prepareControls();
-  video.addEventListener("loadedmetadata", showHeard);
+  video.addEventListener("loadedmetadata", () => attempt(showHeard));
   onChange((changed) => {
     if (changed.has("file")) {
       known = null;
@@ -166,7 +166,7 @@ export function prepareStage() {
     if (changed.has("file") || changed.has("jobs")) followJobs();
     if (["file", "jobs", "listening"].some((name) => changed.has(name))) {
       showTakes();
-      showHeard();
+      attempt(showHeard);
     }
     if (changed.has("range")) waveform.showRange(state.range);
   });

@@ -53,7 +53,13 @@ export class Waveform {
   /** Draw a sound that begins at a second of the video; null draws silence. */
   async draw(sound, begin) {
     const seconds = this.video.duration;
-    await this.surfer.load(this.video.src, [sound ? spread(sound, begin, seconds) : new Float32Array(100)], seconds);
+    const peaks = sound ? spread(sound, begin, seconds) : new Float32Array(100);
+    try {
+      await this.surfer.load(this.video.src, [peaks], seconds);
+    } catch (error) {
+      if (error.name === "AbortError") return; // meanwhile another sound is drawn
+      throw error;
+    }
     this.regions.clearRegions();
     this.showRange(state.range);
     for (const [n, at] of (sound?.onsets ?? []).slice(0, MARKS).entries())
