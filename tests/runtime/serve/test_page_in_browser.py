@@ -64,15 +64,27 @@ def context(chromium: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., ServeProcess]]:
-    """serve(*flags) -> a server of its own; the shipped bundle unless a flag names another."""
+    """serve(*flags) -> a server of its own. It has the shipped bundle unless a flag names another."""
     with ExitStack() as stack:
         yield lambda *flags: stack.enter_context(ServeProcess(tmp_path / "state", "--threads", "2", *flags))
 
 
 @pytest.fixture
+def fake(serve: Callable[..., ServeProcess], bundles: Callable[..., Path]) -> ServeProcess:
+    """A server with a tiny bundle that has six words, for tests in which it does not matter how the sound is."""
+    return serve("--engines", str(bundles()), "--backend", "cpu")
+
+
+@pytest.fixture
 def short(make_video: Callable[..., Path]) -> Path:
-    """A video of 2 s, where it does not matter how the sound is."""
+    """A video of 2 s: its sounds are soon made."""
     return make_video(50)
+
+
+@pytest.fixture
+def long(make_video: Callable[..., Path]) -> Path:
+    """A video of 20 s: with 1024 steps, its sounds take longer than any test."""
+    return make_video(500)
 
 
 def code_of(server: ServeProcess) -> str:
@@ -267,12 +279,11 @@ def test_back_and_forth_between_a_take_and_the_original_sound(context: Any, serv
 
 
 # ---------------------------------------------------------------- what goes wrong
-def test_cancel_and_delete(context: Any, serve: Any, short: Path) -> None:
-    server = serve()
-    page = signed_in(context, server)
-    choose(page, short)
+def test_cancel_and_delete(context: Any, fake: ServeProcess, long: Path) -> None:
+    page = signed_in(context, fake)
+    choose(page, long)
     ask(page, takes=9, steps=1024)
-    ask(page)
+    ask(page, steps=1)
     expect(job(page, "queued")).to_contain_text("waits for 1 more")
     expect(job(page, "running")).to_contain_text("makes the sound", timeout=SLOW)
     expect(job(page, "running").get_by_role("progressbar")).to_have_js_property("max", 1)
@@ -286,8 +297,8 @@ def test_cancel_and_delete(context: Any, serve: Any, short: Path) -> None:
     page.on("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete the video").click()
     expect(page.locator("#status")).to_contain_text("are deleted")
-    assert server.get("/v1/files")["data"] == server.get("/v1/jobs")["data"] == []
-    assert not [path for name in ("files", "jobs") for path in (server.state / name).iterdir()]
+    assert fake.get("/v1/files")["data"] == fake.get("/v1/jobs")["data"] == []
+    assert not [path for name in ("files", "jobs") for path in (fake.state / name).iterdir()]
 
 
 def test_files_that_are_refused_or_no_videos(context: Any, serve: Any) -> None:
@@ -313,10 +324,9 @@ def test_files_that_are_refused_or_no_videos(context: Any, serve: Any) -> None:
     assert page.evaluate("document.getElementById('range-out').validationMessage").startswith("The range is empty")
 
 
-def test_words(context: Any, serve: Any, bundles: Callable[..., Path], make_video: Callable[..., Path]) -> None:
-    server = serve("--engines", str(bundles()), "--backend", "cpu")
-    page = signed_in(context, server)
-    choose(page, make_video(40))
+def test_words(context: Any, fake: ServeProcess, short: Path) -> None:
+    page = signed_in(context, fake)
+    choose(page, short)
     words = page.locator("#words option").evaluate_all("options => options.map((option) => option.value)")
     assert words == ["dog", "big cat", "door", "car", "street", "drum"]
     ask(page, steps=2)
@@ -333,16 +343,16 @@ def test_words(context: Any, serve: Any, bundles: Callable[..., Path], make_vide
     form.get_by_role("button", name="Redo the range").click()
     expect(heard(page)).to_contain_text("door, not street", timeout=SLOW)
     expect(page.locator("#alert")).to_be_hidden()
-    options = server.get("/v1/jobs")["data"][0]["options"]
+    options = fake.get("/v1/jobs")["data"][0]["options"]
     assert {"redo": "0.200-0.800", "prompt": "door", "avoid": "street"}.items() <= options.items()
 
 
 # ---------------------------------------------------------------- reload, tabs, sessions
-def test_a_reload_in_the_middle_finds_the_job_and_the_take(context: Any, serve: Any, short: Path) -> None:
-    page = signed_in(context, serve())
-    choose(page, short)
+def test_a_reload_in_the_middle_finds_the_job_and_the_take(context: Any, fake: ServeProcess, long: Path) -> None:
+    page = signed_in(context, fake)
+    choose(page, long)
     ask(page, takes=9, steps=1024)
-    ask(page, takes=2)
+    ask(page, takes=2, steps=1)
     expect(job(page, "running")).to_contain_text("makes the sound", timeout=SLOW)
     page.reload()
     expect(job(page, "running")).to_contain_text("makes the sound")
@@ -356,20 +366,19 @@ def test_a_reload_in_the_middle_finds_the_job_and_the_take(context: Any, serve: 
     expect(page.locator("#wave-text")).to_contain_text("Take 2")
 
 
-def test_two_tabs_show_the_same_jobs(context: Any, serve: Any, short: Path) -> None:
-    server = serve()
-    first = signed_in(context, server)
-    choose(first, short)
+def test_two_tabs_show_the_same_jobs(context: Any, fake: ServeProcess, long: Path) -> None:
+    first = signed_in(context, fake)
+    choose(first, long)
     second = context.new_page()  # the session is that of the browser
-    second.goto(server.url)
-    expect(second.locator("#clip option")).to_have_text([short.name])
+    second.goto(fake.url)
+    expect(second.locator("#clip option")).to_have_text([long.name])
     ask(first, takes=9, steps=1024)
     expect(job(second, "running")).to_be_visible(timeout=SLOW)
     expect(job(second, "running")).to_contain_text("makes the sound", timeout=SLOW)
     job(second, "running").get_by_role("button", name="Cancel").click()
     for page in (first, second):
         expect(job(page, "cancelled")).to_be_visible(timeout=SLOW)
-    ask(second)
+    ask(second, steps=1)
     for page in (first, second):
         expect(heard(page)).to_contain_text("Take 1", timeout=SLOW)
 
@@ -434,8 +443,8 @@ def tab_to(page: Any, name: str, key: str = "Tab") -> None:
     raise AssertionError(f"Tab does not reach {name}")
 
 
-def test_the_keyboard_alone(context: Any, serve: Any, short: Path) -> None:
-    page = signed_in(context, serve())
+def test_the_keyboard_alone(context: Any, fake: ServeProcess, short: Path) -> None:
+    page = signed_in(context, fake)
     choosers: list[Any] = []
     page.on(
         "filechooser", lambda chooser: choosers.append(chooser)
@@ -481,8 +490,8 @@ def test_the_keyboard_alone(context: Any, serve: Any, short: Path) -> None:
     assert Path(found.value.path()).read_bytes()[:4] == b"RIFF"
 
 
-def test_keys_can_be_turned_off_and_do_not_disturb_typing(context: Any, serve: Any, short: Path) -> None:
-    page = signed_in(context, serve())
+def test_keys_can_be_turned_off_and_do_not_disturb_typing(context: Any, fake: ServeProcess, short: Path) -> None:
+    page = signed_in(context, fake)
     choose(page, short)
     ask(page, takes=2)
     expect(heard(page)).to_contain_text("Take 1", timeout=SLOW)
@@ -512,8 +521,8 @@ def contrast(a: str, b: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_dark_and_light_at_1280_x_720(context: Any, serve: Any, short: Path) -> None:
-    page = signed_in(context, serve())
+def test_dark_and_light_at_1280_x_720(context: Any, fake: ServeProcess, short: Path) -> None:
+    page = signed_in(context, fake)
     choose(page, short)
     ask(page, takes=2)
     expect(heard(page)).to_contain_text("Take 1", timeout=SLOW)
