@@ -14,14 +14,16 @@ let timer = 0;
 
 /** Read the jobs and videos again, and follow the next job. `wanted`: the video to show, if it is still there. */
 export async function refresh(wanted = state.file) {
-  clearTimeout(timer);
-  const [files, jobs] = await Promise.all([api.listFiles(), api.listJobs()]);
-  tell(jobs.data);
-  const file = files.data.some(({ id }) => id === wanted) ? wanted : (files.data[0]?.id ?? null);
-  change({ files: files.data, jobs: jobs.data, ...(file === state.file ? {} : { file, range: null }) });
-  follow();
-  clearTimeout(timer);
-  timer = setTimeout(lookAgain, jobs.data.some(isOpen) ? SOON : LATER);
+  try {
+    const [files, jobs] = await Promise.all([api.listFiles(), api.listJobs()]);
+    tell(jobs.data);
+    const file = files.data.some(({ id }) => id === wanted) ? wanted : (files.data[0]?.id ?? null);
+    change({ files: files.data, jobs: jobs.data, ...(file === state.file ? {} : { file, range: null }) });
+    follow();
+  } finally {
+    clearTimeout(timer); // also after an error: the server may come back
+    timer = setTimeout(lookAgain, state.jobs.some(isOpen) ? SOON : LATER);
+  }
 }
 
 function lookAgain() {
