@@ -127,8 +127,9 @@ def ask(page: Any, takes: int = 1, steps: int = 4) -> None:
     form.get_by_role("button", name="Make sounds").click()
 
 
-def job(page: Any, status: str, place: int = 0) -> Any:
-    return page.locator(f"#queue li[data-status={status}]").nth(place)
+def job(page: Any, status: str) -> Any:
+    """The newest job with a status."""
+    return page.locator(f"#queue li[data-status={status}]").first
 
 
 def heard(page: Any) -> Any:
@@ -238,7 +239,7 @@ def _deliver(page: Any, server: ServeProcess) -> None:
     form.get_by_label("Loudness (LUFS)").fill("-23")
     form.get_by_label("True peak (dBTP)").fill("-1")
     form.get_by_role("button", name="Make files").click()
-    expect(job(page, "succeeded", 2)).to_contain_text("Files: wav, video, otio", timeout=SLOW)
+    expect(job(page, "succeeded")).to_contain_text("Files: wav, video, otio", timeout=SLOW)  # the newest is first
     expect(page.locator("#files li").first).to_contain_text("LUFS")
     sound, video = download(page, "bounce.wav"), download(page, "bounce.sound.mp4")
     assert sound[:4] == b"RIFF" and b"bext" in sound and b"iXML" in sound
