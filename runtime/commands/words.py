@@ -9,7 +9,7 @@ from pathlib import Path
 from engines.manifest import MINI, Manifest
 from engines.words.vocabulary import Vocabulary
 from runtime.edit.words import Words, check_guided
-from runtime.errors import OptionError
+from runtime.errors import ManifestError, OptionError
 from runtime.sampling import SamplingConfig
 
 FLAGS = ("prompt", "prompt_weight", "at", "avoid")
@@ -55,6 +55,14 @@ class KnownWords:
     def _bundle(self) -> tuple[Vocabulary, bool]:
         manifest = Manifest.load(self._folder)
         return Vocabulary.load(self._folder / manifest.vocabulary, manifest.config), bool(manifest.tokeniser)
+
+    def listed(self) -> tuple[list[str], bool]:
+        """All words, and whether any other text is known too. None if the bundle cannot be read."""
+        try:
+            vocabulary, any_text = self._bundle
+        except ManifestError:
+            return [], False
+        return list(vocabulary.words), any_text
 
     def check(self, words: Words | None, sampling: SamplingConfig) -> None:
         """Raises OptionError for a word that the bundle does not know, ManifestError."""

@@ -11,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from runtime.serve.api import files, jobs, pallaidium, stream, system
+from runtime.serve.api import files, jobs, page, pallaidium, stream, system
 from runtime.serve.api.security import Guard
 from runtime.serve.problems import Problem
 from runtime.serve.services import Services
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 ROUTES: dict[tuple[str, str], Endpoint] = {  # method and address -> what answers
-    ("GET", "/"): system.root,
+    ("GET", "/"): page.index,
+    ("GET", "/page/{name}"): page.part,
+    ("GET", "/page/vendor/{name}"): page.vendor,
     ("GET", "/health"): system.health,
     ("GET", "/ready"): system.ready,
     ("GET", "/metrics"): system.metrics,
@@ -28,6 +30,7 @@ ROUTES: dict[tuple[str, str], Endpoint] = {  # method and address -> what answer
     ("POST", "/v1/session"): system.sign_in,
     ("GET", "/v1/session"): system.who,
     ("DELETE", "/v1/session"): system.sign_out,
+    ("POST", "/v1/session/code"): system.new_code,
     ("POST", "/v1/files"): files.upload,
     ("GET", "/v1/files"): files.list_files,
     ("GET", "/v1/files/{file_id}"): files.get_file,
@@ -76,7 +79,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     """What Starlette itself refuses: unknown addresses and methods."""
     path = request.url.path[:100]
     if error.status_code == 405:
-        methods = {m for (m, p) in ROUTES if Route(p, system.root).path_regex.match(request.url.path)}
+        methods = {m for (m, p) in ROUTES if Route(p, page.index).path_regex.match(request.url.path)}
         allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
         answer = Problem("method_not_allowed", f"{path} takes {allowed}").response()
         answer.headers["Allow"] = allowed

@@ -38,6 +38,8 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
     add("--allow-host", action="append", default=[], metavar="NAME",
         help="further name or address that clients use for this server, for example a proxy's")  # fmt: skip
     add("--no-token", action="store_true", help="let every program of this machine use the server")
+    add("--open", action="store_true",
+        help="open the page in this machine's browser; if the server runs already, open its page and end")  # fmt: skip
     add("--allow-folder", type=Path, action="append", default=[], metavar="FOLDER",
         help="let clients name videos in this folder by their path")  # fmt: skip
     add("--state", type=Path, metavar="FOLDER",

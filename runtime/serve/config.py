@@ -43,6 +43,7 @@ class ServerConfig:
     allow_hosts: tuple[str, ...] = ()  # further names that the Host header may have
     allow_folders: tuple[Path, ...] = ()  # resolved; videos in them may be named by their path
     token: bool = True
+    open: bool = False  # show the page in the browser of this machine
     workers: int = 1
     worker_command: tuple[str, ...] = field(default_factory=lambda: stdio_command())
     limits: Limits = field(default_factory=Limits)
@@ -103,6 +104,7 @@ def read_config(args: Namespace) -> ServerConfig:
         allow_hosts=tuple(_host_name(name) for name in args.allow_host),
         allow_folders=tuple(_folder(path) for path in args.allow_folder),
         token=not args.no_token,
+        open=args.open,
         workers=whole_number("workers", args.workers, 1, MAX_WORKERS),
         worker_command=(*stdio_command(), *engine_flags(args)),
         limits=limits,

@@ -19,6 +19,7 @@ from engines.locks import locked
 from engines.manifest import write_atomically
 from runtime.errors import MaskVATError, MediaError
 from runtime.serve.app import make_app
+from runtime.serve.browser import ADDRESS, open_running, show_page
 from runtime.serve.config import ServerConfig
 from runtime.serve.connections import PatientProtocol
 from runtime.serve.services import Services, open_services
@@ -36,22 +37,31 @@ class InUse(MediaError):
     """Another server uses the state folder or the port."""
 
 
+class StateInUse(InUse):
+    """Another server uses the state folder."""
+
+
 def run_server(config: ServerConfig) -> int:
     """Serve until a signal comes. Returns the exit status. Raises MaskVATError."""
 
     def in_use() -> None:
-        raise InUse(f"another server uses {config.state}; stop it, or choose another --state")
+        raise StateInUse(f"another server uses {config.state}; stop it, or choose another --state")
 
     check_state(config.state)
     with suppress(OSError):
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with locked(config.state / LOCK, in_use):
+            (config.state / ADDRESS).unlink(missing_ok=True)  # of a killed server: another program may listen there
             services = open_services(config)
             try:
                 return _serve(config, services)
             finally:
                 services.close()
+    except StateInUse:
+        if config.open and open_running(config):
+            return 0
+        raise
     except OSError as error:
         raise MediaError(f"cannot use {config.state}: {error.strerror or error}; choose another --state") from error
 
@@ -65,7 +75,7 @@ def _serve(config: ServerConfig, services: Services) -> int:
         timeout_graceful_shutdown=5, h11_max_incomplete_event_size=HEADER_BYTES,
     )  # fmt: skip
     server = _Server(settings, services)
-    address = config.state / "server.json"
+    address = config.state / ADDRESS
     try:
         asyncio.run(server.run_until_stopped(sockets))
     finally:
@@ -158,7 +168,8 @@ class _Server(uvicorn.Server):
 
 def _tell_address(services: Services, url: str) -> None:
     """Say where the server is: for people, and as a file for programs."""
-    write_atomically(services.config.state / "server.json", json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    write_atomically(services.config.state / ADDRESS, json.dumps({"url": url, "pid": os.getpid()}) + "\n")
     log.info("serving at %s", url)
     if services.config.token:
         log.info("tokens are in %s", services.tokens.path)
+    show_page(services, url)

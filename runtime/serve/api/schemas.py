@@ -111,6 +111,8 @@ def _answers() -> dict[str, Schema]:
             "id": TEXT, "object": {"const": "model"}, "type": {"const": "video"},
             "modes": {"type": "array", "items": TEXT}, "supports_audio_output": {"const": True},
             **{name: {"type": ["string", "null"]} for name in ("bundle", "backend", "precision")},
+            "words": {"type": "array", "items": TEXT, "description": "words that prompt, at and avoid know"},
+            "any_text": {"type": "boolean", "description": "whether they take any text, not these words alone"},
         }),
         "Models": listed("Model"),
         "Result": obj("a file that a job made", {
@@ -130,6 +132,7 @@ def _answers() -> dict[str, Schema]:
         }),
         "Ready": obj("jobs are done", {"status": {"const": "ready"}, "workers": {"type": "integer", "minimum": 1}}),
         "Session": obj("who is signed in", {"client": TEXT, "seconds": NUMBER}),
+        "LoginCode": obj("a code that works once, for so many seconds", {"code": TEXT, "seconds": NUMBER}),
     }  # fmt: skip
 
 

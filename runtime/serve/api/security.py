@@ -14,13 +14,10 @@ from runtime.serve.services import Services
 
 log = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/", "/health", "/ready", "/v1/health", "/v1/session", "/openapi.json"})  # need no token
+OPEN_FOLDER = "/page/"  # nor do the files of the page
 HEALTH = frozenset({"/health", "/ready", "/v1/health", "/metrics"})  # asked all the time: not in the audit log
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 NO_TOKEN = "local"  # who asks if the server uses no tokens
-PAGE_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
 DATA_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 ADVICE = "tokens are in the file `tokens` of the server's state folder. A token in the address is ignored"
 HEADERS = {
@@ -83,7 +80,8 @@ class Guard:
         check_origin(request.headers.getlist("origin"), host)
         client = self._client(request)
         _drop_secrets(request.scope)
-        if client is None and request.scope["path"] not in OPEN_PATHS:
+        path = request.scope["path"]
+        if client is None and path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
             raise Problem("not_signed_in", f"send the header `Authorization: Bearer TOKEN`; {ADVICE}")
         request.state.client = client or ""
 
@@ -166,6 +164,5 @@ def _add_headers(message: Message) -> None:
     headers = MutableHeaders(scope=message)
     for name, value in HEADERS.items():
         headers[name] = value
-    is_page = headers.get("content-type", "").startswith("text/html")
-    headers["Content-Security-Policy"] = PAGE_POLICY if is_page else DATA_POLICY
+    headers.setdefault("Content-Security-Policy", DATA_POLICY)  # the page has one of its own
     headers.setdefault("Cache-Control", "no-store")

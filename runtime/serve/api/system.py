@@ -1,7 +1,7 @@
-"""Health, readiness, metrics, models, sessions of a page, and what stands at / until there is a page."""
+"""Health, readiness, metrics, models, and sessions of a page."""
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from runtime.serve.api.bodies import read_json
 from runtime.serve.api.files import services_of
@@ -9,11 +9,7 @@ from runtime.serve.api.openapi import openapi_document
 from runtime.serve.api.pallaidium import CONTRACT_VERSIONS, model_entry
 from runtime.serve.api.security import cookie_name, who_asks
 from runtime.serve.problems import Problem
-from runtime.serve.tokens import SESSION
-
-
-async def root(request: Request) -> Response:
-    return PlainTextResponse("maskvat serve: /openapi.json describes the interface; docs/SERVER.md is the guide\n")
+from runtime.serve.tokens import LOGIN, SESSION
 
 
 async def health(request: Request) -> Response:
@@ -72,6 +68,14 @@ async def sign_in(request: Request) -> Response:
     answer.set_cookie(cookie_name(services), services.sessions.new_cookie(client), max_age=int(SESSION), path="/",
         secure=secure, httponly=True, samesite="strict")  # fmt: skip
     return answer
+
+
+async def new_code(request: Request) -> Response:
+    """A login code for a browser, for a program that has a token. A page cannot get one: its session would not end."""
+    if request.state.by_cookie:
+        raise Problem("not_signed_in", "a page cannot get a code; send a token in the header Authorization")
+    code = services_of(request).sessions.new_code(who_asks(request))
+    return JSONResponse({"code": code, "seconds": LOGIN}, 201)
 
 
 async def who(request: Request) -> Response:

@@ -101,8 +101,9 @@ def free_port() -> int:
 def test_two_servers_do_not_share_a_state(tmp_path: Path) -> None:
     from engines.locks import locked
 
-    with locked(tmp_path / "lock"), pytest.raises(InUse, match="another server"):
-        run_server(ServerConfig(tmp_path, port=0))
+    for shows in (False, True):  # --open does not help if the other server does not answer
+        with locked(tmp_path / "lock"), pytest.raises(InUse, match="another server"):
+            run_server(ServerConfig(tmp_path, port=0, open=shows))
 
 
 def test_a_state_that_cannot_be_used(tmp_path: Path) -> None:

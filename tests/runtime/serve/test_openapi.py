@@ -84,7 +84,8 @@ def test_every_code_is_in_the_guide() -> None:
 
 def test_real_answers_are_as_described(server: Serving) -> None:
     client = Checked(server)
-    for path in ("/", "/health", "/v1/health", "/openapi.json", "/metrics", "/v1/jobs", "/v1/files"):
+    pages = ("/", "/page/main.js", "/page/vendor/regions.esm.js")
+    for path in (*pages, "/health", "/v1/health", "/openapi.json", "/metrics", "/v1/jobs", "/v1/files"):
         server.get(path)
     job = server.do(options={"steps": 4, "range": "0-1"}, deliver={"video": True, "timeline": "mlt"})
     for path in ("/ready", "/v1/models", "/v1/jobs", "/v1/files", f"/v1/files/{job['file_id']}"):
@@ -106,6 +107,7 @@ def test_real_answers_are_as_described(server: Serving) -> None:
     _wrong_requests(server)
     server.post("/v1/session")
     server.get("/v1/session")
+    server.post("/v1/session/code")
     server.delete("/v1/session")
     server.post("/v1/videos", json={"control_file_id": server.upload()})
     server.post(f"/v1/jobs/{slow['id']}/cancel")

@@ -65,7 +65,7 @@ def test_no_other_page_may_read_answers(idle: Serving) -> None:
 
 
 # ---------------------------------------------------------------- tokens
-OPEN = {"/", "/health", "/ready", "/v1/health", "/openapi.json", "/v1/session"}
+OPEN = {"/", "/health", "/ready", "/v1/health", "/openapi.json", "/v1/session", "/page/n", "/page/vendor/n"}
 
 
 def test_every_address_needs_the_token_except_those_that_say_nothing(idle: Serving) -> None:
@@ -73,7 +73,8 @@ def test_every_address_needs_the_token_except_those_that_say_nothing(idle: Servi
         for method, path in ADDRESSES:
             answer = idle.plain.request(method, path, headers=headers)
             if path in OPEN - {"/v1/session"}:
-                assert answer.status_code == (503 if path == "/ready" else 200), path
+                expected = 503 if path == "/ready" else 404 if path.startswith("/page/") else 200
+                assert answer.status_code == expected, path
             elif path != "/v1/session":
                 assert answer.status_code == 401 and answer.json()["code"] == "not_signed_in", (method, path)
                 assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -179,6 +180,13 @@ def test_a_cookie_ends_with_its_token_and_does_not_renew_itself(idle: Serving) -
         idle.services.tokens.path.write_text(text)
         assert idle.plain.get("/v1/jobs", headers=cookie).status_code == 401
         assert idle.plain.post("/v1/session", json={"code": code}).status_code == 401
+
+
+def test_a_program_gets_a_code_for_a_browser_and_a_page_gets_none(idle: Serving) -> None:
+    code = idle.post("/v1/session/code").json()["code"]
+    assert idle.plain.post("/v1/session", json={"code": code}).json()["client"] == "local"
+    assert idle.plain.post("/v1/session/code").status_code == 401  # the cookie alone
+    assert idle.plain.post("/v1/session", json={"code": code}, headers={"Cookie": ""}).status_code == 401
 
 
 def test_codes_and_cookies_expire(monkeypatch: pytest.MonkeyPatch) -> None:
