@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.app.__main__ import call, facts
+from deploy.app.build import call, facts
 from tests.campaigns import report
 from tests.support.paths import EXAMPLE, ROOT
 from tests.support.serve_process import ServeProcess
