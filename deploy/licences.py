@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,17 @@ def licence_of(component: dict[str, Any]) -> str:
     return words[0] if len(words) == 1 else " AND ".join(f"({word})" for word in words)
 
 
+@cache
+def spdx() -> Any:
+    """Reads SPDX expressions; it takes a moment to make."""
+    from license_expression import get_spdx_licensing
+
+    return get_spdx_licensing()
+
+
 def objection(licence: str) -> str:
     """Why a component with this licence may not be delivered; "" if it may."""
-    from license_expression import ExpressionError, get_spdx_licensing
+    from license_expression import ExpressionError
 
     if not licence:
         return "its licence is not known"
@@ -37,7 +46,7 @@ def objection(licence: str) -> str:
         return ""
     allowed = {*KNOWN["allowed"], *KNOWN["copyleft"], *KNOWN["exceptions"]}
     try:
-        parsed = get_spdx_licensing().parse(licence, validate=True)
+        parsed = spdx().parse(licence, validate=True)
     except ExpressionError as error:
         return f"{licence!r} is no SPDX expression: {error}"
     unknown = sorted({key for symbol in parsed.symbols for key in str(symbol).split(" WITH ")} - allowed)

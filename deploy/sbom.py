@@ -23,6 +23,7 @@ KNOWN = tomllib.loads(Path(__file__).with_name("known_licences.toml").read_text(
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
 HASH = re.compile(r"-[0-9a-f]{8}(?=-|$)")  # that repairing a wheel puts in the name of a library
+LIBRARIES = ("lib*.so*", "*.dylib", "*.dll")  # of Linux, macOS, Windows
 SPEC = "1.6"
 
 
@@ -56,9 +57,9 @@ def python_packages(python: Path, without: Sequence[str]) -> Component:
 
 def libraries(folder: Path) -> Iterator[Component]:
     """Shared libraries that lie in a folder: those of wheels, and those that a freezer collected."""
-    found = {path.name for path in folder.rglob("lib*.so*") if path.is_file() and ".cpython-" not in path.name}
-    for file in sorted(found):
-        name, _, version = file.partition(".so")
+    files = (path for pattern in LIBRARIES for path in folder.rglob(pattern) if path.is_file())
+    for file in sorted({path.name for path in files if ".cpython-" not in path.name}):
+        name, _, version = re.sub(r"\.(dylib|dll)$", "", file).partition(".so")
         name = HASH.sub("", name)
         if name not in KNOWN["libraries"]:
             name = name.rstrip("0123456789.")  # libpython3.11

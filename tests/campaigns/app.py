@@ -22,7 +22,8 @@ from tests.support.serve_process import ServeProcess
 
 DEBIAN, PACKAGES = "bookworm", ("libc6",)
 USER = "10001:10001"
-LIMIT = 300  # seconds
+QUICK = ("--steps", "8", "--threads", "1")
+LIMIT = 600  # seconds
 # A root that is read-only but for /work, seen by this process alone; then somebody without rights, in that root
 ENTER = """set -e
 mount --bind "$0" "$0" && mount --bind "$0/work" "$0/work" && mount -o remount,bind,ro "$0"
@@ -70,7 +71,7 @@ def commands(bare: Bare) -> Iterator[Check]:
     yield "--version", version.stdout.startswith("maskvat ") and version.returncode == 0, version.stdout.strip()
     doctor = bare.run("doctor")
     yield "doctor passes", doctor.returncode == 0 and "self-test passed" in doctor.stdout, doctor.stdout[-60:]
-    made = bare.run("/work/bounce.mp4", "-o", "/work/bounce.wav", "--mux")
+    made = bare.run("/work/bounce.mp4", "-o", "/work/bounce.wav", "--mux", *QUICK)
     sound = bare.work / "bounce.wav"
     yield "it makes a sound", made.returncode == 0 and sound.exists(), made.stderr[-200:]
     wrong = bare.run("/work/none.mp4")
@@ -82,7 +83,7 @@ def commands(bare: Bare) -> Iterator[Check]:
 def same_sound(bare: Bare) -> Iterator[Check]:
     """The sound has the bytes that the program makes in Python here."""
     target = bare.root.parent / "python.wav"
-    call(sys.executable, "-m", "runtime.commands", EXAMPLE, "-o", target)
+    call(sys.executable, "-m", "runtime.commands", EXAMPLE, "-o", target, *QUICK)
     made, wanted = (bare.work / "bounce.wav").read_bytes(), target.read_bytes()
     yield "the same bytes as in Python", made == wanted, len(made)
 
@@ -91,7 +92,9 @@ def served(bare: Bare, seconds: dict[str, float]) -> Iterator[Check]:
     """The server, its page, and a job. Notes how long the start took."""
     state = bare.work / "state"
     begun = time.perf_counter()
-    with ServeProcess(state, program=bare.line("serve", network=True), inside="/work/state") as server:
+    with ServeProcess(
+        state, program=bare.line("serve", "--threads", "1", network=True), inside="/work/state"
+    ) as server:
         ready = 0.0
         while not ready and time.perf_counter() - begun < LIMIT:
             try:
@@ -107,7 +110,7 @@ def served(bare: Bare, seconds: dict[str, float]) -> Iterator[Check]:
         with server.open("GET", "/") as page:
             kind, text = page.headers["Content-Type"], page.read()
         yield "there is a page", page.status == 200 and len(text) > 0, kind
-        job = server.wait(server.ask(file_id=server.upload(EXAMPLE)))
+        job = server.wait(server.ask(file_id=server.upload(EXAMPLE), options={"steps": 8}), seconds=LIMIT)
         yield "a job succeeds", job["status"] == "succeeded", job.get("error")
         sound = server.bytes(f"/v1/jobs/{job['id']}/results/sound.wav")
         yield "its sound is the same", sound == (bare.work / "bounce.wav").read_bytes(), len(sound)

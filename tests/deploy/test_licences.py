@@ -70,10 +70,17 @@ def test_texts_are_given_once(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what is found
 def test_libraries_by_name(tmp_path: Path) -> None:
     files = ["libavcodec-5e6b81c2.so.62.28.102", "libpython3.11.so.1.0", "libgfortran-040039e1-0352e75f.so.5.0.0"]
-    for name in [*files, "libstdc++.so.6", "libother.so.1", "thing.cpython-311-x86_64-linux-gnu.so"]:
+    for name in [
+        *files,
+        "libstdc++.so.6",
+        "libother.so.1",
+        "VCRUNTIME140.dll",
+        "thing.cpython-311-x86_64-linux-gnu.so",
+    ]:
         (tmp_path / name).touch()
-    found = {c["name"]: (c["version"], licences.licence_of(c)) for c in sbom.libraries(tmp_path)}
+    found = {c["name"]: (c.get("version", ""), licences.licence_of(c)) for c in sbom.libraries(tmp_path)}
     assert found == {
+        "VCRUNTIME": ("", ""),
         "libavcodec": ("62.28.102", "GPL-3.0-or-later"),
         "libgfortran": ("5.0.0", "GPL-3.0-or-later WITH GCC-exception-3.1"),
         "libother": ("1", ""),

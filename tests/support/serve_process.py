@@ -96,7 +96,9 @@ class ServeProcess:
         with self.open("POST", "/v1/jobs", body, Content_Type="application/json") as answer:
             return str(json.loads(answer.read())["id"])
 
-    def wait(self, job_id: str, found: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
+    def wait(
+        self, job_id: str, found: Callable[[dict[str, Any]], bool] | None = None, seconds: float = PATIENCE
+    ) -> dict[str, Any]:
         """Wait for the end of a job, or for something else."""
         seen: list[dict[str, Any]] = []
 
@@ -104,7 +106,7 @@ class ServeProcess:
             seen[:] = [self.get(f"/v1/jobs/{job_id}")]
             return found(seen[0]) if found else seen[0]["status"] in ENDED
 
-        wait_for(done)
+        wait_for(done, seconds)
         return seen[0]
 
     def children(self) -> list[int]:
