@@ -119,6 +119,8 @@ def served(bare: Bare, seconds: dict[str, float]) -> Iterator[Check]:
 
 def opened(app: Path, folder: Path) -> Iterator[Check]:
     """`--open` starts the user's browser, without the app's libraries. A script stands for the browser."""
+    if "--open" not in call(app / "maskvat", "serve", "--help"):
+        return  # a version without the page
     browser, seen = folder / "browser", folder / "seen"
     browser.write_text(f'#!/bin/sh\necho "$1 [$LD_LIBRARY_PATH]" > {seen}.part && mv {seen}.part {seen}\n')
     browser.chmod(0o755)

@@ -42,11 +42,11 @@ class ServeProcess:
         address = self.state / "server.json"
         address.unlink(missing_ok=True)
         line = [*self.program, "--port", "0", "--state", self.inside, *self.flags]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        ours = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} if self.program == PROGRAM else {}
         self.state.parent.mkdir(parents=True, exist_ok=True)
         told = self.state.with_name(f"{self.state.name}.stderr")
         with open(told, "ab") as log:
-            self.process = subprocess.Popen(line, env=environment, stderr=log)
+            self.process = subprocess.Popen(line, env=os.environ | ours, stderr=log)
         wait_for(lambda: address.exists() or self.process is None or self.process.poll() is not None)
         assert address.exists(), told.read_text()
         self.url = json.loads(address.read_text())["url"]
