@@ -1,4 +1,4 @@
-"""The commands, the script and the units of docs/APPLIANCE.md, as they stand there, under another folder."""
+"""The commands and the script of docs/APPLIANCE.md, and those of docs/TRITON.md, under another folder."""
 
 import os
 import re
@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.fake_engines import NEEDS_ORT
 from tests.support.paths import ROOT
+from tests.support.serve_process import ServeProcess
 
 GUIDE = (ROOT / "docs" / "APPLIANCE.md").read_text(encoding="utf-8")
 BASE = "/srv/maskvat"
@@ -20,16 +21,12 @@ UNIX = pytest.mark.skipif(sys.platform != "linux", reason="the guide is for Linu
 pytestmark = UNIX
 
 
-def section(title: str) -> str:
-    """One section's text."""
-    return GUIDE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def blocks(title: str, kind: str = "sh") -> list[str]:
-    """The code blocks of one section."""
-    found = re.findall(rf"```{kind}\n(.*?)```", section(title), re.DOTALL)
+def blocks(title: str) -> list[str]:
+    """The commands of one section, without those for systemd."""
+    section = GUIDE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    found = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
     assert found, title
-    return found
+    return [re.sub(r"^(systemctl|cp deploy) .*\n", "", block, flags=re.MULTILINE) for block in found]
 
 
 # ---------------------------------------------------------------- the watched folder
@@ -39,7 +36,7 @@ def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path]
 
     Nothing stays in the inbox, because systemd would start the service again and again.
     """
-    (made,) = re.findall(r"^mkdir -p (.*)$", GUIDE, re.MULTILINE)
+    (made,) = re.findall(r"^mkdir -p (/srv/.*)$", GUIDE, re.MULTILINE)
     for folder in (*made.replace(f"{BASE}/", "").split(), "inbox/1", "current/bin"):
         (tmp_path / folder).mkdir(parents=True)
     program = tmp_path / "current" / "bin" / "maskvat"
@@ -75,22 +72,6 @@ def test_the_inbox(bundles: Callable[..., Path], make_video: Callable[..., Path]
     assert (tmp_path / "inbox" / "1" / "other.mp4").exists()  # another process's
 
 
-def test_the_units(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("needs systemd-analyze")
-    text = section("A folder that is watched")
-    units = dict(re.findall(r"`/etc/systemd/system/(maskvat@\.\w+)`:\n\n```ini\n(.*?)```", text, re.DOTALL))
-    assert set(units) == {"maskvat@.path", "maskvat@.service"}
-    for name, content in units.items():
-        (tmp_path / name).write_text(content)
-    names = [str(tmp_path / name.replace("@", "@0")) for name in units]
-    for name, unit in zip(names, units, strict=True):
-        os.link(tmp_path / unit, name)
-    done = subprocess.run(["systemd-analyze", "verify", *names], capture_output=True, text=True)
-    complaints = [line for line in done.stderr.splitlines() if "maskvat" in line]
-    assert not complaints and done.returncode == 0, done.stderr
-
-
 # ---------------------------------------------------------------- installing
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
@@ -98,7 +79,7 @@ def test_the_commands(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     """From a folder of wheels to an installed, examined, upgraded and rolled back program, without an index."""
     (collect,) = blocks("A folder of wheels")
     collected = subprocess.run(
-        ["bash", "-ec", collect.replace(".[cpu]", f"{ROOT}[cpu]").replace("python3 -m", f"{sys.executable} -m")],
+        ["bash", "-ec", collect.replace("'.[", f"'{ROOT}[").replace("python3 -m", f"{sys.executable} -m")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -120,18 +101,28 @@ def test_the_commands(tmp_path: Path, make_video: Callable[..., Path]) -> None:
     def version() -> str:
         return (base / "current").readlink().name
 
-    run(blocks("Install")[0])
-    assert "self-test passed" in run(blocks("First start")[0])
+    def jobs_after(change: Callable[[], object], wanted: str) -> None:
+        """A job that the server accepted is done by the version that starts next."""
+        program = [str(base / "current" / "bin" / "maskvat"), "serve"]
+        with ServeProcess(tmp_path / "state", program=program) as server:
+            job = server.ask(file_id=server.upload(tmp_path / "video.mp4"), options={"steps": 1})
+            assert server.stop() == 0
+        change()
+        assert version() == wanted
+        program[0] = str(base / "current" / "bin" / "maskvat")
+        with ServeProcess(tmp_path / "state", program=program) as server:
+            assert server.wait(job)["status"] == "succeeded"
+
+    assert "self-test passed" in run(blocks("Install")[0])
     shutil.copy(make_video(20), tmp_path / "video.mp4")
     run(f"{BASE}/current/bin/maskvat video.mp4 --steps 1")
     assert (tmp_path / "video.wav").exists()
-    (triton,) = blocks("NVIDIA Triton")
+    (triton,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "TRITON.md").read_text(encoding="utf-8"), re.DOTALL)
     shipped = run(f"{BASE}/current/bin/python -c 'from engines.manifest import MINI; print(MINI)'").strip()
     assert Path(shipped).is_relative_to(base)
-    run(triton.replace("BUNDLE", shipped))
+    run(triton.replace("python", f"{BASE}/current/bin/python").replace("BUNDLE /srv", f"{shipped} {base}"))
     assert (base / "triton" / "maskvat_step" / "1" / "model.onnx").exists()
     assert version() == "0.1.0"
-    run(blocks("Upgrade")[0])
-    assert version() == "0.2.0" and (base / "0.1.0").is_dir()
-    run(blocks("Rollback")[0])
-    assert version() == "0.1.0" and "self-test passed" in run(blocks("First start")[0])
+    jobs_after(lambda: run(blocks("Upgrade")[0]), "0.2.0")
+    assert (base / "0.1.0").is_dir()
+    jobs_after(lambda: run(blocks("Rollback")[0]), "0.1.0")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.torch
 
 # log.md and CHANGELOG.md are history and may name commands that were renamed
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *ROOT.glob("*/README.md")]
-OURS = ("runtime", "train", "export", "benchmarks")
+OURS = ("runtime", "train", "export", "benchmarks", "deploy")
 RENAMED = ("train.synthetic.drawn", "train.synthetic.scenes", "train.synthetic.credits")  # from train.clips, ...
 
 # runs all commands in one process, because most of them import PyTorch

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-OURS = ("engines", "runtime", "train", "export", "benchmarks", "tests")
+OURS = ("engines", "runtime", "train", "export", "benchmarks", "deploy", "tests")
 MEDIA = (
     "runtime.audio",
     "runtime.decode",
@@ -72,6 +72,9 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
     },
     # runs the others, and measures with their code
     "benchmarks/card": Rule(("benchmarks.card", "benchmarks.latency", "benchmarks.common", *MEASURED)),
+    "deploy": Rule(
+        ("deploy", "engines", "runtime", "benchmarks.common"), frozenset({"cyclonedx", "license_expression"})
+    ),
     "plugins/comfyui": Rule(("runtime",), frozenset({"numpy", "torch"})),  # what ComfyUI's Python has
     "plugins/resolve": Rule((), frozenset()),  # Resolve's Python has the standard library only
 }
@@ -173,6 +176,8 @@ def test_import_rules(package: str) -> None:
         ("benchmarks/latency/quality.py", "from benchmarks import scan"),
         ("benchmarks/fit.py", "from benchmarks.latency.subjects import Subject"),
         ("benchmarks/common/report.py", "from benchmarks.scenes import tables"),
+        ("deploy/sbom.py", "import numpy"),
+        ("deploy/app/build.py", "from tests.support import paths"),
         ("plugins/resolve/MaskVAT.py", "import numpy"),
         ("plugins/resolve/MaskVAT.py", "def f():\n    import runtime"),
         ("plugins/comfyui/__init__.py", "from engines import contract"),

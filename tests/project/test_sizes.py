@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-FOLDERS = ("engines", "runtime", "train", "export", "benchmarks", "plugins")
+FOLDERS = ("engines", "runtime", "train", "export", "benchmarks", "plugins", "deploy")
 SOURCES = sorted(p for name in FOLDERS for p in (ROOT / name).rglob("*.py"))
 LINES, MODEL_LINES, FUNCTION_LINES, MODULES = 300, 400, 40, 20
 GUIDES = sorted(

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ from typing import Any
 from tests.support.paths import ROOT
 
 PATIENCE = 120.0  # seconds
+PROGRAM = (sys.executable, "-m", "runtime.serve")
 ENDED = ("succeeded", "failed", "cancelled")
 
 
 class ServeProcess:
     """A server. Use it as a context manager; `start` and `kill` may be called again and again."""
 
-    def __init__(self, state: Path, *flags: str) -> None:
+    def __init__(self, state: Path, *flags: str, program: Sequence[str] = PROGRAM, inside: str = "") -> None:
+        """`program`: how `maskvat serve` is called. `inside`: the state folder's name in the program's root."""
         self.state, self.flags = state, flags
+        self.program, self.inside = program, inside or str(state)
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -38,8 +41,9 @@ class ServeProcess:
         """Start it, and wait until it answers."""
         address = self.state / "server.json"
         address.unlink(missing_ok=True)
-        self.line = [sys.executable, "-m", "runtime.serve", "--port", "0", "--state", str(self.state), *self.flags]
-        self.environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.line = [*self.program, "--port", "0", "--state", self.inside, *self.flags]
+        ours = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} if self.program == PROGRAM else {}
+        self.environment = os.environ | ours
         self.state.parent.mkdir(parents=True, exist_ok=True)
         told = self.state.with_name(f"{self.state.name}.stderr")
         with open(told, "ab") as log:
@@ -93,7 +97,9 @@ class ServeProcess:
         with self.open("POST", "/v1/jobs", body, Content_Type="application/json") as answer:
             return str(json.loads(answer.read())["id"])
 
-    def wait(self, job_id: str, found: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
+    def wait(
+        self, job_id: str, found: Callable[[dict[str, Any]], bool] | None = None, seconds: float = PATIENCE
+    ) -> dict[str, Any]:
         """Wait for the end of a job, or for something else."""
         seen: list[dict[str, Any]] = []
 
@@ -101,7 +107,7 @@ class ServeProcess:
             seen[:] = [self.get(f"/v1/jobs/{job_id}")]
             return found(seen[0]) if found else seen[0]["status"] in ENDED
 
-        wait_for(done)
+        wait_for(done, seconds)
         return seen[0]
 
     def children(self) -> list[int]:
