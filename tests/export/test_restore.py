@@ -31,7 +31,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("from-bundle")
     with pytest.MonkeyPatch.context() as patch:
         if not HAS_CODEC:
-            patch.delitem(restore.READERS, "codec")
+            patch.setattr(restore, "READERS", {k: v for k, v in restore.READERS.items() if k != "codec"})
         assert restore.main([str(BUNDLE), str(folder)]) == 0
     return folder
 
