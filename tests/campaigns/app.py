@@ -58,10 +58,10 @@ class Bare:
         )
 
     def others(self) -> list[str]:
-        """Programs and interpreters besides the app."""
+        """Programs and scripts besides the app and the C library's loader."""
         files = [p for p in self.root.rglob("*") if p.is_file() and not p.is_relative_to(self.root / "maskvat")]
-        names = [p.relative_to(self.root).as_posix() for p in files if os.access(p, os.X_OK)]
-        return [name for name in names if ".so" not in name]
+        begun = {p.relative_to(self.root).as_posix(): p.read_bytes()[:4] for p in files if os.access(p, os.X_OK)}
+        return [name for name, head in begun.items() if head.startswith((b"\x7fELF", b"#!")) and ".so" not in name]
 
 
 # ---------------------------------------------------------------- what is tried
