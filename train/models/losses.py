@@ -9,12 +9,24 @@ from torch import Tensor, nn
 TARGET_NORMS = ("layernorm", "none")
 
 
-def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:
+def masked_cross_entropy(
+    logits: Tensor, codes: Tensor, mask: Tensor, reduction: str = "mean", weights: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of logits (B, K, T, V) against codes (B, K, T) over the masked positions of the batch.
 
     The paper writes a sum inside an expectation. The mean over masked positions does not depend on T or the batch size.
+    `weights` (K,) of the codebooks; they apply to a sum only.
     """
-    return F.cross_entropy(logits[mask].float(), codes[mask].long(), reduction=reduction)
+    values = F.cross_entropy(logits[mask].float(), codes[mask].long(), reduction="none" if weights is not None else reduction)
+    if weights is None:
+        return values
+    return (values * weights[:, None].expand(codes.shape)[mask]).sum()
+
+
+def codebook_weights(count: int, decay: float) -> Tensor:
+    """Weights [count] of codebooks in the loss, with mean 1: each has `decay` times that of the one before it."""
+    weights = decay ** torch.arange(count, dtype=torch.float32)
+    return weights / weights.mean()
 
 
 class AuxiliaryLosses(nn.Module):

@@ -47,7 +47,7 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
         **dict.fromkeys(("batch", "readers", "validation_count"), COUNT),
         **dict.fromkeys(("mse_weight", "contrastive_weight"), NATURAL),
         "crop_seconds": POSITIVE,
-        **dict.fromkeys(("condition_dropout", "frame_dropout", "sync_dropout", "span_share"), SHARE),
+        **dict.fromkeys(("condition_dropout", "frame_dropout", "sync_dropout", "span_share", "codebook_decay"), SHARE),
     }
     data: str  # prepared examples: a folder, or the folder or URL of shards
     validation: str
@@ -67,6 +67,9 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
     span_share: float = (
         0.25  # share of examples whose mask covers spans of time in all codebooks, so ranges can be redone
     )
+    # weight in the loss of each codebook against the one before it. Below 1, more is learned of the first codes, which
+    # say how a frame sounds, than of the last ones, which can hardly be predicted
+    codebook_decay: float = 1.0
     mse_weight: float = 1.0
     contrastive_weight: float = 1.0
     target_norm: str = "layernorm"
@@ -131,7 +134,7 @@ class MaskVATTask:
         torch.manual_seed(seed)
         self.model = self._model(made_up)
         auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
-        self.module = Objective(self.model, auxiliary)
+        self.module = Objective(self.model, auxiliary, options.codebook_decay)
         layers = [*(self.model.encoder if c.has_memory else ()), *self.model.blocks]
         if options.compile:
             for layer in layers:

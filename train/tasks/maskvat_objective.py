@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from train.data.batch import Batch
-from train.models.losses import AuxiliaryLosses, masked_cross_entropy
+from train.models.losses import AuxiliaryLosses, codebook_weights, masked_cross_entropy
 from train.models.maskvat import Condition, MaskVAT
 
 
@@ -25,9 +25,13 @@ class Terms:
 
 
 class Objective(nn.Module):
-    def __init__(self, maskvat: MaskVAT, auxiliary: AuxiliaryLosses | None) -> None:
+    weights: Tensor
+
+    def __init__(self, maskvat: MaskVAT, auxiliary: AuxiliaryLosses | None, codebook_decay: float = 1.0) -> None:
         super().__init__()
         self.maskvat = maskvat
+        weights = codebook_weights(maskvat.config.n_codebooks, codebook_decay)
+        self.register_buffer("weights", weights, persistent=False)
         if auxiliary is not None:
             self.auxiliary = auxiliary
 
@@ -46,7 +50,7 @@ class Objective(nn.Module):
 
     def terms(self, batch: Batch, indices: dict[str, Tensor]) -> Terms:
         logits, condition = self.logits(batch, indices)
-        tokens = masked_cross_entropy(logits, batch.codes, batch.mask, reduction="sum")
+        tokens = masked_cross_entropy(logits, batch.codes, batch.mask, "sum", self.weights)
         if not self.maskvat.config.has_memory:
             return Terms(tokens)
         first = 1 if self.maskvat.config.cls_in_memory else 0  # the memory may begin with [CLS]
