@@ -15,12 +15,12 @@ def masked_cross_entropy(
     """Cross-entropy of logits (B, K, T, V) against codes (B, K, T) over the masked positions of the batch.
 
     The paper writes a sum inside an expectation. The mean over masked positions does not depend on T or the batch size.
-    `weights` (K,) of the codebooks; they apply to a sum only.
+    `weights` (K,) multiply the values of each codebook.
     """
-    values = F.cross_entropy(logits[mask].float(), codes[mask].long(), reduction="none" if weights is not None else reduction)
-    if weights is None:
-        return values
-    return (values * weights[:, None].expand(codes.shape)[mask]).sum()
+    values = F.cross_entropy(logits[mask].float(), codes[mask].long(), reduction="none")
+    if weights is not None:
+        values = values * weights[:, None].expand(codes.shape)[mask]
+    return values.sum() if reduction == "sum" else values.mean()
 
 
 def codebook_weights(count: int, decay: float) -> Tensor:

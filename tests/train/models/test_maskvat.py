@@ -9,7 +9,7 @@ from engines.contract import DESIGNS, SIZES, ModelConfig
 from engines.length_adapter import condition_indices
 from train.data.batch import token_mask
 from train.loop.trainer import LoopConfig
-from train.models.losses import AuxiliaryLosses, contrastive_loss, masked_cross_entropy
+from train.models.losses import AuxiliaryLosses, codebook_weights, contrastive_loss, masked_cross_entropy
 from train.models.maskvat import MaskVAT, rotate
 
 pytestmark = pytest.mark.torch
@@ -188,6 +188,17 @@ def test_loss_counts_masked_positions_only() -> None:
     mask[0, 3, 5] = True
     expected = -logits[0, 3, 5].log_softmax(-1)[codes[0, 3, 5]]
     torch.testing.assert_close(masked_cross_entropy(logits, codes, mask), expected)
+
+
+def test_a_codebook_counts_less_than_the_one_before_it():
+    weights = codebook_weights(3, 0.5)
+    torch.testing.assert_close(weights, torch.tensor([12.0, 6.0, 3.0]) / 7)
+    torch.testing.assert_close(codebook_weights(3, 1.0), torch.ones(3))
+    logits, codes = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0)), torch.ones(2, 3, 5).long()
+    one = torch.zeros(2, 3, 5, dtype=torch.bool)
+    one[1, 2, 4] = True  # a token of the last codebook
+    plain = masked_cross_entropy(logits, codes, one, "sum")
+    torch.testing.assert_close(masked_cross_entropy(logits, codes, one, "sum", weights), plain * 3 / 7)
 
 
 @torch.no_grad()
