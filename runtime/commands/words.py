@@ -57,7 +57,7 @@ class KnownWords:
         return Vocabulary.load(self._folder / manifest.vocabulary, manifest.config), bool(manifest.tokeniser)
 
     def listed(self) -> tuple[list[str], bool]:
-        """All words, and whether any other text is known too. None if the bundle cannot be read."""
+        """All words, and whether any other text is known too. No words if the bundle cannot be read."""
         try:
             vocabulary, any_text = self._bundle
         except ManifestError:
