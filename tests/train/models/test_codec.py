@@ -266,7 +266,8 @@ def export(codec, name, example, path: Path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @torch.no_grad()
-def test_export_matches_and_stores_no_basis(codec, tmp_path):
+def test_export_matches(codec, tmp_path):
+    """With the exporter's own defaults; tests/export has the project's, and the sizes of files."""
     encode = export(codec, "encode", noise(2, 9000), tmp_path / "encoder.onnx")
     decode = export(codec, "decode", codec.encode(noise(2, 9000)), tmp_path / "decoder.onnx")
     for batch, length in ((1, 5000), (3, 512), (2, 7177)):
@@ -274,7 +275,3 @@ def test_export_matches_and_stores_no_basis(codec, tmp_path):
         codes = codec.encode(audio)
         assert np.mean(encode(audio) == codes.numpy()) >= 0.999
         assert np.abs(decode(codes) - codec.decode(codes).numpy()).max() < 1e-4
-    fixed = 4 * sum(b.numel() for b in codec.buffers())
-    trained = 4 * sum(p.numel() for p in codec.parameters())
-    assert (tmp_path / "encoder.onnx").stat().st_size < fixed + 100_000  # one basis has 8 MB, the mel filters 0.5
-    assert (tmp_path / "decoder.onnx").stat().st_size < fixed + trained + 150_000
