@@ -20,19 +20,12 @@ from train.checkpoint import load, read_meta
 
 pytestmark = pytest.mark.torch
 BUNDLE = Path("engines/mini")
-# whether the shipped bundle has a codec with codebooks by k-means; older codecs are refused
-HAS_CODEC = any(
-    i.name.startswith("component.axes") for i in onnx.load(str(BUNDLE / "codec_encoder.onnx")).graph.initializer
-)
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("from-bundle")
-    with pytest.MonkeyPatch.context() as patch:
-        if not HAS_CODEC:
-            patch.setattr(restore, "READERS", {k: v for k, v in restore.READERS.items() if k != "codec"})
-        assert restore.main([str(BUNDLE), str(folder)]) == 0
+    assert restore.main([str(BUNDLE), str(folder)]) == 0
     return folder
 
 
@@ -45,7 +38,6 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.mark.skipif(not HAS_CODEC, reason="the codec of engines/mini is older; test_onnx_export.py reads a tiny one")
 def test_the_codec_gives_the_same_codes_and_sound(system: Path, rng: np.random.Generator) -> None:
     codec, audio = load(system, "codec"), rng.normal(0, 0.1, (1, 20 * 512)).astype(np.float32)
     codes = engine("codec_encoder").run({"audio": audio})["codes"]
@@ -107,7 +99,7 @@ def test_maskvat_gives_the_same_probabilities(system: Path, rng: np.random.Gener
 def test_origin_and_licences_come_along(system: Path) -> None:
     components = read_meta(system)["components"]
     for weights in Manifest.read(BUNDLE).weights:
-        if weights.role != "frame_encoder" and (HAS_CODEC or weights.role != "codec"):
+        if weights.role != "frame_encoder":
             facts = components[weights.role]["provenance"]
             assert (facts["name"], facts["code_licence"], facts["origin"]) == (
                 weights.name, weights.licence, weights.origin,
