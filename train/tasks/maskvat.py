@@ -64,9 +64,7 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
     condition_dropout: float = 0.1
     frame_dropout: float = 0.1
     sync_dropout: float = 0.1
-    span_share: float = (
-        0.25  # share of examples whose mask covers spans of time in all codebooks, so ranges can be redone
-    )
+    span_share: float = 0.25  # share of examples whose mask covers spans of time in all codebooks, for redos
     # weight in the loss of each codebook against the one before it. Below 1, more is learned of the first codes, which
     # say how a frame sounds, than of the last ones, which can hardly be predicted
     codebook_decay: float = 1.0
