@@ -77,7 +77,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert first == second != other
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.999), ("int8", 0.9)])
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 0.999), ("int8", 0.85)])
 def test_a_candidates_tokens_do_not_depend_on_its_batch(precision: str, least: float) -> None:
     """Compare step by step from the same codes: one token that rounds differently changes all later decisions.
 

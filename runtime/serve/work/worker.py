@@ -92,6 +92,9 @@ class Worker:
             kind = event.get("event")
             if kind == "done":
                 return dict(event["result"])
+            if kind == "error" and event.get("code") == "cancelled" and not self._cancelled:
+                # the part that is left of a killed worker saw its input end
+                raise WorkerError("crashed", "the worker process ended", dead=True)
             if kind == "error":
                 raise WorkerError(str(event["code"]), str(event["message"]), bool(event.get("fatal")))
             deadline = asyncio.get_running_loop().time() + patience
