@@ -212,7 +212,7 @@ def test_the_contract_is_kept(name: str, precision: str) -> None:
             assert len(value.type.tensor_type.shape.dim) == len(spec.axes)
 
 
-LIMITS = {"fp16": 1e-2, "bf16": 8e-2}  # of the largest magnitude; fp16 measured 7.1e-3 (roots of class probabilities)
+LIMITS = {"fp16": 8e-3, "bf16": 4e-2}  # of the largest magnitude; fp16 measured 7.1e-3 (roots of class probabilities)
 
 
 @pytest.mark.parametrize("precision", LIMITS)
@@ -271,7 +271,7 @@ def test_the_step_draws_the_same_tokens(precision: str, limit: float) -> None:
     assert agreement(precision)[0] >= limit
 
 
-@pytest.mark.parametrize(("precision", "share", "logp"), [("fp16", 0.94, 0.1), ("bf16", 0.79, 0.5)])
+@pytest.mark.parametrize(("precision", "share", "logp"), [("fp16", 0.95, 0.08), ("bf16", 0.80, 0.5)])
 def test_rounding_of_the_step_is_what_was_measured(precision: str, share: float, logp: float) -> None:
     equal, difference = agreement(precision)
     assert share <= equal < 1 and 0 < difference <= logp  # 1 and 0: nothing was rounded
