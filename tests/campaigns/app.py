@@ -24,9 +24,9 @@ DEBIAN, PACKAGES = "bookworm", ("libc6",)
 USER = "10001:10001"
 QUICK = ("--steps", "8", "--threads", "1")
 LIMIT = 600  # seconds
-# A root that is read-only but for /work, seen by this process alone; then somebody without rights, in that root
+# A root that is read-only but for /clips, seen by this process alone; then somebody without rights, in that root
 ENTER = """set -e
-mount --bind "$0" "$0" && mount --bind "$0/work" "$0/work" && mount -o remount,bind,ro "$0"
+mount --bind "$0" "$0" && mount --bind "$0/clips" "$0/clips" && mount -o remount,bind,ro "$0"
 mount -t proc proc "$0/proc"
 exec chroot --userspec={user} "$0" /maskvat/maskvat "$@"
 """
@@ -37,10 +37,10 @@ class Bare:
     """A root folder with the C library and the app."""
 
     def __init__(self, root: Path, app: Path) -> None:
-        self.root, self.work = root, root / "work"
+        self.root, self.work = root, root / "clips"
         call("mmdebstrap", "--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}", DEBIAN, root)
         shutil.copytree(app, root / "maskvat", symlinks=True)
-        for name in ("work", "proc"):
+        for name in ("clips", "proc"):
             (root / name).mkdir(exist_ok=True)
         shutil.copy(EXAMPLE, self.work / "bounce.mp4")
         os.chown(self.work, 10001, 10001)
@@ -71,10 +71,10 @@ def commands(bare: Bare) -> Iterator[Check]:
     yield "--version", version.stdout.startswith("maskvat ") and version.returncode == 0, version.stdout.strip()
     doctor = bare.run("doctor")
     yield "doctor passes", doctor.returncode == 0 and "self-test passed" in doctor.stdout, doctor.stdout[-60:]
-    made = bare.run("/work/bounce.mp4", "-o", "/work/bounce.wav", "--mux", *QUICK)
+    made = bare.run("/clips/bounce.mp4", "-o", "/clips/bounce.wav", "--mux", *QUICK)
     sound = bare.work / "bounce.wav"
     yield "it makes a sound", made.returncode == 0 and sound.exists(), made.stderr[-200:]
-    wrong = bare.run("/work/none.mp4")
+    wrong = bare.run("/clips/none.mp4")
     yield "an error is one line", wrong.returncode == 1 and wrong.stderr.startswith("error: "), wrong.stderr.strip()
     shell = bare.run("completion", "bash")
     yield "completion", shell.returncode == 0 and "maskvat" in shell.stdout, len(shell.stdout)
@@ -93,7 +93,7 @@ def served(bare: Bare, seconds: dict[str, float]) -> Iterator[Check]:
     state = bare.work / "state"
     begun = time.perf_counter()
     with ServeProcess(
-        state, program=bare.line("serve", "--threads", "1", network=True), inside="/work/state"
+        state, program=bare.line("serve", "--threads", "1", network=True), inside="/clips/state"
     ) as server:
         ready = 0.0
         while not ready and time.perf_counter() - begun < LIMIT:
