@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
-from benchmarks import motion_probe
 from benchmarks.common.true_track import TrueTrack
-from benchmarks.motion_probe import (
+from benchmarks.motion_probe import __main__ as motion_probe
+from benchmarks.motion_probe.__main__ import (
     Clip,
     MotionProbe,
     choose_power,
@@ -22,9 +22,9 @@ from benchmarks.motion_probe import (
     summary,
     train_probe,
 )
+from benchmarks.motion_probe.flow import POOLED
 from tests.support.media import Picture, steady, write_video
 from train.metrics.onsets import onset_strength, pick_onsets
-from train.models.motion import POOLED
 from train.models.s3d import S3D, S3DConfig
 
 pytestmark = pytest.mark.torch

@@ -1,14 +1,12 @@
-"""The motion branch: what moves in a picture, how it speeds up and stops, as ranks over the window.
+"""What moves in a picture, how it speeds up and stops, as ranks over the window; and a small network that reads them.
 
 Networks trained on simulated pictures do not know the colours, textures and noise of real video. Motion looks alike in
-both, and ranks within a window also forget its unit. So this branch computes flow without any learned weight, from the
-gradients of brightness (structure tensor), at 56, 28 and 14 pixels; takes the camera's motion off with a robust affine
-fit; and pools functions of what is left by their mean and by their top cells. Each pooled number becomes its rank among
-the frames of the window. A small network over time reads the ranks.
+both, and ranks within a window also forget its unit. Flow is computed without any learned weight, from the gradients of
+brightness (structure tensor), at 56, 28 and 14 pixels. The camera's motion is taken off with a robust affine fit. What
+is left is pooled by the mean and by the top cells. Each pooled number becomes its rank among the window's frames.
 
-Only plain operators are used, so that all of it exports to ONNX. Flow needs differences of neighbouring frames; at the
-ends of a window the first and the last frame are repeated. Ranks need the whole window: encoding in pieces gives other
-features than encoding at once.
+All operators export to ONNX, so that this could be a part of a sync encoder. At the ends of a window the first and the
+last frame are repeated. Ranks need the whole window, so pieces of it cannot be encoded one by one.
 
 Axes: B batch, Y frames at 25 fps, K functions, h and w cells, M = LEVELS * (K * 2 + CAMERA) pooled numbers.
 """
@@ -22,8 +20,8 @@ from torch import Tensor, nn
 SIZES = (56, 28, 14)  # pixels of the three levels; the last one is the grid of cells that are pooled
 LUMA = (0.299, 0.587, 0.114)
 FUNCTIONS = (
-    "speed", "faster", "slower", "change", "down", "up", "upward", "downward", "aside", "turn_aside", "spread", "shrink",
-    "curl", "difference", "rise", "fall", "unexplained", "reversal", "stop", "flash",
+    "speed", "faster", "slower", "change", "down", "up", "upward", "downward", "aside", "turn_aside", "spread",
+    "shrink", "curl", "difference", "rise", "fall", "unexplained", "reversal", "stop", "flash",
 )  # fmt: skip
 CAMERA = ("shift", "shift_change")  # of the affine fit
 POOLED = len(SIZES) * (2 * len(FUNCTIONS) + len(CAMERA))
@@ -198,14 +196,3 @@ class MotionHead(nn.Module):
         for layer in self.layers:
             x = layer(F.gelu(x))
         return F.gelu(x).transpose(1, 2)
-
-
-class Motion(nn.Module):
-    """Frames uint8 [B, Y, s, s, 3] -> features [B, Y, dim]."""
-
-    def __init__(self, dim: int = 32) -> None:
-        super().__init__()
-        self.head = MotionHead(dim)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        return self.head(ranks(pooled_motion(frames)))

@@ -1,13 +1,12 @@
-"""Does the motion branch say when real videos sound? The gate before MaskVAT is trained on it.
+"""`python -m benchmarks.motion_probe VIDEOS --simulated TRAIN --validation VAL --system SYSTEM`
 
-    python -m benchmarks.motion_probe VIDEOS --simulated TRAIN --validation VAL --system SYSTEM
-
-Two probes learn from simulated videos (with ID.json) in which frames something strikes: a linear one on the features of
-the system's sync encoder, and train.models.motion's network on the ranks of its functions of flow. On real videos, the
-peaks of each probability are taken as onsets and scored like sounds in benchmarks.sync: `lift` is onset F1 within 100 ms
-minus chance, `above_wrong` takes off what the same onsets score against the other videos' sounds. Only one number of the
-rule that finds peaks is free: the power that the probability is raised to. It is chosen on the simulated videos of
---validation, for each probe, before a real video is scored. Nothing learns from real videos.
+Does motion tell when real videos sound, better than the sync encoder's features? It must, before MaskVAT is trained on
+it. Two probes learn from simulated videos (with ID.json) in which frames something strikes: a linear one on the
+features of the system's sync encoder, and a small network on the ranks of functions of flow (see flow.py). On real
+videos, the peaks of each probability are taken as onsets and scored like sounds in benchmarks.sync: `lift` is onset F1
+within 100 ms minus chance, `above_wrong` takes off what the same onsets score against the other videos' sounds. Only
+one number of the rule that finds peaks is free: the power that the probability is raised to. It is chosen on the
+simulated videos of --validation, for each probe, before a real video is scored. Nothing learns from real videos.
 
 The gate: the motion probe has a lift of GATE or more on all videos, and more than the encoder's on those of impacts.
 Values are means over clips with a bootstrap 95 % interval, lifts of a clip means over seeds. The last line is one JSON
@@ -39,11 +38,12 @@ with requires_extra("bench", __name__):
     from torch import Tensor, nn
 
     from benchmarks.common.true_track import TrueTrack, read_true_track
+    from benchmarks.motion_probe.flow import POOLED, MotionHead, pooled_motion, ranks
     from runtime.video import FrameGrid, Video
     from train import checkpoint
     from train.data.video_files import video_events
+    from train.errors import CheckpointError
     from train.models.loading import WeightsError
-    from train.models.motion import POOLED, MotionHead, pooled_motion, ranks
     from train.models.s3d import S3D
 
 GATE = 0.065
@@ -86,8 +86,14 @@ def read_features(path: Path, encoder: S3D, cache: Path | None) -> Features:
 
 
 def contact_targets(path: Path, count: int) -> NDArray[np.float32]:
-    """Targets [count] of a simulated video: 1 within half a frame of a contact, falling to 0 at one and a half."""
-    events = video_events(path)
+    """Targets [count] of a simulated video: 1 within half a frame of a contact, falling to 0 at one and a half.
+
+    Raises OptionError if ID.json is damaged.
+    """
+    try:
+        events = video_events(path)
+    except ValueError as error:
+        raise OptionError(str(error)) from error
     contacts = events[events[:, 1] == 0, 0] * S3D.fps
     away = np.abs(contacts[:, None] - (np.arange(count) + 0.5))
     return np.clip(1.5 - away.min(axis=0, initial=1.5), 0, 1).astype(np.float32)
@@ -146,12 +152,16 @@ def choose_power(clips: Sequence[Clip], name: str, probe: nn.Module) -> tuple[fl
 
 # ---------------------------------------------------------------- the measurement
 def read_clips(paths: Sequence[Path], features: Callable[[Path], Features]) -> list[Clip]:
+    """Clips of videos with sound. Raises MediaError for one without."""
     tracks = [read_true_track(path) for path in paths]
     return [Clip(track, onset_strength(track.audio), features(track.path)) for track in tracks]
 
 
 def measure(args: argparse.Namespace, features: Callable[[Path], Features], width: int) -> dict[str, Any]:
     """Train the probes, choose their powers, score them on the real videos."""
+    paths = find_half(args.videos, args.half)
+    if len(paths) < 2:
+        raise OptionError("one video cannot be paired with another's sound; give two or more")
     examples = [(features(p), p) for folder in args.simulated for p in find_videos(folder)]
     targets = [contact_targets(path, len(found["motion"])) for found, path in examples]
     if not any(target.any() for target in targets):
@@ -159,7 +169,7 @@ def measure(args: argparse.Namespace, features: Callable[[Path], Features], widt
     held_out = read_clips([p for folder in args.validation for p in find_videos(folder)], features)
     if not any(len(clip.track.onsets) for clip in held_out):
         raise OptionError("no video of --validation has an onset; give others")
-    real = read_clips(find_half(args.videos, args.half), features)
+    real = read_clips(paths, features)
     curves: dict[str, list[list[Floats]]] = {}
     chosen: dict[str, list[dict[str, float]]] = {}
     for name, make in (("encoder", lambda: nn.Linear(width, 1)), ("motion", MotionProbe)):
@@ -217,8 +227,6 @@ def run(args: argparse.Namespace) -> None:
     if not isinstance(encoder, S3D) or encoder.stride != 1:
         raise OptionError(f"the sync encoder of {args.system} has no feature for every frame; give another system")
     values = measure(args, lambda path: read_features(path, encoder, args.cache), encoder.dim)
-    if len(values["clips"]) < 2:
-        raise OptionError("one video cannot be paired with another's sound; give two or more")
     values["summary"] = summary(values["clips"])
     parts = ("all", "impacts", "others")
     lines = [[key, *(format_summary(values["summary"][p][key]) for p in parts)] for key in values["summary"]["all"]]
@@ -239,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seeds", type=int, default=2, help="probes of each kind (default: 2)")
     add("--cache", type=Path, help="folder that keeps the features of the videos, as NAME.npy")
     add("--out", type=Path, help="also write the JSON to this file")
-    return run_command(run, parser.parse_args(argv), WeightsError)
+    return run_command(run, parser.parse_args(argv), WeightsError, CheckpointError)
 
 
 if __name__ == "__main__":

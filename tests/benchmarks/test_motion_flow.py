@@ -1,17 +1,15 @@
-"""The motion branch: known movements, the camera's motion, ranks that forget light, and export with ONNX Runtime."""
+"""Flow of the motion probe: known movements, the camera's motion, and ranks that forget light."""
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from torch import Tensor
 
-from train.models.motion import (
+from benchmarks.motion_probe.flow import (
     FUNCTIONS,
     POOLED,
     SIZES,
-    Motion,
     MotionHead,
     affine_fit,
     level_functions,
@@ -106,22 +104,3 @@ def test_features_are_local_in_time() -> None:
     other[:, 20] += 1
     changed = (head(x) - head(other)).abs().sum(-1)[0].nonzero()[:, 0].tolist()
     assert head.dim == 8 and changed == list(range(14, 27))
-
-
-def test_export() -> None:
-    import onnxruntime
-
-    from engines.contract import Graph, TensorSpec
-    from export.onnx_export import export_graph
-
-    inputs = (TensorSpec("frames", "uint8", ("B", "Y", 56, 56, 3)),)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = Motion(8).eval()
-    model = export_graph(module, Graph("sync_encoder", inputs, (TensorSpec("sync_features", "float32", ("B", "Y", 8)),)))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    for shape in ((1, 9, 56, 56, 3), (2, 17, 56, 56, 3)):
-        frames = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        with torch.no_grad():
-            expected = module(torch.from_numpy(frames)).numpy()
-        assert session.run(None, {"frames": frames})[0] == pytest.approx(expected, abs=1e-3)
