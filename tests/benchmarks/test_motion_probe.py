@@ -109,7 +109,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         return TrueTrack(path, 0.0, sound, pick_onsets(onset_strength(sound)))
 
     monkeypatch.setattr(motion_probe, "read_true_track", read_true_track)
-    monkeypatch.setattr(motion_probe.checkpoint, "load", lambda system, component: encoder)
+    monkeypatch.setattr("train.checkpoint.load", lambda system, component: encoder)
     args = [str(tmp_path / "real"), "--simulated", str(tmp_path / "train"), "--validation", str(tmp_path / "val")]
     args += ["--system", str(tmp_path), "--cache", str(cache), "--steps", "3", "--out", str(tmp_path / "out.json")]
     assert motion_probe.main(args) == 0
