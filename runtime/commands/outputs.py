@@ -134,9 +134,12 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
         {"file": str(p), "candidate": t.candidate, "score": t.score} for p, t in zip(files, takes, strict=True)
     ]
     start, span = None if delivery.timing is None else delivery.timing.start, takes[0].span
-    with staged(outputs.files, args.video, args.overwrite) as parts:
+    written = outputs.sounds if delivery.streamed else []
+    with staged([p for p in outputs.files if p not in written], args.video, args.overwrite) as parts:
         for n, (path, sound) in enumerate(zip(outputs.sounds, sounds, strict=False), 1):
-            report["takes"][n - 1] |= write_take(parts[path], sound, delivery.config, n, start=start)
+            made = path in written
+            facts = sound.facts() if made else write_take(parts[path], sound, delivery.config, n, start=start)
+            report["takes"][n - 1] |= facts
         save_takes(outputs.takes, parts, takes)
         if outputs.muxed is not None:
             report["warnings"] += map(unstaged, write_muxed(args, sounds[0], parts[outputs.muxed], delivery.config))
@@ -146,7 +149,8 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
             write_timeline(parts[outputs.timeline], timeline)
         if delivery.pipe:
             content = sound_content(sounds[0], delivery.config, start=start)
-            write_to_pipe(content)
+            if not delivery.streamed:
+                write_to_pipe(content)
             report["takes"][0] |= content.facts
         if outputs.report is not None:
             write_atomically(parts[outputs.report], json.dumps(report, indent=1) + "\n")

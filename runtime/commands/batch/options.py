@@ -13,6 +13,7 @@ from runtime.errors import OptionError
 
 ONE_FILE = (  # flags that name one file, and those that need it
     "--output", "--mux", "--report", "--timeline", "--save", "--from", "--redo", "--vary", "--extend", "--other-clip",
+    "--stream",
 )  # fmt: skip
 MAX_JOBS = 64
 
