@@ -28,6 +28,7 @@ from runtime.commands.streaming import KINDS, check_stream, open_sink, stream_so
 from runtime.commands.words import KnownWords, add_word_options
 from runtime.decode import SCHEDULES
 from runtime.deliver.delivery import DeliveryConfig
+from runtime.deliver.streamed import check_streamed
 from runtime.errors import OptionError
 from runtime.pipeline import Pipeline, load
 from runtime.sampling import Progress, SamplingConfig
@@ -142,8 +143,13 @@ def read_request(args: argparse.Namespace, try_copy: bool = True) -> Request:
 
     `try_copy` also tries whether the copy of --mux can hold the video, which reads a little of it.
     """
+    streamed = hasattr(args, "stream")
+    if streamed:
+        check_stream(args)
     sampling, config, edit = read_options(args)
-    check_stream(args, sampling, config, edit)
+    if streamed:
+        sampling.check_stream()
+        check_streamed(config)
     outputs = plan_outputs(args, config, try_copy)
     return Request(args, sampling, config, edit, outputs)
 

@@ -13,8 +13,7 @@ from runtime.commands.crash_guard import forget, tell
 from runtime.commands.deliverables import PIPE, Delivery, standard_output
 from runtime.commands.editing import Edit
 from runtime.commands.outputs import staged
-from runtime.deliver.delivery import DeliveryConfig
-from runtime.deliver.streamed import GrowingWav, check_streamed, check_streamed_rate, deliver_pieces
+from runtime.deliver.streamed import GrowingWav, check_streamed_rate, deliver_pieces
 from runtime.errors import OptionError
 from runtime.media.wav import WavFormat, endless_header, raw_samples
 from runtime.pipeline import Pipeline
@@ -24,21 +23,17 @@ from runtime.take import Take
 KINDS = ("wav", "pcm")
 
 
-def check_stream(args: Namespace, sampling: SamplingConfig, config: DeliveryConfig, edit: Edit) -> None:
-    """Refuse flags that need the whole sound at once. Raises OptionError. Does nothing without --stream."""
-    if not hasattr(args, "stream"):
-        return
+def check_stream(args: Namespace) -> None:
+    """Refuse flags that do not go together with --stream. Raises OptionError, MediaError."""
     if hasattr(args, "take"):
         raise OptionError("--stream makes a new sound, and --from goes on with a take; leave out one of them")
-    output: Path = getattr(args, "output", Path("x.wav"))
+    output: Path = getattr(args, "output", args.video.with_suffix(".wav"))
     if output == PIPE:
-        standard_output()
-    elif args.stream == "pcm":
+        return
+    if args.stream == "pcm":
         raise OptionError(f"--stream pcm writes bare samples to a pipe, not to {output}; give -o -, or --stream wav")
-    elif output.suffix.lower() != ".wav":
+    if output.suffix.lower() != ".wav":
         raise OptionError(f"--stream writes a .wav file that grows, not {output}; name a .wav file, or give -o -")
-    sampling.check_stream()
-    check_streamed(config)
 
 
 class Sink(Protocol):
