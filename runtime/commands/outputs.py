@@ -4,7 +4,7 @@ import json
 import os
 import re
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.deliverables import PIPE, Delivery, plan_sounds, write_to_pipe
 from runtime.commands.editing import plan_takes, save_takes
-from runtime.commands.staging import Staging
+from runtime.commands.staging import Message, Staging
 from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, sound_content, write_take
 from runtime.deliver.levels import own_sound
 from runtime.deliver.mux import check_container, mux
@@ -99,10 +99,13 @@ def exists(path: Path) -> str:
 
 
 @contextmanager
-def staged(files: list[Path], video: Path, overwrite: bool) -> Iterator[dict[Path, Path]]:
+def staged(
+    files: list[Path], video: Path, overwrite: bool, tell: Callable[[Message], None] = tell
+) -> Iterator[dict[Path, Path]]:
     """Yield a temporary path for each file; when the block ends well, give all files their final names.
 
-    The temporary files lie in hidden folders beside the final ones. They are removed after an error.
+    The temporary files lie in hidden folders beside the final ones. They are removed after an error. `tell` tells the
+    parent process what it needs after a crash.
     """
     try:
         with Staging(files, overwrite, tell) as staging:

@@ -13,6 +13,7 @@ from runtime.commands.crash_guard import forget, tell
 from runtime.commands.deliverables import PIPE, Delivery, standard_output
 from runtime.commands.editing import Edit
 from runtime.commands.outputs import staged
+from runtime.commands.staging import Message
 from runtime.deliver.streamed import GrowingWav, check_streamed_rate, deliver_pieces
 from runtime.errors import OptionError
 from runtime.media.wav import WavFormat, endless_header, raw_samples
@@ -40,10 +41,7 @@ class Sink(Protocol):
     """Where the pieces of a sound go."""
 
     name: str
-
-    @property
-    def seconds(self) -> float:
-        """How much there is by now."""
+    seconds: float  # how much there is by now
 
     def add(self, audio: FloatArray) -> None:
         """Write a piece [n]."""
@@ -71,11 +69,7 @@ class FileSink:
     """A WAV file that grows. It gets its name together with the first piece; until then nothing is changed."""
 
     def __init__(self, form: WavFormat, path: Path, args: Namespace) -> None:
-        self.name, self.path, self.args, self.wav = str(path), path, args, GrowingWav(form)
-
-    @property
-    def seconds(self) -> float:
-        return self.wav.seconds
+        self.name, self.path, self.args, self.wav, self.seconds = str(path), path, args, GrowingWav(form), 0.0
 
     def add(self, audio: FloatArray) -> None:
         if self.wav.samples:
@@ -83,11 +77,18 @@ class FileSink:
                 self.wav.add(self.path, audio)
             except OSError as error:
                 raise cannot_write(self.path, error) from error
-            return
-        with staged([self.path], self.args.video, self.args.overwrite) as parts:
-            self.wav.add(parts[self.path], audio)
-        forget()  # a crash from now on leaves the file as it is, and is a failure nevertheless
-        tell({"video": str(self.args.video), "progress": self.args.progress})
+        else:
+            with staged([self.path], self.args.video, self.args.overwrite, _tell_unpublished) as parts:
+                self.wav.add(parts[self.path], audio)
+            forget()  # after a crash from now on, the file stays as it is
+            tell({"video": str(self.args.video), "progress": self.args.progress})
+        self.seconds = self.wav.seconds
+
+
+def _tell_unpublished(message: Message) -> None:
+    """As `tell`, without the end of publishing: a command whose sound has only begun has failed if it crashes."""
+    if message.get("state") != "published":
+        tell(message)
 
 
 def open_sink(args: Namespace, delivery: Delivery, sounds: list[Path], rate: int) -> Sink:
