@@ -210,6 +210,9 @@ def _judge(end: ChildEnd) -> int:
         return end.told_status
     stopped = end.stop_signal
     code, text = ("stopped", signals.STOPPED) if stopped else end.explain(end.messages)
+    begun = next((m["begun"] for m in end.messages if "begun" in m), None)  # the file of --stream, which grew
+    if begun is not None:
+        text = f"{'stopped' if stopped else text}; {begun} has the beginning of the sound"
     say(text if stopped else f"error: {text}")
     if any(m.get("progress") == "json" for m in end.messages):
         with suppress(OSError, ValueError):

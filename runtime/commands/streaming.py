@@ -25,7 +25,7 @@ KINDS = ("wav", "pcm")
 
 
 def check_stream(args: Namespace) -> None:
-    """Refuse flags that do not go together with --stream. Raises OptionError, MediaError."""
+    """Refuse flags that do not go together with --stream. Raises OptionError."""
     if hasattr(args, "take"):
         raise OptionError("--stream makes a new sound, and --from goes on with a take; leave out one of them")
     output: Path = getattr(args, "output", args.video.with_suffix(".wav"))
@@ -81,7 +81,7 @@ class FileSink:
             with staged([self.path], self.args.video, self.args.overwrite, _tell_unpublished) as parts:
                 self.wav.add(parts[self.path], audio)
             forget()  # after a crash from now on, the file stays as it is
-            tell({"video": str(self.args.video), "progress": self.args.progress})
+            tell({"video": str(self.args.video), "progress": self.args.progress, "begun": self.name})
         self.seconds = self.wav.seconds
 
 

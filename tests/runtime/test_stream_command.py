@@ -258,6 +258,7 @@ def test_a_crash_leaves_what_was_written(options: list[str], folder: Path) -> No
     process = start(["-c", PLANTED], options, "--stream", "--report", "r.json")
     error = process.communicate(timeout=120)[1].decode()
     assert process.returncode == 1 and error.startswith("error: the decoder crashed on video.mp4 (SIGSEGV)")
+    assert error.endswith("; video.wav has the beginning of the sound\n") and error.count("\n") == 1
     assert names(folder) == ["video.mp4", "video.wav"] and len(data_of(folder / "video.wav")) == 4 * PIECE
 
 
