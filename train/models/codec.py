@@ -36,7 +36,6 @@ LEVEL_FLOOR = 2e-5  # added to mel magnitudes before the logarithm: the rounding
 BLOCK_WEIGHT = 0.6  # of the levels of quarters, against those of frames
 MAX_LOG_MAGNITUDE = 7.0  # a full-scale sine has log(1024) = 6.93
 OVERLAP_GAIN = 1.5  # sum of squared Hann windows at three quarters of overlap
-HASH = (40503, 30011, 50021, 61001, 20011, 57037, 35023, 45007, 25013, 97)  # of codes, and of the frame's turn
 PERIOD = 4  # frames after which the running phase of every bin is where it was
 
 
@@ -295,12 +294,15 @@ class FrameCodec(nn.Module):
         return errors
 
     # ------------------------------------------------------------ decoder
-    def noise_rows(self, codes: Tensor) -> Tensor:
-        """The row of the noise table for each frame of codes [B, K, T]: int32 [B, T]. Any other code gives another."""
-        rows, turn = self.config.noise_rows, torch.arange(codes.shape[-1], device=codes.device) % PERIOD
-        factors = torch.tensor(HASH[: codes.shape[1]], dtype=torch.int32, device=codes.device)
-        value = (codes.int() * factors[:, None]).sum(dim=1) + turn.int() * HASH[-1]
-        return (value % rows).int()
+    def rows_of(self, codes: Tensor) -> Tensor:
+        """The row of the noise table for each frame of codes [B, K, T]: int64 [B, T]. Another code gives another row.
+
+        The frame's number modulo PERIOD takes part, so that codes that stay do not repeat after each hop.
+        """
+        _, K, T = codes.shape
+        factors = 2 * torch.arange(50, 50 + K, device=codes.device) + 1  # odd, so each code moves the row
+        turns = torch.arange(T, device=codes.device) % PERIOD
+        return ((codes * factors[:, None]).sum(dim=1) + 97 * turns) % self.config.noise_rows
 
     def spectra(self, latent: Tensor) -> tuple[Tensor, ...]:
         """[B, T, C] -> log magnitude, phase and noise level of the long spectra, each [B, T + 2 PERIOD, F].
@@ -333,17 +335,17 @@ class FrameCodec(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes int32 [B, K, T] -> audio [B, T * hop]."""
-        return self.synthesise(self.spectra(self.quantizer.decode(codes)), self.noise_rows(codes))
+        return self.synthesise(self.spectra(self.quantizer.decode(codes)), self.rows_of(codes))
 
-    def forward(self, audio: Tensor, rows: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Audio [B, L] through all codebooks, once for each of `rows` [B, T] of the noise table.
+    def forward(self, audio: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Audio [B, L] through all codebooks, once for each of `rows` [B, T] of the noise table, modulo its size.
 
         L is a multiple of the hop.
         """
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):  # codes need float32
             codes = self.encode(audio)
         spectra = self.spectra(self.quantizer.decode(codes))
-        return [self.synthesise(spectra, own) for own in rows]
+        return [self.synthesise(spectra, own % self.config.noise_rows) for own in rows]
 
 
 def polar(level: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
