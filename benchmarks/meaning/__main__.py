@@ -13,8 +13,7 @@ The score depends on the set of videos: compare systems on the same set only.
                 Bundles then get made-up frame features of these concepts: a simulated picture does not show them
   --words       each bundle also with the right words (the concepts that are shown) and with a wrong one: is the wish
                 followed? Videos whose concepts are not known are left out
-  --codecs      with --recordings: the same sounds through each bundle's codec. This shows how much meaning its codes and
-                its decoder keep
+  --codecs      with --recordings: the same sounds through each bundle's codec, to see how much meaning it keeps
   --recordings  baseline: random recordings of the concept that the frame encoder sees most, without any timing
   floors        noise; and `other`, the true sounds of the other videos
 
@@ -96,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
     if args.seeds < 1:
         raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
     if args.codecs and not (args.recordings and (args.engines or not args.generated)):
-        raise runtime.OptionError("--codecs needs --recordings and a bundle; add --recordings POOL, or --engines FOLDER")
+        raise runtime.OptionError("--codecs needs --recordings and a bundle; add --recordings POOL or --engines")
     check_comparison_options(args)
     make_plots_folder(args.plots)
     network, videos = AiSFX.load(), find_half(args.videos, args.half)
