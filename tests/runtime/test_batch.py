@@ -128,7 +128,7 @@ def test_existing_outputs(run: Callable[..., int], folder: Path, capsys: pytest.
 
 # ---------------------------------------------------------------- what is refused before the work
 TABLES = {
-    "clip,colour\nin/a.mp4,red\n": "unknown column 'colour': the columns are clip, range, prompt, avoid, output; only clip",
+    "clip,colour\nin/a.mp4,red\n": "unknown column 'colour': the columns are clip, range, prompt, avoid, output; only",
     "output\nx.wav\n": "there is no column clip",
     "clip,clip\nin/a.mp4,in/b.mp4\n": "the column 'clip' is there twice",
     "clip\n": "the table has no rows",
