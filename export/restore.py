@@ -84,9 +84,9 @@ def _codec(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:
     module = codec.FrameCodec(codec.FrameCodecConfig(latent=config.codec_latent))
     decoder = graphs["codec_decoder"]
     state = _component(decoder) | _component(graphs["codec_encoder"])
-    if "axes" not in state:
+    if "noise" not in state:
         raise WeightsError(
-            "the codec of the bundle has no axes: it is older than codebooks by k-means, or another codec (DAC). "
+            "the codec of the bundle has no noise: it is older than the fifth bundle's, or another codec (DAC). "
             "Train a codec with train/recipes/codec.toml, or use the version of this program that wrote the bundle"
         )
     # `out` has no bias that would name it: it multiplies the sum of a frame's rows
