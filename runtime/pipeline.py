@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from engines.advice import own_command
 from engines.base import Feeds
 from engines.contract import FloatArray, Int32Array
 from engines.feeds import replace_null, step_conditions
@@ -248,7 +249,7 @@ class _Run(GenerationContext):
         audio = audio[:total]
         if not np.isfinite(audio).all():
             raise MediaError(
-                "the codec returned values that are not finite; check the bundle with `python -m runtime.doctor`"
+                f"the codec returned values that are not finite; check the bundle with {own_command('doctor')}"
             )
         return np.clip(audio, -1.0, 1.0, out=audio)
 

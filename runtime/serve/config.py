@@ -8,6 +8,7 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engines.advice import is_app
 from runtime.errors import OptionError
 from runtime.sampling import number, whole_number
 
@@ -114,7 +115,7 @@ def read_config(args: Namespace) -> ServerConfig:
 
 def stdio_command() -> tuple[str, ...]:
     """`maskvat stdio`. -P: a folder `runtime` where the server was started is not taken for ours."""
-    if getattr(sys, "frozen", False):  # an app without Python
+    if is_app():
         return (sys.executable, "stdio")
     return (sys.executable, "-P", "-m", "runtime.commands", "stdio")
 
