@@ -27,6 +27,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 expect = playwright.expect
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FIREFOX = os.environ.get("MASKVAT_FIREFOX")
 BROWSER = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 pytestmark = [
     pytest.mark.host,
@@ -45,7 +46,10 @@ expect.set_options(timeout=60_000)
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--mute-audio"])
+        if FIREFOX:
+            browser = p.firefox.launch(channel="moz-firefox", executable_path=FIREFOX)
+        else:
+            browser = p.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--mute-audio"])
         yield browser
         browser.close()
 
