@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from engines.advice import own_command
 from engines.base import Feeds
 from engines.contract import FloatArray, Int32Array
 from engines.feeds import CODEC_CHUNK, replace_null, step_conditions
@@ -241,5 +242,5 @@ class Run(GenerationContext):
 def _check_finite(audio: FloatArray) -> None:
     if not np.isfinite(audio).all():
         raise MediaError(
-            "the codec returned values that are not finite; check the bundle with `python -m runtime.doctor`"
+            f"the codec returned values that are not finite; check the bundle with {own_command('doctor')}"
         )

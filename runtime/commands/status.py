@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from engines.memory import MEMORY, short_of_memory
+from engines.advice import MEMORY, short_of_memory
 from runtime.commands import signals
 from runtime.commands.standard_streams import drop_unread, say, usable, write
 from runtime.errors import MaskVATError
