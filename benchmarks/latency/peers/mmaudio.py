@@ -83,12 +83,13 @@ class Peer:
         from mmaudio.model.networks import get_my_mmaudio
 
         self.dtype = torch.float32 if order["precision"] == "fp32" else torch.bfloat16
+        self.variant = variant(order)
         self.utilities, config = assemble(order)
         self.utilities.to(self.dtype).eval().requires_grad_(False)
         self.sequence = config.seq_cfg
         dim = 40 if config.mode == "44k" else 20
         mean, std = torch.zeros(dim), torch.ones(dim)  # a new network has NaN, for the weights to replace
-        self.network = get_my_mmaudio(variant(order), latent_mean=mean, latent_std=std).to(self.dtype).eval()
+        self.network = get_my_mmaudio(self.variant, latent_mean=mean, latent_std=std).to(self.dtype).eval()
         self.flow = FlowMatching(min_sigma=0, inference_mode="euler", num_steps=STEPS)
         self.sequence.duration = float(order["seconds"])
         lengths = self.sequence.latent_seq_len, self.sequence.clip_seq_len, self.sequence.sync_seq_len
@@ -98,8 +99,8 @@ class Peer:
     @property
     def facts(self) -> dict[str, Any]:
         sound = {"sound_seconds": self.sequence.duration, "sample_rate": self.sequence.sampling_rate}
-        precision = "fp32" if self.dtype.itemsize == 4 else "bf16"
-        return sound | {"precision": precision, "steps": STEPS, "method": "Euler steps with guidance"}
+        method = {"precision": "fp32" if self.dtype.itemsize == 4 else "bf16", "method": "Euler steps with guidance"}
+        return {"name": f"MMAudio {self.variant}", "steps": STEPS} | method | sound
 
     def watch(self, clock: Clock) -> None:
         """Let a clock see the stages, and leave out frames and segments."""

@@ -89,7 +89,7 @@ class Peer:
         own = self.model.audio_encoder.model.decoder.parameters()
         codec = "fp32" if next(own).dtype.itemsize == 4 else "fp16"
         method = {"precision": f"fp32, codec {codec}", "method": "token frames one by one, with guidance"}
-        return sound | method | {"steps": int(self.seconds * RATE)}
+        return {"name": "V-AURA", "steps": int(self.seconds * RATE)} | method | sound
 
     def watch(self, clock: Clock) -> None:
         """Let a clock see the stages, and leave out chunks that are like another and steps of about equal length."""

@@ -4,6 +4,7 @@ No test depends on a measured time: clocks are made up, or only sums are compare
 """
 
 import importlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ pytest.importorskip("torch")
 import torch
 
 from benchmarks.latency.peers import __main__ as peers
-from benchmarks.latency.peers import clock, stand_ins, systems, tables, v_aura
+from benchmarks.latency.peers import clock, process, stand_ins, systems, tables, v_aura
 from benchmarks.latency.peers.clock import Clock, fastest
 from benchmarks.latency.points import WorkerError
 from runtime.errors import OptionError
@@ -153,6 +154,50 @@ def test_stand_ins(package) -> None:
 
 def test_lengths_of_v_aura() -> None:
     assert [v_aura.whole_units(s) for s in (8, 2.56, 10, 0.64, 8.32)] == [8.32, 2.56, 10.24, 0.64, 8.32]
+
+
+# ---------------------------------------------------------------- a peer's process
+class FakePeer:
+    """The interface of mmaudio.Peer and v_aura.Peer."""
+
+    def __init__(self, order: dict) -> None:
+        self.seconds, self.finder = order["seconds"], SimpleNamespace(used={"b", "a"})
+
+    @property
+    def facts(self) -> dict:
+        sound = {"sound_seconds": self.seconds, "sample_rate": 16000}
+        return sound | {"name": "Fake", "steps": 3, "precision": "fp32", "method": "steps"}
+
+    def watch(self, watch: Clock) -> None:
+        watch.calls("features", self, "encode", len, "chunks")
+        watch.stage("features", self, "encode")
+
+    def encode(self, chunk: str) -> int:
+        return len(chunk)
+
+    def generate(self) -> None:
+        assert [self.encode(chunk) for chunk in ("aa", "bb", "c")] == [2, 2, 1]
+
+
+def test_a_peers_process(monkeypatch, capsys) -> None:
+    """Its answer has all that the table needs; an error is an answer, too."""
+    module = SimpleNamespace(Peer=FakePeer, PACKAGES=("torch", "nothing-of-this-name"))
+    monkeypatch.setattr(process, "import_module", {"benchmarks.latency.peers.fake": module}.__getitem__)
+    threads = torch.get_num_threads()
+    order = {"peer": "fake", "threads": threads, "seconds": 4.0, "repeat": 2, "whole": False}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(order) + "\n"))
+    assert process.main() == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["in_part"] == {"features": "2 of 3 chunks"} and answer["stand_ins"] == ["a", "b"]
+    assert len(answer["all"]) == 2 and answer["packages"]["nothing-of-this-name"] == "absent"
+    assert "| Fake | 4 s, 16 kHz | 3 |" in tables.table([answer]) and "2 of 3 chunks" in tables.details(answer)
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(order | {"seconds": "x", "peer": "fake"}) + "\n"))
+    monkeypatch.setattr(FakePeer, "generate", lambda _: importlib.import_module("timmm"))
+    assert process.main() == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "error": "timmm is not installed; docs/PEERS.md says what to install"
+    }
 
 
 # ---------------------------------------------------------------- tables
