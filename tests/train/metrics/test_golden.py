@@ -18,7 +18,7 @@ from tests.golden.make_metrics_golden import (
     film,
     torch_state,
 )
-from tests.support import torchvision_stub
+from benchmarks.common import torchvision_stub
 from train.metrics.mfcc import mfcc
 
 torch = pytest.importorskip("torch")
