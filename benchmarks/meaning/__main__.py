@@ -48,7 +48,7 @@ from benchmarks.meaning.tables import print_tables, summary
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
-    from benchmarks.codec.measure import BundleCodec
+    from benchmarks.common.bundle_codec import BundleCodec
     from benchmarks.common.real_videos import read_encoder, read_truth
     from benchmarks.meaning.judge import train_judge
     from benchmarks.meaning.measure import run_videos, score_system, swapped_lifts

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.codec.measure import BundleCodec
+from benchmarks.common.bundle_codec import BundleCodec
 from benchmarks.common.real_videos import pooled_features
 from benchmarks.meaning.systems import System, Track
 from runtime.audio import read_audio
