@@ -76,6 +76,7 @@ class Peer:
         values = OmegaConf.to_container(self.config.model)
         values.pop("name")
         self.model = VAURAModel(**values).eval().requires_grad_(False)
+        self.model.sampler.empty_video_emb.zero_()  # not initialised in a new network: it may hold NaN
         self.model.sampler.audio_tokens_per_video_frame = 7  # as its generation sets it for DAC
         if order["precision"] == "fp32":
             self.model.audio_encoder.model.float()
