@@ -68,7 +68,7 @@ RULES = {  # folder -> rule; the innermost folder of a file counts
     "benchmarks": Rule(("benchmarks.common", *MEASURED)),
     **{
         f"benchmarks/{name}": Rule((f"benchmarks.{name}", "benchmarks.common", *MEASURED))
-        for name in ("codec", "common", "concept_probe", "latency", "meaning", "scaling", "scenes")
+        for name in ("codec", "common", "concept_probe", "latency", "meaning", "motion_probe", "scaling", "scenes")
     },
     # runs the others, and measures with their code
     "benchmarks/card": Rule(("benchmarks.card", "benchmarks.latency", "benchmarks.common", *MEASURED)),

@@ -1,0 +1,1 @@
+"""Does motion, computed without learned weights, tell when real videos sound? A probe."""
