@@ -200,6 +200,46 @@ def test_a_peers_process(monkeypatch, capsys) -> None:
     }
 
 
+class Options(dict):
+    """As OmegaConf's: items are attributes, too."""
+
+    def __getattr__(self, name: str):
+        return self[name]
+
+
+OPTIONS = Options(vfps=25, stride=0.64, model_max_duration=2.56, use_sampling=True, temperature=1.0)
+OPTIONS |= {"top_k": 128, "top_p": 0.0, "cfg_scale": 6.0}
+
+
+class FakeVAURA:
+    """Makes token frames that count up, so that the joined sound shows which were made twice or left out."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[int], int, int]] = []
+        self.audio_encoder = SimpleNamespace(decode=lambda parts: parts[0][0])
+
+    def generate(self, frames: torch.Tensor, known: torch.Tensor | None, max_new_tokens: int, **_) -> dict:
+        start = 0 if known is None else int(known[0, 0, 0])
+        prompt = 0 if known is None else known.shape[-1]
+        self.calls.append((frames[0].tolist(), prompt, max_new_tokens))
+        return {"sampled_indices": torch.arange(start, start + max_new_tokens).expand(1, 9, -1)}
+
+
+@pytest.mark.parametrize(("seconds", "chunks"), [(8.32, 10), (2.56, 1), (3.2, 2), (0.64, 1)])
+def test_chunks_of_v_aura(monkeypatch, seconds: float, chunks: int) -> None:
+    monkeypatch.setitem(sys.modules, "scripts.generate", SimpleNamespace(COMPRESSION_MODEL_FRAME_RATE=86))
+    peer = v_aura.Peer.__new__(v_aura.Peer)
+    peer.seconds, peer.model = seconds, FakeVAURA()
+    monkeypatch.setattr(peer, "frames", lambda: torch.arange(round(seconds / 0.64))[None])
+    peer.options = OPTIONS
+    codes = peer.generate()
+    assert codes.tolist() == [[list(range(codes.shape[-1]))] * 9]  # every token frame once
+    assert codes.shape[-1] in (int(seconds * 86), int(seconds * 86) + 1) and len(peer.model.calls) == chunks
+    for number, (segments, prompt, length) in enumerate(peer.model.calls):
+        assert segments == [number + i for i in range(min(4, round(seconds / 0.64)))]
+        assert (prompt, length) == ((166 if number else 0), min(221, codes.shape[-1]))
+
+
 # ---------------------------------------------------------------- tables
 SYSTEM = {
     "name": "A", "precision": "fp32", "method": "steps", "steps": 25, "sound_seconds": 8.0, "sample_rate": 44100,
