@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engines.advice import unless_app
 from engines.base import MaskVATError
 from engines.contract import CONTRACT_VERSION, ModelConfig, graphs
 from engines.fields import from_json
@@ -27,6 +28,7 @@ Stamp = tuple[int, ...]  # what changes whenever a file is written or replaced
 MANIFEST = "manifest.json"
 MINI = Path(__file__).parent / "mini"  # the shipped bundle
 UPDATE = "update this program: `git pull`, then `pip install '.[cpu]'` (or the extra that you use)"
+REPAIR = "restore it with `git checkout -- engines/mini` or reinstall the package"
 
 
 class ManifestError(MaskVATError):
@@ -142,8 +144,9 @@ class Manifest:
             raise ManifestError(f"{path} cannot be read ({error!r}); {repair_hint(folder)}") from error
         if version != CONTRACT_VERSION:
             newer = isinstance(version, int) and version > CONTRACT_VERSION
+            update = unless_app(UPDATE, "get a newer version of this app")
             versions = f"contract version {version}, this program runs {CONTRACT_VERSION}"
-            raise ManifestError(f"{path} has {versions}; {UPDATE if newer else repair_hint(folder)}")
+            raise ManifestError(f"{path} has {versions}; {update if newer else repair_hint(folder)}")
         try:
             values["config"] = ModelConfig.from_dict(values["config"])
             values["files"] = {str(name): from_json(BundleFile, entry) for name, entry in values["files"].items()}
@@ -156,7 +159,7 @@ class Manifest:
 def repair_hint(folder: Path) -> str:
     """The command that repairs a bundle."""
     if folder.resolve() == MINI.resolve():
-        return "restore it with `git checkout -- engines/mini` or reinstall the package"
+        return unless_app(REPAIR, "copy the app's folder here again")
     return f"write it again with `python -m export CHECKPOINT {folder}`"
 
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from engines.advice import GPU_MEMORY, MEMORY, NO_GPU, short_of_memory, unless_app
 from engines.base import BackendUnavailable, Engine, EngineError, Feeds
 from engines.contract import Graph
 from engines.cuda import LOST, NO_DRIVER, driver_installed
 from engines.host_copies import HostCopies, copy_stream
-from engines.memory import GPU_MEMORY, MEMORY, short_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +61,16 @@ def import_onnxruntime() -> Any:
 
 def available() -> dict[str, str | None]:
     """For each backend of ONNX Runtime: None if it can be used, else why not."""
+    install = {name: unless_app(command, NO_GPU) for name, command in INSTALL.items()}
     try:
         ort = import_onnxruntime()
     except ImportError as error:
         if short_of_memory(str(error)):
             return dict.fromkeys(PROVIDERS, f"onnxruntime cannot be imported: {MEMORY}")
-        return {name: f"onnxruntime cannot be imported ({error}); {INSTALL[name]}" for name in PROVIDERS}
+        return {name: f"onnxruntime cannot be imported ({error}); {install[name]}" for name in PROVIDERS}
     have = ort.get_available_providers()
     reasons = {
-        name: None if provider in have else f"onnxruntime {ort.__version__} has no {provider}; {INSTALL[name]}"
+        name: None if provider in have else f"onnxruntime {ort.__version__} has no {provider}; {install[name]}"
         for name, provider in PROVIDERS.items()
     }
     if reasons["cuda"] is None and not driver_installed():

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engines.advice import NO_GPU, unless_app
 from engines.base import BackendUnavailable, MaskVATError
 from engines.contract import Graph, TensorSpec
 from engines.profiles import Profile
@@ -48,7 +49,7 @@ def library(flavour: str) -> Any:
         else:
             import tensorrt as module
     except (ImportError, OSError) as error:  # OSError: one of its libraries cannot be loaded
-        words = f"{FLAVOURS[flavour]} cannot be imported ({error}); {INSTALL[flavour]}"
+        words = f"{FLAVOURS[flavour]} cannot be imported ({error}); {unless_app(INSTALL[flavour], NO_GPU)}"
         raise BackendUnavailable(words) from error
     return module
 
@@ -58,7 +59,8 @@ def card() -> Card:
     try:
         from cuda.bindings import runtime as cudart
     except ImportError as error:
-        raise BackendUnavailable(f"cuda-bindings cannot be imported ({error}); pip install '.[rtx]'") from error
+        words = f"cuda-bindings cannot be imported ({error}); {unless_app(INSTALL['rtx'], NO_GPU)}"
+        raise BackendUnavailable(words) from error
     good = cudart.cudaError_t.cudaSuccess
     status, count = cudart.cudaGetDeviceCount()
     if status != good or count < 1:

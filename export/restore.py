@@ -84,11 +84,15 @@ def _codec(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:
     module = codec.FrameCodec(codec.FrameCodecConfig(latent=config.codec_latent))
     decoder = graphs["codec_decoder"]
     state = _component(decoder) | _component(graphs["codec_encoder"])
-    if "axes" not in state:
+    tables = [
+        value for value in decoder.constants.values() if value.dtype == torch.uint8
+    ]  # the exporter drops its name
+    if "axes" not in state or len(tables) != 1:
         raise WeightsError(
-            "the codec of the bundle has no axes: it is older than codebooks by k-means, or another codec (DAC). "
+            "the codec of the bundle has no noise: it is older than the fifth bundle's, or another codec (DAC). "
             "Train a codec with train/recipes/codec.toml, or use the version of this program that wrote the bundle"
         )
+    state["noise"] = tables[0]
     # `out` has no bias that would name it: it multiplies the sum of a frame's rows
     sums = {node.output[0] for node in decoder.nodes if node.op_type == "ReduceSum"}
     out = [node.input[1] for node in decoder.nodes if node.op_type == "MatMul" and node.input[0] in sums]

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     )
     from runtime.pipeline import Pipeline, load
     from runtime.sampling import Progress, SamplingConfig, Stage
-    from runtime.take import Report, Take
+    from runtime.take import Piece, Report, SoundStream, Take
 
     __version__: str
 else:
-    _HOMES = {"Pipeline": "pipeline", "load": "pipeline", "Report": "take", "Take": "take"}
+    _HOMES = {"Pipeline": "pipeline", "load": "pipeline"}
+    _HOMES |= dict.fromkeys(("Piece", "Report", "SoundStream", "Take"), "take")
     _HOMES |= dict.fromkeys(("DeliveryConfig", "deliver_take", "write_take"), "deliver.delivery")
     _HOMES |= {"Loudness": "deliver.loudness", "FrameSource": "edit.frame_source", "TimeRange": "edit.timecode"}
     _HOMES["Words"] = "edit.words"
@@ -68,11 +69,13 @@ __all__ = [
     "MaskVATError",
     "MediaError",
     "OptionError",
+    "Piece",
     "Pipeline",
     "PipelineClosed",
     "Progress",
     "Report",
     "SamplingConfig",
+    "SoundStream",
     "Stage",
     "Take",
     "TimeRange",

@@ -81,8 +81,13 @@ def replacing(path: PathLike) -> Iterator[Path]:
         with suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
-            raise MediaError(f"cannot write {path}: {_write_advice(error, target.parent)}") from error
+            raise cannot_write(target, error) from error
         raise
+
+
+def cannot_write(path: Path, error: OSError) -> MediaError:
+    """The error of a file that cannot be written, with advice."""
+    return MediaError(f"cannot write {path}: {_write_advice(error, path.parent)}")
 
 
 def _write_advice(error: OSError, folder: Path) -> str:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from engines.advice import own_command
 from engines.base import Array, Bound, Feeds
 from engines.contract import FloatArray, Int32Array
 from engines.feeds import all_positions, conditional_only, positions
@@ -199,7 +200,7 @@ class Candidates:
             step = self.context.bundle["step"]
             raise BackendUnavailable(
                 f"{step.backend} returned log-probabilities that are not finite (step in {step.precision}); "
-                "use another --precision or --backend, and check the bundle with `python -m runtime.doctor`"
+                f"use another --precision or --backend, and check the bundle with {own_command('doctor')}"
             )
         return out
 

@@ -129,19 +129,28 @@ class GenerationContext:
         It is done chunk by chunk, with enough context that the result is exact. Chunks begin at multiples of
         CODEC_PERIOD.
         """
-        hop, context, length = self.config.hop_length, self.config.codec_context, codes.shape[1]
-        stop = length if stop is None else stop
+        hop, stop = self.config.hop_length, codes.shape[1] if stop is None else stop
         origin = first // CODEC_PERIOD * CODEC_PERIOD
         out = np.empty((stop - origin) * hop, np.float32)
         for begin in range(origin, stop, CODEC_CHUNK):
             end = min(begin + CODEC_CHUNK, stop)
-            left, right = max(0, begin - context) // CODEC_PERIOD * CODEC_PERIOD, min(length, end + context)
-            with self.timer("codec"):
-                (audio,) = self.bundle.run("codec_decoder", codes=np.ascontiguousarray(codes[None, :, left:right]))
-            out[(begin - origin) * hop : (end - origin) * hop] = audio[0, (begin - left) * hop : (end - left) * hop]
-            self.work.chunk_done()
-            self.report_progress("codec", window, self.sampling.steps)
+            out[(begin - origin) * hop : (end - origin) * hop] = self.chunk(codes, window, begin, end)
         return out[(first - origin) * hop :]
+
+    def chunk(self, codes: Int32Array, window: int, begin: int, end: int) -> FloatArray:
+        """Decode token frames [begin, end) of codes [K, T] to audio [(end - begin) * hop], with their context.
+
+        `begin` is a multiple of CODEC_PERIOD. Tokens from `end` + `codec_context` on change nothing, so `codes` may
+        still grow then.
+        """
+        hop, context = self.config.hop_length, self.config.codec_context
+        left, right = max(0, begin - context) // CODEC_PERIOD * CODEC_PERIOD, min(codes.shape[1], end + context)
+        with self.timer("codec"):
+            (audio,) = self.bundle.run("codec_decoder", codes=np.ascontiguousarray(codes[None, :, left:right]))
+        self.work.chunk_done()
+        self.report_progress("codec", window, self.sampling.steps)
+        sound: FloatArray = audio[0, (begin - left) * hop : (end - left) * hop]
+        return sound
 
     def chunks(self, first: int, stop: int) -> int:
         """Chunks in which `sound` decodes token frames [first, stop)."""

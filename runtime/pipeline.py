@@ -1,38 +1,27 @@
-"""Video -> features -> conditions -> decoded codes -> waveform -> selection, window by window."""
+"""The public side of a loaded bundle: videos in, takes or a stream of sound out."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
-from engines.base import Feeds
-from engines.contract import FloatArray, Int32Array
-from engines.feeds import replace_null, step_conditions
 from runtime.audio import MAX_DURATION
 from runtime.bundle import CLOSED, Bundle, BundleFuture
-from runtime.candidates import Candidates, Scene
-from runtime.context import GenerationContext, WorkEstimate
-from runtime.deliver.loudness import Loudness, measure_loudness
-from runtime.edit.activity import Motion, activity
 from runtime.edit.frame_source import FrameSource
 from runtime.edit.plan import Plan, Planner, check_bundle
-from runtime.edit.report_facts import edit_facts, range_facts
 from runtime.edit.request import GenerationRequest, RangeLike
 from runtime.edit.timecode import Span
 from runtime.edit.timing import VideoTiming
 from runtime.edit.words import Words, with_words
-from runtime.errors import MediaError, OptionError, PipelineClosed
-from runtime.exit_wait import check_ending, delay_exit
-from runtime.features import Encoders
+from runtime.errors import PipelineClosed
+from runtime.exit_wait import delay_exit
+from runtime.generation import Run
 from runtime.sampling import Progress, SamplingConfig, whole_number
-from runtime.take import EngineFile, Report, Take
-from runtime.version import program_version
+from runtime.take import Piece, SoundStream, Take
 from runtime.video import Video
-from runtime.windows import PictureSource, Window, windows
+from runtime.windows import PictureSource
 
 
 def load(
@@ -117,177 +106,69 @@ class Pipeline:
         Raises MediaError, OptionError, EngineError, BackendUnavailable, Cancelled, PipelineClosed.
         """
         request = edit or GenerationRequest()
-        run = _Run(self._usable(), sampling or request.sampling(), on_progress, cancel)
+        run = Run(self._usable(), sampling or request.sampling(), on_progress, cancel)
         with delay_exit():
-            planner = Planner(video, self.config, timing, run.check_cancel)
-            plan = planner.with_words(planner.plan(request, span, run.sampling.seed), request, words)
-            if plan.known is not None:
-                check_bundle(plan.known.take, run.bundle.manifest)
-            request, warnings = with_words(request, plan.words, run.sampling, lambda: run.bundle)
-            run.warnings += warnings
-            if isinstance(video, FrameSource):
-                video.open(max_duration)
-                return run(video, plan, request)
-            with Video(video, max_duration, run.check_cancel, plan.part) as opened:
-                return run(opened, plan, request)
+            plan, request = _prepare(run, video, request, span, words, timing)
+            with _opened(run, video, plan, max_duration) as pictures:
+                return run(pictures, plan, request)
 
-
-class _Run(GenerationContext):
-    """One call of `generate`."""
-
-    def check_cancel(self) -> None:
-        check_ending()
-        super().check_cancel()
-
-    def __call__(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> list[Take]:
-        begin = time.perf_counter()
-        self.plan, self.request, self.motion = plan, request, Motion(self.config)
-        config, known = self.config, plan.known
-        self.work = WorkEstimate(self._estimate_windows(video), self.sampling.takes)
-        candidates = Candidates(self, None if known is None else known.codes)
-        done = self._decode(video, candidates)
-        duration = known.take.duration if known is not None and known.count else video.duration
-        total = max(1, round(duration * config.sample_rate))
-        self.warnings.extend(video.warnings)
-        order = [int(i) for i in candidates.order()[: self.sampling.takes]]
-        first, stop = self._rendered_tokens(candidates.chains[0].shape[1])
-        self.work.begin_rendering(len(order) * self.chunks(first, stop))
-        audio = [self._render(candidates.chains[i], total, done - 1) for i in order]
-        loudness = [measure_loudness(a, config.sample_rate, check_cancelled=self.check_cancel) for a in audio]
-        report = self._report(video, total, loudness, done, candidates, order, time.perf_counter() - begin)
-        scores = report.scores or [None]
-        earlier = None if known is None else known.take.activity
-        place = (duration, video.start, report, plan.span, plan.fingerprint)
-        takes = [
-            Take(
-                audio[n], config.sample_rate, i, scores[i], candidates.chains[i], *place,
-                activity=activity(config, candidates.confidence[i], self.motion, total / config.sample_rate, earlier),
-            )
-            for n, i in enumerate(order)
-        ]  # fmt: skip
-        self.work.finish()
-        self.report_progress("codec", done - 1, self.sampling.steps)
-        return takes
-
-    def _decode(self, video: PictureSource, candidates: Candidates) -> int:
-        """Decode all windows. Returns how many there were."""
-        cutter, done = windows(self.config, video, self.check_cancel, self.plan.stretch), 0
-        while True:
-            with self.timer("video"):
-                window = next(cutter, None)
-            if window is None:
-                break
-            self.work.begin_window(candidates.cost())
-            candidates.extend(self._scene(window))
-            self.motion.add(window)
-            done += 1
-        if not done:
-            raise OptionError("the frames end where the take ends; give more frames to extend it")
-        candidates.scores /= done
-        return done
-
-    def _untrained(self) -> Iterator[str]:
-        effects = {"maskvat": "the sound means nothing", "scav": "the ranking of candidates means nothing"}
-        for role, effect in effects.items():
-            if self.bundle.untrained(role) and (role != "scav" or self.sampling.candidates > 1):
-                yield f"{role} of the bundle {self.bundle.manifest.name} is untrained: {effect}"
-
-    def _estimate_windows(self, video: PictureSource) -> int:
-        """The expected number of windows; 0 if the file does not say how long it is."""
-        c, stretch = self.config, self.plan.stretch
-        end = video.expected_duration if stretch.end is None else stretch.end * c.hop_length / c.sample_rate
-        if end is None:
-            return 0
-        hop = c.window_seconds - c.overlap_seconds
-        return max(1, int(np.ceil((end - stretch.first - c.overlap_seconds) / hop)))
-
-    # ------------------------------------------------------------ one window
-    def _scene(self, window: Window) -> Scene:
-        """Encode the pictures of a window, and compute the conditions that all its candidates and steps share."""
-        encoded, total = 0, len(window.frames) + len(window.sync_frames) * self.config.uses_sync
-
-        def before_part(frames: int) -> None:
-            nonlocal encoded
-            self.work.pictures_done(encoded / total)
-            self.report_progress("video", window.number)
-            encoded += frames
-
-        encoders = Encoders(self.bundle, self.timer, before_part)
-        features: Feeds = {"frame_features": encoders.frame_features(window.frames)}
-        if self.config.uses_sync:
-            features["sync_features"] = encoders.sync_features(window.sync_frames)
-        seen, request = features["frame_features"], self.request
-        if request.picture is not None:
-            features["frame_features"] = request.picture(window, seen)
-        feeds = step_conditions(self.config, window.length, features, self._run_condition)
-        if request.other_side is not None and self.sampling.guidance:
-            other = features | {"frame_features": request.other_side(window, seen)}
-            feeds = replace_null(feeds, step_conditions(self.config, window.length, other, self._run_condition))
-        return Scene(window, features["frame_features"], feeds)
-
-    def _run_condition(self, feeds: Feeds) -> Feeds:
-        with self.timer("condition"):
-            return self.bundle["condition"].run(feeds)
-
-    # ------------------------------------------------------------ sound
-    def _rendered_tokens(self, length: int) -> tuple[int, int]:
-        """Token frames [first, stop) whose sound may differ from that of the take with which the call goes on."""
-        known = self.plan.known
-        if known is None:
-            return 0, length
-        first, end = known.changed if known.count else (known.changed[0], length)
-        return max(0, first - self.config.codec_context), min(length, end + self.config.codec_context)
-
-    def _render(self, codes: Int32Array, total: int, window: int) -> FloatArray:
-        """The sound of codes [K, T], [total] samples. What no changed token reaches is the earlier take's, as it is."""
-        (first, stop), hop = self._rendered_tokens(codes.shape[1]), self.config.hop_length
-        audio = self.sound(codes, window, first, stop)
-        if self.plan.known is not None:
-            before = self.plan.known.take.audio
-            audio = np.concatenate([before[: first * hop], audio, before[stop * hop :]])
-        audio = audio[:total]
-        if not np.isfinite(audio).all():
-            raise MediaError(
-                "the codec returned values that are not finite; check the bundle with `python -m runtime.doctor`"
-            )
-        return np.clip(audio, -1.0, 1.0, out=audio)
-
-    def _report(
+    def stream(
         self,
-        video: PictureSource,
-        samples: int,
-        loudness: list[Loudness],
-        n_windows: int,
-        candidates: Candidates,
-        order: list[int],
-        seconds: float,
-    ) -> Report:
-        manifest, timer = self.bundle.manifest, self.timer
-        timer.seconds["host"] = timer.seconds["sample"] - timer.seconds["step"]
-        graphs = {f.graph for f in manifest.files.values() if f.graph}
-        files = {g: self.bundle.file_for(g) for g in sorted(graphs)}
-        scores = [float(x) if np.isfinite(x) else None for x in candidates.scores]
-        return Report(
-            version=program_version(),
-            clip=video.name,
-            bundle=manifest.name,
-            backend=self.bundle.backend,
-            precision=self.bundle["step"].precision,
-            threads=self.bundle.threads,
-            engines={g: EngineFile(file, manifest.files[file].sha256) for g, file in files.items()},
-            sampling=self.sampling,
-            windows=n_windows,
-            samples=samples,
-            sample_rate=self.config.sample_rate,
-            seconds={stage: round(value, 4) for stage, value in timer.seconds.items()},
-            calls=dict(timer.calls),
-            total_seconds=round(seconds, 4),
-            loudness=loudness,
-            warnings=list(dict.fromkeys([*self.bundle.warnings, *self._untrained(), *self.warnings])),
-            scores=scores if len(scores) > 1 else None,
-            ranking=order,
-            dropped=candidates.dropped,
-            range=range_facts(self.plan.span),
-            words=self.plan.words.facts(),
-            edit=edit_facts(self.plan, self.request),
-        )
+        video: str | Path | FrameSource,
+        sampling: SamplingConfig | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        cancel: threading.Event | None = None,
+        max_duration: float = MAX_DURATION,
+        *,
+        span: RangeLike | Span | None = None,
+        words: Words | None = None,
+        timing: VideoTiming | None = None,
+    ) -> SoundStream:
+        """Make one sound, and give it piece by piece, each as soon as it is finished.
+
+        Joined, the pieces are the samples that `generate` makes with the same arguments. The first ones come after the
+        first window: the video is read, encoded and decoded only as far as the pieces need. Each is made while the
+        caller waits for it, in the caller's thread, where `on_progress` is called, too.
+
+        `sampling` may have several candidates only if its budget ends in 1. The other arguments are those of
+        `generate`. Raises OptionError here, and when it is iterated what `generate` raises.
+        """
+        run = Run(self._usable(), sampling or SamplingConfig(), on_progress, cancel)
+        run.sampling.check_stream()
+        with delay_exit():
+            plan, request = _prepare(run, video, GenerationRequest(), span, words, timing)
+
+        def pieces() -> Generator[Piece, None, Take]:
+            with _opened(run, video, plan, max_duration) as pictures:
+                return (yield from run.pieces(pictures, plan, request))
+
+        return SoundStream(pieces())
+
+
+def _prepare(
+    run: Run,
+    video: str | Path | FrameSource,
+    request: GenerationRequest,
+    span: RangeLike | Span | None,
+    words: Words | None,
+    timing: VideoTiming | None,
+) -> tuple[Plan, GenerationRequest]:
+    """Plan a generation, and give the request its words."""
+    planner = Planner(video, run.config, timing, run.check_cancel)
+    plan = planner.with_words(planner.plan(request, span, run.sampling.seed), request, words)
+    if plan.known is not None:
+        check_bundle(plan.known.take, run.bundle.manifest)
+    request, warnings = with_words(request, plan.words, run.sampling, lambda: run.bundle)
+    run.warnings += warnings
+    return plan, request
+
+
+@contextmanager
+def _opened(run: Run, video: str | Path | FrameSource, plan: Plan, max_duration: float) -> Iterator[PictureSource]:
+    """The pictures of a video, open as long as the block runs."""
+    if isinstance(video, FrameSource):
+        video.open(max_duration)
+        yield video
+    else:
+        with Video(video, max_duration, run.check_cancel, plan.part) as opened:
+            yield opened

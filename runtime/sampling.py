@@ -82,6 +82,14 @@ class SamplingConfig:
             )
         return kept
 
+    def check_stream(self) -> None:
+        """Raise OptionError unless one candidate is left after the first window, whose sound is heard first."""
+        if (self.budget or (self.candidates,))[-1] > 1:
+            raise OptionError(
+                f"candidates is {self.candidates}; a stream is heard before the last window is made, so it cannot wait "
+                "for their ranking: give 1, or a budget that ends in 1, which chooses in the first window"
+            )
+
 
 def read_budget(text: str) -> tuple[int, ...]:
     """Read a budget as given on the command line: "4,1", or "" for none. Raises OptionError."""

@@ -1,11 +1,12 @@
-"""The result of a generation: takes, and the report that they share."""
+"""The result of a generation: takes, the report that they share, and the pieces of a take that is still being made."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from runtime.audio import PathLike
 from runtime.deliver.loudness import Loudness
 from runtime.edit.fingerprint import Fingerprint
 from runtime.edit.timecode import Span
+from runtime.exit_wait import delay_exit
 from runtime.sampling import SamplingConfig
 
 
@@ -114,6 +116,57 @@ class Take:
 
     def __hash__(self) -> int:
         return hash(self._plain())  # arrays can change, so they do not count
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A piece of a sound that is still being made. Pieces come in order and without gaps."""
+
+    audio: FloatArray  # [n] mono, within [-1, 1]
+    first: int  # which sample of the sound is its first
+    sample_rate: int  # Hz
+
+    @property
+    def begin(self) -> float:
+        """Where it begins, in seconds after the beginning of the sound."""
+        return self.first / self.sample_rate
+
+
+class SoundStream(Iterator[Piece]):
+    """The pieces of one sound, each made when it is asked for. After the last one, `take` is the whole.
+
+    Use it as a context manager, or call `close`, if you may stop before the end: the video stays open until then.
+    Iterating raises what `Pipeline.generate` raises.
+    """
+
+    def __init__(self, pieces: Generator[Piece, None, Take]) -> None:
+        self._pieces = pieces
+        self._take: Take | None = None
+
+    def __next__(self) -> Piece:
+        try:
+            with delay_exit():  # while something is done; the caller may leave the stream as it is
+                return next(self._pieces)
+        except StopIteration as end:
+            self._take = self._take or end.value
+            raise
+
+    @property
+    def take(self) -> Take:
+        """The whole sound, with its report. Raises ValueError before the last piece has been read."""
+        if self._take is None:
+            raise ValueError("the take is complete once all pieces have been read")
+        return self._take
+
+    def close(self) -> None:
+        """Stop: release the video. There are no more pieces then."""
+        self._pieces.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
 
 
 def name_clip(takes: Sequence[Take], path: str, name: str) -> list[Take]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from benchmarks.card.parts import OUT, Part
 from benchmarks.card.store import CUT, DONE, FAILED
-from engines.memory import short_of_memory
+from engines.advice import short_of_memory
 
 GRACE = 20.0  # seconds from SIGTERM to SIGKILL, for writing what was measured
 TAIL = 40  # lines of a failed part's output that are kept

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.bundle_codec import BundleCodec
 from benchmarks.common.report import (
     add_output_options,
     command_parser,
@@ -41,7 +42,6 @@ with requires_extra("bench", __name__):
         BITRATES,
         RATE,
         SECONDS,
-        BundleCodec,
         Roundtrip,
         codes_used,
         measure,

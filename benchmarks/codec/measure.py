@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.codec.transients import LEAD, attack, pre_echo, rise_time
-from engines.contract import FloatArray, Int32Array
+from benchmarks.common.bundle_codec import RATE
+from engines.contract import FloatArray
 from runtime.audio import resample
-from runtime.bundle import Bundle
 from train.evaluate.bootstrap import summarise
 from train.extras import requires_extra
-from train.tasks.codec_data import PoolError
 
 with requires_extra("bench", __name__):
     import torch
@@ -25,7 +24,6 @@ with requires_extra("bench", __name__):
     from train.evaluate.codec import Codec
     from train.tasks.codec import mel_distance, si_sdr
 
-RATE = 44100
 SECONDS = 2  # of each recording
 
 OPUS_RATE = 48000
@@ -34,25 +32,6 @@ LAG = 441  # samples in each direction: the aligned SI-SDR searches 10 ms
 FLOOR = 1e-9  # least RMS level: -180 dBFS
 
 Roundtrip = Callable[[FloatArray], FloatArray]  # [L] -> [L] at RATE
-
-
-class BundleCodec:
-    """The codec of a bundle, on the backend that `runtime` chooses."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        if bundle.config.sample_rate != RATE:
-            raise PoolError(
-                f"the bundle's codec runs at {bundle.config.sample_rate} Hz; this benchmark needs a codec at {RATE} Hz"
-            )
-        self.bundle, self.name, self.rate = bundle, bundle.manifest.name, RATE
-
-    def encode(self, audio: FloatArray) -> Int32Array:
-        codes: Int32Array = self.bundle.run("codec_encoder", audio=audio[None])[0][0]
-        return codes
-
-    def decode(self, codes: Int32Array) -> FloatArray:
-        audio: FloatArray = self.bundle.run("codec_decoder", codes=codes[None])[0][0]
-        return audio
 
 
 def opus(audio: FloatArray, kbps: int) -> FloatArray:

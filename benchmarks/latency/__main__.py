@@ -81,6 +81,7 @@ def measure_size(session: Session, subject: Subject, twin: Subject | None) -> No
     """Measure floors, points, pairs, profiles, end-to-end figures and quality of one size."""
     from benchmarks.latency.encoder_flops import window_gflop
     from benchmarks.latency.end_to_end import RunOptions, measure_bars
+    from benchmarks.latency.first_sound import measure_first_sound
     from benchmarks.latency.op_profile import profile_steps
 
     args, name = session.args, subject.name
@@ -96,11 +97,13 @@ def measure_size(session: Session, subject: Subject, twin: Subject | None) -> No
         session.measure_pairs(twin, Workload(steps))
     for profiled in () if args.no_profiles else dict.fromkeys((subject, twin or subject)):
         profile_steps(session, profiled)
+    options = RunOptions(subject.bundle, (args.backend or ["auto"])[0], args.precision or "auto", args.threads)
     if args.bars and "bars" not in session.values:  # for the first bundle only
-        options = RunOptions(subject.bundle, (args.backend or ["auto"])[0], args.precision or "auto", args.threads)
         session.values["bars"] = {}
         for name_of_figure, value in measure_bars(options, session.folder, args.repeat):
             session.values["bars"][name_of_figure] = value
+    if args.first_sound and "first_sound" not in session.values:
+        session.values["first_sound"] = measure_first_sound(options, session.folder, args.repeat)
     if not args.no_quality and not args.no_points:  # last, because its memory use could disturb timings
         session.measure_quality(subject)
 

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from benchmarks.common.machine import ROOT
@@ -44,25 +45,35 @@ class RunOptions:
         return [str(x) for pair in (chosen | {"--threads": self.threads}).items() for x in pair]
 
 
-def run_and_watch(command: list[str]) -> tuple[float, float | None]:
-    """Seconds from start to exit of a command, and its peak memory in MB. Raises WorkerError if it fails."""
-    begin, peaks = time.perf_counter(), [0.0]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+@contextmanager
+def peak_memory(process: "subprocess.Popen[Any]") -> Iterator[list[float]]:
+    """Watch a process until it is waited for, or the block ends. The largest number of the list is its peak in MB."""
+    peaks, over = [0.0], Event()
 
     def watch() -> None:
-        while process.returncode is None:
+        while process.returncode is None and not over.wait(0.02):
             peaks.append(tree_peak_mb(process.pid))
-            time.sleep(0.02)
 
     watcher = Thread(target=watch)
     watcher.start()
     try:
-        error = process.communicate()[1]
-        seconds = time.perf_counter() - begin
+        yield peaks
     finally:
-        process.kill()
-        process.wait()
+        over.set()
         watcher.join()
+
+
+def run_and_watch(command: list[str]) -> tuple[float, float | None]:
+    """Seconds from start to exit of a command, and its peak memory in MB. Raises WorkerError if it fails."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with peak_memory(process) as peaks:
+        try:
+            error = process.communicate()[1]
+            seconds = time.perf_counter() - begin
+        finally:
+            process.kill()
+            process.wait()
     if process.returncode:
         raise WorkerError(f"`{' '.join(command[1:4])} ...` failed: {(error.splitlines() or ['no message'])[-1]}")
     return seconds, max(peaks) or None

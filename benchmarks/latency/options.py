@@ -61,6 +61,8 @@ def add_work_options(add: Callable[..., object]) -> None:
     add("--clips-limit", type=int, default=8, help="largest number of these clips (default: 8)")
     add("--bars", action="store_true",
         help="for the first bundle, also measure whole process, loading, a 10-minute clip, installed size")  # fmt: skip
+    add("--first-sound", action="store_true",
+        help="for the first bundle, also measure how soon a 10-minute clip is heard")  # fmt: skip
 
 
 def workloads(args: argparse.Namespace, first: bool) -> list[Workload]:

@@ -142,6 +142,22 @@ def bars_lines(bars: Values) -> str:
     return "\n".join(lines)
 
 
+def first_sound_table(found: Values) -> str:
+    """How soon a long clip is heard, with --stream and without."""
+    rows = []
+    for name, label in (("stream", "--stream"), ("whole", "without")):
+        r = found[name]
+        times = [format_number(r[k], ".2f") for k in ("first_seconds", "eight_seconds", "seconds")]
+        rows.append([label, *times, format_number(r["peak_mb"], ".0f")])
+    header = [
+        f"{found['clip_seconds']} s, {found['steps']} steps",
+        "s to the first sound",
+        "s to 8 s of it",
+        "s to the end",
+    ]
+    return markdown([*header, "peak MB"], rows)
+
+
 def document(values: Values) -> str:
     """All tables, after the machine."""
     parts = ["# Latency", machine_lines(values), *values["notes"]]
@@ -158,4 +174,6 @@ def document(values: Values) -> str:
             parts += [f"## {title}", make(values[name])]
     if values.get("bars"):
         parts += ["## Whole process, memory, size", bars_lines(values["bars"])]
+    if values.get("first_sound"):
+        parts += ["## How soon a long clip is heard", first_sound_table(values["first_sound"])]
     return "\n\n".join(parts) + "\n"

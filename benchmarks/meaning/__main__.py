@@ -13,6 +13,7 @@ The score depends on the set of videos: compare systems on the same set only.
                 Bundles then get made-up frame features of these concepts: a simulated picture does not show them
   --words       each bundle also with the right words (the concepts that are shown) and with a wrong one: is the wish
                 followed? Videos whose concepts are not known are left out
+  --codecs      with --recordings: the same sounds through each bundle's codec, to see how much meaning it keeps
   --recordings  baseline: random recordings of the concept that the frame encoder sees most, without any timing
   floors        noise; and `other`, the true sounds of the other videos
 
@@ -47,6 +48,7 @@ from benchmarks.meaning.tables import print_tables, summary
 from train.extras import requires_extra
 
 with requires_extra("bench", __name__):
+    from benchmarks.common.bundle_codec import BundleCodec
     from benchmarks.common.real_videos import read_encoder, read_truth
     from benchmarks.meaning.judge import train_judge
     from benchmarks.meaning.measure import run_videos, score_system, swapped_lifts
@@ -82,13 +84,18 @@ def make_systems(
     if repeated := sorted(set(others) & {*systems, NOISE, RECORDINGS}):
         raise runtime.OptionError(f"the name {repeated[0]} is taken; write --generated NAME=DIR to choose another")
     if encoder and args.recordings:
-        others[RECORDINGS] = RandomRecordings(args.recordings, *encoder)
+        others[RECORDINGS] = recordings = RandomRecordings(args.recordings, *encoder)
+        if args.codecs:
+            codecs = {f"{RECORDINGS} through {name}": BundleCodec(p.bundle) for name, p in pipelines.items()}
+            others |= {name: recordings.through(codec) for name, codec in codecs.items()}
     return systems | others | {NOISE: noise_system()}
 
 
 def run(args: argparse.Namespace) -> None:
     if args.seeds < 1:
         raise runtime.OptionError(f"--seeds is {args.seeds}; it must be 1 or more")
+    if args.codecs and not (args.recordings and (args.engines or not args.generated)):
+        raise runtime.OptionError("--codecs needs --recordings and a bundle; add --recordings POOL or --engines")
     check_comparison_options(args)
     make_plots_folder(args.plots)
     network, videos = AiSFX.load(), find_half(args.videos, args.half)
@@ -133,6 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--words", action="store_true", help=words)
     words = "folders of recordings with sounds.csv, for the baseline of random recordings"
     add("--recordings", type=Path, nargs="+", metavar="POOL", help=words)
+    words = "with --recordings: also these recordings, encoded and decoded by each bundle's codec"
+    add("--codecs", action="store_true", help=words)
     words = "folders of recordings that train the judge: one whose labels are materials, one of sound classes"
     add("--judge", type=Path, nargs=2, metavar="POOL", help=words)
     words = "mobilenet_v2-b0353104.pth, for --recordings and --judge (default: from its package)"

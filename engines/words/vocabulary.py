@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.advice import own_command
 from engines.base import Array, OptionError
 from engines.contract import FloatArray, ModelConfig
 from engines.manifest import ManifestError, repair_hint
@@ -83,7 +84,7 @@ class Vocabulary:
         matches = f"similar words: {', '.join(close)}; " if close else ""
         return (
             f"the bundle does not know the word {word!r}; {matches}"
-            f"`python -m runtime.info --words` lists its {len(self.words)} words"
+            f"{own_command('info --words')} lists its {len(self.words)} words"
         )
 
 

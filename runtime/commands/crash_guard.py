@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from engines.memory import MEMORY, memory_is_limited, short_of_memory
+from engines.advice import MEMORY, memory_is_limited, own_command, short_of_memory
 from runtime.commands import signals
 from runtime.commands.standard_streams import open_missing, print_event, say
 
@@ -210,6 +210,9 @@ def _judge(end: ChildEnd) -> int:
         return end.told_status
     stopped = end.stop_signal
     code, text = ("stopped", signals.STOPPED) if stopped else end.explain(end.messages)
+    begun = next((m["begun"] for m in end.messages if "begun" in m), None)  # the file of --stream, which grew
+    if begun is not None:
+        text = f"{'stopped' if stopped else text}; {begun} has the beginning of the sound"
     say(text if stopped else f"error: {text}")
     if any(m.get("progress") == "json" for m in end.messages):
         with suppress(OSError, ValueError):
@@ -236,11 +239,11 @@ def explain(how: str, printed: str, video: str, writing: bool = False) -> str:
         return f"the program crashed ({how}) under a limit on memory (`ulimit -v`); raise the limit and try again"
     where = _crashed_thread(printed)
     if "/engines/" in where:
-        return f"the engines crashed ({how}); try another --backend, and check them with `python -m runtime.doctor`"
+        return f"the engines crashed ({how}); try another --backend, and check them with {own_command('doctor')}"
     if video and "/runtime/" in where:
         deed = "FFmpeg's libraries crashed while they copied" if writing else "the decoder crashed on"
         return f"{deed} {video} ({how}); convert it first, for example with `ffmpeg -i {video} -c:v libx264 copy.mp4`"
-    return f"the program crashed ({how}); check the installation with `python -m runtime.doctor`"
+    return f"the program crashed ({how}); check the installation with {own_command('doctor')}"
 
 
 def _crashed_thread(printed: str) -> str:

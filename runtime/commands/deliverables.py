@@ -67,6 +67,7 @@ class Delivery:
     timing: VideoTiming | None  # of the video, if a file needs it
     pipe: bool  # the WAV goes to standard output
     span: Span | None = None  # the part of the video to make a sound for
+    streamed: bool = False  # the sound is written already
 
     def sounds(self, args: Namespace, takes: Sequence[Take]) -> list[DeliveredSound]:
         """The takes at their delivered level. Raises OptionError for --lufs if a take is silent."""

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -24,9 +24,11 @@ from runtime.commands.outputs import Outputs, plan_outputs, write_outputs
 from runtime.commands.show_progress import PROGRESS, Reporter, reporter
 from runtime.commands.standard_streams import drop_unread, print_event, say
 from runtime.commands.status import run_command
+from runtime.commands.streaming import KINDS, check_stream, open_sink, stream_sound, telling_what_is_there
 from runtime.commands.words import KnownWords, add_word_options
 from runtime.decode import SCHEDULES
 from runtime.deliver.delivery import DeliveryConfig
+from runtime.deliver.streamed import check_streamed
 from runtime.errors import OptionError
 from runtime.pipeline import Pipeline, load
 from runtime.sampling import Progress, SamplingConfig
@@ -103,6 +105,9 @@ def add_output_options(add: Callable[..., object]) -> None:
     """Add the flags that say what to write."""
     add("-o", "--output", type=Path, default=argparse.SUPPRESS,
         help=".wav or .flac to write; - writes a WAV to stdout (default: the video's name with .wav)")  # fmt: skip
+    add("--stream", nargs="?", choices=KINDS, const="wav", default=argparse.SUPPRESS,
+        help="write the sound while it is made: a WAV file that grows, or with -o - a WAV without a length, or bare "
+        "little-endian samples (pcm); give the video first")  # fmt: skip
     add("--mux", nargs="?", type=Path, const=Path(), metavar="FILE", default=argparse.SUPPRESS,
         help="also write the video with the best sound; the picture is copied unchanged (default: VIDEO.sound.SUFFIX); "
         "give the video first, because a name after --mux is the file to write")  # fmt: skip
@@ -138,7 +143,13 @@ def read_request(args: argparse.Namespace, try_copy: bool = True) -> Request:
 
     `try_copy` also tries whether the copy of --mux can hold the video, which reads a little of it.
     """
+    streamed = hasattr(args, "stream")
+    if streamed:
+        check_stream(args)
     sampling, config, edit = read_options(args)
+    if streamed:
+        sampling.check_stream()
+        check_streamed(config)
     outputs = plan_outputs(args, config, try_copy)
     return Request(args, sampling, config, edit, outputs)
 
@@ -168,6 +179,11 @@ def make_sound(
         signals.check()
         on_progress(progress)
 
+    if hasattr(args, "stream"):
+        sink = open_sink(args, delivery, request.outputs.sounds, pipeline.config.sample_rate)
+        with telling_what_is_there(sink):
+            take = stream_sound(sink, args, request.sampling, edit, delivery, pipeline, update, cancel)
+            return write_outputs(args, request.outputs, [take], replace(delivery, streamed=True))
     takes = pipeline.generate(
         args.video, request.sampling, update, cancel, max_duration=args.max_duration, span=delivery.span,
         edit=edit.request, words=edit.words, timing=delivery.timing,

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from runtime.commands import signals
 from runtime.commands.crash_guard import tell
 from runtime.commands.deliverables import PIPE, Delivery, plan_sounds, write_to_pipe
 from runtime.commands.editing import plan_takes, save_takes
-from runtime.commands.staging import Staging
+from runtime.commands.staging import Message, Staging
 from runtime.deliver.delivery import DeliveredSound, DeliveryConfig, sound_content, write_take
 from runtime.deliver.levels import own_sound
 from runtime.deliver.mux import check_container, mux
@@ -99,10 +99,13 @@ def exists(path: Path) -> str:
 
 
 @contextmanager
-def staged(files: list[Path], video: Path, overwrite: bool) -> Iterator[dict[Path, Path]]:
+def staged(
+    files: list[Path], video: Path, overwrite: bool, tell: Callable[[Message], None] = tell
+) -> Iterator[dict[Path, Path]]:
     """Yield a temporary path for each file; when the block ends well, give all files their final names.
 
-    The temporary files lie in hidden folders beside the final ones. They are removed after an error.
+    The temporary files lie in hidden folders beside the final ones. They are removed after an error. `tell` tells the
+    parent process what it needs after a crash.
     """
     try:
         with Staging(files, overwrite, tell) as staging:
@@ -134,9 +137,12 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
         {"file": str(p), "candidate": t.candidate, "score": t.score} for p, t in zip(files, takes, strict=True)
     ]
     start, span = None if delivery.timing is None else delivery.timing.start, takes[0].span
-    with staged(outputs.files, args.video, args.overwrite) as parts:
+    written = outputs.sounds if delivery.streamed else []
+    with staged([p for p in outputs.files if p not in written], args.video, args.overwrite) as parts:
         for n, (path, sound) in enumerate(zip(outputs.sounds, sounds, strict=False), 1):
-            report["takes"][n - 1] |= write_take(parts[path], sound, delivery.config, n, start=start)
+            made = path in written
+            facts = sound.facts() if made else write_take(parts[path], sound, delivery.config, n, start=start)
+            report["takes"][n - 1] |= facts
         save_takes(outputs.takes, parts, takes)
         if outputs.muxed is not None:
             report["warnings"] += map(unstaged, write_muxed(args, sounds[0], parts[outputs.muxed], delivery.config))
@@ -146,7 +152,8 @@ def write_outputs(args: Namespace, outputs: Outputs, takes: list[Take], delivery
             write_timeline(parts[outputs.timeline], timeline)
         if delivery.pipe:
             content = sound_content(sounds[0], delivery.config, start=start)
-            write_to_pipe(content)
+            if not delivery.streamed:
+                write_to_pipe(content)
             report["takes"][0] |= content.facts
         if outputs.report is not None:
             write_atomically(parts[outputs.report], json.dumps(report, indent=1) + "\n")

@@ -4,18 +4,19 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from engines.memory import MEMORY, short_of_memory
+from engines.advice import MEMORY, short_of_memory
 from runtime.commands import signals
 from runtime.commands.standard_streams import drop_unread, say, usable, write
 from runtime.errors import MaskVATError
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:
-    """The stable code of an error for programs, and its message as one line."""
+    """The stable code of an error for programs, and its message as one line, with the error's notes."""
     if not isinstance(error, MaskVATError) and (isinstance(error, MemoryError) or short_of_memory(str(error))):
         return "out_of_memory", MEMORY
     code = "system_error" if isinstance(error, OSError) else "internal_error"
-    return getattr(error, "code", code) if isinstance(error, MaskVATError) else code, " ".join(str(error).split())
+    text = "; ".join([str(error), *getattr(error, "__notes__", ())])
+    return getattr(error, "code", code) if isinstance(error, MaskVATError) else code, " ".join(text.split())
 
 
 def run_command(
@@ -31,9 +32,11 @@ def run_command(
         if usable(sys.stdout):
             write(sys.stdout, "")
     except KeyboardInterrupt as stopped:
-        say(signals.STOPPED)
+        notes = getattr(stopped, "__notes__", ())
+        text = "; ".join(["stopped", *notes]) if notes else signals.STOPPED
+        say(text)
         with suppress(OSError, ValueError):
-            on_error("stopped", signals.STOPPED)
+            on_error("stopped", text)
         return getattr(stopped, "status", 130)
     except BrokenPipeError:
         drop_unread()

@@ -50,6 +50,7 @@ def misspelt(argv: list[str]) -> str | None:
 
 def show_overview() -> None:
     """Print the subcommands and the flags that most people need first."""
+    from engines.advice import is_app
     from runtime.commands.make import get_parser
     from runtime.commands.option_groups import FIRST_TITLE
 
@@ -65,8 +66,9 @@ subcommands (`maskvat SUBCOMMAND --help` shows the flags of each):
 {FIRST_TITLE}:
 {first}
 
-All flags: `maskvat make --help`. Version: `maskvat --version`. Guides: docs/CLI.md.
-Where `maskvat` is not on the path: python -m runtime.commands VIDEO [options]""")
+All flags: `maskvat make --help`. Version: `maskvat --version`. Guides: docs/CLI.md.""")
+    if not is_app():
+        print("Where `maskvat` is not on the path: python -m runtime.commands VIDEO [options]")
 
 
 def guarded(name: str, rest: list[str]) -> int:

@@ -66,6 +66,11 @@ class DeliveryConfig:
         """Whether samples get other values than the take's, apart from their format."""
         return bool(self.gain) or any(value is not None for value in (self.fade, self.mix, self.lufs, self.peak))
 
+    def fade_samples(self, rate: int, is_part: bool) -> int:
+        """Samples at `rate` Hz that are faded at each end. `is_part`: the sound is that of a range."""
+        fade = (RANGE_FADE if is_part else 0.0) if self.fade is None else self.fade
+        return round(fade / 1000 * rate)
+
 
 @dataclass(frozen=True, eq=False)
 class DeliveredSound:
@@ -125,8 +130,7 @@ def deliver_take(
         if own is None or own.shape != audio.shape:
             raise OptionError("a mix needs the video's own sound, as long as the take")
         audio = own + audio * decibels(config.mix)
-    fade = (RANGE_FADE if span is not None else 0.0) if config.fade is None else config.fade
-    audio = fade_ends(audio, round(fade / 1000 * take.sample_rate))
+    audio = fade_ends(audio, config.fade_samples(take.sample_rate, span is not None))
     loudness = measure_loudness(audio, take.sample_rate)
     peak = SAFE_PEAK if config.peak is None and config.lufs is not None else config.peak
     gain = choose_gain(loudness, config.gain, config.lufs, peak)

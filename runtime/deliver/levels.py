@@ -1,5 +1,6 @@
 """Levels of a delivered sound: mix with the video's own sound, fades, gain, and gain to a target loudness."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -24,11 +25,38 @@ def fade_ends(audio: FloatArray, samples: int) -> FloatArray:
     n = min(samples, len(audio) // 2)
     if n < 1:
         return audio
-    ramp = np.float32(0.5) - np.float32(0.5) * np.cos(np.pi * (np.arange(n, dtype=np.float32) + np.float32(0.5)) / n)
-    result = audio.copy()
+    ramp, result = _ramp(n), audio.copy()
     result[:n] *= ramp
     result[-n:] *= ramp[::-1]
     return result
+
+
+def fade_pieces(pieces: Iterable[FloatArray], samples: int) -> Iterator[FloatArray]:
+    """`fade_ends` for a sound that comes in pieces [n], and whose length is not known yet. What may be its end is held
+    back: `samples`, or twice as many at the beginning.
+    """
+    if not samples:
+        yield from pieces
+        return
+    held, begun = np.zeros(0, np.float32), False
+    for piece in pieces:
+        held = np.concatenate([held, piece])
+        if len(held) < 2 * samples:
+            continue
+        if not begun:
+            held[:samples] *= _ramp(samples)
+            begun = True
+        yield held[:-samples]
+        held = held[-samples:]
+    if begun:
+        held[-samples:] *= _ramp(samples)[::-1]
+    yield held if begun else fade_ends(held, samples)
+
+
+def _ramp(n: int) -> FloatArray:
+    """Gains [n] that rise from 0 to 1."""
+    at = (np.arange(n, dtype=np.float32) + np.float32(0.5)) / n
+    return np.asarray(np.float32(0.5) - np.float32(0.5) * np.cos(np.pi * at), np.float32)
 
 
 def own_sound(path: PathLike, rate: int, first: Fraction, samples: int, max_duration: float) -> FloatArray:

@@ -9,7 +9,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from engines.memory import memory_is_limited
+from engines.advice import memory_is_limited
 from runtime.errors import MediaError
 
 PathLike = str | os.PathLike[str]

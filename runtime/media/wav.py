@@ -46,11 +46,29 @@ def wav_header(form: WavFormat, samples: int, chunks: Sequence[Chunk] = (), limi
     return struct.pack("<4sI4s", b"RF64", SIZE_LIMIT, b"WAVE") + sizes + rest + struct.pack("<4sI", b"data", SIZE_LIMIT)
 
 
-def wav_samples(form: WavFormat, audio: FloatArray) -> Iterator[bytes]:
-    """The samples of mono audio [L] in [-1, 1], block by block, with the padding to a whole number of words."""
+def endless_header(form: WavFormat) -> bytes:
+    """As `wav_header`, for a pipe. Both sizes are 0xFFFFFFFF, as FFmpeg writes them too: up to the end."""
+    header = bytearray(wav_header(form, 0))
+    header[4:8] = header[-4:] = b"\xff" * 4
+    return bytes(header)
+
+
+def growing_header(form: WavFormat, samples: int, limit: int = SIZE_LIMIT) -> bytes:
+    """As `wav_header`, and always of one length: the chunk `JUNK` keeps the place of the sizes of an RF64 file."""
+    header = wav_header(form, samples, [(b"JUNK", bytes(28))], limit)
+    return header if header.startswith(b"RIFF") else wav_header(form, samples, limit=0)
+
+
+def raw_samples(form: WavFormat, audio: FloatArray) -> Iterator[bytes]:
+    """The samples of mono audio [L] in [-1, 1], block by block: little-endian, channels interleaved."""
     for first in range(0, len(audio), BLOCK):
         block = encode(audio[first : first + BLOCK], form.bits)
         yield block.repeat(form.channels, axis=0).tobytes()
+
+
+def wav_samples(form: WavFormat, audio: FloatArray) -> Iterator[bytes]:
+    """As `raw_samples`, with the padding to a whole number of words that ends the file."""
+    yield from raw_samples(form, audio)
     if form.block * len(audio) % 2:
         yield b"\0"
 

@@ -26,7 +26,9 @@ def get_serve_parser(prog: str = "maskvat serve") -> argparse.ArgumentParser:
     groups = FlagGroups(parser)
     _add_access(parser)
     _add_limits(parser)
-    add_engine_options(groups("what runs it"))
+    add = groups("what runs it")
+    add_engine_options(add)
+    add("--cards", metavar="N,N", help="NVIDIA GPUs that share the queue, as `nvidia-smi -L` numbers or names them")
     parser.add_argument("--debug", action="store_true", help="log more, and show the traceback of an error")
     return parser
 
@@ -37,6 +39,8 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
     add("--port", type=int, metavar="N", default=8440, help="port to listen at; 0 lets the system choose")
     add("--allow-host", action="append", default=[], metavar="NAME",
         help="further name or address that clients use for this server, for example a proxy's")  # fmt: skip
+    add("--trust-proxy", action="append", default=[], metavar="ADDRESS",
+        help="address or network of a proxy whose X-Forwarded-For names the client for the audit log")  # fmt: skip
     add("--no-token", action="store_true", help="let every program of this machine use the server")
     add("--open", action="store_true",
         help="open the page in this machine's browser; if the server runs already, open its page and end")  # fmt: skip
@@ -48,9 +52,8 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("limits").add_argument
-    add(
-        "--workers", type=int, metavar="N", default=1, help="processes that make sounds, 1 to 64; each opens the bundle"
-    )
+    add("--workers", type=int, metavar="N", default=1,
+        help="processes that make sounds, 1 to 64; with --cards: of each card. Each opens the bundle")  # fmt: skip
     add("--max-upload", type=float, metavar="MB", default=2000.0, help="size of an upload")
     add(
         "--max-storage",

@@ -8,12 +8,15 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engines.advice import is_app
 from runtime.errors import OptionError
 from runtime.sampling import number, whole_number
 
 MB, GB, HOUR = 10**6, 10**9, 3600.0
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 MAX_WORKERS = 64
+CARD = re.compile(r"\d{1,3}|(GPU|MIG)-[0-9A-Za-z/-]{1,100}")  # as CUDA_VISIBLE_DEVICES takes it
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class ServerConfig:
     allow_folders: tuple[Path, ...] = ()  # resolved; videos in them may be named by their path
     token: bool = True
     open: bool = False  # show the page in the browser of this machine
-    workers: int = 1
+    trust_proxies: tuple[Network, ...] = ()  # proxies whose X-Forwarded-For is believed
+    workers: int = 1  # processes; with cards: of each card
+    cards: tuple[str, ...] = ()  # GPUs, as CUDA_VISIBLE_DEVICES names them; (): whatever the workers find
     worker_command: tuple[str, ...] = field(default_factory=lambda: stdio_command())
     limits: Limits = field(default_factory=Limits)
     engines: Path | None = None  # the bundle's folder; None is the one that comes with the program
@@ -54,6 +59,11 @@ class ServerConfig:
             raise OptionError(f"--no-token with --host {self.host}: other machines could use the server; drop one")
         if self.host in ("0.0.0.0", "::") and not self.allow_hosts:
             raise OptionError(f"--host {self.host} needs --allow-host NAME for each name or address that clients use")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The card of each worker, "" if it may choose."""
+        return (self.cards or ("",)) * self.workers
 
     @property
     def is_local(self) -> bool:
@@ -105,7 +115,9 @@ def read_config(args: Namespace) -> ServerConfig:
         allow_folders=tuple(_folder(path) for path in args.allow_folder),
         token=not args.no_token,
         open=args.open,
+        trust_proxies=tuple(_network(text) for text in args.trust_proxy),
         workers=whole_number("workers", args.workers, 1, MAX_WORKERS),
+        cards=_cards(args),
         worker_command=(*stdio_command(), *engine_flags(args)),
         limits=limits,
         engines=args.engines.absolute() if hasattr(args, "engines") else None,
@@ -114,7 +126,7 @@ def read_config(args: Namespace) -> ServerConfig:
 
 def stdio_command() -> tuple[str, ...]:
     """`maskvat stdio`. -P: a folder `runtime` where the server was started is not taken for ours."""
-    if getattr(sys, "frozen", False):  # an app without Python
+    if is_app():
         return (sys.executable, "stdio")
     return (sys.executable, "-P", "-m", "runtime.commands", "stdio")
 
@@ -129,6 +141,34 @@ def _host_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.:-]+", name) or (re.search(r":\d+$", name) and name.count(":") == 1):
         raise OptionError(f"--allow-host {name!r}: give a name or an address, without scheme, port and *")
     return name
+
+
+def _network(text: str) -> Network:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise OptionError(
+            f"--trust-proxy {text!r}: {error}; give the proxy's address or network, for example 10.1.2.0/24"
+        ) from error
+    if network.prefixlen == 0:
+        raise OptionError(f"--trust-proxy {text}: every client could name any address; give the proxy's own")
+    return network
+
+
+def _cards(args: Namespace) -> tuple[str, ...]:
+    """The cards of --cards. Raises OptionError."""
+    if args.cards is None:
+        return ()
+    cards = tuple(args.cards.split(","))
+    if not all(CARD.fullmatch(card) for card in cards) or len(set(cards)) < len(cards):
+        raise OptionError(
+            f"--cards {args.cards!r}: give each card once, as `nvidia-smi -L` numbers or names them, for example 0,1"
+        )
+    if args.backend == "cpu":
+        raise OptionError("--cards with --backend cpu: a card would do nothing; drop one")
+    if args.workers * len(cards) > MAX_WORKERS:
+        raise OptionError(f"{len(cards)} cards with --workers {args.workers} each: at most {MAX_WORKERS} are allowed")
+    return cards
 
 
 def _folder(path: Path) -> Path:

@@ -29,7 +29,8 @@ class Metrics:
         self.stages = Histogram("maskvat_stage_seconds", "Time of each stage of a job.", ("stage",), buckets=SECONDS,
             registry=registry)  # fmt: skip
         self.sound = Counter("maskvat_sound_seconds", "Seconds of sound that were made.", registry=registry)
-        self.workers = Gauge("maskvat_workers_ready", "Worker processes that are ready or at work.", registry=registry)
+        self.workers = Gauge("maskvat_workers_ready", "Worker processes that are ready or at work.", ("card",),
+            registry=registry)  # fmt: skip
         self.restarts = Counter("maskvat_worker_ends", "Worker processes that ended and were started anew, by reason.",
             ("reason",), registry=registry)  # fmt: skip
         self.uploads = Counter("maskvat_upload_bytes", "Bytes of uploads.", registry=registry)

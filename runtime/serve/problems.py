@@ -3,6 +3,8 @@
 Like the errors of the commands, `detail` says what was given, what is allowed and what to do.
 """
 
+from collections.abc import Mapping
+
 from starlette.responses import JSONResponse, Response
 
 CODES: dict[str, tuple[int, str]] = {  # code -> HTTP status, title
@@ -40,14 +42,17 @@ RETRY = {
 class Problem(Exception):
     """An answer that is an error. `code` is a key of CODES."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.code, self.detail = code, detail
         self.status, self.title = CODES[code]
+        self.headers = dict(headers or {})  # of this answer
 
     def response(self) -> Response:
         body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
-        headers = {"WWW-Authenticate": 'Bearer realm="maskvat"'} if self.status == 401 else {}
+        headers = dict(self.headers)
+        if self.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="maskvat"'
         if self.code in RETRY:
             headers["Retry-After"] = str(RETRY[self.code])
         return JSONResponse(body | {"code": self.code}, self.status, headers, "application/problem+json")

@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,12 +123,24 @@ def test_random_recordings_are_of_the_most_probable_concept(
     assert len(sounds) == recordings.DRAWS and all(len(s.samples) == round(2.4 * RATE) for (s,) in sounds)
     spectrum = np.abs(np.fft.rfft(sounds[0][0].samples[: RATE // 2]))
     assert np.argmax(spectrum) == 350  # 700 Hz: a bin is 2 Hz; the bark is not used
+    halved = SimpleNamespace(encode=lambda audio: audio / 4, decode=lambda codes: np.pad(codes, (0, 99)))
+    coded = system.through(halved)(Track(folder / "low.mp4", Sound(tone(150), RATE)))
+    for (one,), (other,) in zip(sounds, coded, strict=True):  # the same draws, not new ones
+        assert np.allclose(one.samples / 8, other.samples)
     (pool / "sounds.csv").write_text("file,label\nmeow.wav,unknown\n")
     with pytest.raises(PoolError, match="no recordings of any concept"):
         recordings.RandomRecordings([pool], None, head)
 
 
 # ---------------------------------------------------------------- the command
+@pytest.mark.parametrize("options", [[], ["--recordings", "pool", "--generated", "sounds"]])
+def test_codecs_need_recordings_and_a_bundle(
+    folder: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert meaning.main([str(folder), "--codecs", *options]) == 1
+    assert "--codecs needs --recordings and a bundle" in capsys.readouterr().err
+
+
 def test_command_scores_bundles_and_generated_sounds(
     bundles: Bundles, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

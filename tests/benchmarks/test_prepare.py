@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
 from benchmarks import prepare
-from tests.support import torchvision_stub
+from benchmarks.common import torchvision_stub
 from tests.support.corpus import video
 from tests.support.tiny_system import tiny_components, write_system
 

@@ -6,6 +6,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,8 @@ def commands(bare: Bare) -> Iterator[Check]:
     made = bare.run("/clips/bounce.mp4", "-o", "/clips/bounce.wav", "--mux", *QUICK)
     sound = bare.work / "bounce.wav"
     yield "it makes a sound", made.returncode == 0 and sound.exists(), made.stderr[-200:]
+    unknown = bare.run("/clips/bounce.mp4", "-o", "/clips/none.wav", "--prompt", "zzzz")
+    yield "a message names its own command", "`maskvat info --words`" in unknown.stderr, unknown.stderr.strip()
     wrong = bare.run("/clips/none.mp4")
     yield "an error is one line", wrong.returncode == 1 and wrong.stderr.startswith("error: "), wrong.stderr.strip()
     shell = bare.run("completion", "bash")
@@ -108,8 +111,10 @@ def served(bare: Bare, seconds: dict[str, float]) -> Iterator[Check]:
             return
         seconds["ready_seconds"] = round(ready, 2)
         with server.open("GET", "/") as page:
-            kind, text = page.headers["Content-Type"], page.read()
-        yield "there is a page", page.status == 200 and len(text) > 0, kind
+            kind, text = page.headers["Content-Type"], page.read().decode()
+        yield "there is a page", kind.startswith("text/html"), kind
+        parts = [*re.findall(r'="(/page/[^"]+)"', text), "/page/vendor/wavesurfer.esm.js"]
+        yield "with its parts", all(server.bytes(part) for part in parts), parts
         job = server.wait(server.ask(file_id=server.upload(EXAMPLE), options={"steps": 8}), seconds=LIMIT)
         yield "a job succeeds", job["status"] == "succeeded", job.get("error")
         sound = server.bytes(f"/v1/jobs/{job['id']}/results/sound.wav")

@@ -29,6 +29,7 @@ from tests.support.serve_process import ServeProcess, wait_for
 
 FILES = ROOT / "deploy" / "proxy"
 NAME, CLIENT = "sounds.example", "127.0.0.2"  # what clients call the server; the address that they come from
+LIE = "203.0.113.6"  # where clients say that they come from
 HTTPS, HTTP = 18443, 18080
 SITE = f"{NAME}:{HTTPS}"
 NGINX = (
@@ -122,7 +123,7 @@ class Client:
         return self.context.wrap_socket(plain, server_hostname=NAME)
 
     def open(self, method: str, path: str, body: bytes = b"", **headers: str) -> http.client.HTTPResponse:
-        named = {"Host": SITE, "Authorization": f"Bearer {self.token}"}
+        named = {"Host": SITE, "Authorization": f"Bearer {self.token}", "X-Forwarded-For": LIE}
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
         link = http.client.HTTPConnection(NAME)
         link.sock = self.connect()
@@ -219,11 +220,12 @@ def logs(folder: Path, client: Client, server: ServeProcess) -> Iterator[Check]:
     yield "it has no query and no token", leaks == [], len(leaks)
     lines = [json.loads(line) for line in (server.state / "audit.jsonl").read_text().splitlines()]
     told = {(line["who"], line["address"]) for line in lines if line.get("status") == 201}
-    yield "the audit log has the token's name", {name for name, _ in told} == {"local"}, sorted(told)
+    yield "the audit log has the token's name and the client's address", told == {("local", CLIENT)}, sorted(told)
 
 
 def try_proxy(name: str, folder: Path, bundle: Path) -> Iterator[Check]:
     flags = ["--engines", str(bundle), "--backend", "cpu", "--threads", "1", "--allow-host", NAME, "--max-upload", "1"]
+    flags += ["--trust-proxy", "127.0.0.1"]
     with ServeProcess(folder / "state", *flags) as server:
         wait_for(lambda: "workers" in status_of(server))
         with running(PROXIES[name](folder, server.url), folder):

@@ -23,6 +23,7 @@ def served() -> dict[str, set[str]]:
     metrics.info.labels("0.1.0", "mini", "cpu").set(1)
     for counter in (metrics.jobs, metrics.errors, metrics.restarts):
         counter.labels("x").inc()
+    metrics.workers.labels("0").set(1)
     metrics.stages.labels("x").observe(1)
     metrics.requests.labels("GET", "200").inc()
     found: dict[str, set[str]] = {}

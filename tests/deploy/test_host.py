@@ -1,4 +1,4 @@
-"""The app, the proxies and the image, with the real programs: see the campaigns of these names."""
+"""The app, the proxies, the units and the image, with the real programs: see the campaigns of these names."""
 
 import importlib.util
 import os
@@ -14,6 +14,7 @@ from tests.support.paths import ROOT
 NEEDED = {
     "app": ("mmdebstrap", "chroot", "unshare"),
     "proxies": ("nginx", "caddy", "openssl"),
+    "units": ("mmdebstrap", "systemd-nspawn", "nsenter"),
     "image": ("mmdebstrap", "buildah", "podman", "runc"),
 }
 pytestmark = [
@@ -48,6 +49,11 @@ def test_the_proxies() -> None:
 def test_the_app_in_a_root_without_python() -> None:
     require("app", "cyclonedx_py", "license_expression")
     campaign("app")
+
+
+def test_the_units_under_systemd() -> None:
+    require("units")
+    campaign("units")
 
 
 def test_compose_takes_the_file() -> None:

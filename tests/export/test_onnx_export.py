@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import torchvision_stub
+from benchmarks.common import torchvision_stub
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")

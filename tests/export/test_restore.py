@@ -114,7 +114,7 @@ def test_a_bundle_of_other_networks_is_refused(
     tensors: dict[str, object] = {}
     monkeypatch.setattr(restore.Graph, "state", lambda self: tensors)
     for words in (
-        "the codec of the bundle has no axes: it is older",
+        "the codec of the bundle has no noise: it is older",
         "the codec of the bundle does not fit FrameCodec",
     ):
         assert restore.main([str(BUNDLE), str(tmp_path / "system")]) == 1

@@ -212,7 +212,7 @@ def base_module(graph: str, config: ModelConfig, blocks: int) -> Any:
 
     Transformers have at most `blocks` of their blocks, which are all alike.
     """
-    from tests.support import torchvision_stub
+    from benchmarks.common import torchvision_stub
 
     torchvision_stub.install()  # open_clip and transformers import torchvision
     from export.graphs import COMPONENTS, CONDITIONS, STEPS

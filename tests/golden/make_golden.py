@@ -170,7 +170,7 @@ def tower_digest(state: Mapping[str, Any], tower: tuple[str, ...]) -> str:
 
 def make_clip() -> None:
     sys.path.insert(0, str(HERE.parents[1]))
-    from tests.support import torchvision_stub
+    from benchmarks.common import torchvision_stub
 
     torchvision_stub.install()
     import open_clip
@@ -197,7 +197,7 @@ def make_clip() -> None:
 
 def make_clip_text() -> None:
     sys.path.insert(0, str(HERE.parents[1]))
-    from tests.support import torchvision_stub
+    from benchmarks.common import torchvision_stub
 
     torchvision_stub.install()
     import open_clip

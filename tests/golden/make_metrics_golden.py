@@ -196,7 +196,7 @@ def make_sparsesync() -> None:
     import torch
     import torchaudio
 
-    from tests.support import torchvision_stub
+    from benchmarks.common import torchvision_stub
 
     torchvision_stub.install()
     os.chdir(checkout)

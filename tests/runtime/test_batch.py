@@ -128,7 +128,7 @@ def test_existing_outputs(run: Callable[..., int], folder: Path, capsys: pytest.
 
 # ---------------------------------------------------------------- what is refused before the work
 TABLES = {
-    "clip,colour\nin/a.mp4,red\n": "unknown column 'colour': the columns are clip, range, prompt, output; only clip",
+    "clip,colour\nin/a.mp4,red\n": "unknown column 'colour': the columns are clip, range, prompt, avoid, output; only",
     "output\nx.wav\n": "there is no column clip",
     "clip,clip\nin/a.mp4,in/b.mp4\n": "the column 'clip' is there twice",
     "clip\n": "the table has no rows",
@@ -208,14 +208,15 @@ def test_a_column_is_passed_on_to_its_flag(refused: Callable[..., str], monkeypa
 def test_words_of_a_table_are_looked_up_first(
     run: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = "clip;prompt;output\nin/a.mp4;dog:2, door;a.wav\nin/b.mp4;{};b.wav\nin/c.mp4;;c.wav\n"
+    table = "clip;prompt;output;avoid\nin/a.mp4;dog:2, door;a.wav;car\nin/b.mp4;{};b.wav\nin/c.mp4;;c.wav\n"
     Path("list.csv").write_text(table.format("dgo"))
     assert run("list.csv", "--out-dir", "out") == 1 and not (folder / "out").exists()
     assert "list.csv, line 3: the bundle does not know the word 'dgo'; similar words: dog" in capsys.readouterr().err
     Path("list.csv").write_text(table.format("car"))
     assert run("list.csv", "--out-dir", "out", "--prompt", "street", "--sidecar") == 0
-    words = [json.loads((folder / "out" / f"{n}.json").read_text())["words"]["prompts"] for n in "abc"]
-    assert [w[0]["prompt"] for w in words] == ["dog:2, door", "car", "street"]
+    words = [json.loads((folder / "out" / f"{n}.json").read_text())["words"] for n in "abc"]
+    assert [w["prompts"][0]["prompt"] for w in words] == ["dog:2, door", "car", "street"]
+    assert [w["avoid"] for w in words] == ["car", "", ""]
     assert run("in", "--avoid", "music") == 1
     assert "error: the bundle does not know the word 'music'" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ from engines.feeds import CODEC_PERIOD
 from runtime import Pipeline, Progress, SamplingConfig, Stage
 from runtime.bundle import Bundle
 from runtime.context import PICTURES, GenerationContext, WorkEstimate
-from runtime.pipeline import _Run
+from runtime.generation import Run
 from tests.support.fake_engines import NEEDS_ORT, small_config
 from tests.support.media import Picture, steady, write_video
 
@@ -159,7 +159,7 @@ def test_progress(pipeline: Pipeline, videos: dict[int, Path], windows: int, nam
 def test_progress_when_the_number_of_windows_is_not_known(
     pipeline: Pipeline, videos: dict[int, Path], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_Run, "_estimate_windows", lambda self, video: expected)
+    monkeypatch.setattr(Run, "_estimate_windows", lambda self, video: expected)
     seen: list[Progress] = []
     pipeline.generate(videos[4], SamplingConfig(steps=4), seen.append)
     check(seen)
@@ -171,10 +171,10 @@ def test_an_error_in_rendering_is_not_complete(
 ) -> None:
     """1.0 means that the takes exist."""
 
-    def fail(self: _Run, *_: object) -> None:
+    def fail(self: Run, *_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(_Run, "_report", fail)
+    monkeypatch.setattr(Run, "_report", fail)
     seen: list[Progress] = []
     with pytest.raises(ZeroDivisionError):
         pipeline.generate(videos[1], SamplingConfig(steps=2), seen.append)

@@ -14,8 +14,7 @@ import pytest
 import runtime
 from engines.base import Feeds
 from engines.contract import DESIGNS
-from runtime import Pipeline, Progress, SamplingConfig, Take, candidates, context
-from runtime import pipeline as module
+from runtime import Pipeline, Progress, SamplingConfig, Take, candidates, context, generation
 from runtime.bundle import Bundle
 from runtime.candidates import Candidates, Scene, Span
 from runtime.decode import DecodeState
@@ -52,7 +51,7 @@ def seen_windows(monkeypatch: pytest.MonkeyPatch) -> list[Window]:
             seen.append(window)
             yield window
 
-    monkeypatch.setattr(module, "windows", spy)
+    monkeypatch.setattr(generation, "windows", spy)
     return seen
 
 
@@ -332,7 +331,7 @@ def test_progress_only_grows(
 def test_progress_only_grows_when_the_length_is_not_known(
     pipeline: Pipeline, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module._Run, "_estimate_windows", lambda self, video: expected)
+    monkeypatch.setattr(generation.Run, "_estimate_windows", lambda self, video: expected)
     for expected in (0, 1, 9):  # unknown, too short, too long
         seen: list[Progress] = []
         pipeline.generate(long_video, QUICK, seen.append)

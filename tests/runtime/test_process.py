@@ -28,7 +28,7 @@ real = crash_guard.run_guarded
 def plant(run, debug):  # in the child, after the imports
     def planted():
         import ctypes
-        from runtime import pipeline, video
+        from runtime import generation, video
         from runtime.commands import outputs
         from runtime.commands import make as command
         from runtime.deliver import mux
@@ -236,7 +236,7 @@ CRASH = "ctypes.string_at(0)"
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("pipeline.windows", "the decoder crashed on video.mp4 (SIGSEGV); convert it"),
+        ("generation.windows", "the decoder crashed on video.mp4 (SIGSEGV); convert it"),
         ("outputs.mux", "FFmpeg's libraries crashed while they copied video.mp4 (SIGSEGV); convert it"),
     ],
 )

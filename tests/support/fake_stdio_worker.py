@@ -13,6 +13,7 @@ from pathlib import Path
 
 BEHAVIOUR = {"crash": 901, "hang": 902, "error": 903, "slow": 904, "nonsense": 905, "deaf": 906, "brief": 907,
     "large": 908, "published": 909, "killed late": 910, "half published": 911}  # fmt: skip
+BROKEN = ("card 8", "card 9")
 SCHEMA = Path(__file__).resolve().parents[2] / "runtime" / "commands" / "stdio" / "schema.json"
 cancelled: set[object] = set()
 arrived: list[dict] = []
@@ -45,6 +46,11 @@ def listen() -> None:
     with news:
         arrived.append({"method": "close", "id": 0})
         news.notify()
+
+
+def backend() -> str:
+    """With --cards, the card that it may use."""
+    return f"card {os.environ['CUDA_VISIBLE_DEVICES']}" if "--cards" in sys.argv else "cpu"
 
 
 def file_names(options: dict, output: str) -> list[str]:
@@ -99,7 +105,8 @@ def generate(request: dict) -> None:
     names = file_names(options, request["output"])
     takes = [{"file": n, "candidate": i, "score": None} for i, n in enumerate(x for x in names if x.endswith(".wav"))]
     report = {
-        "outputs": names, "takes": takes, "samples": 44100, "sample_rate": 44100, "bundle": "fake", "backend": "cpu",
+        "outputs": names, "takes": takes, "samples": 44100, "sample_rate": 44100, "bundle": "fake",
+        "backend": backend(),
         "clip": request["name"], "warnings": [f"{request['video']}: one damaged frame skipped"],
         "total_seconds": 0.1, "seconds": {"video": 0.05, "sample": 0.05},
     }  # fmt: skip
@@ -135,7 +142,10 @@ def main() -> None:
             if "--no-bundle" in sys.argv:
                 send("error", id=request["id"], code="manifest_error", message="no bundle in nowhere")
                 continue
-            result = {"bundle": {"name": "fake", "contract": 3}, "backend": "cpu", "precision": "fp32"}
+            if backend() in BROKEN:
+                send("error", id=request["id"], code="backend_unavailable", message=f"{backend()} is broken")
+                continue
+            result = {"bundle": {"name": "fake", "contract": 3}, "backend": backend(), "precision": "fp32"}
             send("done", id=request["id"], result=result | {"warnings": [], "seconds": 0.0})
         elif request["method"] == "generate":
             generate(request)

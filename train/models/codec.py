@@ -6,15 +6,21 @@ and quantises these with codebooks found by k-means, one after the other (`fit`)
 sounds, and later ones refine that. An encoder that was trained with the decoder kept less of it in the same time
 (docs/log.md, 2026-11-29).
 
-Only the decoder is trained. Its blocks are ConvNeXt (arXiv 2201.03545), and an inverse STFT with overlap-add gives the
-waveform, as in Vocos (arXiv 2306.00814). It writes two spectra: one whose phase is measured at the frame's centre, for
-attacks, and one whose phase runs on from frame to frame, for tones. With the first one alone, a sound that stays the
-same would repeat after each hop, so it could only have multiples of 86 Hz.
+Only the decoder is trained. Its blocks are ConvNeXt (arXiv 2201.03545), and inverse STFTs with overlap-add give the
+waveform, as in Vocos (arXiv 2306.00814). It writes a long spectrum for each frame and a short one for each quarter of a
+frame, so that attacks are sharp. Each is the sum of two parts:
+
+- a part whose phase the network writes. In the long spectrum it runs on from frame to frame. If it began anew in each
+  frame, a sound that stays the same would repeat after each hop, so it could only have multiples of 86 Hz.
+- noise: the network writes its level, and a fixed table gives its phase. Wind, water or applause cannot be written by a
+  network that gives the same spectrum for the same level: half of what a recording means was lost without this part
+  (docs/log.md, 2026-11-29). A frame's codes choose its row of the table, so equal codes always give equal sound.
 
 Axes: B batch, T token frames, C channels, F = fft // 2 + 1 bins, N = fft samples, L samples, D principal axes,
 K codebooks, V rows of a codebook. Frame t is centred on sample t * hop + hop / 2, the contract's token grid.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import pi
 from typing import Any, ClassVar
@@ -47,6 +53,7 @@ class FrameCodecConfig:
     decoder_mlp: int = 704
     decoder_groups: int = 8  # groups of the decoder's first convolution
     kernel: int = 7  # frames
+    noise_rows: int = 256  # rows of the table of noise phases
 
     @property
     def fft(self) -> int:
@@ -55,6 +62,10 @@ class FrameCodecConfig:
     @property
     def bins(self) -> int:
         return self.fft // 2 + 1
+
+    @property
+    def short_bins(self) -> int:
+        return self.hop_length // 2 + 1  # windows of one hop, a quarter of a hop apart
 
     @property
     def levels(self) -> int:
@@ -200,9 +211,13 @@ class FrameCodec(nn.Module):
             *(ConvNeXtBlock(c.latent, c.decoder_mlp, c.kernel, 1 / c.decoder_blocks) for _ in range(c.decoder_blocks)),
             nn.LayerNorm(c.latent),
         )
-        self.head = nn.Linear(c.latent, 4 * c.bins)  # log magnitude and phase of both spectra
+        self.head_sizes = 3 * [c.bins] + 3 * [4 * c.short_bins]  # log magnitude, phase and noise level; long, short
+        self.head = nn.Linear(c.latent, sum(self.head_sizes))
         with torch.no_grad():
-            self.head.bias.unflatten(0, (4, -1))[::2].fill_(-1.0)  # a quiet start
+            for quiet in (0, 2, 3, 5):
+                self.head.bias.split(self.head_sizes)[quiet].fill_(-2.0)
+        phases = torch.randint(256, (c.noise_rows, 4 * c.short_bins), generator=torch.Generator().manual_seed(0))
+        self.register_buffer("noise", phases.to(torch.uint8))  # of 256 steps of a turn; both spectra use them
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> "FrameCodec":
@@ -279,20 +294,40 @@ class FrameCodec(nn.Module):
         return errors
 
     # ------------------------------------------------------------ decoder
-    def waveform(self, latent: Tensor) -> Tensor:
-        """[B, T, C] -> [B, T * hop]. Extra frames past each end make the windows add up there."""
-        c = self.config
-        side = exact_div(3 * c.hop_length, 2) + PERIOD * c.hop_length
-        x = self.start(F.pad(latent, (0, 0, PERIOD, PERIOD)).transpose(1, 2)).transpose(1, 2)  # [B, T + 8, C]
-        spectra = self.head(self.decoder(x)).float().unflatten(-1, (4, -1))  # [B, T + 8, 4, bins]
-        level, phase, running_level, turned = spectra.unbind(-2)
-        level, running_level = (torch.exp(v.clamp(max=MAX_LOG_MAGNITUDE)) for v in (level, running_level))
-        cos, sin = running_phase(x.shape[1], c.bins, x.device)
-        real, imag = running_level * torch.cos(turned), running_level * torch.sin(turned)
-        real, imag = real * cos - imag * sin, real * sin + imag * cos
-        real, imag = real + level * torch.cos(phase), imag + level * torch.sin(phase)
-        frames = inverse_spectrum(real, imag) / OVERLAP_GAIN
-        return overlap_add(frames, c.hop_length)[:, side:-side]
+    def rows_of(self, codes: Tensor) -> Tensor:
+        """The row of the noise table for each frame of codes [B, K, T]: int64 [B, T]. Another code gives another row.
+
+        The frame's number modulo PERIOD takes part, so that codes that stay do not repeat after each hop.
+        """
+        _, K, T = codes.shape
+        factors = 2 * torch.arange(50, 50 + K, device=codes.device) + 1  # odd, so each code moves the row
+        turns = torch.arange(T, device=codes.device) % PERIOD
+        return ((codes * factors[:, None]).sum(dim=1) + 97 * turns) % self.config.noise_rows
+
+    def spectra(self, latent: Tensor) -> tuple[Tensor, ...]:
+        """[B, T, C] -> log magnitude, phase and noise level of the long spectra, each [B, T + 2 PERIOD, F].
+
+        Then the same of the short ones, each [B, T + 2 PERIOD, 4 * short bins]. The extra frames past each end make
+        the windows add up there.
+        """
+        x = self.start(F.pad(latent, (0, 0, PERIOD, PERIOD)).transpose(1, 2)).transpose(1, 2)
+        return self.head(self.decoder(x)).float().split(self.head_sizes, dim=-1)
+
+    def synthesise(self, spectra: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        """Spectra of `spectra` and rows of the noise table [B, T] -> [B, T * hop]."""
+        hop, (level, phase, noise, short_level, short_phase, short_noise) = self.config.hop_length, spectra
+        angle = self.noise[F.pad(rows, (PERIOD, PERIOD))].float() * (2 * pi / 256)  # [B, T + 8, 4 * short bins]
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        run = running_phase(level.shape[1], level.shape[2], level.device)
+        bins = self.config.bins
+        real, imag = polar(level, torch.cos(phase), torch.sin(phase))
+        real, imag = real * run[0] - imag * run[1], real * run[1] + imag * run[0]
+        noise_real, noise_imag = polar(noise, cos[..., :bins], sin[..., :bins])
+        long = _waveform(real + noise_real, imag + noise_imag, hop)
+        real, imag = polar(short_level, torch.cos(short_phase), torch.sin(short_phase))
+        noise_real, noise_imag = polar(short_noise, cos, sin)
+        quarters = (part.unflatten(-1, (4, -1)).flatten(1, 2) for part in (real + noise_real, imag + noise_imag))
+        return (long + _waveform(*quarters, hop // 4))[:, PERIOD * hop : -PERIOD * hop]
 
     def encode(self, audio: Tensor) -> Tensor:
         """Audio float32 [B, L] in [-1, 1] -> codes int32 [B, K, ceil(L / hop)]."""
@@ -300,10 +335,26 @@ class FrameCodec(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes int32 [B, K, T] -> audio [B, T * hop]."""
-        return self.waveform(self.quantizer.decode(codes))
+        return self.synthesise(self.spectra(self.quantizer.decode(codes)), self.rows_of(codes))
 
-    def forward(self, audio: Tensor) -> Tensor:
-        """Audio [B, L] through all codebooks; L is a multiple of the hop."""
+    def forward(self, audio: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Audio [B, L] through all codebooks, once for each of `rows` [B, T] of the noise table, modulo its size.
+
+        L is a multiple of the hop.
+        """
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):  # codes need float32
             codes = self.encode(audio)
-        return self.decode(codes)
+        spectra = self.spectra(self.quantizer.decode(codes))
+        return [self.synthesise(spectra, own % self.config.noise_rows) for own in rows]
+
+
+def polar(level: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of a spectrum with these log magnitudes."""
+    magnitude = torch.exp(level.clamp(max=MAX_LOG_MAGNITUDE))
+    return magnitude * cos, magnitude * sin
+
+
+def _waveform(real: Tensor, imag: Tensor, hop: int) -> Tensor:
+    """Spectra [B, T, F] of windows of four hops -> [B, T * hop]; window t is centred on t * hop + hop / 2."""
+    side = exact_div(3 * hop, 2)
+    return overlap_add(inverse_spectrum(real, imag) / OVERLAP_GAIN, hop)[:, side:-side]

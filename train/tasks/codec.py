@@ -4,14 +4,17 @@ The codebooks are saved as soon as they are found, and never change after that. 
 trained, while the decoder learns. A second stage (`start`, `adversarial`) trains it further, against discriminators.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from train import checkpoint
@@ -23,6 +26,7 @@ from train.recipe import COUNT, NATURAL, ProvenanceOptions, Ranges, options_from
 from train.tasks.codec_data import Crops, FloatArray, describe, read_pools
 from train.tasks.precision import uses_bfloat16
 
+BIN_FLOOR = 2e-3  # added to the magnitude of a bin before the logarithm
 LOG_FLOOR = 1e-5  # floor of mel magnitudes: a quieter sound counts as silence
 SCALES = {128: 20, 512: 80, 2048: 128}  # FFT size -> mel bands; only three, because each costs as much as the network
 FIT_BATCH = 32  # crops whose levels are computed at once
@@ -36,7 +40,7 @@ class CodecOptions(ProvenanceOptions):
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("batch", "frames", "judged_frames", "validation_sounds", "threads"), COUNT),
         **dict.fromkeys(("fit_crops", "fit_rounds"), COUNT),
-        **dict.fromkeys(("mel_weight", "generator_weight", "feature_weight"), NATURAL),
+        **dict.fromkeys(("mel_weight", "bin_weight", "generator_weight", "feature_weight"), NATURAL),
     }
     sounds: str  # folder with sounds.csv
     class_sounds: str = ""  # a second folder, whose labels are sound classes; held-out recordings are whole sessions
@@ -49,6 +53,7 @@ class CodecOptions(ProvenanceOptions):
     fit_crops: int = 2048  # crops from which the codebooks are found
     fit_rounds: int = 12  # of k-means, for each codebook
     mel_weight: float = 15.0
+    bin_weight: float = 5.0  # of single bins, where noise and a smooth spectrum of one level differ most
     generator_weight: float = 1.0
     feature_weight: float = 2.0
     validation_sounds: int = 40
@@ -94,20 +99,58 @@ def si_sdr(estimate: Tensor, target: Tensor) -> float:
 
 # ---------------------------------------------------------------- losses
 class Losses:
-    """Distances between a decoded waveform and its reference, both [B, L]."""
+    """Distances between decoded waveforms with different noise, and their reference; all [B, L].
+
+    They are energy distances (arXiv 2008.01160): the mean distance to the reference, minus half of the mean distance of
+    two decoded waveforms to each other. A decoder that writes one smooth spectrum where the reference has noise is
+    nearer to it than any noise would be; the second term takes off just that. So the decoder has least loss where its
+    sounds are spread as the references are. With one waveform, the loss is the plain distance.
+    """
 
     def __init__(self, rate: int) -> None:
         self.banks = {fft: mel_bank(rate, fft, bands) for fft, bands in SCALES.items()}
 
-    def __call__(self, decoded: Tensor, target: Tensor) -> dict[str, Tensor]:
-        mel = decoded.new_zeros(())
+    def __call__(self, decoded: Sequence[Tensor], target: Tensor) -> dict[str, Tensor]:
+        parts: dict[str, list[Tensor]] = {"mel": [], "bins": []}
         for fft, bank in self.banks.items():
             with torch.no_grad():
-                y_mel = log_mel(stft(target, fft, fft // 4).abs(), bank)
-            x = stft(decoded, fft, fft // 4)
-            power = x.real.square() + x.imag.square() + 1e-9
-            mel = mel + (log_mel(power.sqrt(), bank) - y_mel).abs().mean() / len(self.banks)
-        return {"mel": mel}
+                truth = self._levels(target, fft, bank)
+            own = [self._levels(one, fft, bank) for one in decoded]
+            for i, part in enumerate(parts.values()):
+                distance = sum((_mean_difference(one[i], truth[i]) for one in own), start=target.new_zeros(()))
+                for one, other in pairwise(own):
+                    distance = distance - _mean_difference(one[i], other[i])
+                part.append(distance / len(own))
+        return {name: torch.stack(part).mean() for name, part in parts.items()}
+
+    @staticmethod
+    def _levels(audio: Tensor, fft: int, bank: Tensor) -> tuple[Tensor, Tensor]:
+        """log10 of mel magnitudes [B, frames, bands] and of magnitudes [B, frames, F]."""
+        x = stft(audio, fft, fft // 4)
+        magnitude = (x.real.square() + x.imag.square() + 1e-9).sqrt()
+        return log_mel(magnitude, bank), torch.log10(magnitude + BIN_FLOOR)
+
+
+def _mean_difference(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs().mean()
+
+
+def load_start(folder: Path) -> FrameCodec:
+    """The codec of a system folder; its head begins at random if it is an older one, without noise.
+
+    Raises RecipeError if it is not a FrameCodec.
+    """
+    entry = checkpoint.read_meta(folder)["components"].get("codec", {})
+    if entry.get("kind", "framecodec") != "framecodec":
+        raise RecipeError(f"the codec in {folder} is of kind {entry['kind']}; only a framecodec can be trained")
+    codec = FrameCodec.from_config(entry.get("config", {}))
+    fresh = codec.state_dict()
+    state = load_file(folder / "codec.safetensors")
+    left = sorted(name for name, value in fresh.items() if name not in state or state[name].shape != value.shape)
+    if left:
+        print(f"the codec in {folder} has no {', '.join(left)} of today's shape; they begin at random")
+    codec.load_state_dict(state | {name: fresh[name] for name in left})
+    return codec
 
 
 class CodecTask:
@@ -118,14 +161,10 @@ class CodecTask:
         self.options, self.seed = options, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            codec = checkpoint.load(options.start, "codec") if options.start else FrameCodec(config)
+            codec = load_start(Path(options.start)) if options.start else FrameCodec(config)
             self.module = nn.ModuleDict({"codec": codec})
             if options.adversarial:
                 self.module["discriminators"] = Discriminators()
-        if not isinstance(codec, FrameCodec):
-            raise RecipeError(
-                f"the codec in {options.start} is a {type(codec).__name__}; only a FrameCodec can be trained"
-            )
         self.codec, c = codec, codec.config
         if not options.start and options.fit_crops * options.frames < c.codebook_size:
             raise RecipeError(
@@ -160,10 +199,12 @@ class CodecTask:
             self._fit()
         audio = torch.from_numpy(self._batch(step))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        size = (2, len(audio), o.frames)  # two draws of noise
+        rows = torch.randint(c.noise_rows, size, generator=generator, dtype=torch.int32)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            decoded = self.codec(audio)
-        parts = self.losses(decoded, audio)
-        weights = {"mel": o.mel_weight}
+            both = self.codec(audio, rows.unbind())
+        parts, decoded = self.losses(both, audio), both[0]
+        weights = {"mel": o.mel_weight, "bins": o.bin_weight}
         if o.adversarial:
             first = int(torch.randint(o.frames - o.judged_frames + 1, (), generator=generator)) * c.hop_length
             part = slice(first, first + o.judged_frames * c.hop_length)

@@ -13,6 +13,7 @@ from runtime.errors import OptionError
 
 ONE_FILE = (  # flags that name one file, and those that need it
     "--output", "--mux", "--report", "--timeline", "--save", "--from", "--redo", "--vary", "--extend", "--other-clip",
+    "--stream",
 )  # fmt: skip
 MAX_JOBS = 64
 
@@ -27,8 +28,8 @@ def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
         usage="%(prog)s VIDEO|FOLDER|TABLE.csv ... [options]",
     )
     parser.add_argument("sources", type=Path, nargs="+", metavar="VIDEO|FOLDER|TABLE.csv",
-        help="videos, folders (not the folders in them), and tables with the columns clip, range, prompt, output, of "
-        "which only clip is needed")  # fmt: skip
+        help="videos, folders (not the folders in them), and tables with the columns clip, range, prompt, avoid, "
+        "output, of which only clip is needed")  # fmt: skip
     add = parser.add_argument_group("the batch").add_argument
     add("--out-dir", type=Path, metavar="FOLDER",
         help="folder for the outputs; it is made if it is missing (default: beside each video)")  # fmt: skip

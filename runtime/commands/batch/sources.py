@@ -9,7 +9,7 @@ from pathlib import Path
 VIDEOS = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .webm .wmv".split()
 )  # suffixes that a folder is searched for; a video that is named may have any
-COLUMNS = {"clip": "", "range": "--range", "prompt": "--prompt", "output": ""}  # of a table, and the flag of its value
+COLUMNS = {"clip": "", "range": "--range", "prompt": "--prompt", "avoid": "--avoid", "output": ""}  # and their flags
 DELIMITERS = ",;\t"
 
 

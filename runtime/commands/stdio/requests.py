@@ -25,6 +25,7 @@ NEEDED = {"generate": ("video",), "redo": ("video", "take", "range"), "cancel": 
 NOT_OPTIONS = {  # flags that a request does not have, and where they belong
     **dict.fromkeys(("engines", "backend", "precision", "threads"), "give it to `load`"),
     "output": "give it beside `video`",
+    "stream": "run `maskvat make --stream`",
     **dict.fromkeys(("progress", "quiet", "debug", "help"), "events say everything"),
 }
 RequestId = str | int

@@ -111,7 +111,8 @@ def check_range(request: Request, size: int) -> None:
     begin, end = (found[1], found[2]) if found else ("", "")
     if (begin and (not end or int(begin) <= int(end))) or (end and not begin):
         if int(begin or 0) >= size or (not begin and int(end) == 0):
-            raise Problem("wrong_range", f"the Range header is {given[:100]!r}, and the file has {size} bytes")
+            detail = f"the Range header is {given[:100]!r}, and the file has {size} bytes"
+            raise Problem("wrong_range", detail, {"Content-Range": f"bytes */{size}"})
         return
     headers = request.scope["headers"]
     request.scope["headers"] = [(key, value) for key, value in headers if key.lower() != b"range"]

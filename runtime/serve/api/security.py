@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.errors import MaskVATError
+from runtime.serve.api.addresses import client_address
 from runtime.serve.problems import Problem
 from runtime.serve.services import Services
 
@@ -107,7 +108,9 @@ class Guard:
         self.services.metrics.requests.labels(known, str(status)).inc()
         is_download = "/results/" in path or path.startswith("/v1/files/")
         if path not in HEALTH and (method not in SAFE or is_download or status in (400, 401, 403)):
-            address = request.client.host if request.client else ""
+            peer = request.client.host if request.client else ""
+            forwarded = request.headers.getlist("x-forwarded-for")
+            address = client_address(peer, forwarded, self.services.config.trust_proxies)
             who = request.state.client or "unknown"
             target = {"target": request.state.target} if request.state.target else {}
             self.services.audit.write(who, address, f"{known} {path[:200]}", status=status, **target)

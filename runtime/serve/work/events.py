@@ -58,6 +58,11 @@ class EventLog:
         self.ended = time.monotonic() if last else None
         self.wake()
 
+    def progress(self, event: Values) -> None:
+        """Publish what a worker tells of its progress."""
+        data = {"status": "running", "phase": event["stage"], "progress": event["fraction"]}
+        self.publish("progress", data | {name: event[name] for name in ("window", "step", "steps")})
+
     def after(self, known: tuple[int, int]) -> list[Event]:
         """The events after an id."""
         return [event for event in self.events if (event.boot, event.number) > known]

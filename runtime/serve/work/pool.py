@@ -7,7 +7,6 @@ import sqlite3
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 
 from runtime.serve.audit import AuditLog
 from runtime.serve.config import ServerConfig
@@ -15,7 +14,7 @@ from runtime.serve.metrics import Metrics
 from runtime.serve.storage import Storage, in_words, size_of
 from runtime.serve.store import Job, Store, Values
 from runtime.serve.work.client_names import client_text
-from runtime.serve.work.events import EventLog, Events
+from runtime.serve.work.events import Events
 from runtime.serve.work.job_files import JobFiles
 from runtime.serve.work.job_request import JobSpec, worker_request
 from runtime.serve.work.results import finish_results, written_report
@@ -28,6 +27,7 @@ LONGEST_PAUSE = 30.0  # seconds between two starts of a worker that does not sta
 LOOK_AGAIN = 10.0  # seconds until a worker without a job looks again: the database may have refused
 MISTAKE = "the server made a mistake, or its database failed; its log says more"
 TOO_LARGE = "results_too_large"
+ON_CPU = "the worker of card %s runs on the CPU: see `maskvat doctor`, or force the card with --backend"
 CANCEL_WAIT = 10.0  # seconds until a worker that does not cancel is killed
 
 
@@ -46,6 +46,7 @@ class Pool:
         self.ready: set[Worker] = set()
         self.facts: Values = {}  # of the bundle, from the first worker that opened it
         self.problem: WorkerError | None = None  # why the last worker could not start
+        self._given_up: set[int] = set()  # slots whose worker will never start
         self.hopeless = asyncio.Event()  # no worker will ever start
         self.draining = False
         self.doomed: set[str] = set()  # running jobs that are deleted when they end
@@ -54,10 +55,10 @@ class Pool:
     # ------------------------------------------------------------ for the routes
     def start(self) -> None:
         """Start the workers."""
-        for _ in range(self._config.workers):
+        for number, card in enumerate(self._config.slots):
             wake = asyncio.Event()
             self._wakes.append(wake)
-            self._slots.append(asyncio.create_task(self._slot(wake)))
+            self._slots.append(asyncio.create_task(self._slot(number, card, wake)))
 
     def wake(self) -> None:
         """Say that there is a job."""
@@ -70,7 +71,8 @@ class Pool:
         with suppress(sqlite3.Error):  # the next count is right
             self._metrics.queued.set(self._store.count(("queued",)))
         self._metrics.running.set(len(self._running))
-        self._metrics.workers.set(len(self.ready))
+        for card in self._config.slots:
+            self._metrics.workers.labels(card).set(sum(worker.card == card for worker in self.ready))
 
     async def cancel(self, job: Job) -> None:
         """Cancel a job that waits or runs."""
@@ -123,19 +125,21 @@ class Pool:
         self._patience_ends = 0.0
 
     # ------------------------------------------------------------ one worker after the other
-    async def _slot(self, wake: asyncio.Event) -> None:
+    async def _slot(self, number: int, card: str, wake: asyncio.Event) -> None:
         pause = 1.0
         while not self.draining:
-            worker = Worker(self._config.worker_command, self._config.limits.stall)
+            worker = Worker(self._config.worker_command, self._config.limits.stall, card)
             try:
                 await worker.start()
                 self.ready.add(worker)
                 self.facts, self.problem, pause = worker.facts, None, 1.0
+                if card and worker.facts.get("backend") == "cpu":
+                    log.warning(ON_CPU, card)
                 self.count()
                 await self._serve(worker, wake)
             except WorkerError as error:
                 if worker not in self.ready:
-                    self._cannot_start(error)
+                    self._cannot_start(number, card, error)
                 if not self.draining:
                     self._metrics.restarts.labels(error.code).inc()
             except Exception:  # a slot never ends: nothing would do jobs
@@ -151,10 +155,12 @@ class Pool:
                 await wait_for_event(wake, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _cannot_start(self, error: WorkerError) -> None:
-        log.error("a worker cannot start: %s", error)
+    def _cannot_start(self, number: int, card: str, error: WorkerError) -> None:
+        log.error("a worker%s cannot start: %s", f" of card {card}" if card else "", error)
         self.problem = error
-        if not self.facts and error.code in HOPELESS:
+        if error.code in HOPELESS:
+            self._given_up.add(number)
+        if not self.facts and len(self._given_up) == len(self._slots):  # another card's worker may open the bundle
             self.hopeless.set()
 
     async def _serve(self, worker: Worker, wake: asyncio.Event) -> None:
@@ -215,7 +221,7 @@ class Pool:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            report = await worker.generate(params, partial(_tell_progress, self._events.log(job.id)))
+            report = await worker.generate(params, self._events.log(job.id).progress)
         except WorkerError as error:
             found = written_report(folder) if error.dead else None
             if found is None:
@@ -288,9 +294,3 @@ def _too_large(limit: int) -> str:
     return (
         f"the results have more than {in_words(limit)}, which was reserved for them; ask for fewer takes or fewer bits"
     )
-
-
-def _tell_progress(events: EventLog, event: Values) -> None:
-    names = ("window", "step", "steps")
-    data = {"status": "running", "phase": event["stage"], "progress": event["fraction"]}
-    events.publish("progress", data | {name: event[name] for name in names})

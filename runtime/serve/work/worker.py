@@ -29,9 +29,9 @@ class WorkerError(Exception):
 class Worker:
     """A process that opens the bundle once and makes one sound at a time."""
 
-    def __init__(self, command: Sequence[str], stall: float) -> None:
-        """`stall`: seconds without progress until it counts as hung."""
-        self._command, self._stall = command, stall
+    def __init__(self, command: Sequence[str], stall: float, card: str = "") -> None:
+        """`stall`: seconds without progress until it counts as hung. `card`: the only GPU that it sees, if any."""
+        self._command, self._stall, self.card = command, stall, card
         self._process: Process | None = None
         self._count = 0
         self._cancelled = False
@@ -45,7 +45,7 @@ class Worker:
         options: dict[str, Any] = {"start_new_session": True} if sys.platform != "win32" else {}
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE, env=_environment(), **options
+                *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE, env=_environment(self.card), **options
             )
         except OSError as error:
             raise WorkerError("crashed", f"cannot start a worker: {error.strerror or error}", dead=True) from error
@@ -157,11 +157,13 @@ class Worker:
             process.stdin.close()
 
 
-def _environment() -> dict[str, str]:
-    """The server's own, in which the worker finds the same `runtime` as the server."""
+def _environment(card: str) -> dict[str, str]:
+    """The server's own, in which the worker finds the same `runtime` as the server, and its card."""
     ours = str(Path(__file__).resolve().parents[3])
     given = os.environ.get("PYTHONPATH")
-    return dict(os.environ) | {"PYTHONPATH": f"{ours}{os.pathsep}{given}" if given else ours}
+    found = dict(os.environ) | {"PYTHONPATH": f"{ours}{os.pathsep}{given}" if given else ours}
+    # CUDA itself would put the fastest card first; nvidia-smi counts by bus
+    return found | {"CUDA_VISIBLE_DEVICES": card, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if card else found
 
 
 def _how(status: int | None) -> str:

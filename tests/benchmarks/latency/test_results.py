@@ -12,11 +12,11 @@ import pytest
 import runtime
 from benchmarks.common import machine
 from benchmarks.latency import __main__ as latency
-from benchmarks.latency import end_to_end
+from benchmarks.latency import end_to_end, first_sound
 from benchmarks.latency.end_to_end import RunOptions
 from benchmarks.latency.points import WorkerError
 from benchmarks.latency.session import Session
-from benchmarks.latency.tables import bars_lines
+from benchmarks.latency.tables import bars_lines, first_sound_table
 from benchmarks.latency.worker import process_peak_mb
 from tests.support.fake_engines import NEEDS_ORT
 
@@ -137,6 +137,22 @@ def test_bars_are_of_what_was_asked_for(two_steps: Path, tmp_path: Path, monkeyp
     with pytest.raises(WorkerError, match=r"runtime\.infer .* failed: .*int8"):
         Path(two_steps / "step.int8.onnx").unlink()
         end_to_end.whole_process(RunOptions(two_steps, "cpu", "int8"), tmp_path / "video1.mp4", tmp_path, 2, 1)
+
+
+@NEEDS_ORT
+def test_the_first_sound_comes_before_the_end(two_steps: Path, tmp_path: Path) -> None:
+    run = RunOptions(two_steps, "cpu", "fp32", 1)
+    found = first_sound.measure_first_sound(run, tmp_path, 1, seconds=9)
+    assert (found["steps"], found["clip_seconds"]) == (8, 9)
+    for name, runs in (("stream", 2), ("whole", 1)):
+        row = found[name]
+        assert 0 < row["first_seconds"] < row["eight_seconds"] < row["seconds"] and len(row["all_first"]) == runs
+        assert row["peak_mb"] is None or row["peak_mb"] > 20
+    table = first_sound_table(found).splitlines()
+    assert table[0].startswith("| 9 s, 8 steps | s to the first sound |") and "| --stream |" in table[2]
+    with pytest.raises(WorkerError, match=r"runtime\.infer .* failed: .*int8"):
+        Path(two_steps / "step.int8.onnx").unlink()
+        first_sound.measure_first_sound(RunOptions(two_steps, "cpu", "int8"), tmp_path, 0, seconds=9)
 
 
 # ---------------------------------------------------------------- where a result comes from

@@ -179,7 +179,7 @@ def test_bad_input_is_refused_before_any_work(
     arguments: str,
     message: str,
 ) -> None:
-    monkeypatch.setattr("runtime.pipeline._Run.__call__", None)
+    monkeypatch.setattr("runtime.generation.Run.__call__", None)
     before = names(folder)
     assert run(arguments) == 1
     error = capsys.readouterr().err

@@ -24,7 +24,8 @@ def test_the_metrics_count(server: Serving) -> None:
     assert found["maskvat_job_errors_total[('code', 'media_error')]"] == 1
     assert found["maskvat_job_seconds_count"] == found["maskvat_job_wait_seconds_count"] == 2
     assert found["maskvat_stage_seconds_count[('stage', 'sample')]"] == found["maskvat_sound_seconds_total"] == 1
-    assert found["maskvat_workers_ready"] == 1 and found["maskvat_jobs_queued"] == found["maskvat_jobs_running"] == 0
+    assert found["maskvat_workers_ready[('card', '')]"] == 1
+    assert found["maskvat_jobs_queued"] == found["maskvat_jobs_running"] == 0
     assert found["maskvat_build_info[('backend', 'cpu'), ('bundle', 'fake'), ('version', '0')]"] == 1
     assert found["maskvat_upload_bytes_total"] == 2 * len(b"a video")
 

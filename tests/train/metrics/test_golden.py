@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.common import torchvision_stub
 from tests.golden.make_golden import digest, read, signal
 from tests.golden.make_metrics_golden import (
     BEATS_SAMPLES,
@@ -18,7 +19,6 @@ from tests.golden.make_metrics_golden import (
     film,
     torch_state,
 )
-from tests.support import torchvision_stub
 from train.metrics.mfcc import mfcc
 
 torch = pytest.importorskip("torch")

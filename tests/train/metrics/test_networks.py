@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support import torchvision_stub
+from benchmarks.common import torchvision_stub
 from tests.support.media import Picture, steady, write_video
 
 torch = pytest.importorskip("torch")

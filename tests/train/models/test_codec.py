@@ -54,7 +54,7 @@ def some_codes(frames, batch=1):
 
 def test_the_shipped_size_fits_the_bundle():
     codec = FrameCodec()
-    assert sum(p.numel() for p in (*codec.parameters(), *codec.buffers())) <= 4_000_000
+    assert sum(p.numel() for p in (*codec.parameters(), *codec.buffers())) <= 4_800_000  # 4.7 M of values, most in fp16
     assert codec.embedding_table().shape == (9, 1024, 256)
 
 
@@ -166,22 +166,68 @@ def test_less_context_is_not_enough(codec):
     assert not torch.allclose(audio, middle, atol=1e-6)
 
 
+def only(codec, part, level):
+    """Make the head constant: `level` in one of the six parts of its spectra, all other levels quiet, phases zero."""
+    with torch.no_grad():
+        codec.head.weight.zero_()
+        parts = codec.head.bias.split(codec.head_sizes)
+        for i, one in enumerate(parts):
+            one.fill_(0.0 if i in (1, 4) else -20.0)
+        parts[part].copy_(level)
+
+
 @torch.no_grad()
 def test_a_code_that_stays_need_not_repeat_each_hop(codec):
-    """Bin 41 has 882.9 Hz, 10.25 turns per hop: a tone there comes only from the running spectrum."""
-    bins, bias = TINY.fft // 2 + 1, codec.head.bias.unflatten(0, (4, -1))
-    codec.head.weight.zero_()
-    codec.head.bias.fill_(0.0)
-    for which, period in ((0, HOP), (2, PERIOD * HOP)):
-        bias[::2].fill_(-20.0)
-        bias[which, 41] = 5.0
-        tone = codec.decode(some_codes(1).expand(-1, -1, 20))[0, 4 * HOP : -4 * HOP]
-        assert torch.allclose(tone[:-period], tone[period:], atol=1e-4) and tone.abs().max() > 0.05
-        spectrum = torch.fft.rfft(tone[: 8 * HOP]).abs()
-        strongest = int(spectrum.argmax()) * 44100 / (8 * HOP)
-        assert (abs(strongest - 41 * 44100 / TINY.fft) < 1) == (which == 2)
+    """Bin 41 has 882.9 Hz, 10.25 turns per hop: only a phase that runs on can give a tone there."""
+    level = torch.full((TINY.bins,), -20.0)
+    level[41] = 5.0
+    only(codec, 0, level)
+    tone = codec.decode(some_codes(1).expand(-1, -1, 20))[0, 4 * HOP : -4 * HOP]
+    assert torch.allclose(tone[: -PERIOD * HOP], tone[PERIOD * HOP :], atol=1e-4) and tone.abs().max() > 0.05
+    spectrum = torch.fft.rfft(tone[: 8 * HOP]).abs()
+    assert int(spectrum.argmax()) * 44100 / (8 * HOP) == pytest.approx(41 * 44100 / TINY.fft, abs=1)
     assert not torch.allclose(tone[:-HOP], tone[HOP:], atol=0.01)
-    assert running_phase(PERIOD + 1, bins)[0][-1].equal(torch.ones(bins))
+    assert running_phase(PERIOD + 1, TINY.bins)[0][-1].equal(torch.ones(TINY.bins))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part, centre", [(3, 64), (5, 64 + 2 * 128)])
+def test_short_spectra_are_where_their_quarter_is(codec, part, centre):
+    """A quarter's sound is inside its window of one hop: that is how sharp an attack can be."""
+    level = torch.full((4, TINY.short_bins), -20.0)
+    level[(centre - 64) // 128] = 0.0
+    only(codec, part, level.flatten())
+    audio = codec.decode(some_codes(1))[0]  # one frame; the frames that pad it have the same spectra
+    pulses = codec.decode(some_codes(9))[0].unflatten(0, (9, HOP)).square().mean(0)
+    at = torch.arange(HOP)
+    away = (at - centre + HOP // 2) % HOP - HOP // 2  # cyclic, as each frame has the pulse
+    assert audio.shape == (HOP,)
+    assert float((pulses * away.abs()).sum() / pulses.sum()) < 80  # samples; a uniform spread has 128
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", [2, 5])
+def test_noise_is_chosen_by_the_codes(codec, part):
+    """Equal codes give equal noise, other codes other noise, and its level is what the network says."""
+    only(codec, part, torch.zeros(()))
+    codes = some_codes(40)
+    sound = codec.decode(codes)
+    assert torch.equal(codec.decode(codes.clone()), sound)
+    other = codes.clone()
+    other[:, 1, 20] ^= 1
+    changed = (codec.decode(other) != sound).unflatten(1, (40, HOP)).any(-1)[0].nonzero().flatten()
+    assert 20 in changed and changed.min() >= 18 and changed.max() <= 22  # the rows beside it stay
+    only(codec, part, torch.ones(()))
+    louder = codec.decode(codes)
+    assert torch.allclose(louder, sound * torch.e, atol=1e-4)
+    spectrum = torch.stft(sound[0], 512, 128, window=torch.hann_window(512), return_complex=True).abs()
+    assert 0.4 < float(spectrum[5:-5].std() / spectrum[5:-5].mean()) < 0.65  # of noise: 0.52
+
+
+def test_rows_of_noise_differ_between_frames_of_equal_codes(codec):
+    rows = codec.rows_of(some_codes(1).expand(-1, -1, PERIOD))[0]
+    assert len(set(rows.tolist())) == PERIOD
+    assert FrameCodec(TINY).noise.equal(codec.noise)  # the same table in every codec
 
 
 def test_matrix_bases_equal_the_fft(monkeypatch, codec):
@@ -228,11 +274,13 @@ def test_synthesis_inverts_analysis():
 
 def test_gradients_reach_the_decoder_and_not_the_codebooks(codec):
     audio = noise(2, 4096)
-    decoded = codec.train()(audio)
+    own = codec.rows_of(codec.encode(audio))
+    decoded, other = codec.train()(audio, [own, own + 1])
     decoded.square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in codec.parameters())
-    assert {"mean", "axes", "quantizer.codebook"} == {n for n, b in codec.named_buffers() if not b.requires_grad}
+    assert {*FrameCodec.ENCODING, "noise"} == {n for n, b in codec.named_buffers() if not b.requires_grad}
     assert torch.allclose(decoded, codec.decode(codec.encode(audio)), atol=1e-5)
+    assert not torch.allclose(decoded, other, atol=1e-3)
 
 
 def test_unknown_configuration_is_named():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.support import torchvision_stub
+from benchmarks.common import torchvision_stub
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.common import torchvision_stub
 from tests.golden.make_golden import TEXT, VISION, clip_state, digest, picture, rule_state, signal, tower_digest
 from tests.golden.make_golden import read as fixture
-from tests.support import torchvision_stub
 from tests.support.paths import GOLDEN
 
 torch = pytest.importorskip("torch")

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.support import torchvision_stub
+from benchmarks.common import torchvision_stub
 from tests.support.paths import ROOT
 from train.models import mel
 from train.models.mel import BEATS, MFCC, ONSETS, VGGISH, MelBank, codec_bank, hz_to_mel, mel_filters, mel_to_hz

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from runtime.audio import write_wav
 from train import checkpoint
@@ -21,7 +22,7 @@ from train.models.codec import FrameCodecConfig
 from train.models.discriminators import Discriminators
 from train.synthetic.credits import credits
 from train.tasks import precision
-from train.tasks.codec import CodecOptions, CodecTask
+from train.tasks.codec import CodecOptions, CodecTask, Losses
 from train.tasks.codec_data import PoolError, held_out, read_pool
 
 TINY = FrameCodecConfig(n_codebooks=2, codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1)
@@ -78,7 +79,7 @@ def test_the_second_stage_keeps_the_codes(tmp_path: Path) -> None:
     system = str(tmp_path / "system")
     second = tiny_task(tmp_path / "pool", system=system, start=system, adversarial=True, fit_crops=1)
     _, numbers = second.loss(0)
-    assert set(numbers) == {"mel", "generator", "features", "discriminator"}
+    assert set(numbers) == {"mel", "bins", "generator", "features", "discriminator"}
     fit(second, loop, tmp_path / "second")
     codec = checkpoint.load(tmp_path / "system", "codec")
     codes = first.codec.eval().encode(random_sound())
@@ -102,13 +103,56 @@ def test_codebooks_are_saved_at_the_first_step_and_never_change(tmp_path: Path, 
     fit(resumed, LoopConfig(steps=4, warmup_steps=1, learning_rate=1e-2), tmp_path / "run")
     late = checkpoint.load(tmp_path / "system", "codec")
     assert all(torch.equal(late.get_buffer(name), early.get_buffer(name)) for name in FIXED)
-    assert {name for name, _ in late.named_buffers()} == {*FIXED}
+    assert {name for name, _ in late.named_buffers()} == {*FIXED, "noise"}
     assert not torch.equal(late.head.weight, early.head.weight)
 
 
 def test_too_few_crops_for_the_codebooks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="fit_crops 3 of 4 frames cannot fill codebooks of 16 rows; raise task"):
         tiny_task(tmp_path, fit_crops=3, frames=4, judged_frames=4)
+
+
+@pytest.mark.torch
+def test_an_older_codec_is_a_start_for_all_but_its_head(tmp_path: Path, capsys) -> None:
+    write_pool(tmp_path / "pool")
+    first = tiny_task(tmp_path / "pool", system=str(tmp_path / "system"))
+    first.loss(0)
+    weights = tmp_path / "system" / "codec.safetensors"
+    state = load_file(weights)
+    del state["noise"]
+    save_file(state | {"head.weight": torch.ones(7, 16), "head.bias": torch.ones(7)}, weights)
+    second = tiny_task(tmp_path / "pool", start=str(tmp_path / "system"))
+    assert "no head.bias, head.weight, noise of today's shape; they begin at random" in capsys.readouterr().out
+    assert torch.equal(second.codec.start.weight, state["start.weight"])
+    codes = first.codec.encode(random_sound())
+    assert torch.equal(second.codec.encode(random_sound()), codes)
+    tiny_task(tmp_path / "pool", start=str(tmp_path / "system"), adversarial=True)
+
+
+@pytest.mark.torch
+def test_another_codec_is_no_start(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text(json.dumps({"components": {"codec": {"kind": "dac", "config": {}}}}))
+    with pytest.raises(RecipeError, match="is of kind dac; only a framecodec can be trained"):
+        tiny_task(tmp_path, start=str(tmp_path))
+
+
+@pytest.mark.torch
+def test_noise_is_nearer_to_noise_than_a_smooth_spectrum_is() -> None:
+    """The plain distance prefers the smooth one; the energy distance of two draws does not."""
+    losses = Losses(44100)
+    draws = 0.1 * torch.randn(5, 4, 16384, generator=torch.Generator().manual_seed(0))
+    target, noise, more, *_ = draws
+    click = torch.zeros(4, 16384)
+    click[:, 8::16] = 0.1 * 4  # of the same power, flat at multiples of 2.7 kHz
+
+    def total(*decoded):
+        parts = losses(decoded, target)
+        return float(15 * parts["mel"] + 5 * parts["bins"])
+
+    quiet = 0.75 * noise
+    assert total(noise, more) < total(quiet, 0.75 * more) and total(noise, more) < total(click, click)
+    smooth = losses([noise, noise], target)
+    assert all(losses([noise, more], target)[name] < 0.6 * smooth[name] for name in smooth)
 
 
 @pytest.mark.torch

@@ -1,4 +1,7 @@
-"""Recognises libraries' messages about lack of memory. Imports nothing, because there is no memory for it then."""
+"""What error messages advise: when memory is short, and how the user calls or installs this program.
+
+Imports nothing large, because there may be no memory for it.
+"""
 
 import sys
 
@@ -6,6 +9,7 @@ MEMORY = (
     "not enough memory; close other programs, use fewer --candidates or shorter videos, or raise the limit (ulimit -v)"
 )
 GPU_MEMORY = "not enough memory on the GPU; close other programs that use it, or use fewer --candidates or short videos"
+NO_GPU = "the app uses the CPU only; for an NVIDIA GPU install MaskVAT with pip"
 WORDS = (
     "bad_alloc",
     "cannot allocate memory",
@@ -19,6 +23,21 @@ WORDS = (
     "resource temporarily unavailable",
     "unable to allocate",
 )
+
+
+def is_app() -> bool:
+    """Whether this is the app without Python (docs/APP.md): its user has no `python` and no `pip` for it."""
+    return bool(getattr(sys, "frozen", False))
+
+
+def own_command(words: str) -> str:
+    """How the user calls a command, for example "doctor": `python -m runtime.doctor`, in the app `maskvat doctor`."""
+    return unless_app(f"`python -m runtime.{words}`", f"`maskvat {words}`")
+
+
+def unless_app(advice: str, in_app: str) -> str:
+    """Advice that needs pip or git; in the app, what to do instead."""
+    return in_app if is_app() else advice
 
 
 def short_of_memory(text: str) -> bool:

@@ -1,7 +1,8 @@
 """Make torchvision importable with a build of torch that it was not compiled for.
 
 The compiled part of such a torchvision does not load, and its import fails because operators are missing. open_clip and
-transformers import torchvision. Tests need its names but none of its operators.
+transformers import torchvision. Benchmarks and tests need its names, and transforms written in Python, but none of its
+operators.
 """
 
 import importlib.util

@@ -1,0 +1,1 @@
+"""Seconds of published systems beside ours, on one machine: python -m benchmarks.latency.peers."""
