@@ -165,17 +165,24 @@ class Candidates:
 
     def _advance(self, scene: Scene, span: Span, batch: list[int], rows: DecodeState) -> None:
         s, window = self.sampling, scene.window
-        bound, everywhere = self._bind(scene, len(batch), span.guided), self.context.bundle.draws_all_positions
+        everywhere = self.context.bundle.draws_all_positions
 
         def step(codes: Int32Array, u: FloatArray) -> tuple[Int32Array, FloatArray]:
             if everywhere:
-                out = self._draw(bound, {"codes": codes, "u": u})
+                out = self._draw(self._bind(scene, len(batch), span.guided), {"codes": codes, "u": u})
                 return out["tokens"], out["logp"]
-            index = positions(codes == self.config.mask_token)
-            out = self._draw(bound, {"codes": codes, "index": index, "u": np.take_along_axis(u, index, axis=-1)})
+            # candidates that are alike, as all are before their first step, are one row with the draws of all
+            alike = (codes == codes[:1]).all()
+            seen = codes[:1] if alike else codes
+            index = positions(seen == self.config.mask_token)
+            draws = np.take_along_axis(u, index, axis=-1)  # [B, K, P]
+            given = {"codes": seen, "index": index, "u": draws}
+            if alike:
+                given |= {"index": np.tile(index, len(batch)), "u": _side_by_side(draws)}
+            out = self._draw(self._bind(scene, len(seen), span.guided), given)
             tokens, logp = codes.copy(), np.zeros(codes.shape, np.float32)
-            np.put_along_axis(tokens, index, out["tokens"], axis=-1)
-            np.put_along_axis(logp, index, out["logp"], axis=-1)
+            np.put_along_axis(tokens, index, _rows(out["tokens"], draws.shape), axis=-1)
+            np.put_along_axis(logp, index, _rows(out["logp"], draws.shape), axis=-1)
             return tokens, logp
 
         def noise(n: int) -> tuple[FloatArray, FloatArray]:
@@ -230,6 +237,17 @@ class Candidates:
         self._done += SCORE
         self.context.work.decoding_done(self._done)
         return distance
+
+
+def _side_by_side(rows: Array) -> Array:
+    """[B, K, P] as one row [1, K, B * P]."""
+    return np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(1, rows.shape[1], -1)
+
+
+def _rows(drawn: Array, shape: tuple[int, ...]) -> Array:
+    """What a step drew, as `shape` [B, K, P]: undoes `_side_by_side`."""
+    batch, books, count = shape
+    return drawn if len(drawn) == batch else drawn.reshape(books, batch, count).transpose(1, 0, 2)
 
 
 def joined_confidence(confidence: FloatArray, begin: int, logp: FloatArray) -> FloatArray:

@@ -11,6 +11,7 @@ import pytest
 import runtime
 from engines.base import Feeds
 from runtime import EngineError, OptionError, Pipeline, Progress, SamplingConfig, Take, candidates
+from runtime.bundle import Bundle
 from runtime.candidates import spans
 from runtime.sampling import read_budget
 from tests.runtime.test_pipeline import Spy
@@ -107,8 +108,23 @@ def test_the_worst_previews_go(pipeline: Pipeline, two_windows: Path, monkeypatc
 def test_what_is_dropped_is_not_paid_for(pipeline: Pipeline, two_windows: Path) -> None:
     spy, codec = Spy(pipeline, "step"), Spy(pipeline, "codec_decoder")
     pipeline.generate(two_windows, BUDGET)
-    assert [len(f["codes"]) for f in spy.feeds] == [5, 5, 3, 3, 1, 1] + 6 * [1]
+    assert [len(f["codes"]) for f in spy.feeds] == [1, 5, 3, 3, 1, 1] + 6 * [1]  # the first step is shared
     assert len(codec.feeds) == 5 + 3 + 1 + 1 + 1  # previews, the score of each window, the sound
+
+
+def test_candidates_that_are_alike_share_a_step(
+    pipeline: Pipeline, two_windows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They get the tokens and log-probabilities that rows of their own get."""
+    spy = Spy(pipeline, "step")
+    shared = by_candidate(pipeline.generate(two_windows, PLAIN))
+    rows = [len(feeds["codes"]) for feeds in spy.feeds]
+    assert rows == [1] + 5 * [5] + 6 * [5]  # in the second window, what is known differs
+    monkeypatch.setattr(Bundle, "draws_all_positions", True)
+    for number, apart in by_candidate(pipeline.generate(two_windows, PLAIN)).items():
+        assert shared[number].codes.tobytes() == apart.codes.tobytes()
+        assert np.array_equal(shared[number].activity, apart.activity, equal_nan=True)
+    assert [len(feeds["codes"]) for feeds in spy.feeds[len(rows) :]] == 12 * [5]
 
 
 def test_a_budget_in_small_batches(pipeline: Pipeline, two_windows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
