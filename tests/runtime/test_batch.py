@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import runtime.pipeline
+from runtime.commands.batch.options import chosen_jobs, parse_batch
 from runtime.commands.batch.run import main
 from runtime.commands.batch.sources import read_sources, read_table
 from tests.support.fake_engines import NEEDS_ORT
@@ -100,6 +101,34 @@ def test_each_sound_is_the_one_that_make_writes(run: Callable[..., int], folder:
     assert run("in", "--out-dir", "out", "--jobs", "3", "--seed", "5", "--bits", "24") == 0
     assert make(["in/b.mp4", "-o", "b.wav", "--seed", "5", "--bits", "24", *options]) == 0
     assert (folder / "out" / "b.wav").read_bytes() == (folder / "b.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "cores", "videos", "chosen"),
+    [
+        ("", 1, 9, (1, 0)),
+        ("", 2, 9, (2, 1)),
+        ("", 12, 9, (4, 3)),
+        ("", 12, 1, (1, 0)),  # one video gets all cores
+        ("--candidates 4", 12, 9, (2, 6)),
+        ("--jobs 1", 2, 9, (1, 0)),
+        ("--jobs 8 --threads 3", 2, 9, (8, 3)),
+        ("--jobs 3", 2, 9, (3, 1)),
+    ],
+)
+def test_jobs_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, flags: str, cores: int, videos: int, chosen: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert chosen_jobs(parse_batch(["in", *flags.split()]), videos) == chosen
+
+
+def test_several_at_once_make_the_same_sounds_as_one_after_the_other(folder: Path) -> None:
+    """With the shipped bundle, whose int8 step would show another order of sums."""
+    for out, flags in (("a", ["--jobs", "1", "--threads", "2"]), ("b", ["--jobs", "3", "--threads", "1"]), ("c", [])):
+        assert main(["in", "--out-dir", out, "--backend", "cpu", "--steps", "3", *flags]) == 0
+    for name in ("a.wav", "b.wav", "c.wav"):
+        assert len({(folder / out / name).read_bytes() for out in "abc"}) == 1
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

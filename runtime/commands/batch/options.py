@@ -1,6 +1,7 @@
 """The flags of `maskvat batch`: those of one video that make sense for several, and its own."""
 
 import argparse
+import os
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import cache
@@ -16,6 +17,7 @@ ONE_FILE = (  # flags that name one file, and those that need it
     "--stream",
 )  # fmt: skip
 MAX_JOBS = 64
+MOST_JOBS = 4  # that are chosen without --jobs: each takes about 200 MB, and more with several candidates
 
 
 def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
@@ -39,7 +41,9 @@ def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
     add("--skip-existing", action="store_true", help="leave out videos whose outputs all exist")
     add("--keep-going", action="store_true",
         help="count a video that fails the checks before the work as failed, and make the others")  # fmt: skip
-    add("--jobs", type=int, default=1, metavar="N", help=f"videos at the same time, 1 to {MAX_JOBS}")
+    add("--jobs", type=int, default=argparse.SUPPRESS, metavar="N",
+        help=f"videos at the same time, 1 to {MAX_JOBS}, which share the CPU threads (default: one for each core, at "
+        f"most {MOST_JOBS}, or 2 with --candidates; 1 on a GPU)")  # fmt: skip
     add("--summary", type=Path, metavar="FILE.json", help="write what became of each video")
     add_options(FlagGroups(parser, without=ONE_FILE))
     return parser
@@ -48,6 +52,18 @@ def get_batch_parser(prog: str = "maskvat batch") -> argparse.ArgumentParser:
 def parse_batch(argv: Sequence[str] | None) -> Namespace:
     """Parse a command line. Videos and flags may alternate. Exits with status 2 if it is not understood."""
     return get_batch_parser().parse_intermixed_args(argv)
+
+
+def chosen_jobs(args: Namespace, videos: int) -> tuple[int, int]:
+    """How many of `videos` to make at the same time, and the CPU threads of each engine; 0: the backend's choice.
+
+    One video keeps only a part of the cores busy while its picture is read, while the host chooses tokens, and wherever
+    threads wait for each other. Several with fewer threads each fill these gaps. The sound stays the same.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = MOST_JOBS if args.candidates == 1 else 2
+    jobs = min(getattr(args, "jobs", min(cores, most)), videos)
+    return jobs, args.threads or (max(1, cores // jobs) if jobs > 1 else 0)
 
 
 def args_of(args: Namespace, entry: Entry) -> Namespace:

@@ -33,7 +33,7 @@ def make_plan(args: Namespace) -> Plan:
 
     Without --keep-going, a problem of one video ends the batch. All problems are listed.
     """
-    whole_number("jobs", args.jobs, 1, MAX_JOBS)
+    whole_number("jobs", getattr(args, "jobs", 1), 1, MAX_JOBS)
     sampling, _, edit = read_options(args)  # once: a wrong flag is no problem of each video
     known = KnownWords(args)
     known.check(edit.words, sampling)

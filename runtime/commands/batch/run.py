@@ -13,7 +13,7 @@ from typing import Any
 
 from engines.manifest import write_atomically
 from runtime.commands import signals
-from runtime.commands.batch.options import args_of, parse_batch
+from runtime.commands.batch.options import args_of, chosen_jobs, parse_batch
 from runtime.commands.batch.plan import make_plan
 from runtime.commands.batch.progress import BatchProgress
 from runtime.commands.batch.sources import Entry, with_name
@@ -67,12 +67,15 @@ class Batch:
         waiting = [n for n in range(len(self.entries)) if n not in self.results]
         if not waiting:
             return
+        jobs, threads = chosen_jobs(self.args, len(waiting))
         try:
-            with open_engines(self.args, wait=True) as pipeline:
+            with open_engines(Namespace(**vars(self.args) | {"threads": threads}), wait=True) as pipeline:
                 self.bundle = pipeline.bundle.manifest.name
                 for number in self._alone:
-                    self._run([number], pipeline)
-                self._run([n for n in waiting if n not in self._alone], pipeline)
+                    self._run([number], pipeline, 1)
+                if pipeline.bundle.backend != "cpu":  # there, videos would take turns with the engines' buffers
+                    jobs = getattr(self.args, "jobs", 1)
+                self._run([n for n in waiting if n not in self._alone], pipeline, jobs)
         except KeyboardInterrupt as stop:
             self.stopped = getattr(stop, "status", 130)
         finally:
@@ -81,9 +84,9 @@ class Batch:
         if self._broken is not None:
             raise BrokenPipeError from self._broken
 
-    def _run(self, numbers: list[int], pipeline: Pipeline) -> None:
-        """Make some sounds, `--jobs` at the same time."""
-        with ThreadPoolExecutor(self.args.jobs, "maskvat-batch") as pool:
+    def _run(self, numbers: list[int], pipeline: Pipeline, jobs: int) -> None:
+        """Make some sounds, so many at the same time."""
+        with ThreadPoolExecutor(jobs, "maskvat-batch") as pool:
             left: set[Future[None]] = {pool.submit(self._make, number, pipeline) for number in numbers}
             try:
                 while left:
