@@ -10,16 +10,18 @@ TARGET_NORMS = ("layernorm", "none")
 
 
 def masked_cross_entropy(
-    logits: Tensor, codes: Tensor, mask: Tensor, reduction: str = "mean", weights: Tensor | None = None
+    logits: Tensor, target: Tensor, mask: Tensor, reduction: str = "mean", weights: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of logits (B, K, T, V) against codes (B, K, T) over the masked positions of the batch.
+    """Cross-entropy of logits (B, K, T, V) over the masked positions of the batch.
 
-    The paper writes a sum inside an expectation. The mean over masked positions does not depend on T or the batch size.
-    `weights` (K,) multiply the values of each codebook.
+    `target` is codes (B, K, T), or a teacher's logits (B, K, T, V), whose probabilities are then the target. The paper
+    writes a sum inside an expectation. The mean over masked positions does not depend on T or the batch size. `weights`
+    (K,) multiply the values of each codebook.
     """
-    values = F.cross_entropy(logits[mask].float(), codes[mask].long(), reduction="none")
+    wanted = target[mask].long() if target.ndim == mask.ndim else target[mask].float().softmax(dim=-1)
+    values = F.cross_entropy(logits[mask].float(), wanted, reduction="none")
     if weights is not None:
-        values = values * weights[:, None].expand(codes.shape)[mask]
+        values = values * weights[:, None].expand(mask.shape)[mask]
     return values.sum() if reduction == "sum" else values.mean()
 
 

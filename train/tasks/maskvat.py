@@ -27,13 +27,14 @@ from train.loop.flops import Cost
 from train.loop.gradient_cache import CachedLoss, cached_loss
 from train.loop.reporting import Sample
 from train.models.flops import forward_flops
-from train.models.losses import TARGET_NORMS, AuxiliaryLosses, contrastive_loss, masked_cross_entropy
+from train.models.losses import TARGET_NORMS, contrastive_loss, masked_cross_entropy
 from train.models.maskvat import MaskVAT
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, options_from
+from train.tasks.distillation import load_teacher
 from train.tasks.generated_validation import GeneratedValidation, GenerationOptions
 from train.tasks.made_up_features import MadeUpFeatures, made_up_features
 from train.tasks.maskvat_objective import Objective, Terms
-from train.tasks.precision import uses_bfloat16
+from train.tasks.precision import rounded, uses_bfloat16
 from train.tasks.start_weights import load_start
 
 VALIDATION_RATIOS = (0.3, 0.6, 0.9)
@@ -45,7 +46,7 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
 
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("batch", "readers", "validation_count"), COUNT),
-        **dict.fromkeys(("mse_weight", "contrastive_weight"), NATURAL),
+        **dict.fromkeys(("mse_weight", "contrastive_weight", "teacher_guidance"), NATURAL),
         "crop_seconds": POSITIVE,
         **dict.fromkeys(("condition_dropout", "frame_dropout", "sync_dropout", "span_share", "codebook_decay"), SHARE),
     }
@@ -54,6 +55,8 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
     system: str  # system folder with codec and encoders; the trained component is saved there
     concepts: str = ""  # file of train.prepare.backgrounds; needed if examples show concepts
     start: str = ""  # system folder with a maskvat to start from (fine-tuning); default: random weights
+    teacher: str = ""  # system folder with a maskvat whose guided prediction is learned (train.tasks.distillation)
+    teacher_guidance: float = 3.0
     design: str = "hybrid"
     size: str = "mini"
     batch: int = 8  # examples of one update, over all processes
@@ -100,14 +103,6 @@ class MaskVATOptions(GenerationOptions, distributed.BatchSplit, ProvenanceOption
         return Hiding(self.condition_dropout, *alone, self.span_share)
 
 
-def rounded(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Round every weight to its nearest fp16 value; the type stays float32.
-
-    Rounding only at export changed 2.5 % of a trained model's tokens at equal random numbers (docs/log.md).
-    """
-    return {name: value.half().float() for name, value in state.items()}
-
-
 class MaskVATTask:
     """The task "maskvat" of train.fit. See train.loop.trainer.PartsTask."""
 
@@ -131,8 +126,8 @@ class MaskVATTask:
         self.indices = self._indices(self.n_tokens)
         torch.manual_seed(seed)
         self.model = self._model(made_up)
-        auxiliary = AuxiliaryLosses(c.audio_dim, c.hidden_size, options.target_norm) if c.has_memory else None
-        self.module = Objective(self.model, auxiliary, options.codebook_decay)
+        teacher = load_teacher(options.teacher, options.teacher_guidance, c, self.device)
+        self.module = Objective(self.model, options.target_norm, options.codebook_decay, teacher)
         layers = [*(self.model.encoder if c.has_memory else ()), *self.model.blocks]
         if options.compile:
             for layer in layers:

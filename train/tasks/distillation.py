@@ -1,0 +1,42 @@
+"""Distilled guidance: a network learns the guided prediction of a trained one, so a step needs one row, not two.
+
+Classifier-free guidance (paper, section 3.2.3) runs the network with the video and with [NULL]. The student gives
+(1 + g) * conditional - g * null in one pass, for the one g that it was trained with (Meng et al., arXiv 2210.03142,
+stage one, for a fixed g). It is then sampled with guidance 0.
+"""
+
+import torch
+from torch import Tensor
+
+from engines.contract import ModelConfig
+from train.checkpoint import load
+from train.data.batch import Batch
+from train.errors import RecipeError
+from train.models.maskvat import MaskVAT
+
+
+class Teacher:
+    """The guided prediction of a trained MaskVAT. No module, so its weights are neither trained nor saved."""
+
+    def __init__(self, model: MaskVAT, guidance: float) -> None:
+        self.model, self.guidance = model.eval().requires_grad_(False), guidance
+
+    @torch.no_grad()
+    def __call__(self, codes: Tensor, batch: Batch, indices: dict[str, Tensor]) -> Tensor:
+        """Guided logits (B, K, T, V). Rows whose conditions are both [NULL] get those of [NULL]."""
+        video, _ = self.model(codes, batch.frame, batch.sync, indices, batch.drop)
+        null, _ = self.model(codes, batch.frame, batch.sync, indices, torch.ones_like(batch.drop))
+        guided: Tensor = (1 + self.guidance) * video.float() - self.guidance * null.float()
+        return guided
+
+
+def load_teacher(folder: str, guidance: float, config: ModelConfig, device: torch.device) -> Teacher | None:
+    """The teacher in a system folder; None without a folder. Raises RecipeError if it reads or writes other tensors."""
+    if not folder:
+        return None
+    model = load(folder, "maskvat")
+    if model.config != config:
+        raise RecipeError(
+            f"the maskvat in {folder} cannot teach this one: it has another configuration: {model.config}, not {config}"
+        )
+    return Teacher(model.to(device), guidance)
