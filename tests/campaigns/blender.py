@@ -176,7 +176,8 @@ def run(python: Path, folder: Path) -> dict[str, Any]:
     program.chmod(0o755)
     (folder / "project").mkdir()
     target, checks = build(python, folder)
-    given = {"folder": str(folder), "zip": str(target), "program": str(program), "answer": str(folder / "answer.json")}
+    given = {"folder": str(folder), "zip": str(target), "program": str(program), "parts": PARTS}
+    given |= {"answer": str(folder / "answer.json")}
     names.write_text(json.dumps(given | make_clips(folder / "clips")))
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"BLENDER_USER_RESOURCES": str(folder / "resources"), "PYTHONWARNINGS": "always"}
