@@ -3,33 +3,15 @@
 import { readFile, readdir } from "node:fs/promises";
 import puppeteer from "puppeteer-core";
 
-const given = JSON.parse(process.argv[2]); // firefox, address, video, downloads, word
+const given = JSON.parse(process.argv[2]); // firefox, address, video, downloads, word, silent
 const PATIENCE = 300_000; // ms until a sound must be there, also on a machine that does much else
 const seen = { faults: [] };
-
-const browser = await puppeteer.launch({
-  browser: "firefox",
-  executablePath: given.firefox,
-  headless: true,
-  defaultViewport: { width: 1280, height: 720 },
-  protocolTimeout: PATIENCE,
-  extraPrefsFirefox: { "browser.download.folderList": 2, "browser.download.dir": given.downloads },
-});
-try {
-  seen.browser = (await browser.version()).replace("/", " ");
-  const page = await browser.newPage();
-  page.on("pageerror", (error) => seen.faults.push(String(error)));
-  page.on("console", (message) => message.type() === "error" && seen.faults.push(message.text()));
-  await use(page);
-} finally {
-  await browser.close();
-}
-console.log(JSON.stringify(seen));
 
 async function use(page) {
   await page.goto(given.address);
   await until(page, () => !document.getElementById("main").hidden);
   await drop(page);
+  if (given.silent) return look(page);
   await ask(page);
   seen.wave = await page.evaluate(drawn);
   seen.level = await loudest(page, 3);
@@ -109,6 +91,13 @@ async function loudest(page, seconds) {
   return page.evaluate(() => (clearInterval(window.watching), window.highest));
 }
 
+/** Without a sound output: the picture plays all the same. */
+async function look(page) {
+  await page.click("#play");
+  await until(page, () => document.getElementById("video").currentTime >= 1);
+  seen.status = await page.$eval("#status", (status) => status.textContent);
+}
+
 /** Select 2 s to 3 s of the 7 s with the mouse, write a word, and make this range anew. */
 async function redo(page) {
   const box = await (await page.$("#wave")).boundingBox();
@@ -122,6 +111,7 @@ async function redo(page) {
   await page.keyboard.press("Escape"); // closes the list of suggestions, which would take the next click
   await page.click("#redo button[type=submit]");
   await shows(page, ".take:has(:checked)", "Take 2");
+  await shows(page, ".take:has(:checked)", "redo ");
   seen.redone = await page.$eval(".take:has(:checked)", (take) => take.textContent);
 }
 
@@ -142,3 +132,23 @@ async function deliver(page) {
     await new Promise((done) => setTimeout(done, 50));
   }
 }
+
+// ---------------------------------------------------------------- the whole way
+const browser = await puppeteer.launch({
+  browser: "firefox",
+  executablePath: given.firefox,
+  headless: true,
+  defaultViewport: { width: 1280, height: 720 },
+  protocolTimeout: PATIENCE,
+  extraPrefsFirefox: { "browser.download.folderList": 2, "browser.download.dir": given.downloads },
+});
+try {
+  seen.browser = (await browser.version()).replace("/", " ");
+  const page = await browser.newPage();
+  page.on("pageerror", (error) => seen.faults.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && seen.faults.push(message.text()));
+  await use(page);
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(seen));
