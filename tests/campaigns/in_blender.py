@@ -130,13 +130,13 @@ def first() -> dict[str, Any]:
 
 
 def trimmed() -> dict[str, Any]:
-    """In a saved project: a trimmed strip, then a redo of the preview range."""
+    """In a saved project: a trimmed strip, then a redo of the preview range with a word."""
     scene = new_scene((30, 1.0))
     add_movie(scene, NAMES["clip30"], 37, (47, 107))
     bpy.ops.wm.save_as_mainfile(filepath=str(FOLDER / "project" / "film.blend"))
     found = {"generate": generate("trimmed")}
     scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 62, 76
-    scene.maskvat.takes = 1
+    scene.maskvat.takes, scene.maskvat.prompt = 1, NAMES["word"]
     bpy.ops.sequencer.maskvat_redo()
     scene.use_preview_range = False
     return found | {"redo": {"strips": strips(scene), "mix": mixdown("redo.wav"), "rate": 30}}
