@@ -146,7 +146,7 @@ def judge_trimmed(found: dict[str, Any]) -> Iterator[Check]:
     frames = takes[0].codes.shape[1]
     changed = np.flatnonzero((takes[0].codes != takes[1].codes).any(axis=0)) * (2 / frames)
     inside = len(changed) > 0 and changed.min() >= 0.5 - 2 / frames and changed.max() <= 1.0
-    words = [None if take.words is None else dict(take.words) for take in takes]
+    words = [None if take.report.words is None else dict(take.report.words) for take in takes]
     yield "the new take has the word", words[0] is None and WORD in str(words[1]), words
     yield "only the marked range has new tokens", inside, [round(float(t), 3) for t in (changed[0], changed[-1])]
 
