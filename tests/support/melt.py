@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-ATTEMPTS, PATIENCE = 3, 30  # now and then melt hangs at its start, or writes nothing and exits with 0; seconds
+ATTEMPTS, PATIENCE = 6, 20  # now and then melt hangs at its start, or writes nothing and exits with 0; seconds
 
 
 def render(timeline: Path, out: Path) -> None:
