@@ -125,7 +125,7 @@ def first() -> dict[str, Any]:
     found = generate("first")
     wanted = scene.maskvat
     making = f"Blender: Sound from Picture ({wanted.takes} takes, {wanted.steps} steps)"
-    steps = [("Blender: install the zip, choose the program, Check", installed), (making, found["seconds"])]
+    steps = [("Blender: install the zip, choose the program, Check", installed), (making, round(found["seconds"], 1))]
     return found | {"steps": [{"step": step, "seconds": seconds} for step, seconds in steps]}
 
 
