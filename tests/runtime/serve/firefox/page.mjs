@@ -143,7 +143,7 @@ const browser = await puppeteer.launch({
   extraPrefsFirefox: { "browser.download.folderList": 2, "browser.download.dir": given.downloads },
 });
 try {
-  seen.browser = (await browser.version()).replace("/", " ");
+  seen.browser = (await browser.version()).replace("firefox/", "Firefox ");
   const page = await browser.newPage();
   page.on("pageerror", (error) => seen.faults.push(String(error)));
   page.on("console", (message) => message.type() === "error" && seen.faults.push(message.text()));
