@@ -2,7 +2,7 @@
 # build.sh FOLDER: make the image and save it as FOLDER/maskvat.tar, with its lists of parts and licences beside it.
 #
 # FOLDER/base.tar (a Debian with Python) and FOLDER/wheels are made if they are absent; this alone needs a network. Needs root,
-# buildah, and python3 with the extra `sbom`. BUILDAH holds further options for buildah, such as --isolation=chroot.
+# buildah, and python3 with the extra `sbom`. BUILDAH holds further options for buildah, such as --runtime=runc or --isolation=chroot.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)

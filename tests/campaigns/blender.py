@@ -29,6 +29,7 @@ GUEST = Path(__file__).with_name("in_blender.py")
 RATE = 48000
 SAME, NEAR = 0.999, 2  # correlation of a sound with its place in the mix; samples (Blender rounds times to floats)
 LIMIT = 600  # seconds
+WORD = "dog"  # of the shipped bundle
 TOOL = "scripts/addons_core/bl_pkg/cli/blender_ext.py"  # in Blender's own folder
 WHERE = "import bpy, os; print(bpy.utils.resource_path('LOCAL'), flush=True); os._exit(0)"
 REFUSALS = {  # what -> a part of the text that the user reads
@@ -145,6 +146,8 @@ def judge_trimmed(found: dict[str, Any]) -> Iterator[Check]:
     frames = takes[0].codes.shape[1]
     changed = np.flatnonzero((takes[0].codes != takes[1].codes).any(axis=0)) * (2 / frames)
     inside = len(changed) > 0 and changed.min() >= 0.5 - 2 / frames and changed.max() <= 1.0
+    words = [None if take.report.words is None else dict(take.report.words) for take in takes]
+    yield "the new take has the word", words[0] is None and WORD in str(words[1]), words
     yield "only the marked range has new tokens", inside, [round(float(t), 3) for t in (changed[0], changed[-1])]
 
 
@@ -176,7 +179,8 @@ def run(python: Path, folder: Path) -> dict[str, Any]:
     program.chmod(0o755)
     (folder / "project").mkdir()
     target, checks = build(python, folder)
-    given = {"folder": str(folder), "zip": str(target), "program": str(program), "answer": str(folder / "answer.json")}
+    given = {"folder": str(folder), "zip": str(target), "program": str(program), "parts": PARTS}
+    given |= {"answer": str(folder / "answer.json"), "word": WORD}
     names.write_text(json.dumps(given | make_clips(folder / "clips")))
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"BLENDER_USER_RESOURCES": str(folder / "resources"), "PYTHONWARNINGS": "always"}

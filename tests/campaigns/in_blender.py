@@ -1,5 +1,6 @@
-"""What `tests.campaigns.blender` does inside of Blender: a Python with bpy runs this file, with a JSON file of names.
+"""What `tests.campaigns.blender` and `first_sound` do inside of Blender.
 
+A Python with bpy runs this file, with a JSON file of names.
 It installs the add-on, works with it as an editor would, and writes what it saw as JSON. It judges nothing.
 """
 
@@ -23,11 +24,17 @@ def addon(module: str) -> Any:
     return sys.modules[f"{KEY}.{module}"]
 
 
-def install() -> dict[str, Any]:
-    """From the zip, as "Install from Disk" does; then the check button."""
+def from_zip() -> Any:
+    """Install the zip as "Install from Disk" does, and choose the program; the preferences."""
     bpy.ops.extensions.package_install_files(filepath=NAMES["zip"], repo="user_default", enable_on_install=True)
     chosen = bpy.context.preferences.addons[KEY].preferences
-    chosen.program, chosen.backend = NAMES["program"], "cpu"
+    chosen.program = NAMES["program"]
+    return chosen
+
+
+def install() -> dict[str, Any]:
+    """From the zip; then the check button."""
+    from_zip().backend = "cpu"
     bpy.ops.preferences.maskvat_check()
     icons = bpy.types.UILayout.bl_rna.functions["operator"].parameters["icon"].enum_items.keys()
     unknown = [name for name in ("SOUND", "FILE_REFRESH", "X") if name not in icons]
@@ -102,15 +109,34 @@ def generate(name: str) -> dict[str, Any]:
     return {"rate": rate, "strips": strips(scene), "mix": mixdown(f"{name}.wav"), "seconds": seconds}
 
 
-# ---------------------------------------------------------------- parts of the campaign
+# ---------------------------------------------------------------- parts of the campaigns
+def first() -> dict[str, Any]:
+    """What README.md asks of somebody who uses it for the first time, with everything as it is at first."""
+    begin = time.monotonic()
+    from_zip()
+    bpy.ops.preferences.maskvat_check()
+    installed = round(time.monotonic() - begin, 1)
+    scene = bpy.context.scene
+    scene.sequence_editor_create()
+    strip = scene.sequence_editor.strips.new_movie("picture", NAMES["clip30"], 1, 1)
+    scene.render.fps, scene.render.fps_base = 30, 1.0  # what Set Scene Frame Rate does, for this clip
+    strip.select, scene.sequence_editor.active_strip = True, strip
+    scene.frame_end = addon("names").read(strip, "end") - 1
+    found = generate("first")
+    wanted = scene.maskvat
+    making = f"Blender: Sound from Picture ({wanted.takes} takes, {wanted.steps} steps)"
+    steps = [("Blender: install the zip, choose the program, Check", installed), (making, round(found["seconds"], 1))]
+    return found | {"steps": [{"step": step, "seconds": seconds} for step, seconds in steps]}
+
+
 def trimmed() -> dict[str, Any]:
-    """In a saved project: a trimmed strip, then a redo of the preview range."""
+    """In a saved project: a trimmed strip, then a redo of the preview range with a word."""
     scene = new_scene((30, 1.0))
     add_movie(scene, NAMES["clip30"], 37, (47, 107))
     bpy.ops.wm.save_as_mainfile(filepath=str(FOLDER / "project" / "film.blend"))
     found = {"generate": generate("trimmed")}
     scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 62, 76
-    scene.maskvat.takes = 1
+    scene.maskvat.takes, scene.maskvat.prompt = 1, NAMES["word"]
     bpy.ops.sequencer.maskvat_redo()
     scene.use_preview_range = False
     return found | {"redo": {"strips": strips(scene), "mix": mixdown("redo.wav"), "rate": 30}}
@@ -218,16 +244,17 @@ def disabled() -> dict[str, Any]:
     return {"running": running, "status": process.poll(), "left": left, "again": again}
 
 
-PARTS = (install, trimmed, reopened, unsaved, own_rate, refused, cancelled, disabled)
+WORK = (first, install, trimmed, reopened, unsaved, own_rate, refused, cancelled, disabled)
+PARTS = {part.__name__: part for part in WORK}
 
 
 def main() -> None:
     answer: dict[str, Any] = {"blender": bpy.app.version_string}
-    for part in PARTS:
+    for name in NAMES["parts"]:
         try:
-            answer[part.__name__] = part()
+            answer[name] = PARTS[name]()
         except Exception:
-            answer[part.__name__] = {"fault": traceback.format_exc(limit=4)}
+            answer[name] = {"fault": traceback.format_exc(limit=4)}
         Path(NAMES["answer"]).write_text(json.dumps(answer), encoding="utf-8")
     sys.stdout.flush()
     os._exit(0)  # the module hangs at its exit now and then

@@ -1,4 +1,4 @@
-"""The page of `maskvat serve` in a real browser: all its tests as one line of JSON, and the pictures of its guide."""
+"""The page of `maskvat serve` in real browsers: all its tests as one line of JSON, and the pictures of its guide."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from typing import Any
 from tests.campaigns import report
 from tests.support.paths import ROOT
 
-TESTS = "tests/runtime/serve/test_page_in_browser.py"
+TESTS = [f"tests/runtime/serve/test_page_in_{name}.py" for name in ("browser", "firefox")]
 
 
 def run(pictures: Path | None) -> dict[str, Any]:
@@ -21,13 +21,14 @@ def run(pictures: Path | None) -> dict[str, Any]:
     environment = os.environ | ({} if pictures is None else {"MASKVAT_PICTURES": str(pictures.absolute())})
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "found.xml")
-        line = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "host", TESTS, f"--junitxml={found}"]
+        line = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "host", *TESTS, f"--junitxml={found}"]
         subprocess.run(line, cwd=ROOT, env=environment, stdout=sys.stderr, check=False)
         cases = list(ElementTree.parse(found).iter("testcase"))
         properties = {p.get("name"): p.get("value") for p in ElementTree.parse(found).iter("property")}
     tests = {str(case.get("name")): _result(case) for case in cases}
     faults = [name for name, result in tests.items() if result != "passed"]
-    return {"browser": properties.get("browser"), "tests": tests, "faults": faults}
+    browsers = [properties.get("browser"), properties.get("firefox")]
+    return {"browsers": browsers, "tests": tests, "faults": faults}
 
 
 def _result(case: ElementTree.Element) -> str:

@@ -7,6 +7,7 @@ status is 1 if a fault was found; the last line is JSON. Linux only.
 """
 
 import argparse
+import http.client
 import json
 import os
 import signal
@@ -68,7 +69,7 @@ def insist(load: Load, call: Any) -> Any:
             if error.code not in (429, 503):
                 raise
             load.refused[code] += 1
-        except (OSError, ValueError):  # it was killed
+        except (OSError, ValueError, http.client.HTTPException):  # it was killed, maybe within an answer
             load.refused["away"] += 1
         time.sleep(0.5)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-ATTEMPTS, PATIENCE = 3, 30  # melt hangs at its start now and then; seconds
+ATTEMPTS, PATIENCE = 6, 20  # now and then melt hangs at its start, or writes nothing and exits with 0; seconds
 
 
 def render(timeline: Path, out: Path) -> None:
@@ -25,9 +25,11 @@ def _melt(timeline: Path, out: Path, form: list[str]) -> None:
         pytest.skip("needs melt")
     options: Any = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PATIENCE, "check": True}
     for attempt in range(1, ATTEMPTS + 1):
+        out.unlink(missing_ok=True)
         try:
             subprocess.run(["melt", timeline, "-consumer", f"avformat:{out}", *form, "real_time=-1"], **options)
-            return
+            if out.stat().st_size or attempt == ATTEMPTS:
+                return
         except subprocess.TimeoutExpired:
             if attempt == ATTEMPTS:
                 raise

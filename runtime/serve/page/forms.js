@@ -28,7 +28,10 @@ function valueOf(control) {
 async function ask(job, text) {
   dismiss();
   say(text);
-  await act(() => api.createJob(job));
+  await act(async () => {
+    const made = await api.createJob(job); // known at once, so that its end is told however soon it comes
+    change({ jobs: [made, ...state.jobs.filter(({ id }) => id !== made.id)] });
+  });
 }
 
 /** The take that a form changes; undefined, with a message, if none is heard. */

@@ -1,11 +1,13 @@
 // Plays a take in time with the picture. The video element is the clock. Its own sound and the takes pass gains of
 // their own, so that switching from one to the other does not click.
 
+import { say } from "./dom.js";
 import { context } from "./sounds.js";
 
 const RAMP = 0.01; // seconds of a switch
 const DRIFT = 0.03; // seconds that picture and sound may be apart
 const CHECK = 500; // ms between two looks at that
+const PATIENCE = 1000; // ms until the sound output must have begun
 const QUIETEST = -60; // dB, of the meter
 
 export class Player {
@@ -25,9 +27,11 @@ export class Player {
 
   /** Play or pause. A browser lets sound begin in answer to a key or a click only. */
   async toggle() {
-    await context.resume();
-    if (this.video.paused) await this.video.play();
-    else this.video.pause();
+    if (!this.video.paused) return this.video.pause();
+    const late = new Promise((done) => setTimeout(done, PATIENCE));
+    await Promise.race([context.resume(), late]); // Firefox never resumes on a machine without a sound output
+    if (context.state !== "running") say("This browser has no sound output: the picture plays alone.");
+    await this.video.play();
   }
 
   /** Hear a take that begins at a second of the video; null for the video's own sound. */

@@ -315,10 +315,12 @@ def test_files_that_are_refused_or_no_videos(context: Any, serve: Any) -> None:
     drop(page, "large.mp4", bytes(60_000))
     alert = page.locator("#alert")
     expect(alert).to_contain_text("an upload may have 50000 bytes")
+    expect(page.locator("#status")).to_have_text("The upload did not finish.")  # before, no other is taken
     page.get_by_role("button", name="Dismiss").click()
     expect(alert).to_be_hidden()
     drop(page, "empty.mp4", b"")
     expect(alert).to_be_visible()
+    expect(page.locator("#status")).to_have_text("The upload did not finish.")
     drop(page, "text.mp4", b"this is not a video")
     expect(page.locator("#status")).to_contain_text("This browser cannot show the video")
     ask(page)
