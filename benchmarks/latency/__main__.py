@@ -79,6 +79,7 @@ def measure(session: Session, cache: Path) -> None:
 
 def measure_size(session: Session, subject: Subject, twin: Subject | None) -> None:
     """Measure floors, points, pairs, profiles, end-to-end figures and quality of one size."""
+    from benchmarks.latency.at_once import measure_at_once
     from benchmarks.latency.encoder_flops import window_gflop
     from benchmarks.latency.end_to_end import RunOptions, measure_bars
     from benchmarks.latency.first_sound import measure_first_sound
@@ -104,6 +105,8 @@ def measure_size(session: Session, subject: Subject, twin: Subject | None) -> No
             session.values["bars"][name_of_figure] = value
     if args.first_sound and "first_sound" not in session.values:
         session.values["first_sound"] = measure_first_sound(options, session.folder, args.repeat)
+    if args.at_once and "at_once" not in session.values:
+        session.values["at_once"] = measure_at_once(options, session.folder, args.repeat, session.threads)
     if not args.no_quality and not args.no_points:  # last, because its memory use could disturb timings
         session.measure_quality(subject)
 

@@ -63,6 +63,8 @@ def add_work_options(add: Callable[..., object]) -> None:
         help="for the first bundle, also measure whole process, loading, a 10-minute clip, installed size")  # fmt: skip
     add("--first-sound", action="store_true",
         help="for the first bundle, also measure how soon a 10-minute clip is heard")  # fmt: skip
+    add("--at-once", action="store_true",
+        help="for the first bundle, also measure one to four clips at once in one process")  # fmt: skip
 
 
 def workloads(args: argparse.Namespace, first: bool) -> list[Workload]:

@@ -80,7 +80,7 @@ class Session:
 
     @property
     def measured(self) -> bool:
-        return any(self.values.get(name) for name in ("results", "pairs", "bars", "first_sound", "profiles"))
+        return any(self.values.get(name) for name in ("results", "pairs", "bars", "first_sound", "at_once", "profiles"))
 
     def note(self, text: str) -> None:
         """Report once what was left out and why, on stderr and in the result."""

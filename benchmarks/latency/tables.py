@@ -158,6 +158,16 @@ def first_sound_table(found: Values) -> str:
     return markdown([*header, "peak MB"], rows)
 
 
+def at_once_table(found: Values) -> str:
+    """How long a clip takes while others are made."""
+    rows = []
+    for p in found["points"]:
+        times = [f"{p[k]:.2f}" for k in ("seconds", "p95")]
+        rows.append([str(p["at_once"]), str(p["threads"]), *times, f"{p['clips_per_hour']:.0f}"])
+    header = [f"clips of {found['clip_seconds']} s at once, {found['steps']} steps", "threads each", "seconds", "p95"]
+    return markdown([*header, "clips per hour"], rows)
+
+
 def document(values: Values) -> str:
     """All tables, after the machine."""
     parts = ["# Latency", machine_lines(values), *values["notes"]]
@@ -176,4 +186,6 @@ def document(values: Values) -> str:
         parts += ["## Whole process, memory, size", bars_lines(values["bars"])]
     if values.get("first_sound"):
         parts += ["## How soon a long clip is heard", first_sound_table(values["first_sound"])]
+    if values.get("at_once"):
+        parts += ["## Several clips at once", at_once_table(values["at_once"])]
     return "\n\n".join(parts) + "\n"

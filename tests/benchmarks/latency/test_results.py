@@ -12,11 +12,11 @@ import pytest
 import runtime
 from benchmarks.common import machine
 from benchmarks.latency import __main__ as latency
-from benchmarks.latency import end_to_end, first_sound
+from benchmarks.latency import at_once, end_to_end, first_sound
 from benchmarks.latency.end_to_end import RunOptions
 from benchmarks.latency.points import WorkerError
 from benchmarks.latency.session import Session
-from benchmarks.latency.tables import bars_lines, first_sound_table
+from benchmarks.latency.tables import at_once_table, bars_lines, first_sound_table
 from benchmarks.latency.worker import process_peak_mb
 from tests.support.fake_engines import NEEDS_ORT
 
@@ -153,6 +153,20 @@ def test_the_first_sound_comes_before_the_end(two_steps: Path, tmp_path: Path) -
     with pytest.raises(WorkerError, match=r"runtime\.infer .* failed: .*int8"):
         Path(two_steps / "step.int8.onnx").unlink()
         first_sound.measure_first_sound(RunOptions(two_steps, "cpu", "int8"), tmp_path, 0, seconds=9)
+
+
+@NEEDS_ORT
+def test_clips_at_once_share_the_cores(two_steps: Path, tmp_path: Path) -> None:
+    run = RunOptions(two_steps, "cpu", "fp32")
+    found = at_once.measure_at_once(run, tmp_path, 2, threads=2, seconds=1, counts=(1, 3))
+    assert [(p["at_once"], p["threads"], len(p["all"])) for p in found["points"]] == [(1, 2, 2), (3, 1, 6)]
+    for p in found["points"]:
+        assert 0 < p["seconds"] <= p["p95"] == max(p["all"])
+        # no more than `at_once` clips are in work at the same time
+        assert sum(p["all"]) <= 3600 * len(p["all"]) / p["clips_per_hour"] * p["at_once"] * 1.001
+    assert len(list(tmp_path.glob("video1-*.mp4"))) == 9  # each clip its own file: kept features would not be encoded
+    table = at_once_table(found).splitlines()
+    assert table[0].startswith("| clips of 1 s at once, 8 steps |") and table[-1].startswith("| 3 | 1 |")
 
 
 # ---------------------------------------------------------------- where a result comes from
