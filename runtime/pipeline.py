@@ -70,6 +70,10 @@ class Pipeline:
         A generation that still runs in another thread ends with PipelineClosed, too.
         """
         self._bundle.close()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the features that are kept of videos, so that the next call decodes and encodes its pictures."""
         self._features.clear()
 
     @property
