@@ -13,7 +13,8 @@ from engines.feeds import CODEC_CHUNK, replace_null, step_conditions
 from runtime.candidates import Candidates, Scene
 from runtime.context import GenerationContext, WorkEstimate
 from runtime.deliver.loudness import Loudness, measure_loudness
-from runtime.edit.activity import Motion, activity
+from runtime.edit.activity import Motion, activity, changes
+from runtime.edit.feature_cache import FeatureCache, PassKey, SeenVideo, View
 from runtime.edit.plan import Plan
 from runtime.edit.report_facts import edit_facts, range_facts
 from runtime.edit.request import GenerationRequest
@@ -22,17 +23,20 @@ from runtime.exit_wait import check_ending
 from runtime.features import Encoders
 from runtime.take import EngineFile, Piece, Report, Take
 from runtime.version import program_version
-from runtime.windows import PictureSource, Window, windows
+from runtime.windows import PictureFacts, PictureSource, Window, windows
 
 
 class Run(GenerationContext):
     """One call of `Pipeline.generate` or `Pipeline.stream`."""
 
+    cache: FeatureCache | None = None  # set with `key`, if features of the video are kept
+    key: PassKey | None = None
+
     def check_cancel(self) -> None:
         check_ending()
         super().check_cancel()
 
-    def __call__(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> list[Take]:
+    def __call__(self, video: PictureSource | SeenVideo, plan: Plan, request: GenerationRequest) -> list[Take]:
         """Make all takes, the best first."""
         begin = time.perf_counter()
         candidates = self._begin(video, plan, request)
@@ -45,7 +49,9 @@ class Run(GenerationContext):
         audio = [self._render(candidates.chains[i], total) for i in order]
         return self._takes(video, candidates, order, audio, begin)
 
-    def pieces(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> Generator[Piece, None, Take]:
+    def pieces(
+        self, video: PictureSource | SeenVideo, plan: Plan, request: GenerationRequest
+    ) -> Generator[Piece, None, Take]:
         """Make one take that goes on with no other one. Yields its sound in order, as soon as that cannot change any
         more, and returns the take.
 
@@ -60,22 +66,26 @@ class Run(GenerationContext):
         yield from self._settled(codes, sound, self._samples(video))
         return self._takes(video, candidates, candidates.running, [np.frombuffer(sound, np.float32)], begin)[0]
 
-    def _begin(self, video: PictureSource, plan: Plan, request: GenerationRequest) -> Candidates:
+    def _begin(self, video: PictureFacts, plan: Plan, request: GenerationRequest) -> Candidates:
         self.plan, self.request, self.motion, self.windows = plan, request, Motion(self.config), 0
+        self._views: list[View] = []
         self.work = WorkEstimate(self._estimate_windows(video), self.sampling.takes)
         return Candidates(self, None if plan.known is None else plan.known.codes)
 
-    def _decoded(self, video: PictureSource, candidates: Candidates) -> Iterator[None]:
+    def seen(self, video: PictureSource) -> SeenVideo:
+        """What was seen of a video, once all its windows are decoded."""
+        facts = (video.name, video.start, video.duration, video.expected_duration, list(video.warnings))
+        return SeenVideo(*facts, views=self._views)
+
+    def _decoded(self, video: PictureSource | SeenVideo, candidates: Candidates) -> Iterator[None]:
         """Decode all windows, one at a time."""
-        cutter = windows(self.config, video, self.check_cancel, self.plan.stretch)
-        while True:
-            with self.timer("video"):
-                window = next(cutter, None)
-            if window is None:
-                break
+        for window in self._windows(video):
             self.work.begin_window(candidates.cost())
-            candidates.extend(self._scene(window))
-            self.motion.add(window)
+            view = self._view(video, window) if isinstance(window, Window) else window
+            candidates.extend(self._scene(view))
+            self.motion.add(view.window, view.motion)
+            if self.cache is not None and not self.cache.too_large(self._views):
+                self._views.append(view.without_frames())
             self.windows += 1
             yield
         if not self.windows:
@@ -84,7 +94,7 @@ class Run(GenerationContext):
 
     def _takes(
         self,
-        video: PictureSource,
+        video: PictureFacts,
         candidates: Candidates,
         order: list[int],
         audio: list[FloatArray],
@@ -110,12 +120,12 @@ class Run(GenerationContext):
         self.report_progress("codec", self.windows - 1, self.sampling.steps)
         return takes
 
-    def _duration(self, video: PictureSource) -> Fraction:
+    def _duration(self, video: PictureFacts) -> Fraction:
         """Seconds of the sound. Known once all windows are decoded."""
         known = self.plan.known
         return known.take.duration if known is not None and known.count else video.duration
 
-    def _samples(self, video: PictureSource) -> int:
+    def _samples(self, video: PictureFacts) -> int:
         return max(1, round(self._duration(video) * self.config.sample_rate))
 
     def _untrained(self) -> Iterator[str]:
@@ -124,7 +134,7 @@ class Run(GenerationContext):
             if self.bundle.untrained(role) and (role != "scav" or self.sampling.candidates > 1):
                 yield f"{role} of the bundle {self.bundle.manifest.name} is untrained: {effect}"
 
-    def _estimate_windows(self, video: PictureSource) -> int:
+    def _estimate_windows(self, video: PictureFacts) -> int:
         """The expected number of windows; 0 if the file does not say how long it is."""
         c, stretch = self.config, self.plan.stretch
         end = video.expected_duration if stretch.end is None else stretch.end * c.hop_length / c.sample_rate
@@ -134,8 +144,21 @@ class Run(GenerationContext):
         return max(1, int(np.ceil((end - stretch.first - c.overlap_seconds) / hop)))
 
     # ------------------------------------------------------------ one window
-    def _scene(self, window: Window) -> Scene:
-        """Encode the pictures of a window, and compute the conditions that all its candidates and steps share."""
+    def _windows(self, video: PictureSource | SeenVideo) -> Iterator[Window | View]:
+        """The windows to decode, one at a time; views of them if they were seen before."""
+        if isinstance(video, SeenVideo):
+            yield from video.views
+            return
+        cutter = windows(self.config, video, self.check_cancel, self.plan.stretch)
+        while True:
+            with self.timer("video"):
+                window = next(cutter, None)
+            if window is None:
+                break
+            yield window
+
+    def _view(self, video: PictureFacts, window: Window) -> View:
+        """Encode the pictures of a window, as far as their features are not kept."""
         encoded, total = 0, len(window.frames) + len(window.sync_frames) * self.config.uses_sync
 
         def before_part(frames: int) -> None:
@@ -145,10 +168,24 @@ class Run(GenerationContext):
             encoded += frames
 
         encoders = Encoders(self.bundle, self.timer, before_part)
-        features: Feeds = {"frame_features": encoders.frame_features(window.frames)}
+        kept = self._kept_features(video, window)
+        features: Feeds = {"frame_features": encoders.frame_features(window.frames) if kept is None else kept}
         if self.config.uses_sync:
             features["sync_features"] = encoders.sync_features(window.sync_frames)
-        seen, request = features["frame_features"], self.request
+        return View(window, features, changes(window))
+
+    def _kept_features(self, video: PictureFacts, window: Window) -> FloatArray | None:
+        """Frame features of a window that another pass has computed. None on GPUs, whose last digits depend on the
+        number of frames in a call, and if it is not known yet how long the video is.
+        """
+        if self.cache is None or self.plan.part is None or self.bundle.encodes_whole_windows:
+            return None
+        return self.cache.frame_features(self.key, self.config, video.start, video.duration, window)
+
+    def _scene(self, view: View) -> Scene:
+        """Compute the conditions that all candidates and steps of a window share."""
+        window, features, request = view.window, dict(view.features), self.request
+        seen = features["frame_features"]
         if request.picture is not None:
             features["frame_features"] = request.picture(window, seen)
         feeds = step_conditions(self.config, window.length, features, self._run_condition)
@@ -201,7 +238,7 @@ class Run(GenerationContext):
 
     def _report(
         self,
-        video: PictureSource,
+        video: PictureFacts,
         samples: int,
         loudness: list[Loudness],
         candidates: Candidates,

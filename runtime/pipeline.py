@@ -9,6 +9,7 @@ from typing import Self
 
 from runtime.audio import MAX_DURATION
 from runtime.bundle import CLOSED, Bundle, BundleFuture
+from runtime.edit.feature_cache import FeatureCache, PassKey, SeenVideo
 from runtime.edit.frame_source import FrameSource
 from runtime.edit.plan import Plan, Planner, check_bundle
 from runtime.edit.request import GenerationRequest, RangeLike
@@ -48,12 +49,14 @@ def load(
 class Pipeline:
     """A loaded bundle that turns videos into takes. Use it as a context manager, or call `close`.
 
-    Several threads may call `generate` at once; they share nothing but the engines.
+    Several threads may call `generate` at once. They share the engines, and the features of the video files that were
+    seen last: another take or redo of the same pictures neither decodes nor encodes them again.
     """
 
     def __init__(self, bundle: Bundle | BundleFuture) -> None:
         self._bundle = bundle
         self.config = bundle.config
+        self._features = FeatureCache()
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +70,11 @@ class Pipeline:
         A generation that still runs in another thread ends with PipelineClosed, too.
         """
         self._bundle.close()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the features that are kept of videos, so that the next call decodes and encodes its pictures."""
+        self._features.clear()
 
     @property
     def bundle(self) -> Bundle:
@@ -107,6 +115,7 @@ class Pipeline:
         """
         request = edit or GenerationRequest()
         run = Run(self._usable(), sampling or request.sampling(), on_progress, cancel)
+        run.cache = None if request.has_hooks else self._features
         with delay_exit():
             plan, request = _prepare(run, video, request, span, words, timing)
             with _opened(run, video, plan, max_duration) as pictures:
@@ -135,6 +144,7 @@ class Pipeline:
         """
         run = Run(self._usable(), sampling or SamplingConfig(), on_progress, cancel)
         run.sampling.check_stream()
+        run.cache = self._features
         with delay_exit():
             plan, request = _prepare(run, video, GenerationRequest(), span, words, timing)
 
@@ -164,11 +174,21 @@ def _prepare(
 
 
 @contextmanager
-def _opened(run: Run, video: str | Path | FrameSource, plan: Plan, max_duration: float) -> Iterator[PictureSource]:
-    """The pictures of a video, open as long as the block runs."""
+def _opened(
+    run: Run, video: str | Path | FrameSource, plan: Plan, max_duration: float
+) -> Iterator[PictureSource | SeenVideo]:
+    """The pictures of a video, open as long as the block runs; or what is kept of an earlier pass over them."""
     if isinstance(video, FrameSource):
+        run.cache = None
         video.open(max_duration)
         yield video
-    else:
-        with Video(video, max_duration, run.check_cancel, plan.part) as opened:
-            yield opened
+        return
+    key = run.key = None if run.cache is None else PassKey.of(video, plan, max_duration)
+    seen = None if run.cache is None else run.cache.get(key)
+    if seen is not None:
+        yield seen
+        return
+    with Video(video, max_duration, run.check_cancel, plan.part) as opened:
+        yield opened
+        if run.cache is not None and key is not None and key == PassKey.of(video, plan, max_duration):
+            run.cache.put(key, run.seen(opened))

@@ -29,6 +29,7 @@ from runtime.errors import MediaError
 from runtime.media.clock import JUMP_AHEAD, MAY_JUMP, NO_TIMESTAMPS, Clock, FrameSlots, frame_rate, header_duration
 from runtime.media.file_kind import NO_DRM, check_encryption, no_decoder, protection, undecodable
 from runtime.media.frame_grid import FrameGrid, Image, Scaler, orientation, sample_frames
+from runtime.media.frame_threads import DamagedError, FrameThreads
 from runtime.media.packets import read_packets
 from runtime.media.seek import seek_before
 
@@ -166,11 +167,15 @@ class Video:
         for time, frame in frames:
             if self.part is not None and time >= self.part.end:
                 break
-            if time <= self.start:
-                self._broken = 0  # what is damaged before the part does not count
+            self._begin_part(time)
             yield time - self.start, frame
         if self.part is not None:
             self._report_part()
+
+    def _begin_part(self, time: Fraction) -> None:
+        """Forget the damage before the beginning: it does not count."""
+        if time <= self.start:
+            self._broken = 0
 
     def _open(self, near: Fraction | None = None) -> tuple[Fraction, VideoFrame]:
         """Start a pass: the first frame and its time stamp. It begins before `near`, if that is given."""
@@ -186,17 +191,33 @@ class Video:
         return first
 
     def _decode(self, near: Fraction | None) -> Generator[tuple[Fraction, VideoFrame], None, None]:
-        """(time stamp, frame) in order. Frames that cannot be decoded are skipped, counted and named in `warnings`."""
-        self._container = open_media(self.path)
-        stream = self._stream = picture_stream(self._container, self.path)
-        guessed = self._container.format.flags & MAY_JUMP  # from the time stamps, which count for nothing here
-        claimed = None if guessed else header_duration(self._container, stream)
-        check_length(self.path, claimed or 0, self.max_duration)
-        rate = frame_rate(self._container, stream)
-        clock = self._clock = Clock(1 / rate if rate else None, stream.time_base or Fraction(0), claimed)
+        """(time stamp, frame) in order. Frames that cannot be decoded are skipped, counted and named in `warnings`.
+
+        They are decoded side by side. Where damage shows, the pass begins again without, and goes on from there.
+        """
+        given = 0
+        try:
+            for item in self._decode_pass(near, side_by_side=True):
+                given += 1
+                yield item
+            return
+        except DamagedError:
+            self._container.close()
+        for number, item in enumerate(self._decode_pass(near, side_by_side=False)):
+            if number >= given:
+                yield item
+            else:
+                self._begin_part(item[0])
+
+    def _decode_pass(
+        self, near: Fraction | None, side_by_side: bool
+    ) -> Generator[tuple[Fraction, VideoFrame], None, None]:
+        """One pass of `_decode`. With `side_by_side`, raises DamagedError."""
+        stream = self._open_stream()
+        clock = self._clock
         slots = FrameSlots() if self._container.format.name == "avi" else None
         untimed = self._container.format.flags & NO_TIMESTAMPS  # libav's guesses fail at repeated fields
-        stream.thread_type = "SLICE"  # frame threads would be faster, but lose good frames around a damaged one
+        threads = FrameThreads(stream, side_by_side and not slots and not untimed)
         self._broken = 0
         if near is not None:
             seek_before(self.path, self._container, stream, near)
@@ -206,12 +227,13 @@ class Video:
             try:
                 frames = stream.decode(packet)
             except av.FFmpegError:
+                threads.damaged()
                 frames, self._broken = [], self._broken + 1
                 if slots:
                     slots.take()
                 if untimed and packet is not None:
                     clock.lose(packet.duration)
-            for frame in frames:
+            for frame in threads.settled(packet, frames):
                 pts = slots.take() if slots else None if untimed else frame.pts
                 if frame.is_corrupt:
                     self._broken += 1
@@ -224,6 +246,16 @@ class Video:
         self._exhausted = True
         if self.part is None:
             self._report()
+
+    def _open_stream(self) -> VideoStream:
+        self._container = open_media(self.path)
+        stream = self._stream = picture_stream(self._container, self.path)
+        guessed = self._container.format.flags & MAY_JUMP  # from the time stamps, which count for nothing here
+        claimed = None if guessed else header_duration(self._container, stream)
+        check_length(self.path, claimed or 0, self.max_duration)
+        rate = frame_rate(self._container, stream)
+        self._clock = Clock(1 / rate if rate else None, stream.time_base or Fraction(0), claimed)
+        return stream
 
     def _packets(self, stream: VideoStream) -> Iterator["Packet[Any] | None"]:
         """The stream's packets up to where the file breaks off, then None, which empties the decoder."""

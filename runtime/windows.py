@@ -19,12 +19,20 @@ from runtime.video import FrameGrid, Image
 Frames = NDArray[np.uint8]
 
 
-class PictureSource(Protocol):
-    """Pictures to make a sound for: a `Video`, or a `FrameSource` of a host that decodes itself."""
+class PictureFacts(Protocol):
+    """What is known of pictures besides themselves."""
 
-    name: str  # what reports call it
-    expected_duration: float | None  # seconds that it claims to last; None if it does not say
-    warnings: list[str]  # complete once the frames are exhausted
+    @property
+    def name(self) -> str:
+        """What reports call them."""
+
+    @property
+    def expected_duration(self) -> float | None:
+        """Seconds that they claim to last; None if they do not say."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Complete once the frames are exhausted."""
 
     @property
     def start(self) -> Fraction:
@@ -33,6 +41,10 @@ class PictureSource(Protocol):
     @property
     def duration(self) -> Fraction:
         """Seconds, known once the frames are exhausted."""
+
+
+class PictureSource(PictureFacts, Protocol):
+    """Pictures to make a sound for: a `Video`, or a `FrameSource` of a host that decodes itself."""
 
     def sample(self, grids: Sequence[FrameGrid], begin: int = 0) -> Iterator[tuple[int, Image]]:
         """As `Video.sample`."""
@@ -68,7 +80,7 @@ def grids(config: ModelConfig) -> tuple[FrameGrid, FrameGrid]:
     return frame, FrameGrid(config.sync_fps, config.sync_resize, config.sync_size)
 
 
-def total_samples(config: ModelConfig, video: PictureSource) -> int:
+def total_samples(config: ModelConfig, video: PictureFacts) -> int:
     """Length of the sound in samples: that of the picture, rounded. Known once all frames have been read."""
     return max(1, round(video.duration * config.sample_rate))
 
@@ -142,3 +154,8 @@ def _cut(config: ModelConfig, buffers: list[_Buffer], number: int, second: int, 
 def start_token(config: ModelConfig, second: int) -> int:
     """The token nearest to a whole second: at most half a token (6 ms) away. The error does not accumulate."""
     return round(second * config.sample_rate / config.hop_length)
+
+
+def start_second(config: ModelConfig, token: int) -> int:
+    """The whole second at which a window begins that begins with a token."""
+    return round(token * config.hop_length / config.sample_rate)

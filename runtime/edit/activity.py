@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.contract import FloatArray, ModelConfig
-from runtime.windows import Window
+from runtime.windows import Window, start_second
 
 FRAME = 0.1  # seconds
 WIDTH = 0.5  # seconds over which values are averaged
@@ -34,19 +34,23 @@ def frames_of(values: NDArray[np.float64], rate: float, count: int) -> FloatArra
     return np.where(number > 0, (sums[end] - sums[begin]) / np.maximum(number, 1), np.nan).astype(np.float32)
 
 
+def changes(window: Window) -> NDArray[np.float64]:
+    """Mean difference between each sync frame of a window and the one before it, 0 to 1."""
+    pictures = window.sync_frames[:, ::EVERY, ::EVERY].astype(np.int16)
+    means: NDArray[np.float64] = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3))
+    return means / 255
+
+
 @dataclass
 class Motion:
-    """Mean difference between a picture and the one before it, 0 to 1, at the rate of the sync encoder."""
+    """The changes of a video, at the rate of the sync encoder; nan where none is known."""
 
     config: ModelConfig
     values: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
-    def add(self, window: Window) -> None:
-        """Add the pictures of a window. Windows may overlap."""
-        c = self.config
-        first = round(window.start * c.hop_length / c.sample_rate) * c.sync_fps + 1  # windows begin at whole seconds
-        pictures = window.sync_frames[:, ::EVERY, ::EVERY].astype(np.int16)
-        found = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3)) / 255
+    def add(self, window: Window, found: NDArray[np.float64]) -> None:
+        """Add the `changes` of a window. Windows may overlap."""
+        first = start_second(self.config, window.start) * self.config.sync_fps + 1
         end = first + len(found)
         if end > len(self.values):
             self.values = np.pad(self.values, (0, end - len(self.values)), constant_values=np.nan)

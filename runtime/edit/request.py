@@ -35,6 +35,11 @@ class GenerationRequest:
     picture: FeatureHook | None = None  # changes what is seen, before `condition`
     other_side: FeatureHook | None = None  # what guidance leads away from; None: [NULL]
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether it has a hook, which may look at a window's pictures."""
+        return self.picture is not None or self.other_side is not None
+
     def sampling(self) -> SamplingConfig:
         """The options if none are given: the defaults, or those of the take with the next seed and one candidate."""
         if self.take is None:

@@ -16,7 +16,7 @@ from runtime.edit.request import FeatureHook, GenerationRequest, RangeLike, as_r
 from runtime.edit.timecode import TimeRange
 from runtime.errors import OptionError
 from runtime.sampling import SamplingConfig, number
-from runtime.windows import Window
+from runtime.windows import Window, start_second
 
 WEIGHT = re.compile(r"\d+(?:\.\d*)?|\.\d+")
 LONGEST = 1000  # characters of a wish
@@ -197,8 +197,7 @@ def _picture(prompts: Sequence[PlacedPrompt], vectors: WordVectors, config: Mode
     ]
 
     def picture(window: Window, seen: FloatArray) -> FloatArray:
-        second = round(window.start * config.hop_length / config.sample_rate)  # windows begin at whole seconds
-        return prompt_features(config, seen, made, second)
+        return prompt_features(config, seen, made, start_second(config, window.start))
 
     return picture
 

@@ -20,6 +20,7 @@ def test_whole_and_redo_are_timed(make_video, bundles, tmp_path: Path, capsys) -
     assert warm.main([str(video), "--engines", str(bundles()), "--backend", "cpu", *short, "--out", str(out)]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads(out.read_text()) == found and found["backend"] == "cpu" and found["options"]["rounds"] == 2
+    assert list(found["summary"]) == ["whole", "another", "redo", "redo_again"]
     for row in found["summary"].values():
         assert 0 < row["min"] <= row["median"] <= row["max"] and row["cpu"] > 0
 

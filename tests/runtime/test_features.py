@@ -87,6 +87,7 @@ def test_pieces_give_the_same_sound(
     pipeline, sounds, calls = runtime.load(bundles(), "cpu", threads=1), [], []
     for piece in (1000, 16):
         monkeypatch.setattr(features, "SYNC_PIECE", piece)
+        pipeline.forget()
         (take,) = pipeline.generate(make_video(), SamplingConfig(steps=4))
         sounds.append(take.audio.tobytes())
         calls.append(take.report.calls["sync_encoder"])

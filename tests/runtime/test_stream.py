@@ -75,6 +75,7 @@ def test_the_pieces_are_the_samples_of_generate(
 ) -> None:
     stream = pipeline.stream(video, sampling, **options)
     audio = joined(stream)
+    pipeline.forget()
     (take,) = pipeline.generate(video, sampling, **options)
     assert audio.tobytes() == take.audio.tobytes() and stream.take == take
     made, whole = stream.take.report, take.report

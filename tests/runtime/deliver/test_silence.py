@@ -14,7 +14,7 @@ from runtime.audio import read_audio
 from runtime.decode import DecodeState, UnmaskSchedule, advance
 from runtime.deliver import silence
 from runtime.deliver.silence import Gate, levels, long_runs, read_silence, scores_of
-from runtime.edit.activity import Motion, frame_count, frames_of
+from runtime.edit.activity import Motion, changes, frame_count, frames_of
 from runtime.infer import main
 from runtime.windows import Window
 from tests.support.fake_engines import NEEDS_ORT, small_config
@@ -85,7 +85,8 @@ def test_motion_is_the_difference_of_pictures() -> None:
     pictures[10:] = 51
     motion = Motion(config)
     for number, start in enumerate((0, 86)):  # seconds 0 and 1
-        motion.add(Window(number, start, 172, pictures[:0], pictures))
+        window = Window(number, start, 172, pictures[:0], pictures)
+        motion.add(window, changes(window))
     assert np.allclose(np.flatnonzero(motion.values > 0), [10, 35]) and motion.values[10] == pytest.approx(0.2)
     assert np.isnan(motion.values[0]) and len(motion.values) == 75
 

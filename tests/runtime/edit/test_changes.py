@@ -102,6 +102,7 @@ def test_windows_of_a_redo_see_the_same_frames(
     spy = Spy(pipeline, "frame_encoder")
     (old,) = pipeline.generate(path, QUICK)
     spy.feeds.clear()
+    pipeline.forget()
     (new,) = pipeline.generate(path, edit=runtime.redo(old, (4.2, 4.4)))
     seen = np.concatenate([f["frames"] for f in spy.feeds])
     assert len(seen) == 16  # seconds 3 to 5
@@ -121,6 +122,7 @@ def test_a_redo_costs_at_most_half(bundles: Callable[..., Path], tmp_path: Path)
     def cost(**options: object) -> tuple[Take, dict[str, int]]:
         for spy in spies.values():
             spy.feeds.clear()
+        pipeline.forget()
         (take,) = pipeline.generate(path, QUICK, **options)
         axis = {"frame_encoder": 0, "sync_encoder": 1, "step": 2, "codec_decoder": 2}
         return take, {n: sum(f[inputs[n]].shape[axis[n]] for f in spy.feeds) for n, spy in spies.items()}

@@ -50,6 +50,7 @@ def test_half_the_frame_rate_shows_the_pictures_of_the_same_seconds(
 
     (new,) = pipeline.generate(slower, edit=replace(runtime.vary(take, 0.3), other_clip=True))
     varied = seen()
+    pipeline.forget()
     pipeline.generate(slower, QUICK, span="3-5")
     assert np.array_equal(varied, seen())
     assert (new.span, new.start, len(new.audio)) == (Span.of_frames(75, 125, PAL), 3, len(take.audio))
