@@ -189,6 +189,8 @@ def _opened(
         yield seen
         return
     with Video(video, max_duration, run.check_cancel, plan.part) as opened:
+        if opened.is_playlist:  # the state of the file says nothing of its pictures
+            run.cache = key = None
         yield opened
         if run.cache is not None and key is not None and key == PassKey.of(video, plan, max_duration):
             run.cache.put(key, run.seen(opened))

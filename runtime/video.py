@@ -27,7 +27,7 @@ from runtime.audio import MAX_DURATION, PathLike, check_length, open_media
 from runtime.deliver.describe import stream_lines
 from runtime.errors import MediaError
 from runtime.media.clock import JUMP_AHEAD, MAY_JUMP, NO_TIMESTAMPS, Clock, FrameSlots, frame_rate, header_duration
-from runtime.media.file_kind import NO_DRM, check_encryption, no_decoder, protection, undecodable
+from runtime.media.file_kind import NO_DRM, PLAYLISTS, check_encryption, no_decoder, protection, undecodable
 from runtime.media.frame_grid import FrameGrid, Image, Scaler, orientation, sample_frames
 from runtime.media.frame_threads import DamagedError, FrameThreads
 from runtime.media.packets import read_packets
@@ -74,9 +74,9 @@ class Video:
     """One video file, open for sampling. Use it as a context manager.
 
     path, name (the path as text), width and height (upright, in pixels), average_rate (frames per second, or None),
-    start (seconds: absolute time stamp of the first frame, or where `part` begins), has_audio, expected_duration
-    (seconds the file claims its picture lasts, or None), and warnings, one line each, complete once the frames are
-    exhausted.
+    start (seconds: absolute time stamp of the first frame, or where `part` begins), has_audio, is_playlist (its
+    pictures are in other files), expected_duration (seconds the file claims its picture lasts, or None), and warnings,
+    one line each, complete once the frames are exhausted.
 
     `max_duration` bounds the picture's length in seconds: a file that claims more is refused before any frame is
     decoded, and one that turns out to be longer when the limit is reached. `check_cancelled` is called for every packet
@@ -111,6 +111,7 @@ class Video:
         turned = orientation(frame)[0]
         self.width, self.height = (frame.height, frame.width) if turned else (frame.width, frame.height)
         self.average_rate = None if self._clock.period is None else float(1 / self._clock.period)
+        self.is_playlist = self._container.format.name in PLAYLISTS
         self.has_audio = any(s.codec_context is not None for s in self._container.streams.audio)
         claimed = header_duration(self._container, self._stream)
         self.expected_duration = None if claimed is None else float(claimed)

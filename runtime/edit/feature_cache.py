@@ -73,7 +73,8 @@ class PassKey:
             found = os.stat(path)
         except OSError:
             return None
-        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        # st_ctime_ns changes even if a program sets the other time back, as copying and synchronising do
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         return cls((str(path), plan.fingerprint, *state), (plan.part, plan.stretch, max_duration))
 
 

@@ -14,6 +14,7 @@ from runtime.errors import MediaError
 
 PathLike = str | os.PathLike[str]
 
+PLAYLISTS = frozenset({"hls", "dash", "imf"})  # libav's formats whose pictures are in other files
 HEAD = 1 << 16  # bytes looked at
 AGAIN = "copy or download it again"
 SIGNATURES: Sequence[tuple[bytes, str]] = (

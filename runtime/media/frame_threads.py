@@ -10,8 +10,9 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-# Decoders that give the same frames with frame threads, or say that something is damaged. VP8's and FFV1's say nothing.
-DECODERS = ("h264", "hevc", "prores", "vp9")
+# Decoders that give the same frames with frame threads, or say that something is damaged. HEVC's, VP8's and FFV1's say
+# nothing, or not always.
+DECODERS = ("h264", "prores", "vp9")
 THREADS = 4  # more take memory for more frames; on two cores three are a little slower
 HELD = 20  # frames: a decoder holds back at most 16 for others that are shown before them
 
@@ -30,6 +31,8 @@ class FrameThreads:
         self.used = wanted and stream.codec_context.name in DECODERS
         stream.thread_type = "FRAME" if self.used else "SLICE"
         stream.codec_context.thread_count = THREADS if self.used else 0
+        if self.used:  # H.264's would swallow some errors, and count a frame less or more
+            stream.codec_context.options = {"err_detect": "explode"}
         self._count = 0
         self._sent: dict[int | None, int] = {}  # time stamps of packets whose frames have not come -> their number
         self._held: deque[tuple[int, VideoFrame]] = deque()

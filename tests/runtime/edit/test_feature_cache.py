@@ -112,6 +112,28 @@ def test_a_file_that_changed_is_read_again(make_video: Callable[..., Path], pipe
     assert pipeline.generate(path, FIRST)[0].duration == 4
 
 
+def test_a_file_whose_time_is_set_back_is_read_again(
+    make_video: Callable[..., Path], pipeline: Pipeline, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(make_video(30, 10).read_bytes())
+    pipeline.generate(path, FIRST)
+    found = path.stat()
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert worked(pipeline.generate(path, FIRST)[0]) == PICTURES
+
+
+def test_a_playlist_is_read_again(make_video: Callable[..., Path], pipeline: Pipeline, tmp_path: Path) -> None:
+    """Its file stays the same when the pictures, which are in other files, change."""
+    path = tmp_path / "list.m3u8"
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\npart.ts\n#EXT-X-ENDLIST\n")
+    for frames in (30, 40):
+        (tmp_path / "part.ts").write_bytes(make_video(frames, 10, name=f"{frames}.ts").read_bytes())
+        (take,) = pipeline.generate(path, FIRST)
+        assert worked(take) == PICTURES and round(float(take.duration), 3) == frames / 10
+
+
 def test_hooks_get_pictures(make_video: Callable[..., Path], pipeline: Pipeline) -> None:
     video, shapes = make_video(30, 10), list[tuple[int, ...]]()
 
