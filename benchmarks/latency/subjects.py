@@ -156,8 +156,8 @@ def select_precision(subject: Subject, backend: str, precision: str, folder: Pat
     else:
         has = {entry["graph"] for entry in files.values() if entry["precision"] == precision}
         keep = {n for n, e in files.items() if e["graph"] and (e["precision"] == precision or e["graph"] not in has)}
-        words = {values["vocabulary"], values["tokeniser"]}
-        keep |= {n for n, e in files.items() if not e["graph"] and (n in words or n.removesuffix(".data") in keep)}
+        others = {n for n, e in files.items() if not e["graph"]}  # words, and weights, which steps may share
+        keep |= {n for n in others if not n.endswith(".data") or n.removesuffix(".data") in keep}
     where = hashlib.sha256(str(subject.bundle.resolve()).encode()).hexdigest()[:8]  # names need not be unique
     out = folder / f"{name}-{where}"
     if not out.is_dir():

@@ -34,8 +34,9 @@ from benchmarks.latency.points import (
 from benchmarks.latency.quality import Reference
 from benchmarks.latency.subjects import Subject, precisions, select_precision
 from benchmarks.latency.tables import document
-from engines.manifest import Manifest
+from engines.manifest import MINI, Manifest
 from runtime import OptionError
+from runtime.bundle import Bundle
 from tests.conftest import Bundles, MakeVideo
 from tests.support.fake_engines import NEEDS_ORT
 
@@ -158,6 +159,15 @@ def test_a_selected_precision_is_a_whole_bundle(own_bundle: Path, tmp_path: Path
         manifest = Manifest.load(select_precision(subject, "cpu", precision, tmp_path))
         assert [n for n, f in manifest.files.items() if f.graph == "step"] == [file]
         assert len(manifest.files) == len(values["files"]) - 1
+
+
+@NEEDS_ORT
+def test_steps_that_share_weights_can_be_selected(tmp_path: Path) -> None:
+    """The shipped bundle's two steps share the file of their table of tokens."""
+    for precision in ("int8", "fp16"):
+        bundle = Bundle(select_precision(Subject("mini", MINI), "cpu", precision, tmp_path), "cpu")
+        assert bundle["step"].precision == precision
+        bundle.close()
 
 
 def test_a_selected_precision_for_tensorrt_has_its_typed_graphs(own_bundle: Path, tmp_path: Path) -> None:
