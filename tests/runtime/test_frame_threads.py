@@ -96,7 +96,7 @@ def test_damage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, seed
 
 
 def test_an_error_that_is_swallowed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """H.264's decoder counts another number of frames, unless it is told to fail at any error. Found by trying 150."""
+    """H.264's decoder skips other frames in about one pass of four, unless it is told to fail at any error."""
     path, rng = clip(tmp_path, "open-gop.mkv"), np.random.default_rng(128)
     data = bytearray(path.read_bytes())
     begin = int(rng.integers(len(data) // 3, len(data)))
@@ -105,7 +105,7 @@ def test_an_error_that_is_swallowed(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with monkeypatch.context() as patch:
         patch.setattr(frame_threads, "DECODERS", ())
         slow = times(path)
-    assert times(path) == slow and "damaged" in slow[1][0]
+    assert "damaged" in slow[1][0] and all(times(path) == slow for _ in range(20))
 
 
 def test_damage_before_a_part_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

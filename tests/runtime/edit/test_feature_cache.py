@@ -17,6 +17,7 @@ from runtime.edit.plan import Plan
 from runtime.pipeline import Pipeline
 from runtime.windows import Window
 from tests.support.fake_engines import NEEDS_ORT
+from tests.support.media import Picture, steady, write_video
 
 pytestmark = NEEDS_ORT
 FIRST, SECOND = SamplingConfig(steps=2, seed=1), SamplingConfig(steps=3, seed=2)
@@ -124,12 +125,12 @@ def test_a_file_whose_time_is_set_back_is_read_again(
     assert worked(pipeline.generate(path, FIRST)[0]) == PICTURES
 
 
-def test_a_playlist_is_read_again(make_video: Callable[..., Path], pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_playlist_is_read_again(pipeline: Pipeline, tmp_path: Path) -> None:
     """Its file stays the same when the pictures, which are in other files, change."""
     path = tmp_path / "list.m3u8"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\npart.ts\n#EXT-X-ENDLIST\n")
     for frames in (30, 40):
-        (tmp_path / "part.ts").write_bytes(make_video(frames, 10, name=f"{frames}.ts").read_bytes())
+        write_video(tmp_path / "part.ts", Picture(steady(frames, 10), codec="libx264", last=1 / 10))
         (take,) = pipeline.generate(path, FIRST)
         assert worked(take) == PICTURES and round(float(take.duration), 3) == frames / 10
 
