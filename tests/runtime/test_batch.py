@@ -123,6 +123,12 @@ def test_jobs_share_the_cores(
     assert chosen_jobs(parse_batch(["in", *flags.split()]), videos) == chosen
 
 
+def test_a_gpu_makes_one_video_at_a_time_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.commands.batch.options.choose", lambda backend: ["cuda", "cpu"])
+    assert chosen_jobs(parse_batch(["in"]), 9) == (1, 0)
+    assert chosen_jobs(parse_batch(["in", "--jobs", "3"]), 9)[0] == 3
+
+
 def test_several_at_once_make_the_same_sounds_as_one_after_the_other(folder: Path) -> None:
     """With the shipped bundle, whose int8 step would show another order of sums."""
     for out, flags in (("a", ["--jobs", "1", "--threads", "2"]), ("b", ["--jobs", "3", "--threads", "1"]), ("c", [])):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from engines.backends import BACKENDS, choose
 from runtime.commands.batch.sources import Entry
 from runtime.commands.make import add_options, get_parser
 from runtime.commands.option_groups import CommandParser, FlagGroups, HelpFormatter, RaisingParser
@@ -61,8 +62,11 @@ def chosen_jobs(args: Namespace, videos: int) -> tuple[int, int]:
     threads wait for each other. Several with fewer threads each fill these gaps. The sound stays the same.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = MOST_JOBS if args.candidates == 1 else 2
-    jobs = min(getattr(args, "jobs", min(cores, most)), videos)
+    if BACKENDS[choose(args.backend)[0]].accelerated:
+        most = 1  # videos would take turns with the engines' buffers
+    else:
+        most = min(cores, MOST_JOBS if args.candidates == 1 else 2)
+    jobs = min(getattr(args, "jobs", most), videos)
     return jobs, args.threads or (max(1, cores // jobs) if jobs > 1 else 0)
 
 

@@ -73,8 +73,6 @@ class Batch:
                 self.bundle = pipeline.bundle.manifest.name
                 for number in self._alone:
                     self._run([number], pipeline, 1)
-                if pipeline.bundle.backend != "cpu":  # there, videos would take turns with the engines' buffers
-                    jobs = getattr(self.args, "jobs", 1)
                 self._run([n for n in waiting if n not in self._alone], pipeline, jobs)
         except KeyboardInterrupt as stop:
             self.stopped = getattr(stop, "status", 130)
