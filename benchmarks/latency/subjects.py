@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import torchvision_stub
 from benchmarks.common.machine import ROOT
 from benchmarks.common.random_system import base_frame_encoder, write_random
 from engines import typed
@@ -127,6 +128,7 @@ def random_weights_subject(size: str, cache: Path) -> Subject:
         with requires_extra("export", __name__):
             import onnxscript  # noqa: F401
             import torch  # noqa: F401
+        torchvision_stub.install()  # CLIP and DAC of `base` import torchvision
         key_parts = (size, base_frame_encoder()) if size == "base" else (size,)
         system = cached_folder(cache / f"system-{size}-{cache_key(*key_parts)}", lambda part: write_random(size, part))
         return Subject(size, cached_export(system, size, cache), system)

@@ -100,9 +100,11 @@ def open_torch(order: Answer) -> tuple[Answer, Make]:
     begin = time.perf_counter()
     import torch
 
+    from benchmarks.common import torchvision_stub
     from benchmarks.latency.torch_baseline import Mode, TorchSystem
     from runtime.sampling import SamplingConfig
 
+    torchvision_stub.install()
     imported = time.perf_counter() - begin
     torch.set_num_threads(order["threads"])  # as many as for MaskVAT, regardless of OMP_NUM_THREADS
     mode = Mode(
