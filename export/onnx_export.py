@@ -4,15 +4,22 @@ Weights can be stored as float16 with a Cast to float32. The file has half the s
 float32. (ONNX Runtime casts once, when it loads the file.)
 """
 
+import shutil
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from onnx.external_data_helper import set_external_data
+from onnx.external_data_helper import (
+    ExternalDataInfo,
+    load_external_data_for_model,
+    set_external_data,
+    uses_external_data,
+)
 from onnxscript.optimizer import optimize_ir
 from torch import nn
 
@@ -153,6 +160,24 @@ def share_constants(models: Sequence[ModelProto], path: Path) -> list[Path]:
                 set_external_data(table[name], path.name, offset, len(content))
                 table[name].ClearField("raw_data")
     return [path]
+
+
+def load(path: Path) -> ModelProto:
+    """Read a model with its weights, also those in files of their own.
+
+    onnx refuses such a file if it is a link or has several names, as package managers and caches make them. Weights in
+    linked files are therefore read from a copy.
+    """
+    model = onnx.load(str(path), load_external_data=False)
+    names = {ExternalDataInfo(w).location for w in model.graph.initializer if uses_external_data(w)}
+    files = [path.parent / name for name in names if Path(name).name == name]  # onnx refuses other places
+    if not any(file.is_symlink() or (file.exists() and file.stat().st_nlink > 1) for file in files):
+        return onnx.load(str(path))
+    with TemporaryDirectory() as folder:
+        for file in files:
+            shutil.copyfile(file, Path(folder) / file.name)
+        load_external_data_for_model(model, folder)
+    return model
 
 
 def save(model: ModelProto, path: Path) -> list[Path]:

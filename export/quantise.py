@@ -32,11 +32,9 @@ from runtime.errors import MaskVATError
 from train.extras import requires_extra
 
 with requires_extra("export", __name__):
-    import onnx
-
     from export import verify
     from export.int8 import quantise
-    from export.onnx_export import save
+    from export.onnx_export import load, save
     from export.tensorrt import copy_bundle
 
 FILE, PRECISION = "step.int8.onnx", "int8"
@@ -57,7 +55,7 @@ def make(bundle: Path, manifest: Manifest, folder: Path, trials: verify.Trials |
     """Write the int8 step into `folder`, and compare it with the step of the bundle on random features."""
     config, table, reader = manifest.config, graphs(manifest.config), "this command"
     source = manifest.file_for("step", SOURCES, reader)
-    written = save(quantise(onnx.load(str(bundle / source))), folder / FILE)
+    written = save(quantise(load(bundle / source)), folder / FILE)
     entries = [BundleFile("step", PRECISION, path.stat().st_size, sha256(path)) for path in written]
     files = {
         path.name: entry if path.name == FILE else replace(entry, graph="")

@@ -19,11 +19,11 @@ from runtime.errors import MaskVATError
 from train.extras import requires_extra
 
 with requires_extra("export", __name__):
-    import onnx
     import torch
     from onnx import numpy_helper
     from torch import Tensor, nn
 
+    from export.onnx_export import load
     from train.checkpoint import save
     from train.errors import CheckpointError
     from train.models import beats, codec, s3d, scav
@@ -37,7 +37,7 @@ class Graph:
     """The constants of an ONNX file: `named` as in the exported module, and what its nodes say about the others."""
 
     def __init__(self, path: Path) -> None:
-        graph = onnx.load(str(path)).graph
+        graph = load(path).graph
         self.constants = {i.name.removesuffix(HALF): _tensor(numpy_helper.to_array(i)) for i in graph.initializer}
         self.nodes = list(graph.node)
         self.readers: dict[str, list] = {}

@@ -33,6 +33,7 @@ with requires_extra("export", __name__):
     import onnx
     from onnx import ModelProto, helper
 
+    from export.onnx_export import load
     from export.precision import convert_precision, unsupported_reason
 
 log = logging.getLogger("export.tensorrt")
@@ -156,7 +157,7 @@ def write_typed_graphs(
     files = {n: e for n, e in typed.read(bundle).items() if sources.get(e.graph) == e.source and (folder / n).is_file()}
     new: dict[str, TypedFile] = {}
     for name, graph in table.items():
-        model = onnx.load(str(bundle / typed.source_file(manifest, name)))
+        model = load(bundle / typed.source_file(manifest, name))
         for precision, content in variants(model, graph, options.precision).items():
             path = folder / f"{name}.{precision}.onnx"
             write(content, path, graph)

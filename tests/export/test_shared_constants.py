@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from engines.contract import IR_VERSION, OPSET
 from export import onnx_export
-from export.onnx_export import save, share_constants
+from export.onnx_export import load, save, share_constants
 
 pytestmark = pytest.mark.torch
 TABLE = np.arange(24, dtype=np.float16).reshape(6, 4)
@@ -53,3 +53,26 @@ def test_equal_constants_are_stored_once(tmp_path: Path, monkeypatch: pytest.Mon
 def test_nothing_to_share(tmp_path: Path) -> None:
     assert share_constants([model(TABLE), model(TABLE)], tmp_path / "shared") == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_in_linked_files_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnx itself refuses them, but package managers link what they install."""
+    monkeypatch.setattr(onnx_export, "SHARED_LIMIT", TABLE.nbytes)
+    models = [model(TABLE + 1), model(TABLE + 2)]
+    (shared,) = share_constants(models, tmp_path / "shared")
+    (path,) = save(models[0], tmp_path / "0.onnx")
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "0.onnx").write_bytes(path.read_bytes())
+
+    def table() -> np.ndarray:
+        return numpy_helper.to_array(load(links / "0.onnx").graph.initializer[0])
+
+    for link in (Path.hardlink_to, Path.symlink_to):
+        link(links / "shared", shared)
+        with pytest.raises(onnx.checker.ValidationError):
+            onnx.load(str(links / "0.onnx"))
+        assert np.array_equal(table(), TABLE)
+        (links / "shared").unlink()
+    with pytest.raises(onnx.checker.ValidationError):
+        table()
