@@ -40,12 +40,13 @@ class CodecOptions(ProvenanceOptions):
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("batch", "frames", "judged_frames", "validation_sounds", "threads"), COUNT),
         **dict.fromkeys(("fit_crops", "fit_rounds"), COUNT),
-        **dict.fromkeys(("mel_weight", "bin_weight", "generator_weight", "feature_weight"), NATURAL),
+        **dict.fromkeys(("short_parts", "mel_weight", "bin_weight", "generator_weight", "feature_weight"), NATURAL),
     }
     sounds: str  # folder with sounds.csv
     class_sounds: str = ""  # a second folder, whose labels are sound classes; held-out recordings are whole sessions
     system: str = ""  # system folder to save the codec in; default: the run's own
     start: str = ""  # system folder with a codec to start from; default: random weights
+    short_parts: int = 0  # short spectra of a frame that the decoder gets instead of those it starts with
     adversarial: bool = False  # also train against discriminators
     judged_frames: int = 24  # token frames of each crop that the discriminators see
     batch: int = 16
@@ -135,20 +136,24 @@ def _mean_difference(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).abs().mean()
 
 
-def load_start(folder: Path) -> FrameCodec:
-    """The codec of a system folder; its head begins at random if it is an older one, without noise.
+def load_start(folder: Path, short_parts: int = 0) -> FrameCodec:
+    """The codec of a system folder, with `short_parts` short spectra a frame; 0 keeps its own number.
 
-    Raises RecipeError if it is not a FrameCodec.
+    Another number of them begins at random, as does the whole head of a codec without noise. Raises RecipeError if it
+    is not a FrameCodec.
     """
     entry = checkpoint.read_meta(folder)["components"].get("codec", {})
     if entry.get("kind", "framecodec") != "framecodec":
         raise RecipeError(f"the codec in {folder} is of kind {entry['kind']}; only a framecodec can be trained")
-    codec = FrameCodec.from_config(entry.get("config", {}))
+    codec = FrameCodec.from_config(entry.get("config", {}) | ({"short_parts": short_parts} if short_parts else {}))
     fresh = codec.state_dict()
     state = load_file(folder / "codec.safetensors")
     left = sorted(name for name, value in fresh.items() if name not in state or state[name].shape != value.shape)
     if left:
-        print(f"the codec in {folder} has no {', '.join(left)} of today's shape; they begin at random")
+        print(f"the codec in {folder} has no {', '.join(left)} of the wanted shape; they begin at random")
+    if "noise" in state:  # the head's rows for long spectra come first, and do not depend on the short ones
+        for name in ("head.weight", "head.bias"):
+            fresh[name][: 3 * codec.config.bins] = state[name][: 3 * codec.config.bins]
     codec.load_state_dict(state | {name: fresh[name] for name in left})
     return codec
 
@@ -161,7 +166,7 @@ class CodecTask:
         self.options, self.seed = options, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            codec = load_start(Path(options.start)) if options.start else FrameCodec(config)
+            codec = load_start(Path(options.start), options.short_parts) if options.start else FrameCodec(config)
             self.module = nn.ModuleDict({"codec": codec})
             if options.adversarial:
                 self.module["discriminators"] = Discriminators()

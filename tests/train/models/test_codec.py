@@ -1,5 +1,6 @@
 """The small codec: k-means, lengths, chunked decoding, the running phase, the two paths of the bases, and export."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,18 +192,22 @@ def test_a_code_that_stays_need_not_repeat_each_hop(codec):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("part, centre", [(3, 64), (5, 64 + 2 * 128)])
-def test_short_spectra_are_where_their_quarter_is(codec, part, centre):
-    """A quarter's sound is inside its window of one hop: that is how sharp an attack can be."""
-    level = torch.full((4, TINY.short_bins), -20.0)
-    level[(centre - 64) // 128] = 0.0
+@pytest.mark.parametrize("part, number, parts", [(3, 0, 4), (5, 2, 4), (3, 3, 16), (5, 12, 16)])
+def test_short_spectra_are_where_their_part_is(part, number, parts):
+    """The sound of a part is inside its window of four parts: that is how sharp an attack can be."""
+    config = replace(TINY, short_parts=parts)
+    codec = FrameCodec(config).eval()
+    level = torch.full((parts, config.short_bins), -20.0)
+    level[number] = 0.0
     only(codec, part, level.flatten())
+    centre = (number + 0.5) * config.short_hop
     audio = codec.decode(some_codes(1))[0]  # one frame; the frames that pad it have the same spectra
     pulses = codec.decode(some_codes(9))[0].unflatten(0, (9, HOP)).square().mean(0)
     at = torch.arange(HOP)
     away = (at - centre + HOP // 2) % HOP - HOP // 2  # cyclic, as each frame has the pulse
     assert audio.shape == (HOP,)
-    assert float((pulses * away.abs()).sum() / pulses.sum()) < 80  # samples; a uniform spread has 128
+    spread = float((pulses * away.abs()).sum() / pulses.sum())
+    assert spread < 320 / parts  # samples; a uniform spread has 128
 
 
 @torch.no_grad()
@@ -281,6 +286,11 @@ def test_gradients_reach_the_decoder_and_not_the_codebooks(codec):
     assert {*FrameCodec.ENCODING, "noise"} == {n for n, b in codec.named_buffers() if not b.requires_grad}
     assert torch.allclose(decoded, codec.decode(codec.encode(audio)), atol=1e-5)
     assert not torch.allclose(decoded, other, atol=1e-3)
+
+
+def test_older_configurations_have_four_short_spectra():
+    assert FrameCodec.from_config({}).config.short_parts == 4
+    assert FrameCodec.from_config({"short_parts": 16}).config == FrameCodecConfig()
 
 
 def test_unknown_configuration_is_named():

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,11 +123,24 @@ def test_an_older_codec_is_a_start_for_all_but_its_head(tmp_path: Path, capsys) 
     del state["noise"]
     save_file(state | {"head.weight": torch.ones(7, 16), "head.bias": torch.ones(7)}, weights)
     second = tiny_task(tmp_path / "pool", start=str(tmp_path / "system"))
-    assert "no head.bias, head.weight, noise of today's shape; they begin at random" in capsys.readouterr().out
+    assert "no head.bias, head.weight, noise of the wanted shape; they begin at random" in capsys.readouterr().out
     assert torch.equal(second.codec.start.weight, state["start.weight"])
     codes = first.codec.encode(random_sound())
     assert torch.equal(second.codec.encode(random_sound()), codes)
     tiny_task(tmp_path / "pool", start=str(tmp_path / "system"), adversarial=True)
+
+
+@pytest.mark.torch
+def test_other_short_spectra_begin_at_random(tmp_path: Path) -> None:
+    write_pool(tmp_path / "pool")
+    first = tiny_task(tmp_path / "pool", system=str(tmp_path / "system"))
+    first.loss(0)
+    second = tiny_task(tmp_path / "pool", start=str(tmp_path / "system"), short_parts=4)
+    long = 3 * TINY.bins
+    assert second.codec.config == replace(TINY, short_parts=4)
+    assert torch.equal(second.codec.head.weight[:long], first.codec.head.weight[:long])
+    assert torch.equal(second.codec.encode(random_sound()), first.codec.encode(random_sound()))
+    second.loss(0)
 
 
 @pytest.mark.torch
