@@ -7,8 +7,8 @@ sounds, and later ones refine that. An encoder that was trained with the decoder
 (docs/log.md, 2026-11-29).
 
 Only the decoder is trained. Its blocks are ConvNeXt (arXiv 2201.03545), and inverse STFTs with overlap-add give the
-waveform, as in Vocos (arXiv 2306.00814). It writes a long spectrum for each frame and several short ones, so that attacks
-are sharp: a sound can rise no faster than its window. Each spectrum is the sum of two parts:
+waveform, as in Vocos (arXiv 2306.00814). It writes a long spectrum for each frame and several short ones, so that
+attacks are sharp: a sound can rise no faster than its window. Each spectrum is the sum of two parts:
 
 - a part whose phase the network writes. In the long spectrum it runs on from frame to frame. If it began anew in each
   frame, a sound that stays the same would repeat after each hop, so it could only have multiples of 86 Hz.
@@ -317,8 +317,8 @@ class FrameCodec(nn.Module):
     def spectra(self, latent: Tensor) -> tuple[Tensor, ...]:
         """[B, T, C] -> log magnitude, phase and noise level of the long spectra, each [B, T + 2 PERIOD, F].
 
-        Then the same of the short ones, each [B, T + 2 PERIOD, short parts * short bins]. The extra frames past each end
-        make the windows add up there.
+        Then the same of the short ones, each [B, T + 2 PERIOD, short parts * short bins]. The extra frames past each
+        end make the windows add up there.
         """
         x = self.start(F.pad(latent, (0, 0, PERIOD, PERIOD)).transpose(1, 2)).transpose(1, 2)
         return self.head(self.decoder(x)).float().split(self.head_sizes, dim=-1)
