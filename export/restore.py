@@ -92,14 +92,14 @@ def _codec(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:
             "Train a codec with train/recipes/codec.toml, or use the version of this program that wrote the bundle"
         )
     state["noise"] = tables[0]
-    parts = tables[0].shape[1] - 2 * config.hop_length  # the table is as wide as a frame's short spectra
-    module = codec.FrameCodec(codec.FrameCodecConfig(latent=config.codec_latent, short_parts=parts))
     # `out` has no bias that would name it: it multiplies the sum of a frame's rows
     sums = {node.output[0] for node in decoder.nodes if node.op_type == "ReduceSum"}
     out = [node.input[1] for node in decoder.nodes if node.op_type == "MatMul" and node.input[0] in sums]
     if len(out) == 1:
         state["quantizer.out.weight"] = decoder.constants[out[0].removesuffix(HALF)].T.contiguous()
-    return _loaded(module, state, "codec")
+    found = codec.FrameCodecConfig(latent=config.codec_latent)
+    gains = len(state["head.bias"]) - 3 * (found.bins + 4 * found.short_bins)
+    return _loaded(codec.FrameCodec(replace(found, gains=gains)), state, "codec")
 
 
 def _sync_encoder(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:

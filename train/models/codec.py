@@ -7,8 +7,9 @@ sounds, and later ones refine that. An encoder that was trained with the decoder
 (docs/log.md, 2026-11-29).
 
 Only the decoder is trained. Its blocks are ConvNeXt (arXiv 2201.03545), and inverse STFTs with overlap-add give the
-waveform, as in Vocos (arXiv 2306.00814). It writes a long spectrum for each frame and several short ones, so that
-attacks are sharp: a sound can rise no faster than its window. Each spectrum is the sum of two parts:
+waveform, as in Vocos (arXiv 2306.00814). It writes a long spectrum for each frame, a short one for each quarter of a
+frame, and a volume curve: a sound rises no faster than its window, but a volume can. Each spectrum is the sum of two
+parts:
 
 - a part whose phase the network writes. In the long spectrum it runs on from frame to frame. If it began anew in each
   frame, a sound that stays the same would repeat after each hop, so it could only have multiples of 86 Hz.
@@ -35,6 +36,7 @@ from train.models.mel import codec_bank, mel_filters
 LEVEL_FLOOR = 2e-5  # added to mel magnitudes before the logarithm: the rounding noise of 16 bits
 BLOCK_WEIGHT = 0.6  # of the levels of quarters, against those of frames
 MAX_LOG_MAGNITUDE = 7.0  # a full-scale sine has log(1024) = 6.93
+MAX_LOG_GAIN = 2.0
 OVERLAP_GAIN = 1.5  # sum of squared Hann windows at three quarters of overlap
 PERIOD = 4  # frames after which the running phase of every bin is where it was
 
@@ -54,7 +56,7 @@ class FrameCodecConfig:
     decoder_groups: int = 8  # groups of the decoder's first convolution
     kernel: int = 7  # frames
     noise_rows: int = 256  # rows of the table of noise phases
-    short_parts: int = 16  # short spectra of a frame; 4 up to the fifth bundle
+    gains: int = 16  # points of a frame's volume curve; none up to the fifth bundle
 
     @property
     def fft(self) -> int:
@@ -65,16 +67,8 @@ class FrameCodecConfig:
         return self.fft // 2 + 1
 
     @property
-    def short_hop(self) -> int:
-        return exact_div(self.hop_length, self.short_parts)
-
-    @property
     def short_bins(self) -> int:
-        return 2 * self.short_hop + 1  # windows of four short hops
-
-    @property
-    def short_width(self) -> int:
-        return self.short_parts * self.short_bins  # of all short spectra of a frame
+        return self.hop_length // 2 + 1  # windows of one hop, a quarter of a hop apart
 
     @property
     def levels(self) -> int:
@@ -220,13 +214,15 @@ class FrameCodec(nn.Module):
             *(ConvNeXtBlock(c.latent, c.decoder_mlp, c.kernel, 1 / c.decoder_blocks) for _ in range(c.decoder_blocks)),
             nn.LayerNorm(c.latent),
         )
-        self.head_sizes = 3 * [c.bins] + 3 * [c.short_width]  # log magnitude, phase and noise level; long, short
+        # log magnitude, phase and noise level, long and short; log gains
+        self.head_sizes = [*(3 * [c.bins]), *(3 * [4 * c.short_bins]), c.gains]
         self.head = nn.Linear(c.latent, sum(self.head_sizes))
         with torch.no_grad():
             for quiet in (0, 2, 3, 5):
                 self.head.bias.split(self.head_sizes)[quiet].fill_(-2.0)
-        width = max(c.bins, c.short_width)
-        phases = torch.randint(256, (c.noise_rows, width), generator=torch.Generator().manual_seed(0))
+            for gains in (self.head.weight, self.head.bias):
+                gains.split(self.head_sizes)[6].zero_()  # a volume of 1, so that an older codec goes on where it was
+        phases = torch.randint(256, (c.noise_rows, 4 * c.short_bins), generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", phases.to(torch.uint8))  # of 256 steps of a turn; both spectra use them
 
     @classmethod
@@ -234,7 +230,7 @@ class FrameCodec(nn.Module):
         unknown = sorted(set(values) - {f.name for f in fields(FrameCodecConfig)})
         if unknown:
             raise ValueError(f"unknown configuration keys of the frame codec: {', '.join(unknown)}")
-        return cls(FrameCodecConfig(**({"short_parts": 4} | values)))  # older configurations do not say it
+        return cls(FrameCodecConfig(**({"gains": 0} | values)))  # older configurations do not say it
 
     @property
     def context(self) -> int:
@@ -317,27 +313,30 @@ class FrameCodec(nn.Module):
     def spectra(self, latent: Tensor) -> tuple[Tensor, ...]:
         """[B, T, C] -> log magnitude, phase and noise level of the long spectra, each [B, T + 2 PERIOD, F].
 
-        Then the same of the short ones, each [B, T + 2 PERIOD, short parts * short bins]. The extra frames past each
-        end make the windows add up there.
+        Then the same of the short ones, each [B, T + 2 PERIOD, 4 * short bins], and log gains [B, T + 2 PERIOD, gains].
+        The extra frames past each end make the windows add up there.
         """
         x = self.start(F.pad(latent, (0, 0, PERIOD, PERIOD)).transpose(1, 2)).transpose(1, 2)
         return self.head(self.decoder(x)).float().split(self.head_sizes, dim=-1)
 
     def synthesise(self, spectra: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """Spectra of `spectra` and rows of the noise table [B, T] -> [B, T * hop]."""
-        c, (level, phase, noise, short_level, short_phase, short_noise) = self.config, spectra
-        hop, bins, width = c.hop_length, c.bins, c.short_width
-        angle = self.noise[F.pad(rows, (PERIOD, PERIOD))].float() * (2 * pi / 256)  # [B, T + 8, columns of the table]
+        hop, (level, phase, noise, short_level, short_phase, short_noise, gains) = self.config.hop_length, spectra
+        angle = self.noise[F.pad(rows, (PERIOD, PERIOD))].float() * (2 * pi / 256)  # [B, T + 8, 4 * short bins]
         cos, sin = torch.cos(angle), torch.sin(angle)
         run = running_phase(level.shape[1], level.shape[2], level.device)
+        bins = self.config.bins
         real, imag = polar(level, torch.cos(phase), torch.sin(phase))
         real, imag = real * run[0] - imag * run[1], real * run[1] + imag * run[0]
         noise_real, noise_imag = polar(noise, cos[..., :bins], sin[..., :bins])
         long = _waveform(real + noise_real, imag + noise_imag, hop)
         real, imag = polar(short_level, torch.cos(short_phase), torch.sin(short_phase))
-        noise_real, noise_imag = polar(short_noise, cos[..., :width], sin[..., :width])
-        parts = (x.unflatten(-1, (c.short_parts, -1)).flatten(1, 2) for x in (real + noise_real, imag + noise_imag))
-        return (long + _waveform(*parts, c.short_hop))[:, PERIOD * hop : -PERIOD * hop]
+        noise_real, noise_imag = polar(short_noise, cos, sin)
+        quarters = (part.unflatten(-1, (4, -1)).flatten(1, 2) for part in (real + noise_real, imag + noise_imag))
+        sound = long + _waveform(*quarters, hop // 4)
+        if self.config.gains:
+            sound = sound * volume(gains, hop)
+        return sound[:, PERIOD * hop : -PERIOD * hop]
 
     def encode(self, audio: Tensor) -> Tensor:
         """Audio float32 [B, L] in [-1, 1] -> codes int32 [B, K, ceil(L / hop)]."""
@@ -356,6 +355,15 @@ class FrameCodec(nn.Module):
             codes = self.encode(audio)
         spectra = self.spectra(self.quantizer.decode(codes))
         return [self.synthesise(spectra, own % self.config.noise_rows) for own in rows]
+
+
+def volume(gains: Tensor, hop: int) -> Tensor:
+    """Log gains [B, T, G], evenly spaced from each frame's first sample -> gains [B, T * hop], linear in between."""
+    spacing = exact_div(hop, gains.shape[-1])
+    points = torch.exp(gains.clamp(max=MAX_LOG_GAIN)).flatten(1)
+    following = torch.cat([points[:, 1:], points[:, -1:]], dim=1)
+    share = torch.arange(spacing, dtype=torch.float32, device=gains.device) / spacing
+    return (points[..., None] * (1 - share) + following[..., None] * share).flatten(1)
 
 
 def polar(level: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

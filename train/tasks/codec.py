@@ -28,6 +28,9 @@ from train.tasks.precision import uses_bfloat16
 
 BIN_FLOOR = 2e-3  # added to the magnitude of a bin before the logarithm
 LOG_FLOOR = 1e-5  # floor of mel magnitudes: a quieter sound counts as silence
+ENVELOPE, ENVELOPE_HOP = 44, 16  # samples: a level is that of 1 ms
+POWER_FLOOR = 1e-7
+RISE, STRETCH = 4, 32  # in hops of the envelope: a rise within 1.5 ms, the steepest of 12 ms
 SCALES = {128: 20, 512: 80, 2048: 128}  # FFT size -> mel bands; only three, because each costs as much as the network
 FIT_BATCH = 32  # crops whose levels are computed at once
 FIT_STEPS = 1 << 30  # the crops of steps from here on are for the codebooks
@@ -40,13 +43,12 @@ class CodecOptions(ProvenanceOptions):
     RANGES: ClassVar[Ranges] = {
         **dict.fromkeys(("batch", "frames", "judged_frames", "validation_sounds", "threads"), COUNT),
         **dict.fromkeys(("fit_crops", "fit_rounds"), COUNT),
-        **dict.fromkeys(("short_parts", "mel_weight", "bin_weight", "generator_weight", "feature_weight"), NATURAL),
+        **dict.fromkeys(("mel_weight", "bin_weight", "attack_weight", "generator_weight", "feature_weight"), NATURAL),
     }
     sounds: str  # folder with sounds.csv
     class_sounds: str = ""  # a second folder, whose labels are sound classes; held-out recordings are whole sessions
     system: str = ""  # system folder to save the codec in; default: the run's own
     start: str = ""  # system folder with a codec to start from; default: random weights
-    short_parts: int = 0  # short spectra of a frame that the decoder gets instead of those it starts with
     adversarial: bool = False  # also train against discriminators
     judged_frames: int = 24  # token frames of each crop that the discriminators see
     batch: int = 16
@@ -55,6 +57,7 @@ class CodecOptions(ProvenanceOptions):
     fit_rounds: int = 12  # of k-means, for each codebook
     mel_weight: float = 15.0
     bin_weight: float = 5.0  # of single bins, where noise and a smooth spectrum of one level differ most
+    attack_weight: float = 4.0
     generator_weight: float = 1.0
     feature_weight: float = 2.0
     validation_sounds: int = 40
@@ -118,11 +121,9 @@ class Losses:
                 truth = self._levels(target, fft, bank)
             own = [self._levels(one, fft, bank) for one in decoded]
             for i, part in enumerate(parts.values()):
-                distance = sum((_mean_difference(one[i], truth[i]) for one in own), start=target.new_zeros(()))
-                for one, other in pairwise(own):
-                    distance = distance - _mean_difference(one[i], other[i])
-                part.append(distance / len(own))
-        return {name: torch.stack(part).mean() for name, part in parts.items()}
+                part.append(_energy_distance([one[i] for one in own], truth[i]))
+        rises = _energy_distance([attacks(one) for one in decoded], attacks(target))
+        return {name: torch.stack(part).mean() for name, part in parts.items()} | {"attacks": rises}
 
     @staticmethod
     def _levels(audio: Tensor, fft: int, bank: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,28 +133,46 @@ class Losses:
         return log_mel(magnitude, bank), torch.log10(magnitude + BIN_FLOOR)
 
 
+def _energy_distance(own: Sequence[Tensor], truth: Tensor) -> Tensor:
+    distance = sum((_mean_difference(one, truth) for one in own), start=truth.new_zeros(()))
+    for one, other in pairwise(own):
+        distance = distance - _mean_difference(one, other)
+    return distance / len(own)
+
+
 def _mean_difference(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).abs().mean()
 
 
-def load_start(folder: Path, short_parts: int = 0) -> FrameCodec:
-    """The codec of a system folder, with `short_parts` short spectra a frame; 0 keeps its own number.
+def attacks(audio: Tensor) -> Tensor:
+    """Steepest rise of the level in each stretch of [B, L]: [B, stretches of 512 samples that overlap by a half].
 
-    Another number of them begins at random, as does the whole head of a codec without noise. Raises RecipeError if it
-    is not a FrameCodec.
+    The codes say when an attack comes to within some milliseconds. By spectra alone, a slow rise over all of them is
+    nearest on average; here it is not, because the steepest place of a stretch may be anywhere in it.
+    """
+    power = F.avg_pool1d(audio[:, None].square(), ENVELOPE, ENVELOPE_HOP)
+    level = torch.log10(power + POWER_FLOOR)
+    rise = (level[..., RISE:] - level[..., :-RISE]).clamp_min(0)
+    return F.max_pool1d(rise, STRETCH, STRETCH // 2)[:, 0]
+
+
+def load_start(folder: Path) -> FrameCodec:
+    """The codec of a system folder, with a volume curve. The head of one without noise begins at random.
+
+    Raises RecipeError if it is not a FrameCodec.
     """
     entry = checkpoint.read_meta(folder)["components"].get("codec", {})
     if entry.get("kind", "framecodec") != "framecodec":
         raise RecipeError(f"the codec in {folder} is of kind {entry['kind']}; only a framecodec can be trained")
-    codec = FrameCodec.from_config(entry.get("config", {}) | ({"short_parts": short_parts} if short_parts else {}))
+    codec = FrameCodec.from_config(entry.get("config", {}) | {"gains": FrameCodecConfig.gains})
     fresh = codec.state_dict()
     state = load_file(folder / "codec.safetensors")
+    if "noise" in state:  # a codec without a volume curve has all rows of the head but the last
+        for name in ("head.weight", "head.bias"):
+            state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
     left = sorted(name for name, value in fresh.items() if name not in state or state[name].shape != value.shape)
     if left:
-        print(f"the codec in {folder} has no {', '.join(left)} of the wanted shape; they begin at random")
-    if "noise" in state:  # the head's rows for long spectra come first, and do not depend on the short ones
-        for name in ("head.weight", "head.bias"):
-            fresh[name][: 3 * codec.config.bins] = state[name][: 3 * codec.config.bins]
+        print(f"the codec in {folder} has no {', '.join(left)} of today's shape; they begin at random")
     codec.load_state_dict(state | {name: fresh[name] for name in left})
     return codec
 
@@ -166,7 +185,7 @@ class CodecTask:
         self.options, self.seed = options, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            codec = load_start(Path(options.start), options.short_parts) if options.start else FrameCodec(config)
+            codec = load_start(Path(options.start)) if options.start else FrameCodec(config)
             self.module = nn.ModuleDict({"codec": codec})
             if options.adversarial:
                 self.module["discriminators"] = Discriminators()
@@ -209,7 +228,7 @@ class CodecTask:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             both = self.codec(audio, rows.unbind())
         parts, decoded = self.losses(both, audio), both[0]
-        weights = {"mel": o.mel_weight, "bins": o.bin_weight}
+        weights = {"mel": o.mel_weight, "bins": o.bin_weight, "attacks": o.attack_weight}
         if o.adversarial:
             first = int(torch.randint(o.frames - o.judged_frames + 1, (), generator=generator)) * c.hop_length
             part = slice(first, first + o.judged_frames * c.hop_length)

@@ -22,6 +22,7 @@ from train.models.codec import (
     overlap_add,
     power_spectrum,
     running_phase,
+    volume,
 )
 
 HOP = 512
@@ -168,12 +169,12 @@ def test_less_context_is_not_enough(codec):
 
 
 def only(codec, part, level):
-    """Make the head constant: `level` in one of the six parts of its spectra, all other levels quiet, phases zero."""
+    """Make the head constant: `level` in one of the six parts of its spectra, all other levels quiet, the rest zero."""
     with torch.no_grad():
         codec.head.weight.zero_()
         parts = codec.head.bias.split(codec.head_sizes)
         for i, one in enumerate(parts):
-            one.fill_(0.0 if i in (1, 4) else -20.0)
+            one.fill_(0.0 if i in (1, 4, 6) else -20.0)
         parts[part].copy_(level)
 
 
@@ -192,22 +193,43 @@ def test_a_code_that_stays_need_not_repeat_each_hop(codec):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("part, number, parts", [(3, 0, 4), (5, 2, 4), (3, 3, 16), (5, 12, 16)])
-def test_short_spectra_are_where_their_part_is(part, number, parts):
-    """The sound of a part is inside its window of four parts: that is how sharp an attack can be."""
-    config = replace(TINY, short_parts=parts)
-    codec = FrameCodec(config).eval()
-    level = torch.full((parts, config.short_bins), -20.0)
-    level[number] = 0.0
+@pytest.mark.parametrize("part, centre", [(3, 64), (5, 64 + 2 * 128)])
+def test_short_spectra_are_where_their_quarter_is(codec, part, centre):
+    """A quarter's sound is inside its window of one hop: that is how sharp an attack can be."""
+    level = torch.full((4, TINY.short_bins), -20.0)
+    level[(centre - 64) // 128] = 0.0
     only(codec, part, level.flatten())
-    centre = (number + 0.5) * config.short_hop
     audio = codec.decode(some_codes(1))[0]  # one frame; the frames that pad it have the same spectra
     pulses = codec.decode(some_codes(9))[0].unflatten(0, (9, HOP)).square().mean(0)
     at = torch.arange(HOP)
     away = (at - centre + HOP // 2) % HOP - HOP // 2  # cyclic, as each frame has the pulse
     assert audio.shape == (HOP,)
-    spread = float((pulses * away.abs()).sum() / pulses.sum())
-    assert spread < 320 / parts  # samples; a uniform spread has 128
+    assert float((pulses * away.abs()).sum() / pulses.sum()) < 80  # samples; a uniform spread has 128
+
+
+@torch.no_grad()
+def test_a_volume_is_sharper_than_a_window(codec):
+    """The second half of each frame is loud: it rises within two points, 64 samples, where a window needs 150."""
+    only(codec, 2, torch.zeros(()))
+    steady = codec.decode(some_codes(9))
+    gains = torch.full((TINY.gains,), -6.0)
+    gains[TINY.gains // 2 :] = 0.5
+    codec.head.bias.split(codec.head_sizes)[6].copy_(gains)
+    curve = codec.decode(some_codes(9)) / steady
+    at = curve.unflatten(1, (9, HOP))[0, :-1]
+    assert torch.allclose(at[:, HOP // 2 : -32], torch.tensor(0.5).exp(), rtol=1e-3)
+    assert torch.allclose(at[:, : HOP // 2 - 32], torch.tensor(-6.0).exp(), rtol=1e-3)
+    assert torch.allclose(volume(gains.expand(1, 3, -1), HOP)[0, HOP - 16], gains[[0, -1]].exp().mean())
+
+
+def test_a_codec_begins_with_a_volume_of_one(codec):
+    audio = noise(1, 9 * HOP)
+    older = FrameCodec(replace(TINY, gains=0)).eval()
+    state = codec.state_dict()
+    rows = len(older.head.bias)
+    older.load_state_dict(state | {name: state[name][:rows] for name in ("head.weight", "head.bias")})
+    assert torch.equal(older.decode(codec.encode(audio)), codec.decode(codec.encode(audio)))
+    assert FrameCodec.from_config({}).config == FrameCodecConfig(gains=0)
 
 
 @torch.no_grad()
@@ -286,11 +308,6 @@ def test_gradients_reach_the_decoder_and_not_the_codebooks(codec):
     assert {*FrameCodec.ENCODING, "noise"} == {n for n, b in codec.named_buffers() if not b.requires_grad}
     assert torch.allclose(decoded, codec.decode(codec.encode(audio)), atol=1e-5)
     assert not torch.allclose(decoded, other, atol=1e-3)
-
-
-def test_older_configurations_have_four_short_spectra():
-    assert FrameCodec.from_config({}).config.short_parts == 4
-    assert FrameCodec.from_config({"short_parts": 16}).config == FrameCodecConfig()
 
 
 def test_unknown_configuration_is_named():

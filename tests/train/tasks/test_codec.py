@@ -19,14 +19,15 @@ from runtime.audio import write_wav
 from train import checkpoint
 from train.errors import RecipeError
 from train.loop.trainer import LoopConfig, fit
-from train.models.codec import FrameCodecConfig
+from train.models.codec import FrameCodec, FrameCodecConfig
 from train.models.discriminators import Discriminators
 from train.synthetic.credits import credits
 from train.tasks import precision
-from train.tasks.codec import CodecOptions, CodecTask, Losses
+from train.tasks.codec import CodecOptions, CodecTask, Losses, attacks
 from train.tasks.codec_data import PoolError, held_out, read_pool
 
 TINY = FrameCodecConfig(n_codebooks=2, codebook_size=16, latent=16, decoder_mlp=16, decoder_blocks=1)
+PROVENANCE = dict.fromkeys(checkpoint.PROVENANCE, "a test")
 FIXED = ("mean", "axes", "quantizer.codebook")  # what codes depend on
 
 
@@ -80,7 +81,7 @@ def test_the_second_stage_keeps_the_codes(tmp_path: Path) -> None:
     system = str(tmp_path / "system")
     second = tiny_task(tmp_path / "pool", system=system, start=system, adversarial=True, fit_crops=1)
     _, numbers = second.loss(0)
-    assert set(numbers) == {"mel", "bins", "generator", "features", "discriminator"}
+    assert set(numbers) == {"mel", "bins", "attacks", "generator", "features", "discriminator"}
     fit(second, loop, tmp_path / "second")
     codec = checkpoint.load(tmp_path / "system", "codec")
     codes = first.codec.eval().encode(random_sound())
@@ -123,7 +124,7 @@ def test_an_older_codec_is_a_start_for_all_but_its_head(tmp_path: Path, capsys) 
     del state["noise"]
     save_file(state | {"head.weight": torch.ones(7, 16), "head.bias": torch.ones(7)}, weights)
     second = tiny_task(tmp_path / "pool", start=str(tmp_path / "system"))
-    assert "no head.bias, head.weight, noise of the wanted shape; they begin at random" in capsys.readouterr().out
+    assert "no head.bias, head.weight, noise of today's shape; they begin at random" in capsys.readouterr().out
     assert torch.equal(second.codec.start.weight, state["start.weight"])
     codes = first.codec.encode(random_sound())
     assert torch.equal(second.codec.encode(random_sound()), codes)
@@ -131,16 +132,29 @@ def test_an_older_codec_is_a_start_for_all_but_its_head(tmp_path: Path, capsys) 
 
 
 @pytest.mark.torch
-def test_other_short_spectra_begin_at_random(tmp_path: Path) -> None:
+def test_a_codec_without_a_volume_curve_gets_one(tmp_path: Path) -> None:
     write_pool(tmp_path / "pool")
-    first = tiny_task(tmp_path / "pool", system=str(tmp_path / "system"))
-    first.loss(0)
-    second = tiny_task(tmp_path / "pool", start=str(tmp_path / "system"), short_parts=4)
-    long = 3 * TINY.bins
-    assert second.codec.config == replace(TINY, short_parts=4)
-    assert torch.equal(second.codec.head.weight[:long], first.codec.head.weight[:long])
-    assert torch.equal(second.codec.encode(random_sound()), first.codec.encode(random_sound()))
-    second.loss(0)
+    first = tiny_task(tmp_path / "pool", system=str(tmp_path / "system")).codec
+    older = FrameCodec(replace(TINY, gains=0))
+    kept = {name: value[: len(older.state_dict()[name])] for name, value in first.state_dict().items()}
+    older.load_state_dict(kept)
+    checkpoint.save(tmp_path / "system", "codec", older, "framecodec", PROVENANCE)
+    second = tiny_task(tmp_path / "pool", start=str(tmp_path / "system")).codec
+    assert second.config == TINY
+    assert torch.equal(second.decode(second.encode(random_sound())), older.decode(older.encode(random_sound())))
+
+
+@pytest.mark.torch
+def test_an_attack_that_comes_late_is_nearer_than_a_slow_one() -> None:
+    """By its steepness alone, wherever it is: by spectra, the slow rise is nearer."""
+    noise = 0.1 * torch.randn(1, 8192, generator=torch.Generator().manual_seed(0))
+    time = torch.arange(8192)
+    early, late = ((time >= at).float() * noise for at in (4000, 4100))
+    slow = ((time - 3800) / 400).clamp(0, 1) * noise
+    distances = {
+        name: float((attacks(one) - attacks(early)).abs().mean()) for name, one in (("late", late), ("slow", slow))
+    }
+    assert distances["late"] < 0.5 * distances["slow"]
 
 
 @pytest.mark.torch
