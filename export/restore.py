@@ -98,7 +98,7 @@ def _codec(config: ModelConfig, graphs: Mapping[str, Graph]) -> nn.Module:
     if len(out) == 1:
         state["quantizer.out.weight"] = decoder.constants[out[0].removesuffix(HALF)].T.contiguous()
     found = codec.FrameCodecConfig(latent=config.codec_latent)
-    gains = len(state["head.bias"]) - 3 * (found.bins + 4 * found.short_bins)
+    gains = max(0, len(state.get("head.bias", ())) - 3 * (found.bins + 4 * found.short_bins))
     return _loaded(codec.FrameCodec(replace(found, gains=gains)), state, "codec")
 
 

@@ -164,10 +164,12 @@ def encoding_sha256(folder: Path | str, name: str) -> str:
     """
     folder = Path(folder)
     entry = _entry(folder, name)
-    names = getattr(resolve(KINDS[entry["kind"]]), "ENCODING", ())
+    kind = resolve(KINDS[entry["kind"]])
+    names = getattr(kind, "ENCODING", ())
     if not names:
         return str(entry["sha256"])
-    found = hashlib.sha256(json.dumps(entry["config"], sort_keys=True).encode())
+    config = {key: value for key, value in entry["config"].items() if key not in getattr(kind, "DECODING", ())}
+    found = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     with safe_open(str(_weights_path(folder, name)), "pt") as file:
         for tensor in names:
             found.update(file.get_tensor(tensor).numpy().tobytes())

@@ -7,9 +7,9 @@ sounds, and later ones refine that. An encoder that was trained with the decoder
 (docs/log.md, 2026-11-29).
 
 Only the decoder is trained. Its blocks are ConvNeXt (arXiv 2201.03545), and inverse STFTs with overlap-add give the
-waveform, as in Vocos (arXiv 2306.00814). It writes a long spectrum for each frame, a short one for each quarter of a
-frame, and a volume curve: a sound rises no faster than its window, but a volume can. Each spectrum is the sum of two
-parts:
+waveform, as in Vocos (arXiv 2306.00814). It writes a long spectrum for each frame and a short one for each quarter of a
+frame. The sound is multiplied by a volume curve, which the network writes, too: a sound in a window rises no faster
+than the window, and many attacks are faster. Each spectrum is the sum of two parts:
 
 - a part whose phase the network writes. In the long spectrum it runs on from frame to frame. If it began anew in each
   frame, a sound that stays the same would repeat after each hop, so it could only have multiples of 86 Hz.
@@ -198,6 +198,7 @@ class FrameCodec(nn.Module):
     """Waveform <-> codes. `encode` and `decode` are exported; `fit` and `forward` are for training."""
 
     ENCODING: ClassVar[tuple[str, ...]] = ("mean", "axes", "quantizer.codebook")  # all that codes depend on
+    DECODING: ClassVar[tuple[str, ...]] = ("gains",)  # configuration that they do not depend on
     mean: Tensor
     axes: Tensor
 
@@ -205,6 +206,8 @@ class FrameCodec(nn.Module):
         super().__init__()
         self.config = c = config or FrameCodecConfig()
         exact_div(c.latent, c.decoder_groups)
+        if c.gains:
+            exact_div(c.hop_length, c.gains)
         self.register_buffer("mean", torch.zeros(c.levels))
         self.register_buffer("axes", torch.randn(c.levels, c.codebook_dim) * c.levels**-0.5)
         self.quantizer = ResidualQuantizer(c)
@@ -214,14 +217,17 @@ class FrameCodec(nn.Module):
             *(ConvNeXtBlock(c.latent, c.decoder_mlp, c.kernel, 1 / c.decoder_blocks) for _ in range(c.decoder_blocks)),
             nn.LayerNorm(c.latent),
         )
-        # log magnitude, phase and noise level, long and short; log gains
-        self.head_sizes = [*(3 * [c.bins]), *(3 * [4 * c.short_bins]), c.gains]
+        self.head_sizes = 3 * [c.bins] + 3 * [4 * c.short_bins]  # log magnitude, phase and noise level; long, short
+        if c.gains:
+            self.head_sizes.append(c.gains)
         self.head = nn.Linear(c.latent, sum(self.head_sizes))
         with torch.no_grad():
             for quiet in (0, 2, 3, 5):
                 self.head.bias.split(self.head_sizes)[quiet].fill_(-2.0)
-            for gains in (self.head.weight, self.head.bias):
-                gains.split(self.head_sizes)[6].zero_()  # a volume of 1, so that an older codec goes on where it was
+            for rows in (self.head.weight, self.head.bias):
+                rows[sum(self.head_sizes[:6]) :] = (
+                    0.0  # a volume of 1, so that a codec without gains goes on where it was
+                )
         phases = torch.randint(256, (c.noise_rows, 4 * c.short_bins), generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", phases.to(torch.uint8))  # of 256 steps of a turn; both spectra use them
 
@@ -313,15 +319,15 @@ class FrameCodec(nn.Module):
     def spectra(self, latent: Tensor) -> tuple[Tensor, ...]:
         """[B, T, C] -> log magnitude, phase and noise level of the long spectra, each [B, T + 2 PERIOD, F].
 
-        Then the same of the short ones, each [B, T + 2 PERIOD, 4 * short bins], and log gains [B, T + 2 PERIOD, gains].
-        The extra frames past each end make the windows add up there.
+        Then the same of the short ones, each [B, T + 2 PERIOD, 4 * short bins], and, if the codec has a volume curve,
+        its log gains [B, T + 2 PERIOD, gains]. The extra frames past each end make the windows add up there.
         """
         x = self.start(F.pad(latent, (0, 0, PERIOD, PERIOD)).transpose(1, 2)).transpose(1, 2)
         return self.head(self.decoder(x)).float().split(self.head_sizes, dim=-1)
 
     def synthesise(self, spectra: tuple[Tensor, ...], rows: Tensor) -> Tensor:
         """Spectra of `spectra` and rows of the noise table [B, T] -> [B, T * hop]."""
-        hop, (level, phase, noise, short_level, short_phase, short_noise, gains) = self.config.hop_length, spectra
+        hop, (level, phase, noise, short_level, short_phase, short_noise, *gains) = self.config.hop_length, spectra
         angle = self.noise[F.pad(rows, (PERIOD, PERIOD))].float() * (2 * pi / 256)  # [B, T + 8, 4 * short bins]
         cos, sin = torch.cos(angle), torch.sin(angle)
         run = running_phase(level.shape[1], level.shape[2], level.device)
@@ -334,8 +340,8 @@ class FrameCodec(nn.Module):
         noise_real, noise_imag = polar(short_noise, cos, sin)
         quarters = (part.unflatten(-1, (4, -1)).flatten(1, 2) for part in (real + noise_real, imag + noise_imag))
         sound = long + _waveform(*quarters, hop // 4)
-        if self.config.gains:
-            sound = sound * volume(gains, hop)
+        if gains:
+            sound = sound * volume(gains[0], hop)
         return sound[:, PERIOD * hop : -PERIOD * hop]
 
     def encode(self, audio: Tensor) -> Tensor:

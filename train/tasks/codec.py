@@ -1,4 +1,4 @@
-"""Training the small codec: codebooks by k-means at the first step, then the decoder with multi-scale log-mel losses.
+"""Training the small codec: codebooks by k-means at the first step, then the decoder, by spectra and attacks.
 
 The codebooks are saved as soon as they are found, and never change after that. So data can be prepared, and MaskVAT
 trained, while the decoder learns. A second stage (`start`, `adversarial`) trains it further, against discriminators.
@@ -147,8 +147,8 @@ def _mean_difference(a: Tensor, b: Tensor) -> Tensor:
 def attacks(audio: Tensor) -> Tensor:
     """Steepest rise of the level in each stretch of [B, L]: [B, stretches of 512 samples that overlap by a half].
 
-    The codes say when an attack comes to within some milliseconds. By spectra alone, a slow rise over all of them is
-    nearest on average; here it is not, because the steepest place of a stretch may be anywhere in it.
+    Codes tell the time of an attack only to within some milliseconds. Judged by spectra alone, a slow rise over that
+    time is nearest on average. Here it is not, because the steepest place of a stretch may be anywhere in it.
     """
     power = F.avg_pool1d(audio[:, None].square(), ENVELOPE, ENVELOPE_HOP)
     level = torch.log10(power + POWER_FLOOR)
@@ -164,10 +164,11 @@ def load_start(folder: Path) -> FrameCodec:
     entry = checkpoint.read_meta(folder)["components"].get("codec", {})
     if entry.get("kind", "framecodec") != "framecodec":
         raise RecipeError(f"the codec in {folder} is of kind {entry['kind']}; only a framecodec can be trained")
-    codec = FrameCodec.from_config(entry.get("config", {}) | {"gains": FrameCodecConfig.gains})
+    config = entry.get("config", {})
+    codec = FrameCodec.from_config(config | {"gains": config.get("gains") or FrameCodecConfig.gains})
     fresh = codec.state_dict()
     state = load_file(folder / "codec.safetensors")
-    if "noise" in state:  # a codec without a volume curve has all rows of the head but the last
+    if "noise" in state:  # a codec without a volume curve has all rows of the head but the last ones
         for name in ("head.weight", "head.bias"):
             state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
     left = sorted(name for name, value in fresh.items() if name not in state or state[name].shape != value.shape)
