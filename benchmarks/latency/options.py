@@ -52,7 +52,7 @@ def add_work_options(add: Callable[..., object]) -> None:
     add("--repeat", type=int, default=3, help="warm runs of each point, and number of pairs (default: 3)")
     add("--limit", type=float, default=90, help="seconds after which a point is not repeated any more (default: 90)")
     add("--pair-steps", type=int, help="steps in the pairs with PyTorch (default: 32 for mini, 8 for others)")
-    add("--no-points", action="store_true", help="measure only the pairs")
+    add("--no-points", action="store_true", help="leave out the points")
     add("--baselines", choices=("all", "eager", "none"), default="all",
         help="PyTorch baselines: all adds torch.compile to eager (default: all)")  # fmt: skip
     add("--no-profiles", action="store_true", help="do not profile operators and kernels")

@@ -45,10 +45,10 @@ class FlagGroups:
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, except that a switch is off."""
+    """Shows defaults, except that a switch is off, and that a value is not given."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is False else super()._get_help_string(action)
+        return action.help if action.default is False or action.default is None else super()._get_help_string(action)
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -203,6 +203,11 @@ def test_bad_sources(refused: Callable[..., str], folder: Path, make_video: Call
     assert "the folder has no videos" in refused("empty")
     err = refused("in/gone.mp4", "in/a.mp4", "in/a.mp4", "--out-dir", "out")
     assert "no such file" in err and "two files of one name" in err and "2 problems in a batch of 3" in err
+    assert "--keep-going makes the others" in err and "--keep-going" not in refused("in/gone.mp4")
+    Path("s.json").write_text("{}")
+    err = refused("in/gone.mp4", "in/a.mp4", "--summary", "s.json")
+    assert "s.json exists; give --skip-existing to go on" in err and "no such file" in err and "2 problems" in err
+    Path("s.json").unlink()
     (folder / "x").mkdir()
     shutil.copy(make_video(20), folder / "x" / "a.mp4")
     assert "out/a.wav, the output for x/a.mp4, is also the output for in/a.mp4" in refused(
@@ -216,7 +221,7 @@ def test_bad_options(run: Callable[..., int], folder: Path, capsys: pytest.Captu
         "--jobs 0": "jobs is 0; it must be a whole number from 1 to 64",
         "--steps 0": "steps is 0",
         "--summary s.txt": "ends in .json",
-        "--summary there.json": "there.json exists; give --overwrite",
+        "--summary there.json": "there.json exists; give --skip-existing to go on, --overwrite",
         "--engines nowhere": "no bundle in nowhere",
         "--out-dir no/where": "cannot make the folder no/where",
     }.items():
@@ -329,6 +334,9 @@ def test_ctrl_c_says_what_is_done(folder: Path, options: list[str]) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert process.returncode == 130
-    assert err.splitlines()[-1].startswith("stopped; ") and " of 3 sounds are done" in err.splitlines()[-1]
+    last = err.splitlines()[-1]
+    assert (
+        last.startswith("stopped; ") and " of 3 sounds are done" in last and "run it again with --skip-existing" in last
+    )
     assert not [n for n in names(folder / "out") if n.startswith(".") or "c" in n]
     assert statuses()["c.mp4"] == "not_done"

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from runtime.commands.batch.options import MAX_JOBS, args_of
 from runtime.commands.batch.sources import Entry, read_sources, with_name
 from runtime.commands.make import read_options, read_request
-from runtime.commands.outputs import exists
 from runtime.commands.standard_streams import say
 from runtime.commands.words import KnownWords
 from runtime.errors import MaskVATError, MediaError, OptionError
@@ -39,10 +39,10 @@ def make_plan(args: Namespace) -> Plan:
     known.check(edit.words, sampling)
     with _out_dir(args.out_dir):
         plan = _check_entries(args, read_sources(args.sources, args.out_dir), known)
-        _check_summary(args, plan)
-        bad = [entry for entry in plan.entries if entry.problem]
-        if bad and not args.keep_going:
-            _refuse(bad, len(plan.entries))
+        bad = [with_name(entry, entry.problem) for entry in plan.entries if entry.problem]
+        whole = _summary_problem(args, plan)
+        if whole or (bad and not args.keep_going):
+            _refuse(bad, whole, len(plan.entries))
     return plan
 
 
@@ -96,29 +96,32 @@ def _own(outputs: list[Path], video: Path, owners: dict[Path, Path]) -> None:
     owners.update({path.resolve(): video for path in outputs})
 
 
-def _check_summary(args: Namespace, plan: Plan) -> None:
+def _summary_problem(args: Namespace, plan: Plan) -> str:
+    """What is wrong with --summary, or nothing."""
     path: Path | None = args.summary
     if path is None:
-        return
+        return ""
     taken = {p.resolve() for outputs in plan.outputs for p in outputs} | {e.video.resolve() for e in plan.entries}
     if path.suffix.lower() != ".json" or path.resolve() in taken:
-        raise OptionError(f"--summary {path}: give a name of its own that ends in .json")
+        return f"--summary {path}: give a name of its own that ends in .json"
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise MediaError(f"cannot write {path}: it is a folder, or its folder is missing or cannot be written")
+        return f"cannot write {path}: it is a folder, or its folder is missing or cannot be written"
     if path.exists() and not (args.overwrite or args.skip_existing):
-        raise MediaError(exists(path))
+        return f"{path} exists; give --skip-existing to go on, --overwrite to make everything again, or another name"
+    return ""
 
 
-def _refuse(bad: list[Entry], count: int) -> None:
-    """List the problems and raise the error that ends the batch."""
-    lines = [with_name(entry, entry.problem) for entry in bad]
+def _refuse(bad: list[str], whole: str, count: int) -> NoReturn:
+    """List the problems of videos and that of the whole batch, and raise the error that ends it."""
+    lines = [*([whole] if whole else []), *bad]
+    end = "nothing was made" + (" (--keep-going makes the others)" if not whole and len(bad) < count else "")
     if len(lines) == 1:
-        raise OptionError(f"{lines[0]}; nothing was made (--keep-going makes the others)")
+        raise OptionError(f"{lines[0]}; {end}")
     for line in lines[:SHOWN]:
         say(line)
     if len(lines) > SHOWN:
         say(f"... and {len(lines) - SHOWN} more")
-    raise OptionError(f"{len(bad)} problems in a batch of {count}; nothing was made (--keep-going makes the others)")
+    raise OptionError(f"{len(lines)} problems in a batch of {count}; {end}")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from runtime.commands import signals
 from runtime.commands.crash_guard import ChildEnd, recover_from, run_in_child
 from runtime.commands.standard_streams import say
 
+GO_ON = "run it again with --skip-existing to make the others"
 Result = dict[str, Any]  # "status", and what the summary says about a sound
 
 
@@ -64,7 +65,7 @@ def process(argv: Sequence[str], prog: str = "maskvat batch") -> int:
         if end.stop_signal:
             signals.handle(signal.SIG_IGN)  # only the exit is left
             done = sum(r["status"] == "done" for r in state.results.values())
-            say(f"stopped; {done} of {len(state.entries or ())} sounds are done")
+            say(f"stopped; {done} of {len(state.entries or ())} sounds are done; {GO_ON}")
             return 128 + end.stop_signal
         if not go_on:
             say(f"error: {end.explain(end.messages)[1]}")
