@@ -73,6 +73,7 @@ class Weights:
     licence: str
     data_licence: str
     origin: str
+    distilled_guidance: float = 0.0  # guidance that the network gives in one pass (train.tasks.distillation); 0: none
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         values = asdict(self) | {"config": self.config.to_dict()}
+        for entry in values["weights"]:
+            if not entry["distilled_guidance"]:
+                del entry["distilled_guidance"]  # which older programs do not know
         write_atomically(folder / MANIFEST, json.dumps(values, indent=1) + "\n")
 
     @classmethod
@@ -116,6 +120,11 @@ class Manifest:
             if name not in self.files or self.files[name].graph:
                 given = f"{name!r} is not among its files" if name else "it names none"
                 raise ManifestError(f"{folder / MANIFEST} has no {role}: {given}; {repair_hint(folder)}")
+
+    @property
+    def distilled_guidance(self) -> float:
+        """Guidance that one pass of the network gives, so that sampling must add none; 0: sampling guides."""
+        return next((weights.distilled_guidance for weights in self.weights if weights.role == "maskvat"), 0.0)
 
     def file_for(self, graph: str, precisions: tuple[str, ...], reader: str) -> str:
         """The file of a graph in the first of `precisions` that the bundle has.

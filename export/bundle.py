@@ -74,6 +74,7 @@ def provenance(folder: Path) -> tuple[Weights, ...]:
             licence=str(p["code_licence"]),
             data_licence=str(p["data_licence"]),
             origin=str(p["origin"]),
+            distilled_guidance=float(p.get("distilled_guidance", 0)),
         )
         for role, p in entries.items()
     )

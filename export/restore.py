@@ -182,7 +182,7 @@ def provenance(weights: Weights) -> dict[str, object]:
         "data_licence": weights.data_licence,
         "origin": weights.origin,
         "trained": weights.trained,
-    }
+    } | ({"distilled_guidance": weights.distilled_guidance} if weights.distilled_guidance else {})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -192,11 +192,12 @@ class BundleFuture:
     def __init__(
         self, folder: str | Path | None = None, backend: str = "auto", threads: int = 0, precision: str = AUTO
     ) -> None:
-        """Take the same arguments as Bundle. Only the configuration is known at once.
+        """Take the same arguments as Bundle. Only the manifest is known at once.
 
         Raises ManifestError if the manifest cannot be read.
         """
-        self.config = Manifest.read(MINI if folder is None else Path(folder)).config
+        self.manifest = Manifest.read(MINI if folder is None else Path(folder))
+        self.config = self.manifest.config
         self.closed = False
         self._bundle: Future[Bundle] = Future()
         threading.Thread(target=self._open, args=(folder, backend, threads, precision), name="maskvat-loading").start()

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -99,6 +100,8 @@ class GenerationContext:
         on_progress: Callable[[Progress], None] | None,
         cancel: threading.Event | None,
     ) -> None:
+        if bundle.manifest.distilled_guidance:
+            sampling = replace(sampling, guidance=0.0)  # a second pass would guide twice
         self._bundle, self.config, self.sampling = bundle, bundle.config, sampling
         self.on_progress, self.cancel = on_progress, cancel
         self.timer = Timer()

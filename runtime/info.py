@@ -36,7 +36,8 @@ def describe(folder: Path, manifest: Manifest) -> str:
     lines += ["", "weights"]
     for w in manifest.weights:
         trained = "" if w.trained else " (UNTRAINED)"
-        lines.append(f"  {w.role}: {w.name}{trained}; {w.licence}; data: {w.data_licence}; {w.origin}")
+        one_pass = f"; guidance {w.distilled_guidance:g} in one pass" if w.distilled_guidance else ""
+        lines.append(f"  {w.role}: {w.name}{trained}{one_pass}; {w.licence}; data: {w.data_licence}; {w.origin}")
     return "\n".join(lines)
 
 

@@ -185,8 +185,8 @@ def check_guided(avoid: str, sampling: SamplingConfig) -> None:
         sampling.guidance_until * sampling.steps
     ):
         raise OptionError(
-            f"avoid is {avoid!r}, and no step has guidance, which leads away from it; give --guidance 3, or drop it "
-            'with --avoid ""'
+            f"avoid is {avoid!r}, and no step has guidance, which leads away from it; give --guidance 3 (without effect "
+            'on a bundle whose guidance is distilled), or drop it with --avoid ""'
         )
 
 

@@ -36,6 +36,16 @@ def test_a_bundle_comes_back_as_it_was_written(bundles: Callable[..., Path]) -> 
     assert manifest.self_test and manifest.built_with and manifest.parity
 
 
+def test_distilled_guidance_is_a_fact_of_the_weights(own_bundle: Path) -> None:
+    path = own_bundle / "manifest.json"
+    manifest = Manifest.load(own_bundle)
+    assert manifest.distilled_guidance == 0 and "distilled_guidance" not in path.read_text()
+    weights = tuple(replace(w, distilled_guidance=3.0 if w.role == "maskvat" else 0.0) for w in manifest.weights)
+    replace(manifest, weights=weights).save(own_bundle)
+    assert path.read_text().count("distilled_guidance") == 1
+    assert Manifest.load(own_bundle).distilled_guidance == 3.0
+
+
 def test_a_text_encoder_needs_its_tokeniser(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle", FakeBundle(replace(small_config(), text_context=9)))
     refused(folder, "has no tokeniser", "it names none", REPAIR)

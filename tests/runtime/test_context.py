@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast, get_args
 
 import numpy as np
@@ -24,6 +25,8 @@ from tests.support.media import Picture, steady, write_video
 # ---------------------------------------------------------------- the codec's chunks
 class ClockCodec:
     """A codec whose sound depends on codes up to `context` frames away, and on a frame's place in a period."""
+
+    manifest = SimpleNamespace(distilled_guidance=0.0)
 
     def __init__(self, context: int) -> None:
         self.config = small_config(codec_context=context, hop_length=4)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,6 +186,24 @@ def test_guidance_zero_pays_for_no_null_group(pipeline: Pipeline, make_video: Ca
         pipeline.generate(make_video(), replace(QUICK, guidance=guidance))
         assert all(len(f[name]) == groups for f in spy.feeds for name in ("keys", "values", "frame_index"))
         assert all(float(f["guidance"]) == guidance for f in spy.feeds)
+
+
+def distil(manifest: dict[str, Any]) -> None:
+    for weights in manifest["weights"]:
+        if weights["role"] == "maskvat":
+            weights["distilled_guidance"] = 3.0
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_distilled_guidance_is_not_added_again(own_bundle: Path, make_video: Callable[..., Path], wait: bool) -> None:
+    video = make_video()
+    one_pass = runtime.load(own_bundle, "cpu", 1).generate(video, replace(QUICK, guidance=0))[0]
+    rewrite_manifest(own_bundle, distil)
+    with runtime.load(own_bundle, "cpu", 1, wait=wait) as pipeline:
+        take = pipeline.generate(video, QUICK)[0]
+        assert take.report.sampling.guidance == 0 and np.array_equal(take.codes, one_pass.codes)
+        with pytest.raises(OptionError, match="without effect on a bundle whose guidance is distilled"):
+            pipeline.generate(video, QUICK, words=runtime.Words(avoid="dog"))
 
 
 def test_cpus_draw_where_tokens_are_masked_and_gpus_everywhere(pipeline: Pipeline, long_video: Path) -> None:

@@ -2,7 +2,7 @@
 
 Classifier-free guidance (paper, section 3.2.3) runs the network with the video and with [NULL]. The student gives
 (1 + g) * conditional - g * null in one pass, for the one g that it was trained with (Meng et al., arXiv 2210.03142,
-stage one, for a fixed g). It is then sampled with guidance 0.
+stage one, for a fixed g). Its provenance has g as `distilled_guidance`, so the runtime adds no guidance to it.
 """
 
 import torch

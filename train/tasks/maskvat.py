@@ -284,7 +284,8 @@ class MaskVATTask:
 
     def finish(self, out: Path) -> None:
         name = f"MaskVAT {self.config.design}, {self.options.size}"
-        provenance = self.options.provenance(name, clips=len(self.train_examples), steps=self.steps)
+        distilled = {"distilled_guidance": self.options.teacher_guidance} if self.options.teacher else {}
+        provenance = self.options.provenance(name, clips=len(self.train_examples), steps=self.steps, **distilled)
         state = {key: distributed.to_full(value) for key, value in self.model.state_dict().items()}
         if self.options.round_weights:
             state = rounded(state)

@@ -1,5 +1,6 @@
 """Distilled guidance: what the teacher predicts, and that the student learns it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
+from export import bundle, restore
 from runtime.decode import guide
 from tests.support.prepared import SMALL, write_prepared
 from train import checkpoint
@@ -87,6 +89,16 @@ def test_a_student_comes_nearer_to_the_guided_prediction(root: Path) -> None:
         optimiser.step()
     assert distance() < 0.5 * before
     assert not any(name.startswith("teacher") for name in task.module.state_dict())
+
+
+def test_the_weights_say_that_they_are_distilled(root: Path, tmp_path: Path) -> None:
+    """From training to a manifest, and back to a system folder."""
+    system = Path(shutil.copytree(root / "system", tmp_path / "system"))
+    for teacher, expected in ({}, 0.0), ({"teacher": str(root / "teacher"), "teacher_guidance": GUIDANCE}, GUIDANCE):
+        make(root, **teacher, system=str(system)).finish(tmp_path)
+        (weights,) = (w for w in bundle.provenance(system) if w.role == "maskvat")
+        assert weights.distilled_guidance == expected
+        assert restore.provenance(weights).get("distilled_guidance", 0.0) == expected
 
 
 def test_another_configuration_cannot_teach(root: Path, tmp_path: Path) -> None:
