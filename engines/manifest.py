@@ -5,6 +5,8 @@
      "vocabulary": "vocabulary.npz", "tokeniser": "",
      "parity": {"step": {...}}, "weights": [{"role", "name", "trained", "licence", "data_licence", "origin"}]}
 
+The transformer's weights may also have "distilled_guidance".
+
 Loading verifies every file, so that a file that is missing, truncated, altered or made for another contract never runs.
 Opening a file later verifies it again if it has changed since.
 """
