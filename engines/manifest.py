@@ -77,6 +77,10 @@ class Weights:
     origin: str
     distilled_guidance: float = 0.0  # guidance that the network gives in one pass (train.tasks.distillation); 0: none
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.distilled_guidance <= 100:
+            raise ValueError(f"distilled_guidance is {self.distilled_guidance:g}; allowed are 0 to 100")
+
 
 @dataclass(frozen=True)
 class Manifest:

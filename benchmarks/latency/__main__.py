@@ -28,7 +28,7 @@ from benchmarks.latency.subjects import Subject, cached_export, named_folders, r
 from benchmarks.latency.tables import document
 from benchmarks.latency.utilisation import add_shares
 from engines.backends import availability, choose
-from engines.manifest import MINI
+from engines.manifest import MINI, Manifest
 from engines.plans import default_cache
 from runtime.errors import MaskVATError, OptionError
 
@@ -86,6 +86,8 @@ def measure_size(session: Session, subject: Subject, twin: Subject | None) -> No
     from benchmarks.latency.op_profile import profile_steps
 
     args, name = session.args, subject.name
+    if args.guidance and Manifest.read(subject.bundle).distilled_guidance:
+        raise OptionError(f"the guidance of {name} is distilled, so it takes one pass; measure it with --guidance 0")
     session.record_networks(subject, twin)
     if twin is not None and twin.system is not None:
         session.gflop[name] = window_gflop(twin.system, twin.config, 2 if args.guidance else 1)

@@ -52,8 +52,12 @@ class KnownWords:
         self._folder: Path = getattr(args, "engines", MINI)
 
     @cached_property
+    def _manifest(self) -> Manifest:
+        return Manifest.load(self._folder)
+
+    @cached_property
     def _bundle(self) -> tuple[Vocabulary, bool]:
-        manifest = Manifest.load(self._folder)
+        manifest = self._manifest
         return Vocabulary.load(self._folder / manifest.vocabulary, manifest.config), bool(manifest.tokeniser)
 
     def listed(self) -> tuple[list[str], bool]:
@@ -68,5 +72,5 @@ class KnownWords:
         """Raises OptionError for a word that the bundle does not know, ManifestError."""
         if words is not None and words.texts:
             if words.avoid:
-                check_guided(words.avoid, sampling)
+                check_guided(words.avoid, sampling, self._manifest)
             words.check(*self._bundle)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from engines.contract import FloatArray, ModelConfig
+from engines.manifest import Manifest
 from engines.words.prompts import Prompt, WordVectors, mixture, prompt_features
 from engines.words.vocabulary import Vocabulary, folded
 from runtime.bundle import Bundle
@@ -174,19 +175,24 @@ def with_words(
     if words.prompts and request.picture is None:
         request = replace(request, picture=_picture(words.prompts, vectors, vectors.bundle.config))
     if words.avoid and request.other_side is None:
-        check_guided(words.avoid, sampling)
+        check_guided(words.avoid, sampling, vectors.bundle.manifest)
         request = replace(request, other_side=_other_side(words.avoid, vectors))
     return request, vectors.warnings
 
 
-def check_guided(avoid: str, sampling: SamplingConfig) -> None:
+def check_guided(avoid: str, sampling: SamplingConfig, manifest: Manifest) -> None:
     """Raise OptionError if no step is guided: `avoid` works through guidance."""
+    if manifest.distilled_guidance:
+        raise OptionError(
+            f"avoid is {avoid!r}, and the guidance of the bundle {manifest.name} is distilled, so it cannot lead away "
+            'from words; drop it with --avoid ""'
+        )
     if not sampling.guidance or round(sampling.guidance_from * sampling.steps) >= round(
         sampling.guidance_until * sampling.steps
     ):
         raise OptionError(
-            f"avoid is {avoid!r}, and no step has guidance, which leads away from it; give --guidance 3 (without effect "
-            'on a bundle whose guidance is distilled), or drop it with --avoid ""'
+            f"avoid is {avoid!r}, and no step has guidance, which leads away from it; give --guidance 3, or drop it "
+            'with --avoid ""'
         )
 
 

@@ -44,6 +44,9 @@ def test_distilled_guidance_is_a_fact_of_the_weights(own_bundle: Path) -> None:
     replace(manifest, weights=weights).save(own_bundle)
     assert path.read_text().count("distilled_guidance") == 1
     assert Manifest.load(own_bundle).distilled_guidance == 3.0
+    for wrong in (-1, 101, float("nan"), 10**400):
+        rewrite_manifest(own_bundle, lambda m, wrong=wrong: m["weights"][0].update(distilled_guidance=wrong))
+        refused(own_bundle, "allowed are 0 to 100")
 
 
 def test_a_text_encoder_needs_its_tokeniser(tmp_path: Path) -> None:

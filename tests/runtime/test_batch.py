@@ -16,7 +16,7 @@ import runtime.pipeline
 from runtime.commands.batch.options import chosen_jobs, parse_batch
 from runtime.commands.batch.run import main
 from runtime.commands.batch.sources import read_sources, read_table
-from tests.support.fake_engines import NEEDS_ORT
+from tests.support.fake_engines import NEEDS_ORT, rewrite_manifest
 from tests.support.paths import ROOT
 
 pytestmark = NEEDS_ORT
@@ -207,6 +207,7 @@ def test_bad_sources(refused: Callable[..., str], folder: Path, make_video: Call
     Path("s.json").write_text("{}")
     err = refused("in/gone.mp4", "in/a.mp4", "--summary", "s.json")
     assert "s.json exists; give --skip-existing to go on" in err and "no such file" in err and "2 problems" in err
+    assert "no such file" not in refused("in/gone.mp4", "in/a.mp4", "--summary", "s.json", "--keep-going")
     Path("s.json").unlink()
     (folder / "x").mkdir()
     shutil.copy(make_video(20), folder / "x" / "a.mp4")
@@ -340,3 +341,11 @@ def test_ctrl_c_says_what_is_done(folder: Path, options: list[str]) -> None:
     )
     assert not [n for n in names(folder / "out") if n.startswith(".") or "c" in n]
     assert statuses()["c.mp4"] == "not_done"
+
+
+def test_avoiding_with_distilled_guidance_is_refused_before_the_work(
+    run: Callable[..., int], folder: Path, own_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite_manifest(own_bundle, lambda m: m["weights"][0].update(distilled_guidance=3.0))
+    assert run("in", "--out-dir", "out", "--engines", str(own_bundle), "--avoid", "dog") == 1
+    assert "is distilled, so it cannot lead away from words" in capsys.readouterr().err

@@ -202,7 +202,7 @@ def test_distilled_guidance_is_not_added_again(own_bundle: Path, make_video: Cal
     with runtime.load(own_bundle, "cpu", 1, wait=wait) as pipeline:
         take = pipeline.generate(video, QUICK)[0]
         assert take.report.sampling.guidance == 0 and np.array_equal(take.codes, one_pass.codes)
-        with pytest.raises(OptionError, match="without effect on a bundle whose guidance is distilled"):
+        with pytest.raises(OptionError, match="is distilled, so it cannot lead away"):
             pipeline.generate(video, QUICK, words=runtime.Words(avoid="dog"))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engines.contract import ModelConfig
-from train.checkpoint import load
+from train.checkpoint import load, read_meta
 from train.data.batch import Batch
 from train.errors import RecipeError
 from train.models.maskvat import MaskVAT
@@ -30,10 +30,18 @@ class Teacher:
         return guided
 
 
+def distilled_guidance(folder: str) -> float:
+    """The guidance that the maskvat of a system folder gives in one pass; 0: it is not distilled."""
+    entry = read_meta(folder)["components"].get("maskvat", {})
+    return float(entry.get("provenance", {}).get("distilled_guidance", 0))
+
+
 def load_teacher(folder: str, guidance: float, config: ModelConfig, device: torch.device) -> Teacher | None:
-    """The teacher in a system folder; None without a folder. Raises RecipeError if it reads or writes other tensors."""
+    """The teacher in a system folder; None without a folder. Raises RecipeError if it does not fit."""
     if not folder:
         return None
+    if distilled_guidance(folder):
+        raise RecipeError(f"the maskvat in {folder} is distilled itself; give the one that it was distilled from")
     model = load(folder, "maskvat")
     if model.config != config:
         raise RecipeError(

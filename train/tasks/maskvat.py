@@ -30,7 +30,7 @@ from train.models.flops import forward_flops
 from train.models.losses import TARGET_NORMS, contrastive_loss, masked_cross_entropy
 from train.models.maskvat import MaskVAT
 from train.recipe import COUNT, NATURAL, POSITIVE, SHARE, ProvenanceOptions, Ranges, options_from
-from train.tasks.distillation import load_teacher
+from train.tasks.distillation import distilled_guidance, load_teacher
 from train.tasks.generated_validation import GeneratedValidation, GenerationOptions
 from train.tasks.made_up_features import MadeUpFeatures, made_up_features
 from train.tasks.maskvat_objective import Objective, Terms
@@ -153,6 +153,10 @@ class MaskVATTask:
         if made_up is not None and made_up.words is not None:
             model.load_words(torch.from_numpy(made_up.words))
         if self.options.start:
+            if not self.options.teacher and distilled_guidance(self.options.start):
+                print(
+                    f"the maskvat in {self.options.start} is distilled; without task.teacher it becomes an ordinary one"
+                )
             load_start(model, self.options.start)
         else:
             model.load_embeddings(self.codec.embedding_table())
@@ -161,7 +165,8 @@ class MaskVATTask:
 
     def _generated_validation(self) -> GeneratedValidation | None:
         count = min(self.options.generate_count, len(self.validation_examples))
-        options = replace(self.options, generate_count=count)
+        guidance = 0.0 if self.options.teacher else self.options.generate_guidance
+        options = replace(self.options, generate_count=count, generate_guidance=guidance)
         return (
             GeneratedValidation(options, self.codec.to(self.device), self.config.sample_rate, self.device)
             if count

@@ -42,7 +42,7 @@ def make_plan(args: Namespace) -> Plan:
         bad = [with_name(entry, entry.problem) for entry in plan.entries if entry.problem]
         whole = _summary_problem(args, plan)
         if whole or (bad and not args.keep_going):
-            _refuse(bad, whole, len(plan.entries))
+            _refuse([] if args.keep_going else bad, whole, len(plan.entries))
     return plan
 
 

@@ -17,7 +17,7 @@ from runtime.commands.batch.options import args_of, chosen_jobs, parse_batch
 from runtime.commands.batch.plan import make_plan
 from runtime.commands.batch.progress import BatchProgress
 from runtime.commands.batch.sources import Entry, with_name
-from runtime.commands.batch.supervise import GO_ON, BatchState, Result
+from runtime.commands.batch.supervise import BatchState, Result, how_to_go_on
 from runtime.commands.crash_guard import JOB, tell
 from runtime.commands.deliverables import plan_delivery
 from runtime.commands.make import begin_process, make_sound, open_engines, read_request
@@ -185,7 +185,7 @@ class Batch:
         more = "".join(f", {counts[name]} {name}" for name in ("skipped", "failed") if counts[name])
         line = f"{counts['done']} of {len(self.entries)} sounds are done{more}"
         if self.stopped:
-            say(f"stopped; {line}; {GO_ON}")
+            say(f"stopped; {line}; {how_to_go_on(self.args.overwrite)}")
         else:
             log.info("%s in %.1f s", line, summary["seconds"])
 

@@ -12,7 +12,6 @@ from runtime.commands import signals
 from runtime.commands.crash_guard import ChildEnd, recover_from, run_in_child
 from runtime.commands.standard_streams import say
 
-GO_ON = "run it again with --skip-existing to make the others"
 Result = dict[str, Any]  # "status", and what the summary says about a sound
 
 
@@ -46,6 +45,12 @@ class BatchState:
         return bool(begun)
 
 
+def how_to_go_on(overwrite: bool) -> str:
+    """What to do after a batch was stopped. Outputs that --overwrite has not reached yet exist, too."""
+    again = "to make every sound again" if overwrite else "with --skip-existing to make the others"
+    return f"run it again {again}"
+
+
 def process(argv: Sequence[str], prog: str = "maskvat batch") -> int:
     """Run `maskvat batch` as a process of its own. Returns its exit status."""
     state, debug = BatchState(), "--debug" in argv
@@ -65,7 +70,7 @@ def process(argv: Sequence[str], prog: str = "maskvat batch") -> int:
         if end.stop_signal:
             signals.handle(signal.SIG_IGN)  # only the exit is left
             done = sum(r["status"] == "done" for r in state.results.values())
-            say(f"stopped; {done} of {len(state.entries or ())} sounds are done; {GO_ON}")
+            say(f"stopped; {done} of {len(state.entries or ())} sounds are done; {how_to_go_on('--overwrite' in argv)}")
             return 128 + end.stop_signal
         if not go_on:
             say(f"error: {end.explain(end.messages)[1]}")

@@ -91,7 +91,9 @@ def test_a_student_comes_nearer_to_the_guided_prediction(root: Path) -> None:
     assert not any(name.startswith("teacher") for name in task.module.state_dict())
 
 
-def test_the_weights_say_that_they_are_distilled(root: Path, tmp_path: Path) -> None:
+def test_the_weights_say_that_they_are_distilled(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """From training to a manifest, and back to a system folder."""
     system = Path(shutil.copytree(root / "system", tmp_path / "system"))
     for teacher, expected in ({}, 0.0), ({"teacher": str(root / "teacher"), "teacher_guidance": GUIDANCE}, GUIDANCE):
@@ -99,6 +101,12 @@ def test_the_weights_say_that_they_are_distilled(root: Path, tmp_path: Path) -> 
         (weights,) = (w for w in bundle.provenance(system) if w.role == "maskvat")
         assert weights.distilled_guidance == expected
         assert restore.provenance(weights).get("distilled_guidance", 0.0) == expected
+    with pytest.raises(RecipeError, match="is distilled itself"):
+        make(root, teacher=str(system))
+    make(root, start=str(system))
+    assert "without task.teacher it becomes an ordinary one" in capsys.readouterr().out
+    make(root, start=str(system), teacher=str(root / "teacher"))
+    assert "an ordinary one" not in capsys.readouterr().out
 
 
 def test_another_configuration_cannot_teach(root: Path, tmp_path: Path) -> None:
