@@ -224,10 +224,9 @@ class FrameCodec(nn.Module):
         with torch.no_grad():
             for quiet in (0, 2, 3, 5):
                 self.head.bias.split(self.head_sizes)[quiet].fill_(-2.0)
-            for rows in (self.head.weight, self.head.bias):
-                rows[sum(self.head_sizes[:6]) :] = (
-                    0.0  # a volume of 1, so that a codec without gains goes on where it was
-                )
+            if c.gains:  # a volume of 1, so that a codec without gains goes on where it was
+                self.head.weight[-c.gains :] = 0.0
+                self.head.bias[-c.gains :] = 0.0
         phases = torch.randint(256, (c.noise_rows, 4 * c.short_bins), generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", phases.to(torch.uint8))  # of 256 steps of a turn; both spectra use them
 
