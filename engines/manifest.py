@@ -79,7 +79,7 @@ class Weights:
 
     def __post_init__(self) -> None:
         if not 0 <= self.distilled_guidance <= 100:
-            raise ValueError(f"distilled_guidance is {self.distilled_guidance:g}; allowed are 0 to 100")
+            raise ValueError(f"distilled_guidance is {str(self.distilled_guidance)[:20]}; allowed are 0 to 100")
 
 
 @dataclass(frozen=True)
