@@ -230,12 +230,18 @@ def test_a_codecs_encoding_has_a_digest_of_its_own(tmp_path: Path) -> None:
         return checkpoint.encoding_sha256(tmp_path, "codec") != before
 
     assert {name for name in codec.state_dict() if changed(name)} == {*codec.ENCODING}
-    meta = checkpoint.read_meta(tmp_path)
-    config = meta["components"]["codec"]["config"]
-    for other in ({k: v for k, v in config.items() if k != "gains"}, config | {"gains": 0}):  # as older codecs have it
-        meta["components"]["codec"]["config"] = other
-        (tmp_path / "meta.json").write_text(json.dumps(meta))
-        write_system(tmp_path / "again", {"codec": codec})
-        assert checkpoint.encoding_sha256(tmp_path / "again", "codec") == before
+    again = write_system(tmp_path / "again", {"codec": codec})
+    meta = checkpoint.read_meta(again)
+    entry = meta["components"]["codec"]
+    config = entry["config"]
+
+    def digest(other: dict[str, object]) -> str:
+        entry["config"] = other
+        (again / "meta.json").write_text(json.dumps(meta))
+        return checkpoint.encoding_sha256(again, "codec")
+
+    without = {key: value for key, value in config.items() if key != "gains"}  # as older codecs have it
+    assert digest(config) == digest(without) == digest(config | {"gains": 0}) == before
+    assert digest(config | {"bands": 64}) != before
     with pytest.raises(CheckpointError, match="no component 'scav'"):
         checkpoint.encoding_sha256(tmp_path, "scav")
