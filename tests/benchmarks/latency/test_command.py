@@ -38,7 +38,7 @@ from engines.manifest import MINI, Manifest
 from runtime import OptionError
 from runtime.bundle import Bundle
 from tests.conftest import Bundles, MakeVideo
-from tests.support.fake_engines import NEEDS_ORT
+from tests.support.fake_engines import NEEDS_ORT, rewrite_manifest
 
 
 # ---------------------------------------------------------------- which points, in which order
@@ -147,6 +147,15 @@ def test_the_command(
 
 
 @NEEDS_ORT
+def test_distilled_guidance_is_not_measured_as_two_passes(
+    own_bundle: Path, make_video: MakeVideo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite_manifest(own_bundle, lambda m: m["weights"][0].update(distilled_guidance=3.0))
+    command = ["--engines", f"fast={own_bundle}", "--backend", "cpu", "--steps", "2", "--clip", str(make_video())]
+    assert latency.main([*command, "--repeat", "1", "--cache", str(tmp_path / "cache")]) == 1
+    assert "the guidance of fast is distilled, so it takes one pass" in capsys.readouterr().err
+
+
 def test_a_selected_precision_is_a_whole_bundle(own_bundle: Path, tmp_path: Path) -> None:
     """A bundle with two steps: selecting a precision gives a complete bundle with one of them."""
     values = json.loads((own_bundle / "manifest.json").read_text())

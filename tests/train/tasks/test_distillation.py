@@ -109,6 +109,13 @@ def test_the_weights_say_that_they_are_distilled(
     assert "an ordinary one" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("teacher, guidance", [({}, 3.0), ({"teacher": "teacher"}, 0.0)])
+def test_sounds_of_a_student_are_not_guided_again(root: Path, teacher: dict[str, str], guidance: float) -> None:
+    folders = {name: str(root / folder) for name, folder in teacher.items()}
+    found = make(root, **folders, generate_count=1, generate_guidance=3.0)._generated_validation()
+    assert found is not None and found.options.generate_guidance == guidance
+
+
 def test_another_configuration_cannot_teach(root: Path, tmp_path: Path) -> None:
     config = make(root).config
     save(tmp_path, "maskvat", MaskVAT(replace(config, hidden_size=2 * config.hidden_size)), "maskvat", PROVENANCE)
